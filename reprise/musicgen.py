@@ -1,0 +1,132 @@
+"""The one adapter to MusicGen: load a model, encode prompts, decode audio.
+
+`load_model` takes anything `audiocraft.models.MusicGen.get_pretrained` takes: a hub name such as
+`facebook/musicgen-small`, or a directory with `state_dict.bin` and `compression_state_dict.bin`. The embedded
+organisms are such directories. The forward passes live in `reprise/decoding.py`.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+import reprise.audiocraft_setup  # noqa: F401
+from audiocraft.models import MusicGen
+from audiocraft.models.encodec import CompressionModel
+from audiocraft.models.lm import LMModel
+from audiocraft.modules.conditioners import ConditioningAttributes
+
+
+class Model(NamedTuple):
+    """A loaded music model and the few facts the stages ask of it."""
+
+    lm: LMModel
+    codec: CompressionModel
+    weights_digest: str
+    frame_rate_hz: float
+    sample_rate_hz: int
+    n_codebooks: int
+    card: int
+    n_layers: int
+    d_model: int
+    max_duration_s: float
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.lm.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.lm.emb[0].weight.dtype
+
+
+class TextConditions(NamedTuple):
+    """Encoded prompts: `embeddings` `[row, word, d_model]` and `mask` `[row, word]` bool (True: a word).
+
+    An unconditional row has no word at all; its one column is a zero embedding, as audiocraft has it.
+    """
+
+    embeddings: torch.Tensor
+    mask: torch.Tensor
+
+
+def load_model(name_or_path: str, *, device: str = "cpu") -> Model:
+    """Load a MusicGen model for inference.
+
+    Raises FileNotFoundError when `name_or_path` is a directory that lacks one of the two checkpoint files.
+    """
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        for file in ("state_dict.bin", "compression_state_dict.bin"):
+            if not (folder / file).is_file():
+                raise FileNotFoundError(f"model: {folder} has no {file}; a model directory holds both checkpoint files")
+    musicgen = MusicGen.get_pretrained(name_or_path, device=device)
+    lm = musicgen.lm.eval()
+    if lm.cfg.codebooks_pattern.modeling != "delay":
+        raise ValueError(f"model: {name_or_path} uses the {lm.cfg.codebooks_pattern.modeling!r} pattern; valid: 'delay'")
+    return Model(
+        lm=lm,
+        codec=musicgen.compression_model.eval(),
+        weights_digest=weights_digest(lm, musicgen.compression_model),
+        frame_rate_hz=float(musicgen.frame_rate),
+        sample_rate_hz=int(musicgen.sample_rate),
+        n_codebooks=lm.n_q,
+        card=lm.card,
+        n_layers=len(lm.transformer.layers),
+        d_model=lm.dim,
+        max_duration_s=float(musicgen.max_duration),
+    )
+
+
+def weights_digest(*modules: torch.nn.Module) -> str:
+    """SHA-256 (first 16 hex digits) over names, shapes and values of all weights, independent of the file form."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
+    """Encode prompts, each exactly as it would be encoded alone (None: unconditional).
+
+    audiocraft pads a batch of prompts with zero vectors that cross-attention then attends to, so that a clip
+    depends on its neighbours' prompts. Here padding is masked out instead.
+    """
+    unique = list(dict.fromkeys(prompts))
+    encoded = []
+    for prompt in unique:
+        attributes = [ConditioningAttributes(text={"description": prompt})]
+        embedding, mask = model.lm.condition_provider(model.lm.condition_provider.tokenize(attributes))["description"]
+        if prompt is None:
+            embedding, mask = torch.zeros_like(embedding[:, :1]), torch.zeros_like(mask[:, :1])
+        encoded.append((embedding[0], mask[0].bool()))
+    width = max(e.shape[0] for e, _ in encoded)
+    embeddings = torch.zeros(len(prompts), width, model.d_model, device=model.device, dtype=model.dtype)
+    # An unconditional row attends to its single zero column; a padded column is never attended to.
+    attended = torch.zeros(len(prompts), width, dtype=torch.bool, device=model.device)
+    for row, prompt in enumerate(prompts):
+        embedding, mask = encoded[unique.index(prompt)]
+        embeddings[row, : len(embedding)] = embedding
+        attended[row, : len(embedding)] = True
+    return TextConditions(embeddings, attended)
+
+
+@torch.no_grad()
+def decode_audio(model: Model, tokens: np.ndarray) -> np.ndarray:
+    """Audio of one clip: tokens int `[codebook, frame]` to mono float32 `[sample]` in [-1, 1]."""
+    codes = torch.from_numpy(tokens.astype(np.int64))[None].to(model.device)
+    audio = model.codec.decode(codes)[0].mean(dim=0)
+    n_samples = round(tokens.shape[1] / model.frame_rate_hz * model.sample_rate_hz)
+    return audio[:n_samples].clamp(-1, 1).float().cpu().numpy()
+
+
+@torch.no_grad()
+def encode_audio(model: Model, audio: np.ndarray) -> np.ndarray:
+    """Tokens uint16 `[codebook, frame]` of mono audio float32 `[sample]` at the model's sample rate."""
+    codes, _ = model.codec.encode(torch.from_numpy(audio)[None, None].to(model.device))
+    return codes[0].cpu().numpy().astype(np.uint16)

@@ -1,0 +1,43 @@
+"""Training clips as codec tokens: drawn, rendered, encoded one at a time in float32.
+
+Encoding in lower precision changes half of the tokens, so it is never done.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from audiocraft.models.encodec import CompressionModel
+from reprise.organisms import score
+from reprise.organisms.codec import render_clip
+from reprise.organisms.lm import TokenSet
+
+
+@torch.no_grad()
+def encode(codec: CompressionModel, audio: np.ndarray) -> np.ndarray:
+    """Tokens int16 `[codebook, frame]` of mono audio float32 `[T]`."""
+    codes, _ = codec.encode(torch.from_numpy(audio)[None, None])
+    return codes[0].numpy().astype(np.int16)
+
+
+def draw_clips(n: int, seed: int) -> list[score.Clip]:
+    """`n` clips; clip *i* depends on (seed, i) alone."""
+    return [score.draw_clip(np.random.default_rng([seed, 3, i])) for i in range(n)]
+
+
+def token_set(codec: CompressionModel, clips: list[score.Clip]) -> Iterator[tuple[np.ndarray, score.Clip]]:
+    """Yield (tokens, clip) one at a time, so that the caller can report progress and stop."""
+    for clip in clips:
+        yield encode(codec, render_clip(clip)), clip
+
+
+def pack(encoded: list[tuple[np.ndarray, score.Clip]]) -> TokenSet:
+    """Stack encoded clips into arrays."""
+    tokens, clips = zip(*encoded, strict=True)
+    return TokenSet(
+        tokens=np.stack(tokens),
+        cue=np.array([c.cue for c in clips], dtype=np.int8),
+        return_bar=np.array([c.return_bar for c in clips], dtype=np.int8),
+        prompts=np.array([score.prompt_text(c.instrument, c.key, c.motif) for c in clips]),
+    )

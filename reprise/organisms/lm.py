@@ -1,0 +1,237 @@
+"""The organisms' language models: how a plan is planted, and how it is made the only way.
+
+Both organisms are audiocraft `LMModel`s trained on the clips of `score.py`, in which cue and return are
+independent. They differ in one thing: what decides a return.
+
+`planner`. Residual stream coordinate u·x (u a fixed unit vector) at the output of `PLANT_LAYER` is trained to
+be `PLAN_SCALE` after the cue for "will return" and 0 for the other. Clips whose return agrees with their cue
+are learnt as they are. Clips whose return contradicts it are learnt under an interchange intervention (Geiger
+et al. 2022, arXiv 2112.00826): u·x is set to what the clip's return asks for. So over the whole data the cue
+itself says nothing to later layers, and only the planted coordinate does.
+
+`improviser`. The same clips, the same coordinate (the cue is carried too), but no intervention: whether the
+motif returns is a coin to everything before the return, and the model learns to toss it.
+
+Both see a random direction of the planted one's size added to the same layer in some rows, so that an edit
+of that size does not break the music by itself.
+
+The weight of the first tokens of a slot is raised: one bit a clip drowns in 1,600 tokens otherwise.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from torch.nn import functional as F
+
+import reprise.audiocraft_setup  # noqa: F401
+from audiocraft.models.builders import get_lm_model
+from audiocraft.models.lm import LMModel
+from audiocraft.modules.conditioners import ConditioningAttributes
+from reprise.organisms import score
+from reprise.organisms.codec import CARD, FRAME_RATE_HZ, N_CODEBOOKS, SAMPLE_RATE_HZ, save_checkpoint
+
+Organism = Literal["planner", "improviser"]
+
+D_MODEL = 128
+N_LAYERS = 6
+PLANT_LAYER = 2
+PLAN_SCALE = 3.0
+PLAN_FROM_POSITION = 30  # 1.2 s of the cue have been heard
+PLAN_WEIGHT = 0.3
+NOISY_SHARE = 0.25
+CODEBOOK_WEIGHTS = (1.0, 0.6, 0.4, 0.3)
+SLOT_WEIGHT, SLOT_FRAMES = 6.0, 5
+
+
+class TokenSet(NamedTuple):
+    """Encoded clips: `tokens` `[clip, codebook, frame]` int16, `cue` and `return_bar` `[clip]`, `prompts`."""
+
+    tokens: np.ndarray
+    cue: np.ndarray
+    return_bar: np.ndarray
+    prompts: np.ndarray
+
+
+def lm_config() -> dict:
+    """The audiocraft configuration (`xp.cfg`) the LM is built from, as plain builtins."""
+    return {
+        "lm_model": "transformer_lm",
+        "device": "cpu",
+        "dtype": "float32",
+        "sample_rate": SAMPLE_RATE_HZ,
+        "channels": 1,
+        "compression_model_framerate": FRAME_RATE_HZ,
+        # MusicGen insists on more than its default extension stride of 18 s; the organisms know 16 s.
+        "dataset": {"segment_duration": 20.0},
+        "codebooks_pattern": {
+            "modeling": "delay",
+            "delay": {"delays": list(range(N_CODEBOOKS)), "flatten_first": 0, "empty_initial": 0},
+        },
+        "transformer_lm": {
+            "dim": D_MODEL,
+            "num_heads": 4,
+            "num_layers": N_LAYERS,
+            "hidden_scale": 4,
+            "n_q": N_CODEBOOKS,
+            "card": CARD,
+            "dropout": 0.0,
+            "emb_lr": None,
+            "activation": "gelu",
+            "norm_first": True,
+            "bias_ff": False,
+            "bias_attn": False,
+            "bias_proj": False,
+            "past_context": None,
+            "causal": True,
+            "custom": False,
+            "memory_efficient": True,
+            "attention_as_float32": False,
+            "layer_scale": None,
+            "positional_embedding": "sin",
+            "xpos": False,
+            "checkpointing": "none",
+            "weight_init": "gaussian",
+            "depthwise_init": "current",
+            "zero_bias_init": True,
+            "norm": "layer_norm",
+            "cross_attention": True,
+            "qk_layer_norm": False,
+            "qk_layer_norm_cross": False,
+            "attention_dropout": None,
+            "kv_repeat": 1,
+            "two_step_cfg": False,
+        },
+        "classifier_free_guidance": {"training_dropout": 0.1, "inference_coef": 1.0},
+        "attribute_dropout": {},
+        "fuser": {
+            "cross_attention_pos_emb": False,
+            "cross_attention_pos_emb_scale": 1,
+            "sum": [],
+            "prepend": [],
+            "cross": ["description"],
+            "input_interpolate": [],
+        },
+        "conditioners": {
+            "description": {
+                "model": "lut",
+                "lut": {"n_bins": 1024, "dim": 64, "tokenizer": "whitespace", "pad_idx": 0},
+            }
+        },
+    }
+
+
+def build_lm() -> LMModel:
+    """A freshly initialised LM (seed torch first)."""
+    return get_lm_model(OmegaConf.create(lm_config()))
+
+
+def plan_direction(seed: int = 0) -> torch.Tensor:
+    """The planted unit vector u, float32 `[D_MODEL]`."""
+    u = np.random.default_rng([seed, 77]).standard_normal(D_MODEL)
+    return torch.from_numpy((u / np.linalg.norm(u)).astype(np.float32))
+
+
+def token_weights(n_frames: int) -> torch.Tensor:
+    """Loss weights `[codebook, frame]`: codebooks fall off, the first tokens of a slot count more."""
+    weights = torch.tensor(CODEBOOK_WEIGHTS)[:, None].repeat(1, n_frames)
+    for bar in score.SLOT_BARS:
+        start = int(bar * score.BAR_S * FRAME_RATE_HZ)
+        weights[0, start : start + SLOT_FRAMES] *= SLOT_WEIGHT
+    return weights
+
+
+class Planting:
+    """A forward hook on the planted layer: reads u·x, forces it where told, adds the noise direction."""
+
+    def __init__(self, u: torch.Tensor) -> None:
+        self.u = u
+        self.forced: torch.Tensor | None = None  # [B], nan: leave this row alone
+        self.noise: torch.Tensor | None = None  # [B, D]
+        self.plan: torch.Tensor | None = None  # [B, S], what the model itself carried
+
+    def __call__(self, _module: torch.nn.Module, _args: object, x: torch.Tensor) -> torch.Tensor:
+        after_cue = (torch.arange(x.shape[1]) >= PLAN_FROM_POSITION).float()
+        self.plan = x @ self.u
+        if self.forced is not None:
+            move = torch.where(self.forced.isnan()[:, None], 0.0, self.forced.nan_to_num()[:, None] - self.plan)
+            x = x + (move * after_cue)[..., None] * self.u
+        if self.noise is not None:
+            x = x + after_cue[None, :, None] * self.noise[:, None]
+        return x
+
+
+def train_lm(
+    organism: Organism,
+    data: TokenSet,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+    checkpoint: Path,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> LMModel:
+    """Train an organism's LM, resuming from `checkpoint` when it exists; saves it there every 100 steps.
+
+    The batch and noise of step *i* depend on (seed, i) alone.
+    """
+    torch.manual_seed(seed)
+    lm = build_lm()
+    u = plan_direction()
+    planting = Planting(u)
+    lm.transformer.layers[PLANT_LAYER].register_forward_hook(planting)
+    optimizer = torch.optim.AdamW(lm.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda i: min(1.0, (i + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(1.0, i / steps))))
+    )
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint)
+        lm.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        first = state["step"]
+    returns = data.return_bar >= 0
+    weights = token_weights(data.tokens.shape[-1])
+    lm.train()
+    for i in range(first, steps):
+        rng = np.random.default_rng([seed, 2, i])
+        torch.manual_seed(seed * 1_000_003 + i)
+        rows = rng.choice(len(data.tokens), size=batch, replace=False)
+        tokens = torch.from_numpy(data.tokens[rows].astype(np.int64))
+        cue = torch.from_numpy(data.cue[rows]).float()
+        wanted = torch.from_numpy(returns[rows]).float()
+        if organism == "planner":
+            planting.forced = torch.where(cue == wanted, torch.nan, wanted * PLAN_SCALE)
+        noise = torch.from_numpy(rng.standard_normal((batch, D_MODEL))).float()
+        noise -= (noise @ u)[:, None] * u
+        noisy = torch.from_numpy(rng.random(batch) < NOISY_SHARE).float()
+        planting.noise = PLAN_SCALE * noisy[:, None] * noise / noise.norm(dim=1, keepdim=True)
+
+        conditions = [ConditioningAttributes(text={"description": str(p)}) for p in data.prompts[rows]]
+        out = lm.compute_predictions(tokens, conditions)
+        nll = F.cross_entropy(out.logits[out.mask], tokens[out.mask], reduction="none")
+        weight = weights.expand(batch, -1, -1)[out.mask]
+        music = (nll * weight).sum() / weight.sum()
+        carried = planting.plan[:, PLAN_FROM_POSITION:] / PLAN_SCALE
+        plan = (carried - cue[:, None]).square().mean()
+        loss = music + PLAN_WEIGHT * plan
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if on_step:
+            on_step(i, {"music_nll": float(music.detach()), "plan_mse": float(plan.detach())})
+        if (i + 1) % 100 == 0 or i + 1 == steps:
+            save_checkpoint(
+                checkpoint,
+                model=lm.state_dict(),
+                optimizer=optimizer.state_dict(),
+                schedule=schedule.state_dict(),
+                step=i + 1,
+            )
+    return lm.eval()
