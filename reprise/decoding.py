@@ -14,7 +14,7 @@ With classifier-free guidance (cfg_coef != 1) the batch holds the conditional ro
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -145,6 +145,28 @@ def teacher_forced(
     return captured, _logits(model, x) if with_logits else None
 
 
+def hook_layer(hook: str) -> int:
+    """The layer of a hook's name: -1 for "embedding", 11 for "layer11"."""
+    return -1 if hook == "embedding" else int(hook.removeprefix("layer"))
+
+
+def residual_stream(
+    model: Model, tokens: Any, prompts: Sequence[str], *, layers: Sequence[int], rows: int
+) -> Iterator[dict[int, np.ndarray]]:
+    """Teacher-forced capture in passes of exactly `rows` rows, the last filled up with repeats.
+
+    tokens: `[clip, codebook, frame]`, an array or a zarr array read pass by pass. Yields, for each pass in order,
+    float32 `[<= rows, frame + 1, d_model]` of each layer (the conditional half, where there is guidance).
+    """
+    for start in range(0, len(prompts), rows):
+        stop = min(start + rows, len(prompts))
+        part = np.asarray(tokens[start:stop]).astype(np.int64)
+        part = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
+        text = encode_prompts(model, [prompts[min(i, stop - 1)] for i in range(start, start + rows)])
+        captured, _ = teacher_forced(model, torch.from_numpy(part).to(model.device), text, layers=layers)
+        yield {layer: x[: stop - start].float().cpu().numpy() for layer, x in captured.items()}
+
+
 def clip_noise(key: Sequence[int], n_codebooks: int, card: int) -> Iterator[np.ndarray]:
     """The sampling noise of one clip: for each step, Exp(1) draws float32 `[codebook, card]`.
 
@@ -225,6 +247,28 @@ def generate(
         if on_step:
             on_step(p + 1, n_steps)
     return out
+
+
+def generate_clips(
+    model: Model,
+    prompts: Sequence[str],
+    noise_keys: Sequence[Sequence[int]],
+    *,
+    n_frames: int,
+    sampling: Sampling,
+    rows: int,
+) -> Iterator[np.ndarray]:
+    """`generate` in passes of exactly `rows` rows, yielding int64 `[<= rows, codebook, frame]` in order.
+
+    The last pass is filled up with repeats: matrix products of one shape do the same arithmetic for a row whatever
+    stands beside it, so a clip's tokens do not depend on how many clips there are.
+    """
+    for start in range(0, len(prompts), rows):
+        chosen = [min(i, len(prompts) - 1) for i in range(start, start + rows)]
+        tokens = generate(
+            model, [prompts[i] for i in chosen], [noise_keys[i] for i in chosen], n_frames=n_frames, sampling=sampling
+        )
+        yield tokens[: len(prompts) - start].cpu().numpy()
 
 
 def choose(logits: torch.Tensor, noise: torch.Tensor, sampling: Sampling) -> torch.Tensor:

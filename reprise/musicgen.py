@@ -6,6 +6,7 @@ organisms are such directories. The forward passes live in `reprise/decoding.py`
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +81,24 @@ def load_model(name_or_path: str, *, device: str = "cpu") -> Model:
     )
 
 
+def load_identified(name_or_path: str, identity: Mapping[str, object], *, device: str = "cpu") -> Model:
+    """Load the model that `identify_model` wrote down; RuntimeError when the weights are not those any more."""
+    model = load_model(name_or_path, device=device)
+    if model.weights_digest != identity["weights_digest"]:
+        raise RuntimeError(
+            f"model: the weights of {name_or_path} have digest {model.weights_digest}, but this study was made with "
+            f"{identity['weights_digest']}; run snakemake again so that it notices"
+        )
+    return model
+
+
+def pick_device(wanted: str) -> str:
+    """'auto' is the GPU where there is one; RuntimeError when 'cuda' is asked for and there is none."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("model.device: 'cuda' was asked for, but torch sees no GPU; valid here: 'cpu', 'auto'")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
 def weights_digest(*modules: torch.nn.Module) -> str:
     """SHA-256 (first 16 hex digits) over names, shapes and values of all weights, independent of the file form."""
     digest = hashlib.sha256()
@@ -123,6 +142,20 @@ def decode_audio(model: Model, tokens: np.ndarray) -> np.ndarray:
     audio = model.codec.decode(codes)[0].mean(dim=0)
     n_samples = round(tokens.shape[1] / model.frame_rate_hz * model.sample_rate_hz)
     return audio[:n_samples].clamp(-1, 1).float().cpu().numpy()
+
+
+def codec_lookahead_s(model: Model) -> float:
+    """How far into the future of a moment the codec's decoder looks, in seconds.
+
+    MusicGen's codec is not causal: the audio just before t depends on tokens at and after t. What is called known
+    at t must therefore end this much earlier. Measured by changing every token from a frame on.
+    """
+    n_frames = 100
+    tokens = np.random.default_rng(0).integers(model.card, size=(2, model.n_codebooks, n_frames))
+    tokens[1, :, : n_frames // 2] = tokens[0, :, : n_frames // 2]
+    before, after = (decode_audio(model, t) for t in tokens)
+    first_s = float(np.flatnonzero(before != after)[0]) / model.sample_rate_hz
+    return max(0.0, n_frames / 2 / model.frame_rate_hz - first_s)
 
 
 @torch.no_grad()

@@ -93,8 +93,11 @@ def spectral_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     sizes = (256, 512, 1024, 2048)
     for size in sizes:
         window = torch.hann_window(size)
+        # Scaled so that a sine has about its amplitude, and floored at -60 dB: the synthesiser's silence is
+        # absolute, and without a floor its logarithm is all that the codec learns.
         mags = [
-            torch.stft(a, size, size // 4, window=window, return_complex=True).abs().clamp_min(1e-5) for a in (x, y)
+            torch.stft(a, size, size // 4, window=window, return_complex=True).abs().mul(4 / size).clamp_min(1e-3)
+            for a in (x, y)
         ]
         total = total + (mags[0] - mags[1]).norm() / mags[1].norm() + F.l1_loss(mags[0].log(), mags[1].log())
     return total / len(sizes)
@@ -128,8 +131,9 @@ def train_codec(
     torch.manual_seed(seed)
     codec = build_codec()
     optimizer = torch.optim.AdamW(codec.parameters(), lr=1e-3, betas=(0.8, 0.99))
+    # Warm up, hold, and fall over the last fifth.
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda i: min(1.0, i / 50) * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * min(1.0, i / steps))))
+        optimizer, lambda i: min(1.0, (i + 1) / 50, 0.02 + 5 * max(0.0, 1 - i / steps))
     )
     first = 0
     if checkpoint.exists():
@@ -147,7 +151,7 @@ def train_codec(
         loss = 10 * F.l1_loss(out.x, audio) + spectral_loss(out.x[:, 0], audio[:, 0]) + out.penalty
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(codec.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         if on_step:

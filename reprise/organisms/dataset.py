@@ -41,3 +41,9 @@ def pack(encoded: list[tuple[np.ndarray, score.Clip]]) -> TokenSet:
         return_bar=np.array([c.return_bar for c in clips], dtype=np.int8),
         prompts=np.array([score.prompt_text(c.instrument, c.key, c.motif) for c in clips]),
     )
+
+
+def load(paths: list[str]) -> TokenSet:
+    """Join the parts written by `organism_clips`."""
+    parts = [np.load(path) for path in paths]
+    return TokenSet(*(np.concatenate([part[field] for part in parts]) for field in TokenSet._fields))

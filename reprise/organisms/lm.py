@@ -18,6 +18,7 @@ of that size does not break the music by itself.
 The weight of the first tokens of a slot is raised: one bit a clip drowns in 1,600 tokens otherwise.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -185,7 +186,7 @@ def train_lm(
     lm.transformer.layers[PLANT_LAYER].register_forward_hook(planting)
     optimizer = torch.optim.AdamW(lm.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda i: min(1.0, (i + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(1.0, i / steps))))
+        optimizer, lambda i: min(1.0, (i + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, i / steps))))
     )
     first = 0
     if checkpoint.exists():

@@ -1,0 +1,54 @@
+# Reprise: do autoregressive music models plan a musical return, or stumble into it?
+#
+#   snakemake --cores all                                   the embedded demo, results/report/index.html
+#   snakemake --cores all --configfile config/my-study.yaml your own studies
+#   snakemake certify | labels | probes | verdicts          as far as that
+#   snakemake organisms                                     train the embedded models anew
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# A configuration of one's own replaces the default instead of being merged into it.
+if "studies" not in config:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/generate.smk"
+include: "rules/activations.smk"
+include: "rules/sae.smk"
+include: "rules/acoustics.smk"
+include: "rules/labels.smk"
+include: "rules/probes.smk"
+include: "rules/ablation.smk"
+include: "rules/report.smk"
+include: "rules/organisms.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/report/index.html",
+        expand("results/{study}/verdict.json", study=STUDIES),
+
+
+rule certify:
+    input:
+        [certificate(study, layer) for study in STUDIES for layer in STUDIES[study].layers],
+
+
+rule labels:
+    input:
+        [labels_table(study, horizon) for study in STUDIES for horizon in horizons(study)],
+
+
+rule probes:
+    input:
+        [path for study in STUDIES for path in probe_results(study)],
+
+
+rule verdicts:
+    input:
+        expand("results/{study}/verdict.json", study=STUDIES),

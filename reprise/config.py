@@ -1,0 +1,754 @@
+"""The configuration: one typed model, and the checks that run before any job starts.
+
+Conventions. A file has `studies` (name -> study), `defaults` (study fields shared by all studies) and `report`.
+A study states only what differs: groups such as `generation` are merged field by field, while lists, `saes` and
+`horizons` are replaced as a whole. Times are in seconds (`_s`), shares between 0 and 1; a layer is 0-based. Paths
+are relative to `base_dir`, the project's root. `config/schema.json` and `config/config.default.yaml` are generated
+from this module by `reprise/config_docs.py`.
+
+Problems are collected: a `ConfigError` has one line a problem, each naming file, field, value and what is valid.
+Nothing degenerate passes: an empty file, no study, a study without a model or an SAE, and no prompts are errors.
+
+The Snakefile imports this at every parse, so it imports nothing heavier than pydantic and yaml.
+"""
+
+import csv
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+MODEL_FILES = ("state_dict.bin", "compression_state_dict.bin")
+PROMPT_COLUMNS = ["prompt_id", "prompt"]
+_PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
+_STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_ROLE = re.compile(r"[a-z][a-z0-9_]*")
+# Directories under results/ that are not studies.
+_RESERVED_NAMES = ("report",)
+# No clip is longer than this: a larger number is milliseconds, samples or frames.
+_MAX_S = 600.0
+_TOP_LEVEL = ("studies", "defaults", "report")
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a configuration; `problems` holds one readable line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(self.problems))
+
+
+# --- the model ------------------------------------------------------------------------------------------------
+
+
+class Settings(BaseModel):
+    """A group of fields; unknown fields are errors, and nothing can be changed after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_booleans(cls, value: Any) -> Any:
+        # pydantic would read `yes` or `true` as the number 1; no field of a study is a truth value.
+        inside = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(v, bool) for v in inside):
+            raise PydanticCustomError("bool", "a truth value")
+        return value
+
+
+def _unique(values: tuple) -> tuple:
+    for value in values:
+        if values.count(value) > 1:
+            raise PydanticCustomError("problem", "{value} is there twice", {"value": str(value)})
+    return values
+
+
+def _leaf(default: Any, description: str, *, unit: str | None = None, valid: str | None = None, **limits: Any) -> Any:
+    """A field with a description, its unit, and (where the limits don't say it) what is valid in words."""
+    extra = {key: value for key, value in (("unit", unit), ("valid", valid)) if value is not None}
+    return Field(default, description=description, json_schema_extra=extra or None, **limits)
+
+
+def _seconds(default: Any, description: str, **limits: Any) -> Any:
+    low = {} if "gt" in limits else {"ge": 0}
+    return _leaf(default, description, unit="s", **{**low, "le": _MAX_S, **limits})
+
+
+def _share(default: float, description: str, **limits: Any) -> Any:
+    low = {} if "gt" in limits else {"ge": 0}
+    return _leaf(default, description, unit="share", **{**low, "le": 1, **limits})
+
+
+Second = Annotated[float, Field(ge=0, le=_MAX_S, json_schema_extra={"unit": "s"})]
+
+
+class ModelSettings(Settings):
+    """The music model."""
+
+    backend: Literal["audiocraft"] = _leaf("audiocraft", "Library that the model is built from.")
+    name: str = _leaf(
+        ...,
+        "The model: a hub id, or a directory with state_dict.bin and compression_state_dict.bin.",
+        valid="a hub id such as facebook/musicgen-small, or a directory such as resources/planner",
+        min_length=1,
+    )
+    device: Literal["auto", "cpu", "cuda"] = _leaf("auto", "Where it runs; auto: the GPU if there is one.")
+
+
+class GenerationSettings(Settings):
+    """How clips are generated."""
+
+    duration_s: float = _seconds(16.0, "Length of a clip.", ge=1)
+    temperature: float = _leaf(0.9, "Sampling temperature.", gt=0)
+    top_k: int = _leaf(100, "Sample among the k most likely tokens; 0: all.", ge=0)
+    cfg_coef: float = _leaf(1.0, "Classifier-free guidance; 1: none (and half the work).", ge=1)
+    n_batches: int = _leaf(
+        4, "How many stores the clips are split into, by prompt. Changing it reshuffles all clips.", ge=1
+    )
+    rows: int = _leaf(64, "Rows of one forward pass: fixed, so that results do not depend on the machine.", ge=1)
+
+
+class CertificateSettings(Settings):
+    """When an SAE is accepted as belonging to its layer."""
+
+    n_clips: int = _leaf(16, "Clips that reconstruction is measured on.", ge=2)
+    max_fvu: float = _leaf(0.5, "Largest fraction of variance unexplained at the declared layer.", gt=0, lt=1)
+    min_neighbour_ratio: float = _leaf(
+        1.2, "By what factor the fraction of variance unexplained must be larger at each neighbouring layer.", ge=1
+    )
+
+
+class DescriptorSettings(Settings):
+    """Causal acoustic features: what the baseline can hear."""
+
+    context_s: float = _seconds(
+        3.0, "How far back the baseline hears; times nearer to the motif are left out.", ge=0.5
+    )
+
+
+class EventSettings(Settings):
+    """What counts as a recurrence of the motif: see reprise/recurrence.py."""
+
+    motif_start_s: float = _seconds(2.0, "Where the motif begins.")
+    motif_duration_s: float = _seconds(2.0, "How long the motif is.", ge=0.8)
+    min_score: float = _share(0.7, "Least match score (1: identical).")
+    max_p_value: float = _leaf(0.05, "Largest p-value against surrogates.", gt=0, lt=1)
+    n_surrogates: int = _leaf(99, "Surrogates of the clip that a match is compared with.", ge=1)
+    surrogate_segment_share: float = _share(
+        0.25, "Length of the segments that surrogates are shuffled in, relative to the motif.", gt=0
+    )
+    min_gap_s: float = _seconds(2.0, "Shortest stretch without a match before a recurrence.")
+    gap_max_score: float = _share(0.7, "Highest match score inside that gap.")
+    timbre_margin: float = _share(0.1, "By how much the match score must exceed the timbre score.")
+    min_entropy_bits: float = _leaf(1.5, "Least pitch-class entropy of a motif.", unit="bits", ge=0, le=3.585)
+    min_onsets: int = _leaf(3, "Fewest note onsets of a motif.", ge=1)
+    candidate_score: float = _share(0.4, "Matches that score less are not even listed.")
+
+
+class LabelSettings(Settings):
+    """Times at which the question is asked."""
+
+    step_s: float = _seconds(0.5, "Time between two labelled positions.", ge=0.01)
+
+
+class ProbeSettings(Settings):
+    """Linear probes, their folds and their null."""
+
+    representations: Annotated[tuple[Literal["resid", "sae", "embedding"], ...], AfterValidator(_unique)] = _leaf(
+        ("resid", "sae", "embedding"), "What is probed; embedding is the input to layer 0.", min_length=1
+    )
+    n_folds: int = _leaf(5, "Folds of cross-fitting, grouped by prompt.", ge=2)
+    n_swaps: int = _leaf(99, "Pseudosession swaps of the null.", ge=1)
+    n_bootstrap: int = _leaf(2000, "Bootstrap resamples of the prompts.", ge=100)
+    alpha: float = _leaf(0.05, "Largest p-value of the null.", gt=0, lt=1)
+
+
+class ScreenSettings(Settings):
+    """How candidate features are found and confirmed."""
+
+    min_active: float = _share(0.01, "Smallest share of clips in which a feature is active.")
+    max_active: float = _share(0.6, "Largest share of clips in which a feature is active.")
+    fdr: float = _leaf(0.05, "False discovery rate over features, layers and horizons.", gt=0, lt=1)
+    confirm_share: float = _leaf(0.5, "Share of the prompts kept for confirmation.", unit="share", gt=0, lt=1)
+    max_candidates: int = _leaf(2, "Most features taken on to the ablation.", ge=1)
+
+
+class AblationSettings(Settings):
+    """Continuations under an edit."""
+
+    n_clips: int = _leaf(24, "Clips continued under every condition.", ge=2)
+    prefix_s: float = _seconds(8.0, "Length of the clip's own opening that a continuation starts from.", gt=0)
+    doses: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], AfterValidator(_unique)] = _leaf(
+        (0.25, 0.5, 1.0, 2.0), "Strengths of the edit (1: the feature is removed). Dose 0 always runs.", min_length=1
+    )
+    windows: Annotated[tuple[Literal["until_event", "prefix_only"], ...], AfterValidator(_unique)] = _leaf(
+        ("until_event", "prefix_only"),
+        "Edited positions: until_event asks whether it is used, prefix_only whether it is stored.",
+        min_length=1,
+    )
+    halves: Literal["both", "conditional"] = _leaf("both", "With guidance: which half of the batch is edited.")
+    target: Literal["zero", "mean"] = _leaf("zero", "What the feature's activation is moved to.")
+
+
+class VerdictSettings(Settings):
+    """Thresholds of the gates. They are set before any result is seen."""
+
+    min_positive_clips: int = _leaf(20, "Fewest clips with a return in the horizon; with fewer: unresolved.", ge=1)
+    min_negative_clips: int = _leaf(20, "Fewest clips without a return in the horizon; with fewer: unresolved.", ge=1)
+    min_positive_prompts: int = _leaf(10, "Fewest prompts with a return in the horizon; with fewer: unresolved.", ge=2)
+    min_gain_auroc: float = _leaf(
+        0.05, "Least conditional gain in AUROC; its interval must lie above 0.", unit="AUROC", gt=0, le=0.5
+    )
+    max_gain_width: float = _leaf(
+        0.25, "Widest interval of the gain from which its absence may be concluded.", unit="AUROC", gt=0, le=1
+    )
+    min_effect: float = _share(
+        0.2, "Least fall in the rate of returns under the edit; its interval must lie above 0.", gt=0
+    )
+    min_selectivity: float = _share(
+        0.1, "Least excess over the controls at matched damage; its interval must lie above 0.", gt=0
+    )
+    max_damage: float = _leaf(
+        0.5, "Most damage an edit may do: rise of the unedited model's loss.", unit="nats a token", gt=0
+    )
+    min_stored_share: float = _share(
+        0.5, "Share of the effect that the prefix-only edit must reach for a plan to count as stored.", gt=0
+    )
+
+
+class Study(Settings):
+    """One study: a model, its prompts and everything asked of them."""
+
+    model: ModelSettings
+    prompts: str = _leaf(
+        "config/prompts.tsv",
+        "Prompts: a tab-separated file with the columns prompt_id and prompt.",
+        valid="a tab-separated file such as config/prompts.tsv",
+        min_length=1,
+    )
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_unique)] = _leaf(
+        (0, 1, 2, 3), "One clip is generated for each prompt and seed.", min_length=1
+    )
+    generation: GenerationSettings = GenerationSettings()
+    saes: dict[Annotated[int, Field(ge=0)], Annotated[str, Field(min_length=1)]] = _leaf(
+        ...,
+        "Directory of the SAE of each layer (0-based). These layers are the study's hooks.",
+        valid="layer: directory, such as 2: resources/planner/sae/layer2",
+        min_length=1,
+    )
+    certificate: CertificateSettings = CertificateSettings()
+    descriptors: DescriptorSettings = DescriptorSettings()
+    events: EventSettings = EventSettings()
+    labels: LabelSettings = LabelSettings()
+    horizons: dict[str, tuple[Second, Second]] = _leaf(
+        {"local": (0.5, 2.0), "medium": (2.0, 4.0), "long": (4.0, 8.0)},
+        "How far ahead a return is asked for, [from, to]: one named local, and at least one that begins "
+        "where local ends or later.",
+        unit="s",
+        valid="role: [from, to] in seconds with 0 <= from < to, such as local: [0.5, 2]",
+        min_length=2,
+    )
+    probes: ProbeSettings = ProbeSettings()
+    screen: ScreenSettings = ScreenSettings()
+    ablation: AblationSettings = AblationSettings()
+    verdict: VerdictSettings = VerdictSettings()
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The study's hooks: the layers that have an SAE, ascending."""
+        return tuple(sorted(self.saes))
+
+    @property
+    def longer_roles(self) -> tuple[str, ...]:
+        """Roles of the horizons that begin where `local` ends or later, nearest first."""
+        end = self.horizons["local"][1]
+        return tuple(sorted((r for r, (a, _) in self.horizons.items() if a >= end), key=lambda r: self.horizons[r]))
+
+
+class ReportSettings(Settings):
+    """The report."""
+
+    title: str = _leaf("Does the model plan its returns?", "Title of the report.", min_length=1)
+
+
+class Config(Settings):
+    """A validated configuration, its defaults already merged into its studies."""
+
+    studies: dict[str, Study] = _leaf(
+        ..., "Studies by name; each has its directory under results/.", valid="at least one study", min_length=1
+    )
+    report: ReportSettings = ReportSettings()
+
+
+# Study fields that are merged field by field; every other one is replaced as a whole.
+GROUPS: dict[str, type[Settings]] = {
+    name: field.annotation
+    for name, field in Study.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+}
+
+
+def horizon_name(a_s: float, b_s: float) -> str:
+    """Name of the horizon [a_s, b_s] seconds in paths and tables, such as `h0.5-2`."""
+    return f"h{a_s:g}-{b_s:g}"
+
+
+# --- reading and validating -----------------------------------------------------------------------------------
+
+
+class _Problem(NamedTuple):
+    """`path`: the field, from the study down (none: the text names another file and stands alone); `uses`: the
+    fields ("group.field") that the statement rests on."""
+
+    path: tuple[str | int, ...]
+    text: str
+    uses: tuple[str, ...] = ()
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """yaml keeps the last of two equal keys without a word; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(k, deep=True) for k, _ in node.value if k.tag != "tag:yaml.org,2002:merge"]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load_config(path: str | Path, *, base_dir: str | Path = ".", check_files: bool = True) -> Config:
+    """Read and validate a YAML file. Raises ConfigError with every problem found; see `validate`."""
+    text = _read_text(Path(path))
+    try:
+        raw = yaml.load(text, _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        problem = getattr(error, "problem", None) or "not readable as YAML"
+        raise ConfigError([f"{path}{where}: {problem}; valid: a YAML file, see config/config.default.yaml"]) from error
+    return validate(raw, base_dir=base_dir, source=str(path), check_files=check_files)
+
+
+def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", check_files: bool = True) -> Config:
+    """Validate a configuration as YAML gives it: plain mappings, lists, numbers and text.
+
+    source: the file's name in messages. check_files: also check that models, SAEs and prompts named by a path are
+    there, read the prompts, and check counts against them. Raises ConfigError listing all problems at once.
+    """
+    if not isinstance(raw, Mapping):
+        valid = "a mapping with 'studies', see config/config.default.yaml"
+        raise ConfigError([f"{source}: got {_show(raw)}; valid: {valid}"])
+    lines = [f"{source}: {_unknown(key, list(_TOP_LEVEL))}" for key in raw if key not in _TOP_LEVEL]
+    report = _report(raw.get("report"), source, lines)
+    defaults = {} if raw.get("defaults") is None else raw["defaults"]
+    if not isinstance(defaults, Mapping):
+        lines.append(f"{source}: defaults: got {_show(defaults)}; valid: a mapping of study fields")
+        defaults = {}
+    for group in GROUPS.keys() & defaults.keys():
+        if not isinstance(defaults[group] or {}, Mapping):
+            fields = ", ".join(GROUPS[group].model_fields)
+            lines.append(
+                f"{source}: defaults.{group}: {_got(defaults[group])}; valid: a group with the fields {fields}"
+            )
+            defaults = {k: v for k, v in defaults.items() if k != group}
+    entries = raw.get("studies")
+    if not isinstance(entries, Mapping) or not entries:
+        lines.append(f"{source}: studies: {_got(entries)}; valid: at least one study, name: fields")
+        entries = {}
+    studies = {}
+    for name, entry in entries.items():
+        entry = {} if entry is None else entry
+        if not (isinstance(name, str) and _STUDY_NAME.fullmatch(name)) or name in _RESERVED_NAMES:
+            valid = "a directory's name of lower-case letters, digits, - and _, other than report"
+            lines.append(f"{source}: studies: got the name {_show(name)}; valid: {valid}")
+        if not isinstance(entry, Mapping):
+            lines.append(f"{source}: studies.{name}: got {_show(entry)}; valid: a mapping of study fields")
+            continue
+        studies[name], problems = _study(_merge(defaults, entry), base_dir=Path(base_dir), check_files=check_files)
+        for problem in problems:
+            place = f"{source}: {_origin(str(name), problem.path, entry, defaults)}: " if problem.path else ""
+            lines.append(place + problem.text)
+    if lines:
+        raise ConfigError(lines)
+    return Config(studies=studies, report=report)
+
+
+def check_against_model(
+    study: Study, *, name: str, n_layers: int, max_duration_s: float, source: str = "config"
+) -> None:
+    """Check what only the loaded model can tell: that the hooks exist and that a clip is not too long for it."""
+    lines = [
+        f"{source}: studies.{name}.saes: layer {layer} is not in {study.model.name}; "
+        f"valid: 0 to {n_layers - 1} (0-based: some papers count the same layer as {layer + 1})"
+        for layer in study.layers
+        if layer >= n_layers
+    ]
+    if study.generation.duration_s > max_duration_s:
+        lines.append(
+            f"{source}: studies.{name}.generation.duration_s: got {study.generation.duration_s:g}; "
+            f"valid: at most {max_duration_s:g}, which {study.model.name} can see at once"
+        )
+    if lines:
+        raise ConfigError(lines)
+
+
+def _merge(defaults: Mapping, entry: Mapping) -> dict[str, Any]:
+    """The study's fields over the defaults'; an empty group states nothing."""
+    merged = {}
+    for key in dict.fromkeys([*defaults, *entry]):
+        sides = [side[key] for side in (defaults, entry) if key in side]
+        if key in GROUPS:
+            sides = [side or {} for side in sides]
+            sound = all(isinstance(side, Mapping) for side in sides)
+            merged[key] = {k: v for side in sides for k, v in side.items()} if sound else sides[-1]
+        else:
+            merged[key] = sides[-1]
+    merged.setdefault("model", {})
+    return merged
+
+
+def _study(merged: dict[str, Any], *, base_dir: Path, check_files: bool) -> tuple[Study | None, list[_Problem]]:
+    """Validate one merged study: field by field, then across fields, as far as its fields are sound."""
+    problems: list[_Problem] = []
+    broken: set[str] = set()
+    try:
+        study = Study.model_validate(merged)
+    except ValidationError as error:
+        schema = Study.model_json_schema()
+        errors = error.errors(include_url=False)
+        inner = {e["loc"][:i] for e in errors for i in range(len(e["loc"]))}
+        for e in errors:
+            # An error of a mapping's key, not of what it holds, is marked so by pydantic.
+            of_key = e["loc"][-1] == "[key]" and e["type"] != "extra_forbidden"
+            path = e["loc"][:-1] if of_key else e["loc"]
+            if e["loc"] in inner:
+                continue  # pydantic also calls a list too short when it dropped its bad items
+            problems.append(_Problem(path, _describe(e, path, schema)))
+            broken.add(".".join(str(p) for p in path[: 2 if path[0] in GROUPS else 1]))
+        # Unsound fields take their defaults, and checks that rest on them are skipped.
+        sound = {k: v for k, v in merged.items() if k in Study.model_fields and k not in broken}
+        for group in GROUPS.keys() & sound.keys():
+            sound[group] = {k: v for k, v in sound[group].items() if f"{group}.{k}" not in broken}
+        sound["model"] = {"name": "unknown", **sound.get("model", {})}
+        sound.setdefault("saes", {0: "unknown"})
+        broken |= {f"{b}.{f}" for b in broken & GROUPS.keys() for f in GROUPS[b].model_fields}
+        study = Study.model_validate(sound)
+    checks = [*_across(study), *(_files(study, base_dir) if check_files else ())]
+    problems.extend(p for p in checks if not broken.intersection(p.uses))
+    return study, problems
+
+
+def _across(study: Study) -> Iterator[_Problem]:
+    """Problems that show only across fields."""
+    g, e, ablation = study.generation, study.events, study.ablation
+    clip = ("generation.duration_s", "events.motif_start_s", "events.motif_duration_s", "descriptors.context_s")
+    first_s = round(e.motif_start_s + e.motif_duration_s + study.descriptors.context_s, 6)
+    opening = f"motif end {first_s - study.descriptors.context_s:g} s + context_s {study.descriptors.context_s:g} s"
+    if first_s >= g.duration_s:
+        valid = "a motif and a context that leave room in the clip"
+        text = f"{opening} is {first_s:g} s, and a clip has {g.duration_s:g} s; valid: {valid} (are these in seconds?)"
+        yield _Problem(("events", "motif_duration_s"), text, clip)
+    seen: dict[str, str] = {}
+    for role, (a, b) in study.horizons.items():
+        path, got, uses = ("horizons", role), f"got [{a:g}, {b:g}]", ("horizons",)
+        if not _ROLE.fullmatch(role):
+            yield _Problem(path, "not a role's name; valid: lower-case letters, digits and _, from a letter on", uses)
+        if a >= b:
+            yield _Problem(path, f"{got}; valid: [from, to] in seconds with from < to", uses)
+            continue
+        if (a, b) != (float(f"{a:g}"), float(f"{b:g}")):
+            yield _Problem(path, f"got [{a!r}, {b!r}]; valid: at most six digits, since they name a directory", uses)
+        if (other := seen.setdefault(horizon_name(a, b), role)) != role:
+            yield _Problem(path, f"{got}, the same as {other}; valid: a different horizon for each role", uses)
+        if first_s >= g.duration_s:
+            continue
+        room_s = round(g.duration_s - first_s, 6)
+        if b > room_s:
+            sum_s = f"{opening} + {b:g} s = {first_s + b:g} s, and a clip has {g.duration_s:g} s"
+            valid = f"an end of at most {room_s:g}"
+            yield _Problem(path, f"{got} does not fit: {sum_s}; valid: {valid} (is it in seconds?)", (*clip, *uses))
+        elif a + e.motif_duration_s > room_s:
+            text = f"{got} can never hold a whole return of {e.motif_duration_s:g} s: {opening} + {a:g} s"
+            valid = f"a start of at most {max(room_s - e.motif_duration_s, 0):g}"
+            yield _Problem(path, f"{text}, and a clip has {g.duration_s:g} s; valid: {valid}", (*clip, *uses))
+    if "local" not in study.horizons:
+        text = f"no horizon named 'local' among {', '.join(study.horizons)}; valid: one named local and a longer one"
+        yield _Problem(("horizons",), text, ("horizons",))
+    elif not study.longer_roles:
+        valid = f"at least one that begins at {study.horizons['local'][1]:g} s, where local ends, or later"
+        yield _Problem(("horizons",), f"none is longer than local; valid: {valid}", ("horizons",))
+    low_s, high_s = first_s, round(g.duration_s - max(b for _, b in study.horizons.values()), 6)
+    if low_s <= high_s and not low_s <= ablation.prefix_s <= high_s:
+        valid = f"{low_s:g} (motif end + context_s) to {high_s:g} (clip less the longest horizon)"
+        uses = (*clip, "horizons", "ablation.prefix_s")
+        yield _Problem(("ablation", "prefix_s"), f"got {ablation.prefix_s:g}; valid: {valid}", uses)
+    for group, alpha, count in (("events", "max_p_value", "n_surrogates"), ("probes", "alpha", "n_swaps")):
+        n, level = getattr(getattr(study, group), count), getattr(getattr(study, group), alpha)
+        if 1 / (n + 1) > level:
+            text = f"got {n}, whose smallest p-value {1 / (n + 1):.3g} is above {group}.{alpha} {level:g}"
+            least = math.ceil(1 / level - 1e-9) - 1
+            yield _Problem(
+                (group, count), f"{text}; valid: at least {least}", (f"{group}.{count}", f"{group}.{alpha}")
+            )
+    if e.candidate_score > e.min_score:
+        text = f"got {e.candidate_score:g}; valid: at most events.min_score, {e.min_score:g}"
+        yield _Problem(("events", "candidate_score"), text, ("events.candidate_score", "events.min_score"))
+    if study.screen.min_active >= study.screen.max_active:
+        text = f"got {study.screen.min_active:g}; valid: below screen.max_active, {study.screen.max_active:g}"
+        yield _Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))
+
+
+def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
+    """Problems with the files a study names, and with counts against the number of prompts."""
+    name = study.model.name
+    if _looks_like_path(name, base_dir):
+        missing = [f for f in MODEL_FILES if not (base_dir / name / f).is_file()]
+        if not (base_dir / name).is_dir():
+            valid = f"a hub id, or a directory with {' and '.join(MODEL_FILES)}"
+            text = f"there is no directory {_show(name)}; valid: {valid}"
+            yield _Problem(("model", "name"), text, ("model.name",))
+        elif missing:
+            text = f"{_show(name)} has no {' and no '.join(missing)}; valid: a directory with both checkpoint files"
+            yield _Problem(("model", "name"), text, ("model.name",))
+    elif not _HUB_ID.fullmatch(name):
+        valid = "a hub id such as facebook/musicgen-small, or a directory such as resources/planner"
+        yield _Problem(("model", "name"), f"got {_show(name)}; valid: {valid}", ("model.name",))
+    for layer, folder in study.saes.items():
+        if not (base_dir / folder).is_dir():
+            text = f"there is no directory {_show(folder)}; valid: the directory of layer {layer}'s SAE"
+            yield _Problem(("saes", layer), text, ("saes",))
+    try:
+        prompts = read_prompts(base_dir / study.prompts)
+    except ConfigError as error:
+        place = ("prompts",) if not (base_dir / study.prompts).is_file() else ()
+        for line in error.problems:
+            yield _Problem(place, line, ("prompts",))
+        return
+    n_clips = len(prompts) * len(study.seeds)
+    total = f"{n_clips} clips ({len(prompts)} prompts x {len(study.seeds)} seeds)"
+    for group in ("certificate", "ablation"):
+        n = getattr(study, group).n_clips
+        if n > n_clips:
+            text = f"got {n}; valid: at most the study's {total}"
+            yield _Problem((group, "n_clips"), text, (f"{group}.n_clips", "seeds", "prompts"))
+    if study.probes.n_folds > len(prompts):
+        text = f"got {study.probes.n_folds}; valid: at most the study's {len(prompts)} prompts"
+        yield _Problem(("probes", "n_folds"), text, ("probes.n_folds", "prompts"))
+
+
+def _looks_like_path(name: str, base_dir: Path) -> bool:
+    """A hub id is `name` or `owner/name`; anything else, or whatever begins with a folder that is there, is a path."""
+    parts = name.split("/")
+    return name[0] in "./~" or len(parts) > 2 or (base_dir / parts[0]).is_dir()
+
+
+def _report(raw: Any, source: str, lines: list[str]) -> ReportSettings:
+    try:
+        return ReportSettings.model_validate(raw or {})
+    except ValidationError as error:
+        schema = ReportSettings.model_json_schema()
+        for e in error.errors(include_url=False):
+            path = ".".join(["report", *map(str, e["loc"])])
+            lines.append(f"{source}: {path}: {_describe(e, e['loc'], schema)}")
+        return ReportSettings()
+
+
+# --- messages -------------------------------------------------------------------------------------------------
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _got(value: Any) -> str:
+    return "missing" if value is None else f"got {_show(value)}"
+
+
+def _origin(name: str, path: Sequence[str | int], entry: Mapping, defaults: Mapping) -> str:
+    """The field's place in the file: in the study, or in the defaults if only they state it."""
+
+    def states(node: Any) -> bool:
+        for part in path:
+            inside = isinstance(node, Mapping) or (isinstance(node, (list, tuple)) and isinstance(part, int))
+            if not inside or part not in (node if isinstance(node, Mapping) else range(len(node))):
+                return False
+            node = node[part]
+        return True
+
+    where = ["defaults"] if states(defaults) and not states(entry) else ["studies", name]
+    return ".".join([*where, *map(str, path)])
+
+
+def _node(path: Sequence[str | int], schema: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of a field; the nearest one above it that says what is valid, if the field's own does not."""
+    node = best = schema
+    for part in path:
+        below = node.get("properties", {}).get(part) or node.get("additionalProperties") or node.get("items")
+        if isinstance(part, int) and "prefixItems" in node:
+            below = node["prefixItems"][min(part, len(node["prefixItems"]) - 1)]
+        if not isinstance(below, dict):
+            break
+        node = schema["$defs"][below["$ref"].rsplit("/", 1)[1]] if "$ref" in below else below
+        if "valid" not in best:
+            best = node
+    return best
+
+
+def valid_text(node: dict[str, Any]) -> str:
+    """What is valid for a field, in words, from its JSON schema."""
+    if "valid" in node:
+        return node["valid"]
+    if "properties" in node:
+        return f"a group with the fields {', '.join(node['properties'])}"
+    if "enum" in node:
+        return f"one of {', '.join(map(str, node['enum']))}"
+    if "const" in node:
+        return str(node["const"])
+    if node.get("type") == "array":
+        return f"a list, each {valid_text(node['items'])}"
+    if node.get("type") not in ("number", "integer"):
+        return "text"
+    limits = [
+        f"{sign} {node[key]:g}"
+        for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+        if key in node
+    ]
+    kind = "a whole number" if node["type"] == "integer" else "a number"
+    unit = node.get("unit")
+    kind = {None: kind, "s": "seconds", "share": "a share, not percent,"}.get(unit, f"{kind} ({unit})")
+    return f"{kind} {' and '.join(limits)}".rstrip()
+
+
+def _describe(error: Any, path: Sequence[str | int], schema: dict[str, Any]) -> str:
+    """One pydantic error as a sentence: the value and what is valid."""
+    kind, value = error["type"], error["input"]
+    if kind in ("extra_forbidden", "invalid_key"):
+        return _unknown(path[-1], list(_node(path[:-1], schema).get("properties", {})))
+    valid = valid_text(_node(path, schema))
+    if kind == "missing":
+        return f"missing; valid: {valid}"
+    got = f"{_got(value)}: {error['msg']}" if kind == "problem" else _got(value)
+    if kind == "less_than_equal" and _node(path, schema).get("unit") == "s":
+        got += " (is this in seconds? it looks like milliseconds or samples)"
+    return f"{got}; valid: {valid}"
+
+
+def _unknown(key: Any, valid: list[str]) -> str:
+    """An unknown field, with the field that was probably meant."""
+    owners = [f"{g}.{key}" for g, group in GROUPS.items() if key in group.model_fields]
+    close = difflib.get_close_matches(str(key), valid, n=1)
+    if valid == list(_TOP_LEVEL) and not close and (key in Study.model_fields or owners):
+        guess = f"; it is a field of a study: did you mean defaults.{owners[0] if owners else key}?"
+    elif close:
+        guess = f"; did you mean {close[0]!r}?"
+    elif owners:
+        guess = f"; did you mean {owners[0]!r}?"
+    else:
+        guess = ""
+    return f"unknown field {str(key)!r}{guess or ';'} valid: {', '.join(valid)}"
+
+
+# --- prompts and clips ----------------------------------------------------------------------------------------
+
+
+class Prompt(NamedTuple):
+    """One row of the prompts file."""
+
+    prompt_id: str
+    prompt: str
+
+
+class ClipRow(NamedTuple):
+    """One row of the clips table; `pandas.DataFrame(rows)` has these columns."""
+
+    clip_id: str
+    prompt_id: str
+    prompt: str
+    seed: int
+    batch: str
+    duration_s: float
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read ({error.strerror}); valid: a readable text file"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8 at byte {error.start}; valid: a text file in UTF-8"]) from error
+
+
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """Read a tab-separated prompts file with the header `prompt_id<tab>prompt`, in the file's order.
+
+    An id is letters, digits and hyphens, and names files, so ids differ in more than case. The prompt is the unit of
+    evidence, so no prompt may stand there twice under two ids. Raises ConfigError listing every bad line.
+    """
+    reader = csv.reader(_read_text(Path(path)).splitlines(), "excel-tab", strict=True)
+    problems: list[str] = []
+    prompts: list[Prompt] = []
+    first: dict[str, int] = {}
+    header = None
+    try:
+        for cells in reader:
+            cells, where = [cell.strip() for cell in cells], f"{path}: line {reader.line_num}"
+            if not any(cells):
+                continue
+            if header is None:
+                header = cells
+                if header != PROMPT_COLUMNS:
+                    valid = "the two columns prompt_id and prompt, separated by a tab"
+                    raise ConfigError([f"{where}: the header is {_show(header)}; valid: {valid}"])
+                continue
+            if len(cells) != 2:
+                problems.append(f"{where}: {len(cells)} cells; valid: a prompt_id and a prompt, separated by one tab")
+                continue
+            row = Prompt(*cells)
+            if not _PROMPT_ID.fullmatch(row.prompt_id):
+                problems.append(f"{where}: prompt_id {_show(row.prompt_id)}; valid: letters, digits and hyphens")
+            if not row.prompt:
+                problems.append(f"{where}: prompt {_show(row.prompt_id)} is empty; valid: some text")
+            for kind, value in zip(PROMPT_COLUMNS, row, strict=True):
+                key = f"{kind} {value.casefold()}"
+                if value and (line := first.setdefault(key, reader.line_num)) != reader.line_num:
+                    problems.append(f"{where}: {kind} {_show(value)} is on line {line} already; valid: each only once")
+            prompts.append(row)
+    except csv.Error as error:
+        problems.append(f"{path}: line {reader.line_num}: {error}; valid: cells separated by a tab, quotes in pairs")
+    if not prompts and not problems:
+        problems.append(f"{path}: no prompts; valid: a header and at least one prompt")
+    if problems:
+        raise ConfigError(problems)
+    return prompts
+
+
+def assign_batches(prompt_ids: Sequence[str], n_batches: int) -> dict[str, str]:
+    """The batch of each prompt, "b00" and so on, by a hash of its id alone.
+
+    Appending, deleting or reordering prompts moves no other prompt. With few prompts a batch may stay empty: the
+    batches that exist are the values.
+    """
+    return {i: f"b{int(hashlib.sha256(i.encode()).hexdigest()[:15], 16) % n_batches:02d}" for i in prompt_ids}
+
+
+def clips_table(
+    prompts: Sequence[Prompt], *, seeds: Sequence[int], n_batches: int, duration_s: float
+) -> list[ClipRow]:
+    """Every clip of a study: prompts x seeds, sorted by batch, prompt_id and seed, whatever the order given."""
+    batches = assign_batches([p.prompt_id for p in prompts], n_batches)
+    rows = [
+        ClipRow(f"{p.prompt_id}-s{seed}", p.prompt_id, p.prompt, int(seed), batches[p.prompt_id], float(duration_s))
+        for p in prompts
+        for seed in seeds
+    ]
+    return sorted(rows, key=lambda row: (row.batch, row.prompt_id, row.seed))

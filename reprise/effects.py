@@ -1,0 +1,325 @@
+"""What an edit did to the return, what it did to everything else, and the first at equal amounts of the second.
+
+Effect. The motif is matched against the edited continuation (`reprise.recurrence.match_curve`, given here as arrays
+of onset times and scores). `score` is the best match with its onset in the target window; `found` says whether it is
+at least the declared least score of an event. Effects are falls, baseline minus edited, so that removing a return is
+positive: `effect_rate` (0 or 1 a clip) and `effect_score`. Lag bins say what happened between prefix and target
+window.
+
+The target window is when a return counts: onset +- tolerance, or a horizon as seen from the prefix's end. Where a
+model may return at one of several times, only the latter asks about the return and not about its time.
+
+Damage. `damage_nats`: the unedited model's teacher-forced NLL of the edited continuation less that of the baseline's
+own, nats a token, mean over the frames of the continuation that lie outside the expected return, which is the target
+window and a motif's length after it. Inside it a clip without its return costs NLL by the mere absence of what the
+unedited model plans: that is the effect, not damage. The NLL is that of the unguided conditional model at temperature
+1, whatever the clips were sampled with. A negative damage (the music became more predictable) counts as none when
+matched; the shifts of loudness, centroid, onset rate and silence over the same frames show music that went dull or
+silent.
+
+Matched damage. A candidate's controls have a curve each, damage to effect over doses, through the origin: at the
+damage that the target does, what would a control have done to the return? Selectivity is the target's effect less the
+largest of these. See `matched_damage`.
+
+Intervals are percentile intervals of a bootstrap over prompts; everything is computed anew in each resample.
+
+Degenerate input: no frame outside the return gives NaN damage; a clip that never differs from its baseline has
+`first_difference_s` NaN; a condition with no clips is not in the table; without controls selectivity is NaN.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+import reprise.audiocraft_setup  # noqa: F401
+from reprise.decoding import teacher_forced
+from reprise.descriptors import FLOOR_DB, check_audio, mel_db, n_fft_for, power_spectra
+from reprise.musicgen import Model, encode_prompts
+
+Array = NDArray[np.float64]
+
+# What a candidate's effect must exceed. `mean_difference` is a comparator: it may hold the plan itself.
+CONTROLS = ("resampled", "matched_feature", "random_direction")
+FRAME_S, HOP_S = 0.032, 0.01
+ONSET_DB = 1.5  # mean rise over mel bands within 30 ms
+SILENCE_DB = -60.0
+ROUNDING_S = 5e-7  # times on a frame grid are not exact
+
+
+class Target(NamedTuple):
+    """When a clip's return counts, in seconds: `prefix_s`, where its continuation begins, `start_s` and `stop_s`,
+    between which it must begin, and `motif_s`, how long it is."""
+
+    prefix_s: float
+    start_s: float
+    stop_s: float
+    motif_s: float
+
+
+class Continuation(NamedTuple):
+    """A clip as generated: `tokens` `[codebook, frame]`, mono `audio` `[sample]`, `nll` `[frame]`
+    (`continuation_nll`), and the match curve of its motif, onsets `match_time_s` and `match_score`, both
+    `[onset]`."""
+
+    tokens: np.ndarray
+    audio: np.ndarray
+    nll: np.ndarray
+    match_time_s: np.ndarray
+    match_score: np.ndarray
+
+
+@torch.no_grad()
+def continuation_nll(model: Model, tokens: np.ndarray, prompts: Sequence[str | None], *, rows: int) -> np.ndarray:
+    """The model's negative log-likelihood of given clips, nats a token: float32 `[clip, frame]`, mean over codebooks.
+
+    tokens: integer `[clip, codebook, frame]`. In batches of `rows` clips, the last padded with repeats, so that a
+    clip's value does not depend on the others; logits take rows x codebooks x frames x card floats. The last frames
+    lack the codebooks whose turn in the delay pattern comes after the clip's end; their mean is over the rest.
+    """
+    n_clips, n_codebooks, n_frames = tokens.shape
+    out = np.empty((n_clips, n_frames), np.float32)
+    for start in range(0, n_clips, rows):
+        chosen = np.minimum(np.arange(start, start + rows), n_clips - 1)
+        batch = torch.from_numpy(tokens[chosen].astype(np.int64)).to(model.device)
+        text = encode_prompts(model, [prompts[i] for i in chosen])
+        logits = teacher_forced(model, batch, text, with_logits=True)[1]
+        total, count = (torch.zeros(rows, n_frames, device=model.device) for _ in range(2))
+        for k in range(n_codebooks):
+            # Position p predicts codebook k of frame p - k; there are n_frames + 1 positions.
+            known = min(n_frames, n_frames + 1 - k)
+            predicted = logits[:, k, k : k + known].float().transpose(1, 2)
+            total[:, :known] += torch.nn.functional.cross_entropy(predicted, batch[:, k, :known], reduction="none")
+            count[:, :known] += 1
+        out[start : start + rows] = (total / count).cpu().numpy()[: n_clips - start]
+    return out
+
+
+def outside_return(times_s: Array, target: Target) -> NDArray[np.bool_]:
+    """Which times lie in the continuation but outside the expected return: bool `[time]`."""
+    before, after = times_s < target.start_s - ROUNDING_S, times_s > target.stop_s + target.motif_s + ROUNDING_S
+    return (times_s >= target.prefix_s - ROUNDING_S) & (before | after)
+
+
+def acoustic_summary(audio: np.ndarray, sample_rate_hz: int, target: Target) -> dict[str, float]:
+    """Loudness (dB re full scale), spectral centroid (Hz), onsets a second and share of silence, over the continuation
+    outside the expected return.
+
+    `audio` mono floating point `[sample]`. Frames of 32 ms at a hop of 10 ms count by their centre. Loudness is of the
+    mean power; the centroid is power-weighted over all frames; an onset is a peak of at least `ONSET_DB` of the mean
+    rise over mel bands in 30 ms, 50 ms from any other; a frame below `SILENCE_DB` is silent. NaN where there is no
+    frame, and for the centroid of silence.
+    """
+    audio = check_audio(audio, sample_rate_hz)
+    n_fft, hop = n_fft_for(FRAME_S, sample_rate_hz), round(HOP_S * sample_rate_hz)
+    ends = np.arange(n_fft, len(audio) + 1, hop)
+    inside = outside_return((ends - n_fft / 2) / sample_rate_hz, target)
+    if not inside.any():
+        return dict.fromkeys(("loudness_db", "centroid_hz", "onset_rate_hz", "silence_share"), np.nan)
+    power = power_spectra(audio, ends, n_fft)
+    frames = np.lib.stride_tricks.sliding_window_view(audio, n_fft)[ends - n_fft]
+    level = np.maximum(np.einsum("fs,fs->f", frames, frames) / n_fft, 10 ** (FLOOR_DB / 10))[inside]
+    total = power[inside].sum(axis=0, dtype=np.float64)
+    frequency_hz = np.arange(len(total)) * sample_rate_hz / n_fft
+    bands = np.maximum(mel_db(power, sample_rate_hz), SILENCE_DB)
+    rise = np.zeros(len(ends))
+    rise[3:] = np.maximum(bands[3:] - bands[:-3], 0).mean(axis=1)
+    near = np.lib.stride_tricks.sliding_window_view(np.pad(rise, 5), 11)
+    onsets = (near.argmax(axis=1) == 5) & (rise >= ONSET_DB)
+    return {
+        "loudness_db": float(10 * np.log10(level.mean())),
+        "centroid_hz": float(total @ frequency_hz / total.sum()) if total.sum() > 10 ** (FLOOR_DB / 10) else np.nan,
+        "onset_rate_hz": float(onsets[inside].sum() / (inside.sum() * HOP_S)),
+        "silence_share": float((10 * np.log10(level) < SILENCE_DB).mean()),
+    }
+
+
+def first_difference_s(tokens: np.ndarray, baseline: np.ndarray, frame_rate_hz: float) -> float:
+    """Start of the first frame in which `tokens` and `baseline` `[codebook, frame]` differ; NaN if none does."""
+    n = min(tokens.shape[-1], baseline.shape[-1])
+    differs = np.flatnonzero((tokens[:, :n] != baseline[:, :n]).any(axis=0))
+    return float(differs[0] / frame_rate_hz) if len(differs) else float("nan")
+
+
+def best_score(time_s: Array, score: Array, start_s: float, stop_s: float) -> float:
+    """Highest score with its onset in `[start_s, stop_s]`; 0 when no onset lies there (no room for the motif)."""
+    return float(score[(time_s >= start_s - ROUNDING_S) & (time_s <= stop_s + ROUNDING_S)].max(initial=0.0))
+
+
+def compare(
+    edited: Continuation,
+    baseline: Continuation,
+    target: Target,
+    *,
+    frame_rate_hz: float,
+    sample_rate_hz: int,
+    min_score: float,
+    bin_s: float = 1.0,
+) -> dict[str, float]:
+    """One flat record: effects, damage and shifts of an edited continuation against its clip's baseline.
+
+    Besides the fields of the module docstring: the `shift_` of each acoustic measure (edited minus baseline),
+    `first_difference_s`, and for each bin of `bin_s` seconds between prefix and target window `effect_score_lag{a:g}`,
+    `a` the seconds from the prefix's end to the bin. `min_score`: least score of an event.
+    """
+    curves = [(c.match_time_s, c.match_score) for c in (edited, baseline)]
+    score, score_baseline = (best_score(*curve, target.start_s, target.stop_s) for curve in curves)
+    found, found_baseline = (float(s >= min_score) for s in (score, score_baseline))
+    n = min(len(edited.nll), len(baseline.nll))
+    counted = outside_return(np.arange(n) / frame_rate_hz, target)
+    excess = (edited.nll[:n] - baseline.nll[:n])[counted]
+    record = {
+        "score": score,
+        "score_baseline": score_baseline,
+        "found": found,
+        "found_baseline": found_baseline,
+        "effect_score": score_baseline - score,
+        "effect_rate": found_baseline - found,
+        "damage_nats": float(excess.mean(dtype=np.float64)) if len(excess) else float("nan"),
+        "first_difference_s": first_difference_s(edited.tokens, baseline.tokens, frame_rate_hz),
+    }
+    n_samples = min(len(edited.audio), len(baseline.audio))
+    shifts = [acoustic_summary(c.audio[:n_samples], sample_rate_hz, target) for c in (edited, baseline)]
+    record |= {f"shift_{name}": shifts[0][name] - shifts[1][name] for name in shifts[0]}
+    for i in range(int(np.ceil((target.start_s - target.prefix_s) / bin_s - 1e-6))):
+        a = target.prefix_s + i * bin_s
+        # A bin ends just before the next begins, or the target window does.
+        b = min(a + bin_s, target.start_s) - 2 * ROUNDING_S
+        scores = [best_score(*curve, a, b) for curve in curves]
+        record[f"effect_score_lag{i * bin_s:g}"] = scores[1] - scores[0]
+    return record
+
+
+def control_effect_at(damage: Array, effect: Array, at: Array) -> Array:
+    """A control's effect at a given damage, from its doses: `[resample]`.
+
+    damage, effect: `[resample, dose]`; at: `[resample]`. The largest effect that the control reaches without doing
+    more damage, interpolated linearly to the next such point: doses in order of damage, the running maximum of their
+    effects, from the origin on. Damage below 0 counts as 0. Beyond the control's largest damage its largest effect is
+    used, without extrapolation. All of it favours the control. NaN where any input is.
+    """
+    damage, at = np.maximum(damage, 0.0), np.maximum(at, 0.0)
+    order = np.argsort(damage, axis=1, kind="stable")
+    zero = np.zeros((len(damage), 1))
+    x = np.concatenate([zero, np.take_along_axis(damage, order, axis=1)], axis=1)
+    y = np.maximum.accumulate(np.concatenate([zero, np.take_along_axis(effect, order, axis=1)], axis=1), axis=1)
+    left = (x <= at[:, None]).sum(axis=1) - 1
+    right = np.minimum(left + 1, x.shape[1] - 1)
+    row = np.arange(len(x))
+    width = x[row, right] - x[row, left]
+    share = np.divide(at - x[row, left], width, out=np.zeros(len(x)), where=width > 0)
+    out = y[row, left] + share * (y[row, right] - y[row, left])
+    return np.where(np.isnan(damage).any(axis=1) | np.isnan(effect).any(axis=1) | np.isnan(at), np.nan, out)
+
+
+def matched_damage(
+    effects: pd.DataFrame,
+    *,
+    seed: int,
+    effect: str = "effect_rate",
+    damage: str = "damage_nats",
+    n_bootstrap: int = 2000,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Effect, damage and selectivity of every condition, one flat row each.
+
+    effects: a row a (clip, condition) with layer, feature, kind, window, control, dose, prompt_id and the columns
+    named by `effect` and `damage`. For each candidate (layer, feature) and window, the conditions of that window and
+    the unedited kinds (window "none", listed with every window).
+
+    Rows: layer, feature, window, kind, control, dose, n_clips, n_prompts, and value, `_low` and `_high` of effect and
+    damage. For `target` and `mean_difference` also, at that row's damage: `<kind>_effect` of each kind of control (the
+    largest over its features or directions), `control_effect` (the largest of all), `strongest_control`, and
+    `selectivity` = effect - control_effect with its interval. `resampled` counts as a control that does no damage: an
+    edit gets no credit for what fresh sampling noise loses by itself.
+
+    A clip's row counts once; prompts are resampled with all their clips, `n_bootstrap` times, seeded by (seed, layer,
+    feature). `level` of the percentile intervals: divide 1 - level by the number of candidates to guard them together.
+    """
+    rows = []
+    for (layer, feature), candidate in effects.groupby(["layer", "feature"], sort=True):
+        windows = [w for w in candidate["window"].unique() if w != "none"]
+        prompts = np.sort(candidate["prompt_id"].unique())
+        rng = np.random.default_rng([seed, int(layer) + 1, int(feature)])
+        drawn = rng.multinomial(len(prompts), np.full(len(prompts), 1 / len(prompts)), size=n_bootstrap)
+        # The first row is the sample itself.
+        weights = np.concatenate([np.ones((1, len(prompts))), drawn])
+        for window in windows:
+            part = candidate[candidate["window"].isin([window, "none"])]
+            conditions = _weighted_means(part, prompts, weights, effect, damage)
+            curves = _control_curves(conditions)
+            for (kind, control, dose), found in conditions.items():
+                record = {"layer": layer, "feature": feature, "window": window}
+                record |= {"kind": kind, "control": control, "dose": dose}
+                record |= {"n_clips": found.n_clips, "n_prompts": found.n_prompts}
+                record |= _interval("effect", found.effect, level) | _interval("damage", found.damage, level)
+                if kind in ("target", "mean_difference"):
+                    record |= _selectivity(found, curves, level)
+                rows.append(record)
+    return pd.DataFrame(rows)
+
+
+class _Condition(NamedTuple):
+    """Weighted means of one condition, `[1 + resample]`, and how many clips and prompts there are."""
+
+    effect: Array
+    damage: Array
+    n_clips: int
+    n_prompts: int
+
+
+def _weighted_means(
+    part: pd.DataFrame, prompts: NDArray, weights: Array, effect: str, damage: str
+) -> dict[tuple[str, int, float], _Condition]:
+    out = {}
+    for key, rows in part.groupby(["kind", "control", "dose"], sort=True):
+        rows = rows.dropna(subset=[effect, damage])
+        if rows.empty:
+            continue
+        group = np.searchsorted(prompts, rows["prompt_id"])
+        sums = [np.bincount(group, rows[c].to_numpy(float), len(prompts)) for c in (effect, damage)]
+        count = weights @ np.bincount(group, minlength=len(prompts))
+        # A resample may miss every prompt of a rare condition: NaN there, and out of its percentiles.
+        means = [np.divide(weights @ s, count, out=np.full(len(weights), np.nan), where=count > 0) for s in sums]
+        kind, control, dose = key
+        out[str(kind), int(control), float(dose)] = _Condition(*means, len(rows), len(np.unique(group)))
+    return out
+
+
+def _control_curves(
+    conditions: Mapping[tuple[str, int, float], _Condition],
+) -> dict[tuple[str, int], tuple[Array, Array]]:
+    """(damage, effect), each `[1 + resample, dose]`, of every control."""
+    curves = {}
+    for kind, control in sorted({key[:2] for key in conditions if key[0] in CONTROLS}):
+        doses = [c for key, c in conditions.items() if key[:2] == (kind, control)]
+        damages = np.stack([np.zeros_like(c.damage) if kind == "resampled" else c.damage for c in doses], axis=1)
+        curves[kind, control] = damages, np.stack([c.effect for c in doses], axis=1)
+    return curves
+
+
+def _selectivity(
+    found: _Condition, curves: Mapping[tuple[str, int], tuple[Array, Array]], level: float
+) -> dict[str, float | str]:
+    at = {key: control_effect_at(d, e, found.damage) for key, (d, e) in curves.items()}
+    record: dict[str, float | str] = {}
+    for kind in CONTROLS:
+        of_kind = [values for key, values in at.items() if key[0] == kind]
+        record[f"{kind}_effect"] = float(np.max([v[0] for v in of_kind])) if of_kind else float("nan")
+    names = list(at)
+    largest = np.max(list(at.values()), axis=0) if at else np.full_like(found.effect, np.nan)
+    record["control_effect"] = float(largest[0])
+    strongest = names[int(np.argmax([v[0] for v in at.values()]))] if at else ("", 0)
+    record["strongest_control"] = f"{strongest[0]}{strongest[1]}" if at else ""
+    return record | _interval("selectivity", found.effect - largest, level)
+
+
+def _interval(name: str, values: Array, level: float) -> dict[str, float]:
+    """Value (the first) and percentile interval (of the rest)."""
+    known = values[1:][~np.isnan(values[1:])]
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (np.nan, np.nan)
+    return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -1,0 +1,50 @@
+"""The card of an organism: what it is, what it was trained on, its ground truth and its measured behaviour."""
+
+from typing import Any
+
+from reprise.musicgen import Model
+from reprise.organisms import score
+from reprise.organisms.lm import N_LAYERS, PLAN_SCALE, PLANT_LAYER
+
+GROUND_TRUTH = {
+    "planner": {
+        "verdict": "foresight",
+        "because": "the cue it plays in its first bar decides whether the motif returns, and only a planted direction "
+        f"at the output of layer {PLANT_LAYER} tells later layers so",
+    },
+    "improviser": {
+        "verdict": "none",
+        "because": "same music, cue, planted direction and rate of returns, but whether the motif returns is "
+        "independent of everything before the return",
+    },
+}
+
+
+def card(settings: dict[str, Any], figures: dict[str, Any], model: Model) -> dict[str, Any]:
+    """The card as plain builtins; `figures` as measured by `organism_export`."""
+    organism = settings["organism"]
+    return {
+        "name": organism,
+        "kind": "model organism: a tiny model whose answer is known; calibration, never evidence about MusicGen",
+        "ground_truth": GROUND_TRUTH[organism],
+        "architecture": {
+            "lm": f"audiocraft LMModel, {N_LAYERS} layers of width {model.d_model}, delay pattern, cross-attention",
+            "codec": f"audiocraft EncodecModel, {model.sample_rate_hz} Hz mono, {model.frame_rate_hz:g} frames/s, "
+            f"{model.n_codebooks} codebooks of {model.card}",
+            "planted": {"layer": PLANT_LAYER, "scale": PLAN_SCALE},
+        },
+        "weights_digest": model.weights_digest,
+        "trained_on": {
+            "data": f"{settings['n_clips']} rendered clips of {score.CLIP_S:g} s (reprise/organisms/score.py), made by the "
+            "project's own synthesiser; no recorded music",
+            **{key: settings[key] for key in ("seed", "codec_steps", "lm_steps", "lm_batch", "sae_clips")},
+        },
+        "prompts": "'{instrument} in {key}, {motif} theme': instrument "
+        + "/".join(score.INSTRUMENTS)
+        + ", key "
+        + "/".join(score.KEYS)
+        + ", motif "
+        + "/".join(score.MOTIFS),
+        "measured": figures,
+        "licence": "Apache-2.0",
+    }

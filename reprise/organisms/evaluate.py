@@ -1,0 +1,164 @@
+"""Measure what an organism does: the numbers on its card.
+
+Token matches are on the first codebook, which carries the notes: a bar counts as a return of the motif when at
+least `RETURN_MATCH` of its first-codebook tokens equal the motif bar's, frame by frame. Two different bars share
+about 0.15, a rendered repeat 0.99.
+"""
+
+from collections.abc import Callable, Sequence
+
+import librosa
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from reprise.decoding import Sampling, generate, teacher_forced
+from reprise.musicgen import Model, decode_audio, encode_audio, encode_prompts
+from reprise.organisms import score
+from reprise.organisms.codec import FRAME_RATE_HZ, SAMPLE_RATE_HZ, render_clip
+
+BAR_FRAMES = int(score.BAR_S * FRAME_RATE_HZ)
+N_FRAMES = score.N_BARS * BAR_FRAMES
+RETURN_MATCH = 0.6
+
+
+def bar(tokens: np.ndarray, index: int) -> np.ndarray:
+    """First-codebook tokens of a bar: tokens `[clip, codebook, frame]` to `[clip, BAR_FRAMES]`."""
+    return tokens[:, 0, index * BAR_FRAMES : (index + 1) * BAR_FRAMES]
+
+
+def found_returns(tokens: np.ndarray) -> np.ndarray:
+    """The slot bar where each clip's motif bar comes back, -1 where it does not; int `[clip]`."""
+    motif = bar(tokens, score.MOTIF_BAR)
+    match = np.stack([(bar(tokens, slot) == motif).mean(axis=1) for slot in score.SLOT_BARS])
+    slots = np.array(score.SLOT_BARS)
+    return np.where(match.max(axis=0) >= RETURN_MATCH, slots[match.argmax(axis=0)], -1)
+
+
+def found_cues(tokens: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Which cue each clip plays, 0 or 1: the nearer of `references` `[2, clip, BAR_FRAMES]`; int `[clip]`."""
+    return (bar(tokens, score.CUE_BAR)[None] == references).mean(axis=-1).argmax(axis=0)
+
+
+def cue_references(model: Model, prompts: Sequence[str]) -> np.ndarray:
+    """First-codebook tokens of both cue bars, rendered and encoded, for each prompt: int `[2, prompt, BAR_FRAMES]`."""
+    by_sound: dict[tuple[str, str], np.ndarray] = {}
+    for prompt in prompts:
+        sound = (prompt.split(" in ")[0], prompt.split(" in ")[1].split(",")[0])
+        if sound not in by_sound:
+            clip = score.Clip(*sound, next(iter(score.MOTIFS)), 0, -1, (0,) * score.N_BARS)
+            encoded = [encode_audio(model, render_clip(clip._replace(cue=cue))) for cue in (0, 1)]
+            by_sound[sound] = np.stack([bar(e[None].astype(np.int64), score.CUE_BAR)[0] for e in encoded])
+    sounds = [(p.split(" in ")[0], p.split(" in ")[1].split(",")[0]) for p in prompts]
+    return np.stack([by_sound[s] for s in sounds], axis=1)
+
+
+def generation_figures(
+    model: Model,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    sampling: Sampling,
+    rows: int = 96,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """Generate every (prompt, seed) and report how returns depend on the cue that the model itself played."""
+    clips = [(p, s) for s in seeds for p in prompts]
+    tokens = []
+    for start in range(0, len(clips), rows):
+        part = clips[start : start + rows]
+        keys = [(9_001, prompts.index(p), s) for p, s in part]
+        tokens.append(generate(model, [p for p, _ in part], keys, n_frames=N_FRAMES, sampling=sampling).numpy())
+        if on_batch:
+            on_batch(min(start + rows, len(clips)), len(clips))
+    all_tokens = np.concatenate(tokens)
+    cues = found_cues(all_tokens, cue_references(model, [p for p, _ in clips]))
+    slots = found_returns(all_tokens)
+    returned = slots >= 0
+    motif_bar = bar(all_tokens, score.MOTIF_BAR)
+    identity = [(bar(all_tokens[[i]], slots[i]) == motif_bar[[i]]).mean() for i in np.flatnonzero(returned)]
+    return {
+        "n_clips": len(clips),
+        "cue_share": float(cues.mean()),
+        "return_rate": float(returned.mean()),
+        "return_rate_when_cued": float(returned[cues == 1].mean()),
+        "return_rate_when_not_cued": float(returned[cues == 0].mean()),
+        "obeys_cue": float((returned == (cues == 1)).mean()),
+        "return_at_first_slot": float((slots[returned] == score.SLOT_BARS[0]).mean()) if returned.any() else float("nan"),
+        "motif_identity": float(np.mean(identity)) if identity else float("nan"),
+    }
+
+
+@torch.no_grad()
+def swap_test(model: Model, clips: Sequence[score.Clip]) -> dict[str, float]:
+    """Does another cue make what follows less likely? Rendered held-out clips whose return agrees with their cue.
+
+    Replaces the cue bar by the other cue's (rendered whole, so that no tail is spliced) and compares the NLL, in
+    nats, of the first five frames of both slot bars.
+    """
+    prompts = [score.prompt_text(c.instrument, c.key, c.motif) for c in clips]
+    nll = []
+    for swapped in (False, True):
+        clips_used = [c._replace(cue=1 - c.cue) if swapped else c for c in clips]
+        tokens = np.stack([encode_audio(model, render_clip(c)) for c in clips_used]).astype(np.int64)
+        nll.append(slot_nll(model, torch.from_numpy(tokens), prompts))
+    change = nll[1] - nll[0]
+    return {
+        "n_clips": len(clips),
+        "mean_change_nats": float(change.mean()),
+        "share_with_right_sign": float((change > 0).mean()),
+    }
+
+
+def slot_nll(model: Model, tokens: torch.Tensor, prompts: Sequence[str]) -> np.ndarray:
+    """NLL in nats of the first five frames of both slots, all codebooks; tokens `[clip, codebook, frame]` → `[clip]`."""
+    out = []
+    for start in range(0, len(tokens), 16):
+        part = tokens[start : start + 16]
+        text = encode_prompts(model, list(prompts[start : start + 16]))
+        _, logits = teacher_forced(model, part, text, with_logits=True)
+        total = torch.zeros(len(part))
+        for k in range(model.n_codebooks):
+            nll = F.cross_entropy(logits[:, k, k : k + N_FRAMES - k].transpose(1, 2), part[:, k, : N_FRAMES - k], reduction="none")
+            for slot in score.SLOT_BARS:
+                total += nll[:, slot * BAR_FRAMES : slot * BAR_FRAMES + 5].sum(dim=1)
+        out.append(total.numpy())
+    return np.concatenate(out)
+
+
+def agreeing_clips(n: int, seed: int) -> list[score.Clip]:
+    """`n` held-out clips whose return agrees with their cue."""
+    clips = (score.draw_clip(np.random.default_rng([seed, 4, i])) for i in range(100 * n))
+    return [c for c, _ in zip((c for c in clips if (c.return_bar >= 0) == (c.cue == 1)), range(n), strict=False)]
+
+
+def codec_figures(model: Model, n: int, seed: int) -> dict[str, float]:
+    """Chroma similarity of decoded held-out clips to their originals, against another clip's; token repeats."""
+    same, other, repeat, different, previous = [], [], [], [], None
+    for i in range(n):
+        clip = score.draw_clip(np.random.default_rng([seed, 5, i]))
+        audio = render_clip(clip)
+        tokens = encode_audio(model, audio)
+        original, decoded = _chroma(audio), _chroma(decode_audio(model, tokens))
+        same.append(float((original * decoded).sum(axis=0).mean()))
+        if previous is not None:
+            other.append(float((previous * decoded).sum(axis=0).mean()))
+        previous = original
+        bars = tokens[None].astype(np.int64)
+        motif = bar(bars, score.MOTIF_BAR)
+        different.append(float((bar(bars, 2) == motif).mean()))
+        if clip.return_bar >= 0:
+            repeat.append(float((bar(bars, clip.return_bar) == motif).mean()))
+    return {
+        "n_clips": n,
+        "chroma_similarity": float(np.mean(same)),
+        "chroma_similarity_worst": float(np.min(same)),
+        "chroma_similarity_chance": float(np.mean(other)),
+        "repeat_token_match": float(np.mean(repeat)),
+        "other_bar_token_match": float(np.mean(different)),
+    }
+
+
+def _chroma(audio: np.ndarray) -> np.ndarray:
+    chroma = librosa.feature.chroma_stft(y=audio, sr=SAMPLE_RATE_HZ, n_fft=2048, hop_length=1280, tuning=0.0)
+    return chroma / np.maximum(np.linalg.norm(chroma, axis=0), 1e-9)

@@ -1,0 +1,500 @@
+"""Where a motif returns in a clip's audio.
+
+How. Chroma at 12.5 frames a second; every pair of (motif frame, clip frame) compared by the correlation of their
+twelve pitch classes under all twelve transpositions; one pass of subsequence dynamic time warping that gives, for
+*each* onset, the best path through the motif. Every path lies within tempo 0.8-1.25 by construction, since it is
+built from the steps (1, 1), (4, 5) and (5, 4), and all motif frames weigh the same however it runs (path
+normalisation): a score is a mean correlation, 1 for an identical passage, about 0 for an unrelated one. The same
+pass runs on all surrogates at once. Compared with one pass per tempo over a few fixed tempi the path follows a tempo
+that drifts, at three times the (small) cost.
+
+An event must pass five tests, each a column of the table and each with its threshold in `EventSettings`:
+score; p-value against surrogates of the clip itself; gap, that is audio before it that does not match; timbre, that
+is more than the two passages share when the order of their sounds is ignored; and room in the motif itself, in
+pitch classes and onsets. A candidate that fails stays in the table, with the failed tests as its `reason`.
+
+Conventions. Times in seconds from the clip's start; an onset is where the motif's start falls. Candidates begin
+after the motif has ended and do not overlap each other. `transposition`: semitones (0..11) by which the motif is
+shifted up to match. `tempo_ratio`: motif duration / matched duration, above 1 for a faster return.
+
+This looks at the whole clip, future included: it makes labels, never predictors.
+
+Degenerate input: silence, a drone or a single note has too little content and gives no candidates, with the
+reason in `table.attrs["no_events_because"]`. Audio that is not mono, not floating point or not finite, and a motif
+that does not lie within the clip, raise ValueError. A return that the end of the clip cuts off is not found.
+
+References: Müller 2015, Fundamentals of Music Processing, 7.2 (subsequence DTW, step conditions), 3.1 and 4.2 (chroma,
+transposition-invariant similarity); Theiler et al. 1992 (surrogates); Phipson and Smyth 2010 (p = (1 + b) / (1 + n)).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from reprise.descriptors import (
+    FLOOR_DB,
+    LONG_FRAME_S,
+    check_audio,
+    chroma_bank,
+    mel_db,
+    mfcc,
+    n_fft_for,
+    power_spectra,
+)
+
+FRAME_RATE_HZ = 12.5
+SLOWEST, FASTEST = 0.8, 1.25
+# A frame this far below the loudest of its clip is silent: it has no pitch to compare.
+SILENCE_DB = -50.0
+MIN_MOTIF_S = 0.8
+# What a step off the diagonal costs, in motif frames: without it an onset slips a frame for nothing.
+WARP_COST = 0.5
+_NEVER = np.float32(-1e4)
+
+EVENT_COLUMNS = {
+    "motif_start_s": float,
+    "motif_duration_s": float,
+    "onset_s": float,
+    "duration_s": float,
+    "transposition": np.int64,
+    "tempo_ratio": float,
+    "score": float,
+    "p_value": float,
+    "timbre_score": float,
+    "gap_s": float,
+    "gap_score": float,
+    "accepted": bool,
+    "reason": object,
+}
+
+
+class EventSettings(NamedTuple):
+    """Thresholds of an event.
+
+    `min_score`: least match score, 0..1. `max_p_value` against `n_surrogates` (at least 1 / max_p_value - 1 are
+    needed to pass), which are cut into segments of `surrogate_segment_share` of the motif. `min_gap_s`: seconds
+    before the onset in which nothing scores above `gap_max_score`. `timbre_margin`: how far the score must exceed
+    the timbre score. `min_entropy_bits`, `min_onsets`: least content of the motif. `candidate_score`: below it a
+    peak is not even listed.
+    """
+
+    min_score: float = 0.7
+    max_p_value: float = 0.05
+    n_surrogates: int = 99
+    surrogate_segment_share: float = 0.25
+    min_gap_s: float = 2.0
+    gap_max_score: float = 0.7
+    timbre_margin: float = 0.1
+    min_entropy_bits: float = 1.5
+    min_onsets: int = 3
+    candidate_score: float = 0.4
+
+
+class Features(NamedTuple):
+    """Frames centred at `i / FRAME_RATE_HZ`: `chroma` `[frame, 12]`, zero mean and unit norm (all 0 where silent),
+    `timbre` `[frame, 13]`, MFCC standardised over the clip, unit norm (all 0 where silent)."""
+
+    chroma: np.ndarray
+    timbre: np.ndarray
+
+
+class Motif(NamedTuple):
+    """A motif to look for: `chroma` `[frame, 12]` and `weight` `[frame]` (1 sounding, 0 silent; sums to 1);
+    `offset_s` from its first frame's time to its start, within half a frame."""
+
+    chroma: np.ndarray
+    weight: np.ndarray
+    duration_s: float
+    offset_s: float
+    sample_rate_hz: int
+
+
+class MatchCurve(NamedTuple):
+    """Best match of a motif at every onset, arrays `[onset]`: `time_s`, `score` 0..1, `transposition` 0..11 and
+    `duration_s` of the matched passage. Onsets too near the end to hold the motif are not listed."""
+
+    time_s: np.ndarray
+    score: np.ndarray
+    transposition: np.ndarray
+    duration_s: np.ndarray
+
+
+class Match(NamedTuple):
+    """One match: as a row of the events table. A score of 0 with NaN elsewhere: there was no room for any."""
+
+    score: float
+    onset_s: float
+    duration_s: float
+    transposition: int
+    tempo_ratio: float
+
+
+class MotifContent(NamedTuple):
+    """How much there is to recognise: entropy of the strongest pitch class over sounding frames, and note onsets."""
+
+    entropy_bits: float
+    n_onsets: int
+
+
+def find_events(
+    audio: np.ndarray,
+    sample_rate_hz: int,
+    *,
+    motif_start_s: float,
+    motif_duration_s: float,
+    settings: EventSettings = EventSettings(),
+    seed: int | Sequence[int] = 0,
+) -> pd.DataFrame:
+    """Candidates for a return of the motif in one clip, tested.
+
+    `audio` mono floating point `[sample]`; `seed` identity integers of the clip, for its surrogates. Returns one row
+    a candidate in order of onset, columns `EVENT_COLUMNS`; with no row, `attrs["no_events_because"]` says why.
+
+    gap_s counts back from the onset to the end of the last passage that scored above `gap_max_score`, at most to
+    the end of the motif or of the previous accepted event; gap_score is the highest score since that end. Passages
+    that would overlap more than half of the candidate are part of it and do not count.
+
+    Raises ValueError for bad audio, or a motif outside the clip or shorter than `MIN_MOTIF_S`.
+    """
+    audio = check_audio(audio, sample_rate_hz)
+    content = motif_content(audio, sample_rate_hz, start_s=motif_start_s, duration_s=motif_duration_s)
+    if content.entropy_bits < settings.min_entropy_bits:
+        return _no_events(
+            f"motif: pitch-class entropy is {content.entropy_bits:.2f} bits, below {settings.min_entropy_bits:g}"
+        )
+    if content.n_onsets < settings.min_onsets:
+        return _no_events(f"motif: has {content.n_onsets} note onsets, below {settings.min_onsets}")
+    features = clip_features(audio, sample_rate_hz)
+    motif = _cut_motif(features, sample_rate_hz, motif_start_s, motif_duration_s)
+    motif_end_s = motif_start_s + motif_duration_s
+    first = _first_frame_after(motif_end_s, motif.offset_s)
+    searched = features.chroma[first:]
+    if len(searched) < _shortest(len(motif.weight)):
+        return _no_events("clip: ends before the motif could return once")
+    curve = _curve(searched, motif, first)
+    peaks = _peaks(curve, settings.candidate_score)
+    if not peaks:
+        return _no_events(f"clip: no passage scores {settings.candidate_score:g} or more")
+    chance = _surrogate_maxima(searched, motif, settings, seed)
+
+    rows, previous_end_s = [], motif_end_s
+    for peak in peaks:
+        match = _match_at(curve, peak, motif)
+        gap_s, gap_score = _gap(curve, match, previous_end_s, settings.gap_max_score)
+        p_value = (1 + np.count_nonzero(chance >= match.score)) / (1 + len(chance))
+        timbre = _timbre_score(features, motif_start_s, motif_duration_s, match)
+        failed = [
+            name
+            for name, passed in (
+                ("score", match.score >= settings.min_score),
+                ("p_value", p_value <= settings.max_p_value),
+                ("gap", gap_s >= settings.min_gap_s),
+                ("timbre", match.score >= timbre + settings.timbre_margin),
+            )
+            if not passed
+        ]
+        if not failed:
+            previous_end_s = match.onset_s + match.duration_s
+        rows.append(
+            {
+                "motif_start_s": motif_start_s,
+                "motif_duration_s": motif_duration_s,
+                **match._asdict(),
+                "p_value": p_value,
+                "timbre_score": timbre,
+                "gap_s": gap_s,
+                "gap_score": gap_score,
+                "accepted": not failed,
+                "reason": ", ".join(failed),
+            }
+        )
+    return pd.DataFrame(rows)[list(EVENT_COLUMNS)].astype(EVENT_COLUMNS)
+
+
+def motif_template(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> Motif:
+    """The motif of one clip, to be looked for in others. Raises ValueError as `find_events` does."""
+    audio = check_audio(audio, sample_rate_hz)
+    _check_motif(audio, sample_rate_hz, start_s, duration_s)
+    return _cut_motif(clip_features(audio, sample_rate_hz), sample_rate_hz, start_s, duration_s)
+
+
+def match_curve(audio: np.ndarray, motif: Motif) -> MatchCurve:
+    """The best match of `motif` at every onset in `audio` (at the motif's sample rate), over all transpositions."""
+    features = clip_features(check_audio(audio, motif.sample_rate_hz), motif.sample_rate_hz)
+    return _curve(features.chroma, motif, 0)
+
+
+def best_match(audio: np.ndarray, motif: Motif, *, start_s: float, stop_s: float) -> Match:
+    """The best match of `motif` with its onset in `[start_s, stop_s]`: how strongly it returns there."""
+    curve = match_curve(audio, motif)
+    inside = np.flatnonzero((curve.time_s >= start_s - 1e-9) & (curve.time_s <= stop_s + 1e-9))
+    if not len(inside):
+        return Match(0.0, np.nan, np.nan, -1, np.nan)
+    return _match_at(curve, int(inside[curve.score[inside].argmax()]), motif)
+
+
+def motif_content(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> MotifContent:
+    """Entropy and onset count of the passage. Raises ValueError as `find_events` does.
+
+    Entropy: of the histogram of each sounding frame's strongest pitch class, so that a note's overtones add none.
+    Onsets: peaks of the mean rise over mel bands, 10 ms apart, that reach 1.5 dB and a fifth of the greatest.
+    """
+    audio = check_audio(audio, sample_rate_hz)
+    _check_motif(audio, sample_rate_hz, start_s, duration_s)
+    passage = audio[round(start_s * sample_rate_hz) : round((start_s + duration_s) * sample_rate_hz)]
+    peak = float(np.abs(audio).max())
+    if peak < 10 ** (FLOOR_DB / 20):
+        return MotifContent(0.0, 0)
+    chroma, level = _raw_chroma(passage, sample_rate_hz)[:2]
+    strongest = chroma[_sounding(level, audio_peak=peak)].argmax(axis=1)
+    share = np.bincount(strongest, minlength=12) / max(len(strongest), 1)
+    entropy = float(-np.sum(share[share > 0] * np.log2(share[share > 0])))
+    return MotifContent(abs(entropy), _count_onsets(passage / peak, sample_rate_hz))
+
+
+def clip_features(audio: np.ndarray, sample_rate_hz: int) -> Features:
+    """Chroma and timbre of a clip, checked audio in."""
+    chroma, level, power = _raw_chroma(audio, sample_rate_hz)
+    sounding = _sounding(level, audio_peak=float(np.abs(audio).max(initial=0)))[:, None]
+    coefficients = mfcc(mel_db(power, sample_rate_hz))[:, 1:]
+    if sounding.any():
+        heard = coefficients[sounding[:, 0]]
+        coefficients = (coefficients - heard.mean(axis=0)) / np.maximum(heard.std(axis=0), 1e-3)
+    return Features(_unit(chroma - chroma.mean(axis=1, keepdims=True)) * sounding, _unit(coefficients) * sounding)
+
+
+def _raw_chroma(audio: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Chroma `[frame, 12]`, level `[frame]` and power spectra of frames centred at i / FRAME_RATE_HZ."""
+    n_fft = n_fft_for(LONG_FRAME_S, sample_rate_hz)
+    n_frames = int(len(audio) / sample_rate_hz * FRAME_RATE_HZ + 1e-6) + 1
+    centres = np.round(np.arange(n_frames) * (sample_rate_hz / FRAME_RATE_HZ)).astype(np.int64)
+    power = power_spectra(audio, centres + n_fft // 2, n_fft)
+    return power @ chroma_bank(sample_rate_hz, n_fft), power.sum(axis=1), power
+
+
+def _sounding(level: np.ndarray, *, audio_peak: float) -> np.ndarray:
+    floor = max(audio_peak**2, 10 ** (FLOOR_DB / 10)) * 10 ** (SILENCE_DB / 10)
+    return level > floor
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    return (x / np.maximum(norm, 1e-20)).astype(np.float32)
+
+
+def _count_onsets(passage: np.ndarray, sample_rate_hz: int) -> int:
+    n_fft = n_fft_for(0.064, sample_rate_hz)
+    ends = np.arange(0, len(passage) + 1, round(0.01 * sample_rate_hz))
+    bands = mel_db(power_spectra(passage, ends, n_fft), sample_rate_hz)
+    rise = np.maximum(bands[3:] - bands[:-3], 0).mean(axis=1)
+    rise = np.concatenate([np.zeros(5), rise, np.zeros(5)])
+    neighbours = np.lib.stride_tricks.sliding_window_view(rise, 11)
+    centre = rise[5:-5]
+    # `argmax == 5`: the first of equal values, so that a plateau counts once.
+    is_peak = (neighbours.argmax(axis=1) == 5) & (centre >= 1.5) & (centre >= 0.2 * centre.max(initial=0))
+    return int(is_peak.sum())
+
+
+def _check_motif(audio: np.ndarray, sample_rate_hz: int, start_s: float, duration_s: float) -> None:
+    clip_s = len(audio) / sample_rate_hz
+    if duration_s < MIN_MOTIF_S:
+        raise ValueError(f"motif_duration_s: is {duration_s}; valid: {MIN_MOTIF_S} or more (is it in seconds?)")
+    if start_s < 0 or start_s + duration_s > clip_s + 1e-6:
+        raise ValueError(
+            f"motif_start_s, motif_duration_s: the motif spans {start_s:g}-{start_s + duration_s:g} s; "
+            f"valid: within the clip, 0-{clip_s:g} s"
+        )
+
+
+def _cut_motif(features: Features, sample_rate_hz: int, start_s: float, duration_s: float) -> Motif:
+    first = round(start_s * FRAME_RATE_HZ)
+    chroma = features.chroma[first : first + round(duration_s * FRAME_RATE_HZ)]
+    sounding = (np.abs(chroma).sum(axis=1) > 0).astype(np.float32)
+    weight = sounding / max(sounding.sum(), 1)
+    return Motif(chroma, weight, duration_s, start_s - first / FRAME_RATE_HZ, sample_rate_hz)
+
+
+def _first_frame_after(time_s: float, offset_s: float) -> int:
+    """The first frame whose onset (its time plus the motif's offset) is at `time_s` or less than half a frame before."""
+    return max(0, int(np.ceil((time_s - offset_s) * FRAME_RATE_HZ - 0.5 + 1e-6)))
+
+
+def _shortest(n_motif_frames: int) -> int:
+    return int(np.ceil(SLOWEST * n_motif_frames))
+
+
+def _similarity(motif: Motif, chroma: np.ndarray) -> np.ndarray:
+    """Weighted correlation of every motif frame, shifted up by 0..11 semitones, with every clip frame:
+    float32 `[motif frame, transposition, clip frame]`."""
+    shifted = np.stack([np.roll(motif.chroma, shift, axis=1) for shift in range(12)], axis=1)
+    return (shifted * motif.weight[:, None, None]) @ chroma.T
+
+
+def _warp(similarity: np.ndarray, *, columns: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Best sum of similarities of a path through the whole motif, for every onset.
+
+    `similarity` `[motif frame, transposition, clip frame]`. With `columns` `[surrogate, frame]` the clip frames are
+    taken in that order instead, for each surrogate, and the ends are not tracked. Returns the sums `[..., onset]`
+    (`_NEVER` where no path fits) and the end frame (exclusive) of each best path.
+
+    The recursion runs backwards over motif frames and treats all onsets, transpositions and surrogates at once. A
+    step (4, 5) passes over one clip frame unmatched; a step (5, 4) matches one clip frame to two motif frames.
+    """
+    n_motif, n_shifts, n_frames = similarity.shape
+    warp_cost = np.float32(WARP_COST / n_motif)
+    if columns is None:
+        shape = (n_shifts, n_frames + 5)
+    else:
+        n_frames = columns.shape[1]
+        shape = (n_shifts, len(columns), n_frames + 5)
+
+    def row(i: int) -> np.ndarray:
+        values = np.full(shape, _NEVER)
+        values[..., :n_frames] = similarity[i] if columns is None else similarity[i][:, columns]
+        return values
+
+    def later(values: np.ndarray, steps: int) -> np.ndarray:
+        # Views, so that nothing is copied: what lies `steps` columns ahead, for the n_frames onsets.
+        return values[..., steps : steps + n_frames]
+
+    # Best sums over motif frames i.. for i = the current one and the five after it, and sums along diagonals.
+    best: dict[int, np.ndarray] = {n_motif: np.zeros(shape, dtype=np.float32)}
+    best[n_motif][..., n_frames + 1 :] = _NEVER
+    track = columns is None
+    end: dict[int, np.ndarray] = {n_motif: np.broadcast_to(np.arange(n_frames + 5, dtype=np.int32), shape)}
+    pairs: dict[int, np.ndarray] = {}
+    fours: dict[int, np.ndarray] = {}
+    after: np.ndarray | None = None
+    for i in range(n_motif - 1, -1, -1):
+        now = row(i)
+        here = now[..., :n_frames]
+        total = np.full(shape, _NEVER)
+        out = total[..., :n_frames]
+        np.add(here, later(best[i + 1], 1), out=out)
+        if track:
+            ends = np.zeros(shape, dtype=np.int32)
+            ends[..., :n_frames] = later(end[i + 1], 1)
+        options = []
+        if i + 2 <= n_motif:
+            pairs[i] = np.full(shape, _NEVER)
+            np.add(here, later(after, 1), out=pairs[i][..., :n_frames])
+        if i + 4 <= n_motif:
+            fours[i] = np.full(shape, _NEVER)
+            np.add(pairs[i][..., :n_frames], later(pairs[i + 2], 2), out=fours[i][..., :n_frames])
+            options.append((4, 5, fours[i][..., :n_frames] - warp_cost))
+        if i + 5 <= n_motif:
+            options.append((5, 4, here + fours[i + 1][..., :n_frames] - warp_cost))
+        for rows, steps, cost in options:
+            value = cost + later(best[i + rows], steps)
+            if track:
+                np.copyto(ends[..., :n_frames], later(end[i + rows], steps), where=value > out)
+            np.maximum(out, value, out=out)
+        best[i] = total
+        if track:
+            end[i] = ends
+        after = now
+        for old in (best, end, pairs, fours):
+            old.pop(i + 5, None)
+    return best[0][..., :n_frames], end[0][..., :n_frames] if track else None
+
+
+def _curve(chroma: np.ndarray, motif: Motif, first: int) -> MatchCurve:
+    """The match curve of clip frames that begin at frame number `first`."""
+    n_onsets = max(0, len(chroma) - _shortest(len(motif.weight)) + 1)
+    if n_onsets == 0:
+        return MatchCurve(np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros(0))
+    sums, ends = _warp(_similarity(motif, chroma))
+    transposition = sums.argmax(axis=0)[:n_onsets]
+    onset = np.arange(n_onsets)
+    # Rows that are rounding away from identical must not exceed 1.
+    score = np.clip(sums[transposition, onset], 0.0, 1.0).astype(np.float64)
+    frames = ends[transposition, onset] - onset
+    time_s = (first + onset) / FRAME_RATE_HZ + motif.offset_s
+    duration_s = frames * (motif.duration_s / len(motif.weight))
+    return MatchCurve(time_s, score, transposition, duration_s)
+
+
+def _peaks(curve: MatchCurve, candidate_score: float) -> list[int]:
+    """Onset indices of the best non-overlapping passages, best first chosen, returned in order of time."""
+    free = curve.score >= candidate_score
+    peaks = []
+    while free.any():
+        peak = int(np.where(free, curve.score, -1.0).argmax())
+        peaks.append(peak)
+        start_s, stop_s = curve.time_s[peak], curve.time_s[peak] + curve.duration_s[peak]
+        free &= (curve.time_s + curve.duration_s <= start_s + 1e-9) | (curve.time_s >= stop_s - 1e-9)
+    return sorted(peaks)
+
+
+def _match_at(curve: MatchCurve, peak: int, motif: Motif) -> Match:
+    duration_s = float(curve.duration_s[peak])
+    return Match(
+        score=float(curve.score[peak]),
+        onset_s=float(curve.time_s[peak]),
+        duration_s=duration_s,
+        transposition=int(curve.transposition[peak]),
+        tempo_ratio=motif.duration_s / duration_s,
+    )
+
+
+def _surrogate_maxima(
+    chroma: np.ndarray, motif: Motif, settings: EventSettings, seed: int | Sequence[int]
+) -> np.ndarray:
+    """The highest score anywhere in each surrogate, float `[n_surrogates]`.
+
+    A surrogate is the searched audio cut into segments (at a random offset, of a quarter of the motif by default)
+    and put in random order: same sounds, same pitch classes, no melody longer than a segment. Every second one is
+    reversed in time first; the first one is reversed only.
+    """
+    rng = np.random.default_rng(seed)
+    n_frames = len(chroma)
+    length = max(2, round(settings.surrogate_segment_share * len(motif.weight)))
+    columns = np.empty((settings.n_surrogates, n_frames), dtype=np.intp)
+    for k in range(settings.n_surrogates):
+        order = np.arange(n_frames) if k % 2 else np.arange(n_frames)[::-1]
+        if k > 0:
+            segments = np.split(order, np.arange(rng.integers(1, length + 1), n_frames, length))
+            order = np.concatenate([segments[j] for j in rng.permutation(len(segments))])
+        columns[k] = order
+    if settings.n_surrogates == 0:
+        return np.zeros(0)
+    sums, _ = _warp(_similarity(motif, chroma), columns=columns)
+    return sums.max(axis=(0, 2))
+
+
+def _gap(curve: MatchCurve, match: Match, previous_end_s: float, gap_max_score: float) -> tuple[float, float]:
+    """(gap_s, gap_score) of a candidate; see `find_events`."""
+    latest_s = match.onset_s - 0.5 * match.duration_s
+    before = (curve.time_s >= previous_end_s - 1e-9) & (curve.time_s <= latest_s)
+    matching = before & (curve.score > gap_max_score)
+    last_end_s = max([previous_end_s, *(curve.time_s + curve.duration_s)[matching]])
+    return max(0.0, match.onset_s - last_end_s), float(curve.score[before].max(initial=0.0))
+
+
+def _timbre_score(features: Features, start_s: float, duration_s: float, match: Match) -> float:
+    """What two passages share when the order of their sounds is ignored, 0..1.
+
+    The mean correlation over all pairs of a frame of the motif and a frame of the match: of their MFCC, standardised
+    over the clip (a clip of one instrument gives about 0, since its timbre tells no passage from another); or of
+    their chroma at the match's transposition, whichever is greater. A held chord or a texture matches as
+    well in any order, a melody does not.
+    """
+    shares = []
+    for frames, shift in ((features.timbre, 0), (features.chroma, match.transposition)):
+        means = [_mean_frame(frames, s, d) for s, d in ((start_s, duration_s), (match.onset_s, match.duration_s))]
+        shares.append(float(np.roll(means[0], shift) @ means[1]))
+    return min(max(0.0, *shares), 1.0)
+
+
+def _mean_frame(frames: np.ndarray, start_s: float, duration_s: float) -> np.ndarray:
+    """Mean of the frames that sound within a passage (silent ones are all 0)."""
+    passage = frames[round(start_s * FRAME_RATE_HZ) : round((start_s + duration_s) * FRAME_RATE_HZ)]
+    return passage.sum(axis=0) / max(np.count_nonzero(np.abs(passage).sum(axis=1)), 1)
+
+
+def _no_events(reason: str) -> pd.DataFrame:
+    table = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in EVENT_COLUMNS.items()})
+    table.attrs["no_events_because"] = reason
+    return table

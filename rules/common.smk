@@ -1,0 +1,98 @@
+# Helpers that build paths and settings. Nothing here has side effects: the Snakefile is parsed again for every
+# job and dry run.
+
+import sys
+
+sys.path.insert(0, workflow.basedir)
+
+from snakemake.exceptions import WorkflowError
+
+from reprise.config import ConfigError, clips_table, horizon_name, read_prompts, validate
+from reprise.provenance import code_digest
+
+try:
+    STUDIES = validate(config | {"organisms": None} if "organisms" in config else config).studies
+    CLIPS = {
+        name: clips_table(
+            read_prompts(study.prompts),
+            seeds=study.seeds,
+            n_batches=study.generation.n_batches,
+            duration_s=study.generation.duration_s,
+        )
+        for name, study in STUDIES.items()
+    }
+except ConfigError as error:
+    raise WorkflowError(f"the configuration has problems, nothing was run:\n{error}") from None
+
+
+wildcard_constraints:
+    study="|".join(STUDIES),
+    batch=r"b\d+",
+    hook=r"embedding|layer\d+",
+    layer=r"\d+",
+    horizon=r"h[0-9.]+-[0-9.]+",
+
+
+def settings(script, *groups, study=None, **extra):
+    """A rule's `params.settings`: the leaf settings of `groups` (study fields), `extra` (values, or functions of the
+    wildcards), and the digest of the code the script uses, as one dict of plain builtins. `study`: for a rule that
+    has no such wildcard."""
+    code = code_digest(f"workflow_scripts/{script}.py")
+
+    def of(wildcards):
+        name = study or wildcards.study
+        fields = STUDIES[name].model_dump(mode="json")
+        # Where a model runs never changes what it computes.
+        fields["model"].pop("device")
+        made = {key: value(wildcards) if callable(value) else value for key, value in extra.items()}
+        return {"study": name, **{group: fields[group] for group in groups}, **made, "code": code}
+
+    return of
+
+
+def batches(study):
+    return sorted({clip.batch for clip in CLIPS[study]})
+
+
+def horizons(study):
+    return [horizon_name(a, b) for a, b in STUDIES[study].horizons.values()]
+
+
+def hooks(study):
+    """Everything that is dumped: the input embedding and the layers with an SAE."""
+    return ["embedding", *(f"layer{layer}" for layer in STUDIES[study].layers)]
+
+
+def stores(kind, study, hook=None):
+    """Manifests of all batches of one kind of store."""
+    folder = f"results/{study}/{kind}" + (f"/{hook}" if hook else "")
+    return [f"{folder}/{batch}.manifest.json" for batch in batches(study)]
+
+
+def certificate(study, layer):
+    return f"results/{study}/certificates/layer{layer}.json"
+
+
+def labels_table(study, horizon):
+    return f"results/{study}/labels/{horizon}.parquet"
+
+
+def events_tables(study):
+    return [f"results/{study}/events/{batch}.parquet" for batch in batches(study)]
+
+
+def probe_results(study, horizon=None):
+    """Results of every probe of a study: representation x layer (the embedding once) x horizon."""
+    study_settings = STUDIES[study]
+    names = []
+    for representation in study_settings.probes.representations:
+        if representation == "embedding":
+            names.append("embedding")
+        else:
+            names += [f"{representation}-layer{layer}" for layer in study_settings.layers]
+    chosen = [horizon] if horizon else horizons(study)
+    return [f"results/{study}/probes/{h}/{name}.json" for h in chosen for name in names]
+
+
+def device(wildcards):
+    return STUDIES[wildcards.study].model.device

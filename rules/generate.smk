@@ -1,0 +1,59 @@
+# Prompts to clips: tokens and audio.
+
+
+rule identify_model:
+    # A small file that stands for the weights: Snakemake compares large inputs by their dates only, and a
+    # fresh checkout has new ones.
+    input:
+        files=lambda wildcards: model_files(wildcards.study),
+    output:
+        "results/{study}/model.json",
+    params:
+        settings=settings("identify_model", "model", clip_s=lambda wildcards: STUDIES[wildcards.study].generation.duration_s, layers=lambda wildcards: list(STUDIES[wildcards.study].layers)),
+    log:
+        "results/logs/{study}/identify_model.log",
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/identify_model.py"
+
+
+def model_files(study):
+    """The checkpoint files of a model in a directory; none for a hub name."""
+    folder = Path(STUDIES[study].model.name)
+    return [str(folder / file) for file in ("state_dict.bin", "compression_state_dict.bin") if folder.is_dir()]
+
+
+rule generate:
+    input:
+        model="results/{study}/model.json",
+    output:
+        tokens=directory("results/{study}/tokens/{batch}"),
+        tokens_manifest="results/{study}/tokens/{batch}.manifest.json",
+        audio=directory("results/{study}/audio/{batch}"),
+        audio_manifest="results/{study}/audio/{batch}.manifest.json",
+    params:
+        settings=settings(
+            "generate",
+            "model",
+            generation=lambda wildcards: {
+                key: value
+                for key, value in STUDIES[wildcards.study].generation.model_dump(mode="json").items()
+                if key != "n_batches"
+            },
+            clips=lambda wildcards: [
+                [clip.clip_id, clip.prompt_id, clip.prompt, clip.seed]
+                for clip in CLIPS[wildcards.study]
+                if clip.batch == wildcards.batch
+            ],
+        ),
+    log:
+        "results/logs/{study}/generate/{batch}.log",
+    benchmark:
+        "results/benchmarks/{study}/generate/{batch}.tsv"
+    resources:
+        device=device,
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/generate.py"

@@ -1,0 +1,22 @@
+# Here a horizon appears for the first time. A changed horizon reruns this and what follows, nothing above.
+
+
+rule label:
+    input:
+        events=lambda wildcards: events_tables(wildcards.study),
+        audio=lambda wildcards: stores("audio", wildcards.study),
+    output:
+        "results/{study}/labels/{horizon}.parquet",
+    params:
+        settings=settings(
+            "label",
+            "labels",
+            context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
+            motif=lambda wildcards: motif(wildcards.study),
+        ),
+    log:
+        "results/logs/{study}/label/{horizon}.log",
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/label.py"

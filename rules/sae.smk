@@ -1,0 +1,55 @@
+# Does the SAE belong to this hook? Only then are activations encoded.
+
+
+rule certify_sae:
+    input:
+        model="results/{study}/model.json",
+        tokens=lambda wildcards: stores("tokens", wildcards.study),
+        sae=lambda wildcards: sae_files(wildcards.study, wildcards.layer),
+    output:
+        "results/{study}/certificates/layer{layer}.json",
+    params:
+        settings=settings(
+            "certify_sae",
+            "model",
+            "certificate",
+            rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
+            layer=lambda wildcards: int(wildcards.layer),
+            sae=lambda wildcards: STUDIES[wildcards.study].saes[int(wildcards.layer)],
+        ),
+    log:
+        "results/logs/{study}/certify_sae/layer{layer}.log",
+    benchmark:
+        "results/benchmarks/{study}/certify_sae/layer{layer}.tsv"
+    resources:
+        device=device,
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/certify_sae.py"
+
+
+def sae_files(study, layer):
+    folder = Path(STUDIES[study].saes[int(layer)])
+    return [str(folder / file) for file in ("cfg.json", "sae_weights.safetensors")]
+
+
+rule encode:
+    input:
+        certificate="results/{study}/certificates/layer{layer}.json",
+        activations="results/{study}/activations/layer{layer}/{batch}.manifest.json",
+    output:
+        codes=directory("results/{study}/codes/layer{layer}/{batch}"),
+        manifest="results/{study}/codes/layer{layer}/{batch}.manifest.json",
+    params:
+        settings=settings("encode", sae=lambda wildcards: STUDIES[wildcards.study].saes[int(wildcards.layer)]),
+    log:
+        "results/logs/{study}/encode/layer{layer}-{batch}.log",
+    benchmark:
+        "results/benchmarks/{study}/encode/layer{layer}-{batch}.tsv"
+    resources:
+        device=device,
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/encode.py"

@@ -1,0 +1,39 @@
+"""Capture the residual stream of one batch of clips at all hooks, in one teacher-forced pass."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+from reprise.decoding import hook_layer, residual_stream
+from reprise.job import progress, start
+from reprise.musicgen import load_identified, pick_device
+from reprise.stores import ArraySpec, read_manifest, read_store, write_store
+
+settings = start(snakemake)  # noqa: F821
+identity = json.loads(Path(snakemake.input.model).read_text())  # noqa: F821
+model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))  # noqa: F821
+
+tokens_path = Path(snakemake.input.tokens.removesuffix(".manifest.json"))  # noqa: F821
+clips = read_manifest(tokens_path)["meta"]["clips"]
+tokens = read_store(tokens_path)["tokens"]
+n_clips, _, n_frames = tokens.shape
+layers = {hook: hook_layer(hook) for hook in settings["hooks"]}
+
+with ExitStack() as stack:
+    stores = {}
+    for hook, path in zip(settings["hooks"], snakemake.output.stores, strict=True):  # noqa: F821
+        meta = {
+            "clips": clips,
+            "model": identity,
+            "hook": hook,
+            "seconds_per_position": 1 / model.frame_rate_hz,
+            "cfg_half": "conditional",
+        }
+        arrays = {"resid_post": ArraySpec((n_clips, n_frames + 1, model.d_model), "float16")}
+        stores[hook] = stack.enter_context(write_store(Path(path), arrays, meta=meta))
+    passes = residual_stream(
+        model, tokens, [clip["prompt"] for clip in clips], layers=list(layers.values()), rows=settings["rows"]
+    )
+    for captured in progress(passes, total=-(-n_clips // settings["rows"]), what="activations"):
+        for hook, layer in layers.items():
+            stores[hook].append("resid_post", captured[layer])

@@ -1,0 +1,55 @@
+"""Measure how well an SAE reconstructs its hook and the hooks beside it, and write its certificate."""
+
+import json
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from reprise.certificate import certify, reconstruction_metrics
+from reprise.decoding import residual_stream
+from reprise.job import log, progress, start
+from reprise.musicgen import load_identified, pick_device
+from reprise.sae import load_sae
+from reprise.stores import read_manifest, read_store, write_json
+
+settings = start(snakemake)  # noqa: F821
+identity = json.loads(Path(snakemake.input.model).read_text())  # noqa: F821
+layer, asked = settings["layer"], settings["certificate"]
+sae = load_sae(Path(settings["sae"]))
+expected = {
+    "hook_layer": layer,
+    "d_model": identity["d_model"],
+    "model_name": settings["model"]["name"],
+    "model_digest": identity["weights_digest"],
+}
+
+# The sample: clips spread evenly over all batches, in their stable order.
+paths = [Path(p.removesuffix(".manifest.json")) for p in snakemake.input.tokens]  # noqa: F821
+clips = list(chain.from_iterable([(path, i, clip) for i, clip in enumerate(read_manifest(path)["meta"]["clips"])] for path in paths))
+chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(asked["n_clips"], len(clips))).astype(int)]
+tokens = np.stack([read_store(path)["tokens"][i] for path, i, _ in chosen])
+expected["n_positions"] = tokens.shape[-1] + 1
+
+metrics = {}
+if sae.d_in == identity["d_model"]:
+    model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))  # noqa: F821
+    beside = [i for i in (layer - 1, layer, layer + 1) if -1 <= i < model.n_layers]
+    rows = min(settings["rows"], len(chosen))
+    passes = residual_stream(model, tokens, [clip["prompt"] for _, _, clip in chosen], layers=beside, rows=rows)
+    captured = list(progress(passes, total=-(-len(chosen) // rows), what="activations"))
+    quarter = tokens.shape[-1] // 4
+    for i in beside:
+        acts = [c[i] for c in captured]
+        metrics[i] = reconstruction_metrics(sae, acts, position_edges=(quarter, 2 * quarter, 3 * quarter))
+
+record = certify(
+    sae.declared,
+    expected,
+    metrics,
+    max_fvu=asked["max_fvu"],
+    min_neighbour_ratio=asked["min_neighbour_ratio"],
+)
+record |= {"sae": settings["sae"], "sae_digest": sae.digest, "n_clips": len(chosen), "settings": asked}
+log.info("certificate %s: %s", "passed" if record["passed"] else "refused", record["reason"])
+write_json(Path(snakemake.output[0]), record)  # noqa: F821

@@ -1,0 +1,46 @@
+"""Generate one batch of clips: tokens in a store, audio as FLAC."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from reprise.decoding import Sampling, generate_clips
+from reprise.identity import seed_from
+from reprise.job import progress, start
+from reprise.musicgen import decode_audio, load_identified, pick_device
+from reprise.stores import ArraySpec, write_folder, write_store
+
+settings = start(snakemake)  # noqa: F821
+identity = json.loads(Path(snakemake.input.model).read_text())  # noqa: F821
+model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))  # noqa: F821
+generation = settings["generation"]
+n_frames = round(generation["duration_s"] * model.frame_rate_hz)
+clips = [dict(zip(("clip_id", "prompt_id", "prompt", "seed"), clip, strict=True)) for clip in settings["clips"]]
+meta = {
+    "clips": clips,
+    "model": identity,
+    "sampling": {key: generation[key] for key in Sampling._fields},
+    "duration_s": n_frames / model.frame_rate_hz,
+}
+
+batches = generate_clips(
+    model,
+    [clip["prompt"] for clip in clips],
+    # The text is part of a clip's identity and the study is not: studies that ask the same of the same model share.
+    [seed_from("generate", clip["prompt"], clip["seed"]) for clip in clips],
+    n_frames=n_frames,
+    sampling=Sampling(**meta["sampling"]),
+    rows=generation["rows"],
+)
+n_batches = -(-len(clips) // generation["rows"])
+tokens = np.concatenate(list(progress(batches, total=n_batches, what="generation"))).astype(np.uint16)
+
+shape = (len(clips), model.n_codebooks, n_frames)
+with write_store(Path(snakemake.output.tokens), {"tokens": ArraySpec(shape, "uint16")}, meta=meta) as store:  # noqa: F821
+    store.append("tokens", tokens)
+with write_folder(Path(snakemake.output.audio), meta=meta) as folder:  # noqa: F821
+    for clip, clip_tokens in progress(zip(clips, tokens, strict=True), total=len(clips), what="audio"):
+        audio = decode_audio(model, clip_tokens)
+        soundfile.write(folder / f"{clip['clip_id']}.flac", audio, model.sample_rate_hz, subtype="PCM_16")

@@ -1,0 +1,25 @@
+"""Train the organisms' codec; an interrupted training goes on from its checkpoint beside the output."""
+
+from pathlib import Path
+
+import torch
+
+from reprise.job import log, start
+from reprise.organisms.codec import train_codec
+
+settings = start(snakemake)  # noqa: F821
+output = Path(snakemake.output[0])  # noqa: F821
+
+
+def report(step: int, loss: float) -> None:
+    if step % 50 == 0 or step + 1 == settings["steps"]:
+        log.info("step %d of %d: loss %.4f", step, settings["steps"], loss)
+
+
+codec = train_codec(
+    steps=settings["steps"],
+    seed=settings["seed"],
+    checkpoint=Path("results/organisms/checkpoints/codec.pt"),
+    on_step=report,
+)
+torch.save(codec.state_dict(), output)
