@@ -37,8 +37,8 @@ def reconstruction_metrics(
     batches: arrays `[clip, position, d_in]`, any float dtype, all with the same positions. position_edges: inner bin
     edges, rising: (100, 200) makes bins 0-99, 100-199 and 200 to the end.
     Returns `fvu`, `l0`, `l0_max`, `dead_share`, `cosine`, `n_vectors` and `bins`: a list of `start`, `stop`
-    (positions), `fvu`, `l0`. Raises SaeError for a wrong width or a value that is not finite, ValueError for edges
-    that do not rise and for no vectors.
+    (positions), `fvu`, `l0`. Raises SaeError for a wrong width or a value that is not finite, ValueError for another
+    shape, edges that do not rise, and no vectors.
     """
     edges = [0, *position_edges]
     if any(b <= a for a, b in pairwise(edges)):
@@ -52,6 +52,8 @@ def reconstruction_metrics(
     cosine, l0_max, n_positions = 0.0, 0, 0
     for batch in batches:
         acts = torch.as_tensor(batch)
+        if acts.ndim != 3:
+            raise ValueError(f"batches: an array of shape {tuple(acts.shape)}; valid: [clip, position, d_in]")
         n_positions = max(n_positions, acts.shape[1])
         bin_of = torch.bucketize(torch.arange(acts.shape[1]), torch.tensor(edges[1:]), right=True)
         bin_of = bin_of.repeat(acts.shape[0]).to(device)
@@ -78,7 +80,7 @@ def reconstruction_metrics(
     variance = torch.where(variance > 1e-12 * square, variance, 0.0)
     fvu, l0 = residual / variance, active / n
     fvu[variance == 0] = torch.nan
-    stops = [*edges[1:], n_positions]
+    stops = [min(stop, n_positions) for stop in [*edges[1:], n_positions]]
     return {
         "fvu": float(residual.sum() / variance.sum()) if variance.sum() > 0 else math.nan,
         "l0": float(active.sum() / n_vectors),

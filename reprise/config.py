@@ -36,7 +36,10 @@ _ROLE = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED_NAMES = ("report",)
 # No clip is longer than this: a larger number is milliseconds, samples or frames.
 _MAX_S = 600.0
-_TOP_LEVEL = ("studies", "defaults", "report")
+# Representations that count as evidence of a plan; the others are checks.
+_EVIDENCE = ("resid", "sae")
+# `organisms` overrides config/organisms.yaml and is read by the training recipe alone.
+_TOP_LEVEL = ("studies", "defaults", "report", "organisms")
 
 
 class ConfigError(ValueError):
@@ -140,11 +143,11 @@ class EventSettings(Settings):
 
     motif_start_s: float = _seconds(2.0, "Where the motif begins.")
     motif_duration_s: float = _seconds(2.0, "How long the motif is.", ge=0.8)
-    min_score: float = _share(0.7, "Least match score (1: identical).")
+    min_score: float = _share(0.75, "Least match score (1: identical).")
     max_p_value: float = _leaf(0.05, "Largest p-value against surrogates.", gt=0, lt=1)
     n_surrogates: int = _leaf(99, "Surrogates of the clip that a match is compared with.", ge=1)
     surrogate_segment_share: float = _share(
-        0.25, "Length of the segments that surrogates are shuffled in, relative to the motif.", gt=0
+        0.5, "Length of the segments that surrogates are shuffled in, relative to the motif.", gt=0
     )
     min_gap_s: float = _seconds(2.0, "Shortest stretch without a match before a recurrence.")
     gap_max_score: float = _share(0.7, "Highest match score inside that gap.")
@@ -188,7 +191,7 @@ class AblationSettings(Settings):
     n_clips: int = _leaf(24, "Clips continued under every condition.", ge=2)
     prefix_s: float = _seconds(8.0, "Length of the clip's own opening that a continuation starts from.", gt=0)
     doses: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], AfterValidator(_unique)] = _leaf(
-        (0.25, 0.5, 1.0, 2.0), "Strengths of the edit (1: the feature is removed). Dose 0 always runs.", min_length=1
+        (0.25, 0.5, 1.0, 2.0), "Strengths of the edit, 1 among them: the feature is removed.", min_length=1
     )
     windows: Annotated[tuple[Literal["until_event", "prefix_only"], ...], AfterValidator(_unique)] = _leaf(
         ("until_event", "prefix_only"),
@@ -302,6 +305,14 @@ def horizon_name(a_s: float, b_s: float) -> str:
     return f"h{a_s:g}-{b_s:g}"
 
 
+def parse_horizon_name(name: str) -> tuple[float, float]:
+    """The horizon [a_s, b_s] seconds that `horizon_name` gave this name. Raises ValueError for any other text."""
+    match = re.fullmatch(r"h([0-9.]+)-([0-9.]+)", name)
+    if not match:
+        raise ValueError(f"horizon: got {name!r}; valid: h<from>-<to> in seconds, such as h0.5-2")
+    return float(match[1]), float(match[2])
+
+
 # --- reading and validating -----------------------------------------------------------------------------------
 
 
@@ -353,13 +364,11 @@ def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", ch
     if not isinstance(defaults, Mapping):
         lines.append(f"{source}: defaults: got {_show(defaults)}; valid: a mapping of study fields")
         defaults = {}
-    for group in GROUPS.keys() & defaults.keys():
-        if not isinstance(defaults[group] or {}, Mapping):
-            fields = ", ".join(GROUPS[group].model_fields)
-            lines.append(
-                f"{source}: defaults.{group}: {_got(defaults[group])}; valid: a group with the fields {fields}"
-            )
-            defaults = {k: v for k, v in defaults.items() if k != group}
+    broken = {k: v for k, v in defaults.items() if k in GROUPS and not (v is None or isinstance(v, Mapping))}
+    for group, value in broken.items():
+        fields = ", ".join(GROUPS[group].model_fields)
+        lines.append(f"{source}: defaults.{group}: {_got(value)}; valid: a group with the fields {fields}")
+    defaults = {k: v for k, v in defaults.items() if k not in broken}
     entries = raw.get("studies")
     if not isinstance(entries, Mapping) or not entries:
         lines.append(f"{source}: studies: {_got(entries)}; valid: at least one study, name: fields")
@@ -383,19 +392,29 @@ def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", ch
 
 
 def check_against_model(
-    study: Study, *, name: str, n_layers: int, max_duration_s: float, source: str = "config"
+    study: str,
+    *,
+    model: str,
+    layers: Sequence[int],
+    duration_s: float,
+    n_layers: int,
+    max_duration_s: float,
+    source: str = "config",
 ) -> None:
-    """Check what only the loaded model can tell: that the hooks exist and that a clip is not too long for it."""
+    """Check what only the loaded model can tell: that a study's hooks exist and that its clips are not too long.
+
+    study, model: names, for the message. Raises ConfigError with every problem found.
+    """
     lines = [
-        f"{source}: studies.{name}.saes: layer {layer} is not in {study.model.name}; "
+        f"{source}: studies.{study}.saes: layer {layer} is not in {model}; "
         f"valid: 0 to {n_layers - 1} (0-based: some papers count the same layer as {layer + 1})"
-        for layer in study.layers
-        if layer >= n_layers
+        for layer in layers
+        if not 0 <= layer < n_layers
     ]
-    if study.generation.duration_s > max_duration_s:
+    if duration_s > max_duration_s:
         lines.append(
-            f"{source}: studies.{name}.generation.duration_s: got {study.generation.duration_s:g}; "
-            f"valid: at most {max_duration_s:g}, which {study.model.name} can see at once"
+            f"{source}: studies.{study}.generation.duration_s: got {duration_s:g}; "
+            f"valid: at most {max_duration_s:g}, which {model} can see at once"
         )
     if lines:
         raise ConfigError(lines)
@@ -407,7 +426,7 @@ def _merge(defaults: Mapping, entry: Mapping) -> dict[str, Any]:
     for key in dict.fromkeys([*defaults, *entry]):
         sides = [side[key] for side in (defaults, entry) if key in side]
         if key in GROUPS:
-            sides = [side or {} for side in sides]
+            sides = [{} if side is None else side for side in sides]
             sound = all(isinstance(side, Mapping) for side in sides)
             merged[key] = {k: v for side in sides for k, v in side.items()} if sound else sides[-1]
         else:
@@ -491,20 +510,38 @@ def _across(study: Study) -> Iterator[_Problem]:
         valid = f"{low_s:g} (motif end + context_s) to {high_s:g} (clip less the longest horizon)"
         uses = (*clip, "horizons", "ablation.prefix_s")
         yield _Problem(("ablation", "prefix_s"), f"got {ablation.prefix_s:g}; valid: {valid}", uses)
-    for group, alpha, count in (("events", "max_p_value", "n_surrogates"), ("probes", "alpha", "n_swaps")):
-        n, level = getattr(getattr(study, group), count), getattr(getattr(study, group), alpha)
-        if 1 / (n + 1) > level:
-            text = f"got {n}, whose smallest p-value {1 / (n + 1):.3g} is above {group}.{alpha} {level:g}"
-            least = math.ceil(1 / level - 1e-9) - 1
-            yield _Problem(
-                (group, count), f"{text}; valid: at least {least}", (f"{group}.{count}", f"{group}.{alpha}")
-            )
+    probes = study.probes
+    evidence = [r for r in probes.representations if r in _EVIDENCE]
+    if not evidence:
+        valid = f"at least one of {', '.join(_EVIDENCE)}, on which the verdict rests"
+        text = f"got {', '.join(probes.representations)}; valid: {valid}"
+        yield _Problem(("probes", "representations"), text, ("probes.representations",))
+    if e.n_surrogates < (least := _fewest_draws(e.max_p_value)):
+        text = f"got {e.n_surrogates}, too few for any p-value to reach events.max_p_value {e.max_p_value:g}"
+        uses = ("events.n_surrogates", "events.max_p_value")
+        yield _Problem(("events", "n_surrogates"), f"{text}; valid: at least {least}", uses)
+    n_tests = max(1, len(study.saes) * len(evidence))
+    if probes.n_swaps < (least := _fewest_draws(probes.alpha / n_tests)):
+        tests = f"{n_tests} tests (layers x representations)"
+        text = f"got {probes.n_swaps}, too few for any p-value to reach probes.alpha {probes.alpha:g} / {tests}"
+        uses = ("probes.n_swaps", "probes.alpha", "probes.representations", "saes")
+        yield _Problem(("probes", "n_swaps"), f"{text}; valid: at least {least}", uses)
+    for field, needed in (("doses", 1.0), ("windows", "until_event")):
+        if needed not in (given := getattr(ablation, field)):
+            needed = f"{needed:g}" if isinstance(needed, float) else needed
+            text = f"got {_show(given)}; valid: a list with {needed} in it, on which the verdict rests"
+            yield _Problem(("ablation", field), text, (f"ablation.{field}",))
     if e.candidate_score > e.min_score:
         text = f"got {e.candidate_score:g}; valid: at most events.min_score, {e.min_score:g}"
         yield _Problem(("events", "candidate_score"), text, ("events.candidate_score", "events.min_score"))
     if study.screen.min_active >= study.screen.max_active:
         text = f"got {study.screen.min_active:g}; valid: below screen.max_active, {study.screen.max_active:g}"
         yield _Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))
+
+
+def _fewest_draws(level: float) -> int:
+    """The fewest draws from a null, n, for which the smallest p-value, 1 / (1 + n), is at most `level`."""
+    return math.ceil(1 / level - 1e-9) - 1
 
 
 def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
@@ -553,7 +590,7 @@ def _looks_like_path(name: str, base_dir: Path) -> bool:
 
 def _report(raw: Any, source: str, lines: list[str]) -> ReportSettings:
     try:
-        return ReportSettings.model_validate(raw or {})
+        return ReportSettings.model_validate({} if raw is None else raw)
     except ValidationError as error:
         schema = ReportSettings.model_json_schema()
         for e in error.errors(include_url=False):

@@ -31,7 +31,12 @@ def schema_text() -> str:
     for name in ("Study", "ModelSettings"):
         del schema["$defs"][name]["required"]
     defaults = {"$ref": "#/$defs/Study", "description": "Study fields shared by all studies."}
+    recipe = {
+        "type": ["object", "null"],
+        "description": "Overrides of config/organisms.yaml, for the training recipe.",
+    }
     properties = {"studies": schema["properties"]["studies"], "defaults": defaults, **schema["properties"]}
+    properties["organisms"] = recipe
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "properties": properties}
     schema["title"] = "Reprise configuration"
     schema["description"] = "Studies, the fields they share, and the report."

@@ -51,7 +51,12 @@ def delayed(tokens: torch.Tensor, special: int) -> torch.Tensor:
 def check_supported(model: Model) -> None:
     """Raise ValueError naming the setting when a model uses a transformer variant this module does not run."""
     cfg = model.lm.cfg.transformer_lm
-    required = {"norm_first": True, "positional_embedding": "sin", "qk_layer_norm": False, "qk_layer_norm_cross": False}
+    required = {
+        "norm_first": True,
+        "positional_embedding": "sin",
+        "qk_layer_norm": False,
+        "qk_layer_norm_cross": False,
+    }
     optional = {"layer_scale": None, "past_context": None, "kv_repeat": 1}
     for key, value in {**required, **optional}.items():
         if cfg.get(key, value) != value:
@@ -79,7 +84,9 @@ def _cross_keys(model: Model, text: TextConditions) -> list[tuple[torch.Tensor, 
         _, k, v = attention.in_proj_weight.chunk(3)
         bias = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
         out.append(
-            tuple(_heads(F.linear(text.embeddings, w, b), attention.num_heads) for w, b in ((k, bias[1]), (v, bias[2])))
+            tuple(
+                _heads(F.linear(text.embeddings, w, b), attention.num_heads) for w, b in ((k, bias[1]), (v, bias[2]))
+            )
         )
     return out
 
@@ -143,11 +150,6 @@ def teacher_forced(
         if i in layers:
             captured[i] = x
     return captured, _logits(model, x) if with_logits else None
-
-
-def hook_layer(hook: str) -> int:
-    """The layer of a hook's name: -1 for "embedding", 11 for "layer11"."""
-    return -1 if hook == "embedding" else int(hook.removeprefix("layer"))
 
 
 def residual_stream(

@@ -42,7 +42,9 @@ def check_audio(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     if audio.ndim != 1:
         raise ValueError(f"audio: has shape {audio.shape}; valid: mono, one dimension (average the channels first)")
     if not np.issubdtype(audio.dtype, np.floating):
-        raise ValueError(f"audio: has dtype {audio.dtype}; valid: floating point within -1..1 (integers are not scaled)")
+        raise ValueError(
+            f"audio: has dtype {audio.dtype}; valid: floating point within -1..1 (integers are not scaled)"
+        )
     if not np.isfinite(audio).all():
         raise ValueError(f"audio: {np.count_nonzero(~np.isfinite(audio))} samples are NaN or infinite; valid: none")
     if sample_rate_hz < 8000:

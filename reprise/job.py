@@ -46,5 +46,12 @@ def progress(items: Iterable[Item], *, total: int, what: str) -> Iterator[Item]:
         yield item
         now = time.monotonic()
         if now - last >= LOG_EVERY_S or done == total:
-            log.info("%s: %d of %d, %.0f s, about %.0f s left", what, done, total, now - began, (now - began) * (total - done) / done)
+            log.info(
+                "%s: %d of %d, %.0f s, about %.0f s left",
+                what,
+                done,
+                total,
+                now - began,
+                (now - began) * (total - done) / done,
+            )
             last = now

@@ -62,11 +62,15 @@ def load_model(name_or_path: str, *, device: str = "cpu") -> Model:
     if folder.is_dir():
         for file in ("state_dict.bin", "compression_state_dict.bin"):
             if not (folder / file).is_file():
-                raise FileNotFoundError(f"model: {folder} has no {file}; a model directory holds both checkpoint files")
+                raise FileNotFoundError(
+                    f"model: {folder} has no {file}; a model directory holds both checkpoint files"
+                )
     musicgen = MusicGen.get_pretrained(name_or_path, device=device)
     lm = musicgen.lm.eval()
     if lm.cfg.codebooks_pattern.modeling != "delay":
-        raise ValueError(f"model: {name_or_path} uses the {lm.cfg.codebooks_pattern.modeling!r} pattern; valid: 'delay'")
+        raise ValueError(
+            f"model: {name_or_path} uses the {lm.cfg.codebooks_pattern.modeling!r} pattern; valid: 'delay'"
+        )
     return Model(
         lm=lm,
         codec=musicgen.compression_model.eval(),

@@ -24,7 +24,7 @@ permutations"). Penalties stay as chosen for the unswapped R.
 
 Limits. Exchange assumes that the residual is independent of B, not just uncorrelated: an R that is a nonlinear
 function of B can show a gain. A donor's R may come from a time at which the donor's own row was left out (a
-recurrence was sounding). The interval resamples prompts over fixed predictions: the variance of refitting is not in it.
+recurrence was sounding). The interval resamples prompts over fixed predictions, without the variance of refitting.
 
 Degenerate input (no usable rows, one class, a class in fewer than two prompts) gives NaN scores and a `note`.
 """
@@ -92,31 +92,24 @@ def label_grid(labels: pd.DataFrame, clip_ids: Sequence[str]) -> LabelGrid:
 
 
 def baseline_features(
-    clip_ids: Sequence[str],
     prompts: Sequence[str],
     times_s: ArrayLike,
     descriptors: NDArray[np.float32],
-    events: pd.DataFrame,
     *,
-    descriptor_names: Sequence[str] | None = None,
+    descriptor_names: Sequence[str],
 ) -> tuple[NDArray[np.float32], list[str]]:
     """Baseline B on the grid: float32 `[clip, time, b]` and its column names.
 
-    Position (one column a grid time), the causal acoustic `descriptors` `[clip, time, m]`, the words of the prompt
-    (0/1; words in one prompt only or in all prompts carry nothing to another prompt and are left out), and the
-    recurrences so far: how many, whether any, and seconds since the last ended (0 when there is none).
-    `prompts`: the text of each clip. `events` needs clip_id, onset_s, duration_s, accepted.
-
-    A recurrence counts once it has *ended*: before that it is known only from audio still to come. Rows inside a
-    recurrence are not usable, so at usable rows this is the number that has begun.
+    Position (one column a grid time), the causal `descriptors` `[clip, time, m]` (acoustics and recurrences so far),
+    and the words of the prompt (0/1; words in one prompt only or in all prompts carry nothing to another prompt and
+    are left out). `prompts`: the text of each clip.
     """
     times_s = np.asarray(times_s, np.float64)
-    n_clips, n_times = len(clip_ids), len(times_s)
+    n_clips, n_times = len(prompts), len(times_s)
     if descriptors.shape[:2] != (n_clips, n_times):
         raise ValueError(f"descriptors: shape {descriptors.shape} must begin with (clips, times) {n_clips, n_times}")
-    names = [f"time_{t:g}s" for t in times_s]
+    names = [f"time_{t:g}s" for t in times_s] + list(descriptor_names)
     parts = [np.broadcast_to(np.eye(n_times, dtype=np.float32), (n_clips, n_times, n_times)), descriptors]
-    names += list(descriptor_names or (f"descriptor_{i}" for i in range(descriptors.shape[2])))
 
     texts = pd.Series(list(prompts)).drop_duplicates()
     vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b").fit(texts)
@@ -125,17 +118,6 @@ def baseline_features(
     words = vectorizer.transform(prompts).toarray()[:, keep].astype(np.float32)
     parts.append(np.broadcast_to(words[:, None], (n_clips, n_times, words.shape[1])))
     names += [f"word_{w}" for w in vectorizer.get_feature_names_out()[keep]]
-
-    past = np.zeros((n_clips, n_times, 3), np.float32)
-    accepted = events[events["accepted"].astype(bool)]
-    ends = (accepted["onset_s"] + accepted["duration_s"]).groupby(accepted["clip_id"]).apply(np.sort)
-    for clip, clip_id in enumerate(clip_ids):
-        if clip_id in ends.index:
-            ended = np.searchsorted(ends[clip_id], times_s, side="right")
-            since = times_s - ends[clip_id][np.maximum(ended, 1) - 1]
-            past[clip] = np.stack([ended, ended > 0, np.where(ended > 0, since, 0.0)], axis=1)
-    parts.append(past)
-    names += ["recurrences", "recurrence_any", "recurrence_since_s"]
     return np.concatenate(parts, axis=2, dtype=np.float32), names
 
 

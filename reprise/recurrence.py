@@ -38,6 +38,7 @@ from reprise.descriptors import (
     LONG_FRAME_S,
     check_audio,
     chroma_bank,
+    mel_bank,
     mel_db,
     mfcc,
     n_fft_for,
@@ -51,6 +52,7 @@ SILENCE_DB = -50.0
 MIN_MOTIF_S = 0.8
 # What a step off the diagonal costs, in motif frames: without it an onset slips a frame for nothing.
 WARP_COST = 0.5
+SURROGATES_AT_ONCE = 16
 _NEVER = np.float32(-1e4)
 
 EVENT_COLUMNS = {
@@ -80,10 +82,10 @@ class EventSettings(NamedTuple):
     peak is not even listed.
     """
 
-    min_score: float = 0.7
+    min_score: float = 0.75
     max_p_value: float = 0.05
     n_surrogates: int = 99
-    surrogate_segment_share: float = 0.25
+    surrogate_segment_share: float = 0.5
     min_gap_s: float = 2.0
     gap_max_score: float = 0.7
     timbre_margin: float = 0.1
@@ -239,7 +241,8 @@ def motif_content(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, dur
     """Entropy and onset count of the passage. Raises ValueError as `find_events` does.
 
     Entropy: of the histogram of each sounding frame's strongest pitch class, so that a note's overtones add none.
-    Onsets: peaks of the mean rise over mel bands, 10 ms apart, that reach 1.5 dB and a fifth of the greatest.
+    Onsets: peaks, at least 50 ms apart, of the rise of the mel spectrum within 30 ms, of at least 15% of the passage's
+    mean level above the median rise.
     """
     audio = check_audio(audio, sample_rate_hz)
     _check_motif(audio, sample_rate_hz, start_s, duration_s)
@@ -251,7 +254,7 @@ def motif_content(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, dur
     strongest = chroma[_sounding(level, audio_peak=peak)].argmax(axis=1)
     share = np.bincount(strongest, minlength=12) / max(len(strongest), 1)
     entropy = float(-np.sum(share[share > 0] * np.log2(share[share > 0])))
-    return MotifContent(abs(entropy), _count_onsets(passage / peak, sample_rate_hz))
+    return MotifContent(abs(entropy), _count_onsets(passage, sample_rate_hz))
 
 
 def clip_features(audio: np.ndarray, sample_rate_hz: int) -> Features:
@@ -287,14 +290,14 @@ def _unit(x: np.ndarray) -> np.ndarray:
 def _count_onsets(passage: np.ndarray, sample_rate_hz: int) -> int:
     n_fft = n_fft_for(0.064, sample_rate_hz)
     ends = np.arange(0, len(passage) + 1, round(0.01 * sample_rate_hz))
-    bands = mel_db(power_spectra(passage, ends, n_fft), sample_rate_hz)
-    rise = np.maximum(bands[3:] - bands[:-3], 0).mean(axis=1)
-    rise = np.concatenate([np.zeros(5), rise, np.zeros(5)])
-    neighbours = np.lib.stride_tricks.sliding_window_view(rise, 11)
-    centre = rise[5:-5]
+    power = power_spectra(passage, ends, n_fft)
+    amplitude = np.sqrt(power @ mel_bank(sample_rate_hz, n_fft))
+    rise = np.maximum(amplitude[3:] - amplitude[:-3], 0).sum(axis=1) / max(amplitude.sum(axis=1).mean(), 1e-9)
+    # Noise rises all the time and evenly, so it lifts the median, not the peaks.
+    threshold = np.median(rise) + 0.15
+    neighbours = np.lib.stride_tricks.sliding_window_view(np.pad(rise, 5), 11)
     # `argmax == 5`: the first of equal values, so that a plateau counts once.
-    is_peak = (neighbours.argmax(axis=1) == 5) & (centre >= 1.5) & (centre >= 0.2 * centre.max(initial=0))
-    return int(is_peak.sum())
+    return int(((neighbours.argmax(axis=1) == 5) & (rise >= threshold)).sum())
 
 
 def _check_motif(audio: np.ndarray, sample_rate_hz: int, start_s: float, duration_s: float) -> None:
@@ -336,68 +339,69 @@ def _warp(similarity: np.ndarray, *, columns: np.ndarray | None = None) -> tuple
     """Best sum of similarities of a path through the whole motif, for every onset.
 
     `similarity` `[motif frame, transposition, clip frame]`. With `columns` `[surrogate, frame]` the clip frames are
-    taken in that order instead, for each surrogate, and the ends are not tracked. Returns the sums `[..., onset]`
-    (`_NEVER` where no path fits) and the end frame (exclusive) of each best path.
+    taken in that order instead, for each surrogate, and the ends are not tracked. Returns the sums
+    `[transposition, (surrogate,) onset]` (hugely negative where no path fits) and the end frame (exclusive) of
+    each best path.
 
     The recursion runs backwards over motif frames and treats all onsets, transpositions and surrogates at once. A
-    step (4, 5) passes over one clip frame unmatched; a step (5, 4) matches one clip frame to two motif frames.
+    step (4, 5) passes over one clip frame unmatched; a step (5, 4) matches one clip frame to two motif frames. A few
+    buffers are used in turn: allocating them anew costs more than the arithmetic.
     """
     n_motif, n_shifts, n_frames = similarity.shape
     warp_cost = np.float32(WARP_COST / n_motif)
-    if columns is None:
-        shape = (n_shifts, n_frames + 5)
-    else:
-        n_frames = columns.shape[1]
-        shape = (n_shifts, len(columns), n_frames + 5)
+    shape = (n_shifts, n_frames) if columns is None else (n_shifts, *columns.shape)
+    # Five more columns than onsets, which stay `_NEVER`: what lies beyond the clip's end.
+    padded = (*shape[:-1], n_frames + 5)
+    ring = [[np.full(padded, _NEVER) for _ in range(n)] for n in (6, 3, 2)]
+    rows = [np.empty(shape, dtype=np.float32) for _ in range(2)]
+    option = np.empty(shape, dtype=np.float32)
+    nothing_left = np.full(padded, _NEVER)
+    nothing_left[..., : n_frames + 1] = 0
+    track = columns is None
+    ends = [np.zeros(padded, dtype=np.int32) for _ in range(6 * track)]
+    own_end = np.broadcast_to(np.arange(n_frames + 5, dtype=np.int32), padded)
 
-    def row(i: int) -> np.ndarray:
-        values = np.full(shape, _NEVER)
-        values[..., :n_frames] = similarity[i] if columns is None else similarity[i][:, columns]
-        return values
-
-    def later(values: np.ndarray, steps: int) -> np.ndarray:
-        # Views, so that nothing is copied: what lies `steps` columns ahead, for the n_frames onsets.
+    def ahead(values: np.ndarray, steps: int) -> np.ndarray:
         return values[..., steps : steps + n_frames]
 
-    # Best sums over motif frames i.. for i = the current one and the five after it, and sums along diagonals.
-    best: dict[int, np.ndarray] = {n_motif: np.zeros(shape, dtype=np.float32)}
-    best[n_motif][..., n_frames + 1 :] = _NEVER
-    track = columns is None
-    end: dict[int, np.ndarray] = {n_motif: np.broadcast_to(np.arange(n_frames + 5, dtype=np.int32), shape)}
-    pairs: dict[int, np.ndarray] = {}
-    fours: dict[int, np.ndarray] = {}
-    after: np.ndarray | None = None
+    def best(i: int) -> np.ndarray:
+        return nothing_left if i == n_motif else ring[0][i % 6]
+
+    def end(i: int) -> np.ndarray:
+        return own_end if i == n_motif else ends[i % 6]
+
+    def pair(i: int) -> np.ndarray:
+        return ring[1][i % 3]
+
+    def four(i: int) -> np.ndarray:
+        return ring[2][i % 2]
+
     for i in range(n_motif - 1, -1, -1):
-        now = row(i)
-        here = now[..., :n_frames]
-        total = np.full(shape, _NEVER)
-        out = total[..., :n_frames]
-        np.add(here, later(best[i + 1], 1), out=out)
+        here, total = rows[i % 2], ahead(best(i), 0)
+        if columns is None:
+            here[:] = similarity[i]
+        else:
+            np.take(similarity[i], columns, axis=1, out=here, mode="clip")
+        np.add(here, ahead(best(i + 1), 1), out=total)
         if track:
-            ends = np.zeros(shape, dtype=np.int32)
-            ends[..., :n_frames] = later(end[i + 1], 1)
-        options = []
+            ahead(end(i), 0)[:] = ahead(end(i + 1), 1)
         if i + 2 <= n_motif:
-            pairs[i] = np.full(shape, _NEVER)
-            np.add(here, later(after, 1), out=pairs[i][..., :n_frames])
-        if i + 4 <= n_motif:
-            fours[i] = np.full(shape, _NEVER)
-            np.add(pairs[i][..., :n_frames], later(pairs[i + 2], 2), out=fours[i][..., :n_frames])
-            options.append((4, 5, fours[i][..., :n_frames] - warp_cost))
-        if i + 5 <= n_motif:
-            options.append((5, 4, here + fours[i + 1][..., :n_frames] - warp_cost))
-        for rows, steps, cost in options:
-            value = cost + later(best[i + rows], steps)
+            np.add(here[..., :-1], rows[(i + 1) % 2][..., 1:], out=pair(i)[..., : n_frames - 1])
+        for motif_step, clip_step in ((5, 4), (4, 5)):
+            if i + motif_step > n_motif:
+                continue
+            if motif_step == 5:
+                # `four(i + 1)` is still there from the round before; it holds the cost of a step off the diagonal.
+                np.add(here, ahead(four(i + 1), 0), out=option)
+            else:
+                np.add(ahead(pair(i), 0), ahead(pair(i + 2), 2), out=option)
+                option -= warp_cost
+                ahead(four(i), 0)[:] = option
+            np.add(option, ahead(best(i + motif_step), clip_step), out=option)
             if track:
-                np.copyto(ends[..., :n_frames], later(end[i + rows], steps), where=value > out)
-            np.maximum(out, value, out=out)
-        best[i] = total
-        if track:
-            end[i] = ends
-        after = now
-        for old in (best, end, pairs, fours):
-            old.pop(i + 5, None)
-    return best[0][..., :n_frames], end[0][..., :n_frames] if track else None
+                np.copyto(ahead(end(i), 0), ahead(end(i + motif_step), clip_step), where=option > total)
+            np.maximum(total, option, out=total)
+    return ahead(best(0), 0), ahead(end(0), 0) if track else None
 
 
 def _curve(chroma: np.ndarray, motif: Motif, first: int) -> MatchCurve:
@@ -444,13 +448,15 @@ def _surrogate_maxima(
 ) -> np.ndarray:
     """The highest score anywhere in each surrogate, float `[n_surrogates]`.
 
-    A surrogate is the searched audio cut into segments (at a random offset, of a quarter of the motif by default)
-    and put in random order: same sounds, same pitch classes, no melody longer than a segment. Every second one is
-    reversed in time first; the first one is reversed only.
+    A surrogate is the searched audio cut into segments (at a random offset) and put in random order: same sounds, same
+    pitch classes, no melody longer than a segment. Every second one is reversed in time first; the first one is
+    reversed only. With segments of half a motif the p-values of unrelated diatonic tunes are uniform; with a quarter
+    they are twice too small, since shuffling then breaks what all tunes share. A tenth of the searched audio is the
+    most, since few segments often fall back into order.
     """
     rng = np.random.default_rng(seed)
     n_frames = len(chroma)
-    length = max(2, round(settings.surrogate_segment_share * len(motif.weight)))
+    length = max(2, round(min(settings.surrogate_segment_share * len(motif.weight), n_frames / 10)))
     columns = np.empty((settings.n_surrogates, n_frames), dtype=np.intp)
     for k in range(settings.n_surrogates):
         order = np.arange(n_frames) if k % 2 else np.arange(n_frames)[::-1]
@@ -460,8 +466,10 @@ def _surrogate_maxima(
         columns[k] = order
     if settings.n_surrogates == 0:
         return np.zeros(0)
-    sums, _ = _warp(_similarity(motif, chroma), columns=columns)
-    return sums.max(axis=(0, 2))
+    similarity = _similarity(motif, chroma)
+    # Few enough at a time to stay in the processor's cache.
+    chunks = np.split(columns, np.arange(SURROGATES_AT_ONCE, len(columns), SURROGATES_AT_ONCE))
+    return np.concatenate([_warp(similarity, columns=chunk)[0].max(axis=(0, 2)) for chunk in chunks])
 
 
 def _gap(curve: MatchCurve, match: Match, previous_end_s: float, gap_max_score: float) -> tuple[float, float]:

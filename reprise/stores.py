@@ -231,8 +231,13 @@ def write_json(path: Path, value: Any) -> None:
     Raises StoreError naming the place of an infinity or of a value that JSON does not know.
     """
     text = json.dumps(_plain(value, "$"), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
     with _replacing(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:

@@ -9,11 +9,16 @@ with open(workflow.source_path("../config/organisms.yaml")) as _file:
 ORGANISMS = ["planner", "improviser"]
 
 
+def recipe(script, *keys, **extra):
+    """A rule's `params.settings`: recipe settings, and the digest of the code the script uses."""
+    return {key: RECIPE[key] for key in keys} | extra | {"code": code_digest(f"workflow_scripts/{script}.py")}
+
+
 rule organism_codec:
     output:
         "results/organisms/codec/codec.pt",
     params:
-        settings={"seed": RECIPE["seed"], "steps": RECIPE["codec_steps"], "code": code_digest("workflow_scripts/organism_codec.py")},
+        settings=recipe("organism_codec", "seed", "codec_steps"),
     log:
         "results/logs/organisms/codec.log",
     threads: 2
@@ -29,13 +34,7 @@ rule organism_clips:
     output:
         "results/organisms/clips/{part}.npz",
     params:
-        settings=lambda wildcards: {
-            "seed": RECIPE["seed"],
-            "n_clips": RECIPE["n_clips"],
-            "part": int(wildcards.part),
-            "n_parts": RECIPE["n_parts"],
-            "code": code_digest("workflow_scripts/organism_clips.py"),
-        },
+        settings=lambda wildcards: recipe("organism_clips", "seed", "n_clips", "n_parts", part=int(wildcards.part)),
     log:
         "results/logs/organisms/clips-{part}.log",
     conda:
@@ -44,19 +43,32 @@ rule organism_clips:
         "../workflow_scripts/organism_clips.py"
 
 
-rule organism_lm:
+rule organism_base:
     input:
         clips=expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"])),
     output:
+        "results/organisms/base/lm.pt",
+    params:
+        settings=recipe("organism_lm", "seed", "lm_batch", steps=RECIPE["base_steps"], objective="base"),
+    log:
+        "results/logs/organisms/base-lm.log",
+    threads: 2
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/organism_lm.py"
+
+
+rule organism_lm:
+    input:
+        clips=expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"])),
+        base="results/organisms/base/lm.pt",
+    output:
         "results/organisms/{organism}/lm.pt",
     params:
-        settings=lambda wildcards: {
-            "organism": wildcards.organism,
-            "seed": RECIPE["seed"],
-            "steps": RECIPE["lm_steps"],
-            "batch": RECIPE["lm_batch"],
-            "code": code_digest("workflow_scripts/organism_lm.py"),
-        },
+        settings=lambda wildcards: recipe(
+            "organism_lm", "seed", "lm_batch", steps=RECIPE["lm_steps"], objective=wildcards.organism
+        ),
     log:
         "results/logs/organisms/{organism}-lm.log",
     threads: 2
@@ -77,11 +89,12 @@ rule organism_export:
         model=directory("results/organisms/resources/{organism}"),
         card="results/organisms/resources/{organism}.card.json",
     params:
-        settings=lambda wildcards: {
-            "organism": wildcards.organism,
-            **{key: RECIPE[key] for key in ("seed", "codec_steps", "n_clips", "lm_steps", "lm_batch", "sae_layers", "sae_clips", "d_sae", "k", "eval_clips")},
-            "code": code_digest("workflow_scripts/organism_export.py"),
-        },
+        settings=lambda wildcards: recipe(
+            "organism_export",
+            *("seed", "codec_steps", "n_clips", "base_steps", "lm_steps", "lm_batch"),
+            *("sae_layers", "sae_clips", "d_sae", "k", "eval_clips"),
+            organism=wildcards.organism,
+        ),
     log:
         "results/logs/organisms/{organism}-export.log",
     threads: 2

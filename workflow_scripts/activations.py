@@ -4,16 +4,17 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
-from reprise.decoding import hook_layer, residual_stream
+from reprise.artifacts import hook_layer
+from reprise.decoding import residual_stream
 from reprise.job import progress, start
 from reprise.musicgen import load_identified, pick_device
 from reprise.stores import ArraySpec, read_manifest, read_store, write_store
 
-settings = start(snakemake)  # noqa: F821
-identity = json.loads(Path(snakemake.input.model).read_text())  # noqa: F821
-model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))  # noqa: F821
+settings = start(snakemake)
+identity = json.loads(Path(snakemake.input.model).read_text())
+model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
 
-tokens_path = Path(snakemake.input.tokens.removesuffix(".manifest.json"))  # noqa: F821
+tokens_path = Path(snakemake.input.tokens.removesuffix(".manifest.json"))
 clips = read_manifest(tokens_path)["meta"]["clips"]
 tokens = read_store(tokens_path)["tokens"]
 n_clips, _, n_frames = tokens.shape
@@ -21,7 +22,7 @@ layers = {hook: hook_layer(hook) for hook in settings["hooks"]}
 
 with ExitStack() as stack:
     stores = {}
-    for hook, path in zip(settings["hooks"], snakemake.output.stores, strict=True):  # noqa: F821
+    for hook, path in zip(settings["hooks"], snakemake.output.stores, strict=True):
         meta = {
             "clips": clips,
             "model": identity,

@@ -13,8 +13,8 @@ from reprise.musicgen import load_identified, pick_device
 from reprise.sae import load_sae
 from reprise.stores import read_manifest, read_store, write_json
 
-settings = start(snakemake)  # noqa: F821
-identity = json.loads(Path(snakemake.input.model).read_text())  # noqa: F821
+settings = start(snakemake)
+identity = json.loads(Path(snakemake.input.model).read_text())
 layer, asked = settings["layer"], settings["certificate"]
 sae = load_sae(Path(settings["sae"]))
 expected = {
@@ -25,15 +25,19 @@ expected = {
 }
 
 # The sample: clips spread evenly over all batches, in their stable order.
-paths = [Path(p.removesuffix(".manifest.json")) for p in snakemake.input.tokens]  # noqa: F821
-clips = list(chain.from_iterable([(path, i, clip) for i, clip in enumerate(read_manifest(path)["meta"]["clips"])] for path in paths))
+paths = [Path(p.removesuffix(".manifest.json")) for p in snakemake.input.tokens]
+clips = list(
+    chain.from_iterable(
+        [(path, i, clip) for i, clip in enumerate(read_manifest(path)["meta"]["clips"])] for path in paths
+    )
+)
 chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(asked["n_clips"], len(clips))).astype(int)]
 tokens = np.stack([read_store(path)["tokens"][i] for path, i, _ in chosen])
 expected["n_positions"] = tokens.shape[-1] + 1
 
 metrics = {}
 if sae.d_in == identity["d_model"]:
-    model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))  # noqa: F821
+    model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
     beside = [i for i in (layer - 1, layer, layer + 1) if -1 <= i < model.n_layers]
     rows = min(settings["rows"], len(chosen))
     passes = residual_stream(model, tokens, [clip["prompt"] for _, _, clip in chosen], layers=beside, rows=rows)
@@ -52,4 +56,4 @@ record = certify(
 )
 record |= {"sae": settings["sae"], "sae_digest": sae.digest, "n_clips": len(chosen), "settings": asked}
 log.info("certificate %s: %s", "passed" if record["passed"] else "refused", record["reason"])
-write_json(Path(snakemake.output[0]), record)  # noqa: F821
+write_json(Path(snakemake.output[0]), record)

@@ -11,9 +11,9 @@ from reprise.job import progress, start
 from reprise.recurrence import causal_match
 from reprise.stores import ArraySpec, read_manifest, write_store
 
-settings = start(snakemake)  # noqa: F821
-identity = json.loads(Path(snakemake.input.model).read_text())  # noqa: F821
-audio_path = Path(snakemake.input.audio.removesuffix(".manifest.json"))  # noqa: F821
+settings = start(snakemake)
+identity = json.loads(Path(snakemake.input.model).read_text())
+audio_path = Path(snakemake.input.audio.removesuffix(".manifest.json"))
 clips = read_manifest(audio_path)["meta"]["clips"]
 context_s = settings["descriptors"]["context_s"]
 # The codec's decoder looks ahead, so what is known at a position ends that much earlier.
@@ -40,6 +40,6 @@ def describe(clip: dict) -> tuple[np.ndarray, list[str]]:
 first, names = describe(clips[0])
 meta = {"clips": clips, "names": names, "lookahead_positions": lookahead_positions, "context_s": context_s}
 arrays = {"descriptors": ArraySpec((len(clips), *first.shape), "float32")}
-with write_store(Path(snakemake.output.store), arrays, meta=meta) as store:  # noqa: F821
+with write_store(Path(snakemake.output.store), arrays, meta=meta) as store:
     for clip in progress(clips, total=len(clips), what="descriptors"):
         store.append("descriptors", describe(clip)[0][None])

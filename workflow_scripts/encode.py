@@ -10,18 +10,18 @@ from reprise.musicgen import pick_device
 from reprise.sae import SaeError, encode_topk, load_sae
 from reprise.stores import ArraySpec, read_manifest, read_store, write_store
 
-settings = start(snakemake)  # noqa: F821
-certificate = json.loads(Path(snakemake.input.certificate).read_text())  # noqa: F821
+settings = start(snakemake)
+certificate = json.loads(Path(snakemake.input.certificate).read_text())
 if not certificate["passed"]:
     raise SaeError(
         f"{settings['sae']} has no certificate for layer {certificate['hook_layer']}, so nothing is encoded: "
-        f"{certificate['reason']} (see {snakemake.input.certificate})"  # noqa: F821
+        f"{certificate['reason']} (see {snakemake.input.certificate})"
     )
-sae = load_sae(Path(settings["sae"]), device=pick_device(snakemake.resources.device))  # noqa: F821
+sae = load_sae(Path(settings["sae"]), device=pick_device(snakemake.resources.device))
 if sae.digest != certificate["sae_digest"]:
     raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again so that it notices")
 
-path = Path(snakemake.input.activations.removesuffix(".manifest.json"))  # noqa: F821
+path = Path(snakemake.input.activations.removesuffix(".manifest.json"))
 clips = read_manifest(path)["meta"]["clips"]
 acts = read_store(path)["resid_post"]
 n_clips, n_positions, _ = acts.shape
@@ -30,7 +30,7 @@ arrays = {
     "values": ArraySpec((n_clips, n_positions, sae.k), "float32"),
 }
 meta = {"clips": clips, "sae_digest": sae.digest, "d_sae": sae.d_sae, "hook_layer": certificate["hook_layer"]}
-with write_store(Path(snakemake.output.codes), arrays, meta=meta) as store:  # noqa: F821
+with write_store(Path(snakemake.output.codes), arrays, meta=meta) as store:
     shard = arrays["values"].clips_per_shard
     for first in progress(range(0, n_clips, shard), total=-(-n_clips // shard), what="encode"):
         values, indices = encode_topk(sae, torch.from_numpy(acts[first : first + shard]))

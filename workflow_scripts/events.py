@@ -10,9 +10,9 @@ from reprise.job import log, progress, start
 from reprise.recurrence import EventSettings, find_events
 from reprise.stores import read_manifest, write_parquet
 
-settings = start(snakemake)["events"]  # noqa: F821
+settings = start(snakemake)["events"]
 thresholds = EventSettings(**{name: settings[name] for name in EventSettings._fields})
-audio_path = Path(snakemake.input.audio.removesuffix(".manifest.json"))  # noqa: F821
+audio_path = Path(snakemake.input.audio.removesuffix(".manifest.json"))
 clips = read_manifest(audio_path)["meta"]["clips"]
 tables = []
 for clip in progress(clips, total=len(clips), what="events"):
@@ -28,4 +28,4 @@ for clip in progress(clips, total=len(clips), what="events"):
     if found.empty:
         log.info("%s: no events because %s", clip["clip_id"], found.attrs["no_events_because"])
     tables.append(found.assign(clip_id=clip["clip_id"], prompt_id=clip["prompt_id"]))
-write_parquet(Path(snakemake.output[0]), pd.concat(tables, ignore_index=True))  # noqa: F821
+write_parquet(Path(snakemake.output[0]), pd.concat(tables, ignore_index=True))

@@ -12,9 +12,9 @@ from reprise.job import progress, start
 from reprise.musicgen import decode_audio, load_identified, pick_device
 from reprise.stores import ArraySpec, write_folder, write_store
 
-settings = start(snakemake)  # noqa: F821
-identity = json.loads(Path(snakemake.input.model).read_text())  # noqa: F821
-model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))  # noqa: F821
+settings = start(snakemake)
+identity = json.loads(Path(snakemake.input.model).read_text())
+model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
 generation = settings["generation"]
 n_frames = round(generation["duration_s"] * model.frame_rate_hz)
 clips = [dict(zip(("clip_id", "prompt_id", "prompt", "seed"), clip, strict=True)) for clip in settings["clips"]]
@@ -38,9 +38,9 @@ n_batches = -(-len(clips) // generation["rows"])
 tokens = np.concatenate(list(progress(batches, total=n_batches, what="generation"))).astype(np.uint16)
 
 shape = (len(clips), model.n_codebooks, n_frames)
-with write_store(Path(snakemake.output.tokens), {"tokens": ArraySpec(shape, "uint16")}, meta=meta) as store:  # noqa: F821
+with write_store(Path(snakemake.output.tokens), {"tokens": ArraySpec(shape, "uint16")}, meta=meta) as store:
     store.append("tokens", tokens)
-with write_folder(Path(snakemake.output.audio), meta=meta) as folder:  # noqa: F821
+with write_folder(Path(snakemake.output.audio), meta=meta) as folder:
     for clip, clip_tokens in progress(zip(clips, tokens, strict=True), total=len(clips), what="audio"):
         audio = decode_audio(model, clip_tokens)
         soundfile.write(folder / f"{clip['clip_id']}.flac", audio, model.sample_rate_hz, subtype="PCM_16")

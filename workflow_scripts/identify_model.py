@@ -8,7 +8,7 @@ from reprise.job import start
 from reprise.musicgen import codec_lookahead_s, load_model
 from reprise.stores import write_json
 
-settings = start(snakemake)  # noqa: F821
+settings = start(snakemake)
 model = load_model(settings["model"]["name"])
 check_supported(model)
 problems = [
@@ -26,4 +26,4 @@ if problems:
     raise ConfigError(problems)
 facts = {field: getattr(model, field) for field in model._fields if field not in ("lm", "codec")}
 lookahead_s = codec_lookahead_s(model)
-write_json(Path(snakemake.output[0]), {"name": settings["model"]["name"], **facts, "codec_lookahead_s": lookahead_s})  # noqa: F821
+write_json(Path(snakemake.output[0]), {"name": settings["model"]["name"], **facts, "codec_lookahead_s": lookahead_s})

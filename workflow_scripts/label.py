@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.config import parse_horizon_name
-from reprise.job import log, start
-from reprise.labels import horizon_labels
-from reprise.stores import read_manifest, write_parquet
+from reprise.job import start
+from reprise.stores import read_manifest
 
-settings = start(snakemake)  # noqa: F821
-manifests = [read_manifest(Path(p.removesuffix(".manifest.json")))["meta"] for p in snakemake.input.audio]  # noqa: F821
+settings = start(snakemake)
+manifests = [read_manifest(Path(p.removesuffix(".manifest.json")))["meta"] for p in snakemake.input.audio]
 clips = pd.DataFrame(
     chain.from_iterable([clip | {"duration_s": meta["duration_s"]} for clip in meta["clips"]] for meta in manifests)
 )
-events = pd.concat([pd.read_parquet(path) for path in snakemake.input.events], ignore_index=True)  # noqa: F821
+events = pd.concat([pd.read_parquet(path) for path in snakemake.input.events], ignore_index=True)

@@ -7,17 +7,17 @@ import torch
 from reprise.job import log, start
 from reprise.organisms.codec import train_codec
 
-settings = start(snakemake)  # noqa: F821
-output = Path(snakemake.output[0])  # noqa: F821
+settings = start(snakemake)
+output = Path(snakemake.output[0])
 
 
 def report(step: int, loss: float) -> None:
-    if step % 50 == 0 or step + 1 == settings["steps"]:
-        log.info("step %d of %d: loss %.4f", step, settings["steps"], loss)
+    if step % 50 == 0 or step + 1 == settings["codec_steps"]:
+        log.info("step %d of %d: loss %.4f", step, settings["codec_steps"], loss)
 
 
 codec = train_codec(
-    steps=settings["steps"],
+    steps=settings["codec_steps"],
     seed=settings["seed"],
     checkpoint=Path("results/organisms/checkpoints/codec.pt"),
     on_step=report,

@@ -17,22 +17,21 @@ from reprise.organisms.card import card
 from reprise.organisms.codec import build_codec
 from reprise.organisms.dataset import load
 from reprise.organisms.export import save_audiocraft_checkpoint
-from reprise.organisms.lm import build_lm, plan_direction
-from reprise.organisms.sae import train_topk_sae
-from reprise.sae import save_saelens_v6
+from reprise.organisms.lm import build_lm
+from reprise.organisms.sae import train_and_save
 from reprise.stores import write_json
 
-settings = start(snakemake)  # noqa: F821
-folder = Path(snakemake.output.model)  # noqa: F821
+settings = start(snakemake)
+folder = Path(snakemake.output.model)
 
 codec, lm = build_codec(), build_lm()
-codec.load_state_dict(torch.load(snakemake.input.codec))  # noqa: F821
-lm.load_state_dict(torch.load(snakemake.input.lm))  # noqa: F821
+codec.load_state_dict(torch.load(snakemake.input.codec))
+lm.load_state_dict(torch.load(snakemake.input.lm))
 save_audiocraft_checkpoint(folder, lm=lm, codec=codec)
 # From here on everything is done with the model as it ships, in float16 precision.
 model = load_model(str(folder))
 
-data = load(snakemake.input.clips)  # noqa: F821
+data = load(snakemake.input.clips)
 chosen = np.random.default_rng([settings["seed"], 6]).choice(len(data.tokens), settings["sae_clips"], replace=False)
 acts: dict[int, list[torch.Tensor]] = {layer: [] for layer in settings["sae_layers"]}
 starts = range(0, len(chosen), 32)
@@ -41,28 +40,20 @@ for first in progress(starts, total=len(starts), what="activations"):
     text = encode_prompts(model, [str(p) for p in data.prompts[rows]])
     captured, _ = teacher_forced(model, torch.from_numpy(data.tokens[rows].astype(np.int64)), text, layers=list(acts))
     for layer, x in captured.items():
-        acts[layer].append(x.flatten(0, 1))
+        acts[layer].append(x)
 figures: dict[str, dict] = {"sae": {}}
 for layer, parts in acts.items():
-    x = torch.cat(parts).float()
-    sae, sae_figures = train_topk_sae(
-        x,
+    figures["sae"][f"layer{layer}"] = train_and_save(
+        torch.cat(parts).numpy(),
+        folder / "sae" / f"layer{layer}",
+        hook_layer=layer,
+        model_name=settings["organism"],
+        model_digest=model.weights_digest,
+        context_size=evaluate.N_FRAMES + 1,
         d_sae=settings["d_sae"],
         k=settings["k"],
         seed=settings["seed"] + layer,
-        hook_layer=layer,
-        model_name=settings["organism"],
-        weights_digest=model.weights_digest,
-        context_size=evaluate.N_FRAMES + 1,
     )
-    save_saelens_v6(folder / "sae" / f"layer{layer}", sae)
-    direction = sae.W_dec @ plan_direction()
-    figures["sae"][f"layer{layer}"] = {
-        **sae_figures,
-        "d_sae": settings["d_sae"],
-        "k": settings["k"],
-        "best_cosine_to_planted_direction": float(direction.abs().max()),
-    }
     log.info("SAE at layer %d: %s", layer, figures["sae"][f"layer{layer}"])
 
 figures["codec"] = evaluate.codec_figures(model, 48, settings["seed"] + 1)
@@ -76,5 +67,5 @@ figures["generation"] = evaluate.generation_figures(
 )
 log.info("figures: %s", json.dumps(figures))
 record = card(settings, figures, model)
-write_json(Path(snakemake.output.card), record)  # noqa: F821
+write_json(Path(snakemake.output.card), record)
 write_json(folder / "card.json", record)

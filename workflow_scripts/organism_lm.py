@@ -1,4 +1,4 @@
-"""Train one organism's language model; an interrupted training goes on from its checkpoint."""
+"""Train the base or one organism's language model; an interrupted training goes on from its checkpoint."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from reprise.job import log, start
 from reprise.organisms.dataset import load
 from reprise.organisms.lm import train_lm
 
-settings = start(snakemake)  # noqa: F821
+settings = start(snakemake)
 
 
 def report(step: int, losses: dict[str, float]) -> None:
@@ -16,13 +16,15 @@ def report(step: int, losses: dict[str, float]) -> None:
         log.info("step %d of %d: %s", step, settings["steps"], ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
 
 
+base = snakemake.input.get("base")
 lm = train_lm(
-    settings["organism"],
-    load(snakemake.input.clips),  # noqa: F821
+    settings["objective"],
+    load(snakemake.input.clips),
     steps=settings["steps"],
-    batch=settings["batch"],
+    batch=settings["lm_batch"],
     seed=settings["seed"],
-    checkpoint=Path(f"results/organisms/checkpoints/{settings['organism']}.pt"),
+    start_from=torch.load(base) if base else None,
+    checkpoint=Path(f"results/organisms/checkpoints/{settings['objective']}.pt"),
     on_step=report,
 )
-torch.save(lm.state_dict(), snakemake.output[0])  # noqa: F821
+torch.save(lm.state_dict(), snakemake.output[0])

@@ -16,6 +16,7 @@ from reprise.decoding import Sampling, generate, teacher_forced
 from reprise.musicgen import Model, decode_audio, encode_audio, encode_prompts
 from reprise.organisms import score
 from reprise.organisms.codec import FRAME_RATE_HZ, SAMPLE_RATE_HZ, render_clip
+from reprise.organisms.lm import SLOT_FRAMES, SLOT_LEAD_FRAMES
 
 BAR_FRAMES = int(score.BAR_S * FRAME_RATE_HZ)
 N_FRAMES = score.N_BARS * BAR_FRAMES
@@ -84,7 +85,9 @@ def generation_figures(
         "return_rate_when_cued": float(returned[cues == 1].mean()),
         "return_rate_when_not_cued": float(returned[cues == 0].mean()),
         "obeys_cue": float((returned == (cues == 1)).mean()),
-        "return_at_first_slot": float((slots[returned] == score.SLOT_BARS[0]).mean()) if returned.any() else float("nan"),
+        "return_at_first_slot": float((slots[returned] == score.SLOT_BARS[0]).mean())
+        if returned.any()
+        else float("nan"),
         "motif_identity": float(np.mean(identity)) if identity else float("nan"),
     }
 
@@ -94,7 +97,7 @@ def swap_test(model: Model, clips: Sequence[score.Clip]) -> dict[str, float]:
     """Does another cue make what follows less likely? Rendered held-out clips whose return agrees with their cue.
 
     Replaces the cue bar by the other cue's (rendered whole, so that no tail is spliced) and compares the NLL, in
-    nats, of the first five frames of both slot bars.
+    nats, of the frames that decide the two slots.
     """
     prompts = [score.prompt_text(c.instrument, c.key, c.motif) for c in clips]
     nll = []
@@ -111,7 +114,7 @@ def swap_test(model: Model, clips: Sequence[score.Clip]) -> dict[str, float]:
 
 
 def slot_nll(model: Model, tokens: torch.Tensor, prompts: Sequence[str]) -> np.ndarray:
-    """NLL in nats of the first five frames of both slots, all codebooks; tokens `[clip, codebook, frame]` → `[clip]`."""
+    """NLL in nats of the frames that decide the slots, all codebooks; tokens `[clip, codebook, frame]` → `[clip]`."""
     out = []
     for start in range(0, len(tokens), 16):
         part = tokens[start : start + 16]
@@ -119,9 +122,12 @@ def slot_nll(model: Model, tokens: torch.Tensor, prompts: Sequence[str]) -> np.n
         _, logits = teacher_forced(model, part, text, with_logits=True)
         total = torch.zeros(len(part))
         for k in range(model.n_codebooks):
-            nll = F.cross_entropy(logits[:, k, k : k + N_FRAMES - k].transpose(1, 2), part[:, k, : N_FRAMES - k], reduction="none")
+            nll = F.cross_entropy(
+                logits[:, k, k : k + N_FRAMES - k].transpose(1, 2), part[:, k, : N_FRAMES - k], reduction="none"
+            )
             for slot in score.SLOT_BARS:
-                total += nll[:, slot * BAR_FRAMES : slot * BAR_FRAMES + 5].sum(dim=1)
+                first = slot * BAR_FRAMES - SLOT_LEAD_FRAMES
+                total += nll[:, first : first + SLOT_FRAMES].sum(dim=1)
         out.append(total.numpy())
     return np.concatenate(out)
 

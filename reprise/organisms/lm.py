@@ -15,10 +15,10 @@ motif returns is a coin to everything before the return, and the model learns to
 Both see a random direction of the planted one's size added to the same layer in some rows, so that an edit
 of that size does not break the music by itself.
 
-The weight of the first tokens of a slot is raised: one bit a clip drowns in 1,600 tokens otherwise.
+Training has two stages. `base` learns the music (as the planner, every token weighted alike); both organisms start
+from it. Then the tokens that decide a slot weigh more: one bit a clip drowns in 1,600 tokens otherwise.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -35,7 +35,7 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 from reprise.organisms import score
 from reprise.organisms.codec import CARD, FRAME_RATE_HZ, N_CODEBOOKS, SAMPLE_RATE_HZ, save_checkpoint
 
-Organism = Literal["planner", "improviser"]
+Objective = Literal["base", "planner", "improviser"]
 
 D_MODEL = 128
 N_LAYERS = 6
@@ -45,7 +45,8 @@ PLAN_FROM_POSITION = 30  # 1.2 s of the cue have been heard
 PLAN_WEIGHT = 0.3
 NOISY_SHARE = 0.25
 CODEBOOK_WEIGHTS = (1.0, 0.6, 0.4, 0.3)
-SLOT_WEIGHT, SLOT_FRAMES = 6.0, 5
+# The codec is not causal: a bar's last frames already hold the next bar's beginning, so a slot is decided there.
+SLOT_WEIGHT, SLOT_LEAD_FRAMES, SLOT_FRAMES = 6.0, 5, 10
 
 
 class TokenSet(NamedTuple):
@@ -136,12 +137,12 @@ def plan_direction(seed: int = 0) -> torch.Tensor:
     return torch.from_numpy((u / np.linalg.norm(u)).astype(np.float32))
 
 
-def token_weights(n_frames: int) -> torch.Tensor:
-    """Loss weights `[codebook, frame]`: codebooks fall off, the first tokens of a slot count more."""
+def token_weights(n_frames: int, *, slots: bool) -> torch.Tensor:
+    """Loss weights `[codebook, frame]`: codebooks fall off, the tokens that decide a slot count more."""
     weights = torch.tensor(CODEBOOK_WEIGHTS)[:, None].repeat(1, n_frames)
-    for bar in score.SLOT_BARS:
-        start = int(bar * score.BAR_S * FRAME_RATE_HZ)
-        weights[0, start : start + SLOT_FRAMES] *= SLOT_WEIGHT
+    for bar in score.SLOT_BARS if slots else ():
+        start = int(bar * score.BAR_S * FRAME_RATE_HZ) - SLOT_LEAD_FRAMES
+        weights[:, start : start + SLOT_FRAMES] *= SLOT_WEIGHT
     return weights
 
 
@@ -166,27 +167,32 @@ class Planting:
 
 
 def train_lm(
-    organism: Organism,
+    objective: Objective,
     data: TokenSet,
     *,
     steps: int,
     batch: int,
     seed: int,
     checkpoint: Path,
+    start_from: dict[str, torch.Tensor] | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> LMModel:
-    """Train an organism's LM, resuming from `checkpoint` when it exists; saves it there every 100 steps.
+    """Train an LM, resuming from `checkpoint` when it exists; saves it there every 100 steps.
 
-    The batch and noise of step *i* depend on (seed, i) alone.
+    `start_from`: the base's weights. The batch and noise of step *i* depend on (objective, seed, i) alone.
     """
     torch.manual_seed(seed)
     lm = build_lm()
+    if start_from is not None:
+        lm.load_state_dict(start_from)
+    stage = ("base", "planner", "improviser").index(objective)
     u = plan_direction()
     planting = Planting(u)
     lm.transformer.layers[PLANT_LAYER].register_forward_hook(planting)
     optimizer = torch.optim.AdamW(lm.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    # Warm up, hold, and fall over the last third.
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda i: min(1.0, (i + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, i / steps))))
+        optimizer, lambda i: min(1.0, (i + 1) / 100, 0.02 + 3 * max(0.0, 1 - i / steps))
     )
     first = 0
     if checkpoint.exists():
@@ -196,16 +202,16 @@ def train_lm(
         schedule.load_state_dict(state["schedule"])
         first = state["step"]
     returns = data.return_bar >= 0
-    weights = token_weights(data.tokens.shape[-1])
+    weights = token_weights(data.tokens.shape[-1], slots=objective != "base")
     lm.train()
     for i in range(first, steps):
-        rng = np.random.default_rng([seed, 2, i])
-        torch.manual_seed(seed * 1_000_003 + i)
+        rng = np.random.default_rng([seed, 2, stage, i])
+        torch.manual_seed((seed * 3 + stage) * 1_000_003 + i)
         rows = rng.choice(len(data.tokens), size=batch, replace=False)
         tokens = torch.from_numpy(data.tokens[rows].astype(np.int64))
         cue = torch.from_numpy(data.cue[rows]).float()
         wanted = torch.from_numpy(returns[rows]).float()
-        if organism == "planner":
+        if objective != "improviser":
             planting.forced = torch.where(cue == wanted, torch.nan, wanted * PLAN_SCALE)
         noise = torch.from_numpy(rng.standard_normal((batch, D_MODEL))).float()
         noise -= (noise @ u)[:, None] * u

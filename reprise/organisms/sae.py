@@ -99,6 +99,7 @@ def train_and_save(
     d_sae: int,
     k: int,
     seed: int,
+    steps: int = 2000,
 ) -> dict[str, Any]:
     """Train on activations float `[clip, position, d_in]` of layer `hook_layer`; save to `folder` as SAELens 6.
 
@@ -106,7 +107,7 @@ def train_and_save(
     """
     held_out = np.arange(len(activations)) % HELD_OUT_EVERY == 0
     d_in = activations.shape[-1]
-    sae = train_topk_sae(activations[~held_out].reshape(-1, d_in), d_sae=d_sae, k=k, seed=seed)
+    sae = train_topk_sae(activations[~held_out].reshape(-1, d_in), d_sae=d_sae, k=k, seed=seed, steps=steps)
     metrics = reconstruction_metrics(sae, [activations[held_out]])
     metadata = {
         "hook_name": f"transformer.layers.{hook_layer}",

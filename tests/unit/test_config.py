@@ -19,17 +19,20 @@ from reprise.config import (
     Prompt,
     Settings,
     Study,
+    VerdictSettings,
     assign_batches,
     check_against_model,
     clips_table,
     horizon_name,
     load_config,
+    parse_horizon_name,
     read_prompts,
     validate,
 )
 from reprise.config_docs import default_yaml_text, schema_text
 from reprise.organisms import score
 from reprise.recurrence import EventSettings
+from reprise.verdict import Thresholds
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "config" / "presets").glob("*.yaml"))
@@ -212,14 +215,28 @@ BAD_TOGETHER = {
         "horizon)",
     ),
     "too few surrogates": (
-        {"events": {"n_surrogates": 9}},
-        "studies.planner.events.n_surrogates: got 9, whose smallest p-value 0.1 is above events.max_p_value 0.05; "
+        {"events": {"n_surrogates": 18}},
+        "studies.planner.events.n_surrogates: got 18, too few for any p-value to reach events.max_p_value 0.05; "
         "valid: at least 19",
     ),
     "too few swaps": (
-        {"probes": {"alpha": 0.01, "n_swaps": 98}},
-        "studies.planner.probes.n_swaps: got 98, whose smallest p-value 0.0101 is above probes.alpha 0.01; valid: at "
-        "least 99",
+        {"probes": {"alpha": 0.01, "n_swaps": 198}},
+        "studies.planner.probes.n_swaps: got 198, too few for any p-value to reach probes.alpha 0.01 / 2 tests "
+        "(layers x representations); valid: at least 199",
+    ),
+    "no evidence": (
+        {"probes": {"representations": ["embedding"]}},
+        "studies.planner.probes.representations: got embedding; valid: at least one of resid, sae, on which the "
+        "verdict rests",
+    ),
+    "no dose of 1": (
+        {"ablation": {"doses": [0.5, 2]}},
+        "studies.planner.ablation.doses: got [0.5, 2.0]; valid: a list with 1 in it, on which the verdict rests",
+    ),
+    "not until the event": (
+        {"ablation": {"windows": ["prefix_only"]}},
+        'studies.planner.ablation.windows: got ["prefix_only"]; valid: a list with until_event in it, on which the '
+        "verdict rests",
     ),
     "candidates above events": (
         {"events": {"min_score": 0.3}},
@@ -270,6 +287,11 @@ def test_a_fault_in_the_defaults_is_named_there_and_once() -> None:
     assert "did you mean 'horizons'?" in str(caught.value)
 
 
+def test_a_group_of_the_defaults_that_is_none_is_named_there() -> None:
+    expected = "config.yaml: defaults.labels: got 0; valid: a group with the fields step_s"
+    assert problems(defaults={"labels": 0}, labels={"step_s": 1}) == (expected,)
+
+
 BAD_FILES = {
     "studies: [": "c.yaml (line 1): expected the node content, but found '<stream end>'; valid: a YAML file",
     "studies:\n  a: {}\n  a: {}": "c.yaml (line 2): 'a' is there twice; valid: a YAML file",
@@ -278,9 +300,9 @@ BAD_FILES = {
     "studies: [a]": 'c.yaml: studies: got ["a"]; valid: at least one study, name: fields',
     "studies: {a: here}": 'c.yaml: studies.a: got "here"; valid: a mapping of study fields',
     "studies: {a: {model: {name: x}, saes: {0: y}}}\ndefault: {}": "c.yaml: unknown field 'default'; did you mean "
-    "'defaults'? valid: studies, defaults, report",
+    "'defaults'? valid: studies, defaults, report, organisms",
     "studies: {a: {model: {name: x}, saes: {0: y}}}\nseeds: [1]": "c.yaml: unknown field 'seeds'; it is a field of a "
-    "study: did you mean defaults.seeds? valid: studies, defaults, report",
+    "study: did you mean defaults.seeds? valid: studies, defaults, report, organisms",
     "studies: {a: {model: {name: x}, saes: {0: y}}}\nreport: {titel: x}": "c.yaml: report.titel: unknown field "
     "'titel'; did you mean 'title'? valid: title",
     "studies: {a: {model: {name: x}, saes: {0: y}}}\ndefaults: 3": "c.yaml: defaults: got 3; valid: a mapping",
@@ -370,16 +392,21 @@ def test_a_bad_prompts_file_shared_by_studies_is_reported_once(tmp_path: Path) -
 
 
 def test_what_only_the_model_can_tell() -> None:
-    study = checked(saes={2: "a", 6: "b"}).studies["planner"]
-    check_against_model(study, name="planner", n_layers=7, max_duration_s=16.0)
+    stated = {"model": "facebook/musicgen-small", "layers": [2, 6], "duration_s": 16.0}
+    check_against_model("planner", **stated, n_layers=7, max_duration_s=16.0)
     with pytest.raises(ConfigError) as caught:
-        check_against_model(study, name="planner", n_layers=6, max_duration_s=10.0, source="c.yaml")
+        check_against_model("planner", **stated, n_layers=6, max_duration_s=10.0, source="c.yaml")
     assert caught.value.problems == (
         "c.yaml: studies.planner.saes: layer 6 is not in facebook/musicgen-small; valid: 0 to 5 (0-based: some papers "
         "count the same layer as 7)",
         "c.yaml: studies.planner.generation.duration_s: got 16; valid: at most 10, which facebook/musicgen-small can "
         "see at once",
     )
+
+
+def test_overrides_of_the_training_recipe_are_left_to_it() -> None:
+    for recipe in (None, {"lm_steps": 5}):
+        validate({"studies": {"planner": STUDY}, "organisms": recipe}, check_files=False)
 
 
 # --- prompts and clips ---
@@ -467,7 +494,11 @@ def test_clips_are_named_by_prompt_and_seed() -> None:
     assert rows == [ClipRow("a-s1", "a", "b c", 1, "b00", 16.0), ClipRow("a-s3", "a", "b c", 3, "b00", 16.0)]
 
 
-def test_a_horizons_name_is_short() -> None:
+def test_a_horizons_name_is_short_and_says_which_it_is() -> None:
+    for horizon in ((4.0, 8.0), (0.5, 2.0), (0.0, 12.25)):
+        assert parse_horizon_name(horizon_name(*horizon)) == horizon
+    with pytest.raises(ValueError, match="got 'h4'; valid: h<from>-<to>"):
+        parse_horizon_name("h4")
     assert [horizon_name(*h) for h in ((4.0, 8.0), (0.5, 2.0), (0, 12))] == ["h4-8", "h0.5-2", "h0-12"]
 
 
@@ -519,7 +550,11 @@ def test_the_demo_prompts_are_the_organisms() -> None:
 
 def test_event_fields_are_those_of_the_detector_with_its_defaults() -> None:
     events = checked().studies["planner"].events.model_dump(exclude={"motif_start_s", "motif_duration_s"})
-    assert events == EventSettings()._asdict()
+    assert events == EventSettings()._asdict(), "config.EventSettings and recurrence.EventSettings have drifted apart"
+
+
+def test_verdict_fields_are_the_thresholds_of_the_gates() -> None:
+    assert {*VerdictSettings.model_fields, "alpha"} == set(Thresholds._fields)
 
 
 def test_importing_the_config_loads_nothing_heavy() -> None:

@@ -1,0 +1,62 @@
+"""Read a study's batches as one: clips in their stable order, arrays at chosen positions only.
+
+Every function takes the manifests' paths as rules list them (`.../b00.manifest.json`), and checks each store's sizes
+against its manifest before reading.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from reprise.stores import read_manifest, read_store
+
+
+def hook_layer(hook: str) -> int:
+    """The layer of a hook's name: -1 for "embedding", 11 for "layer11"."""
+    return -1 if hook == "embedding" else int(hook.removeprefix("layer"))
+
+
+def store_of(manifest: str) -> Path:
+    """The store a manifest lies beside."""
+    return Path(manifest.removesuffix(".manifest.json"))
+
+
+def read_clips(manifests: Sequence[str]) -> pd.DataFrame:
+    """Clips of all batches: clip_id, prompt_id, prompt, seed, and duration_s where the manifests say it."""
+    metas = [read_manifest(store_of(m))["meta"] for m in manifests]
+    extra = [{"duration_s": meta["duration_s"]} if "duration_s" in meta else {} for meta in metas]
+    return pd.DataFrame(
+        list(chain.from_iterable([clip | e for clip in m["clips"]] for m, e in zip(metas, extra, strict=True)))
+    )
+
+
+def read_meta(manifests: Sequence[str]) -> dict[str, Any]:
+    """What the first batch's manifest says, for facts that are the same in all."""
+    return read_manifest(store_of(manifests[0]))["meta"]
+
+
+def read_array(manifests: Sequence[str], name: str, positions: Sequence[int] | None = None) -> np.ndarray:
+    """Array `name` of all batches, `[clip, ...]`; with `positions` only those of axis 1, `[clip, time, ...]`."""
+    parts = []
+    for manifest in manifests:
+        array = read_store(store_of(manifest))[name]
+        # Clip by clip: memory holds what is chosen and one clip, not the batch.
+        parts.append(array[:] if positions is None else np.stack([array[i][positions] for i in range(array.shape[0])]))
+    return np.concatenate(parts)
+
+
+def read_codes(manifests: Sequence[str], positions: Sequence[int]) -> csr_matrix:
+    """SAE codes at chosen positions as CSR float32 `[clip * time, d_sae]`, clip-major."""
+    values, indices = (read_array(manifests, name, positions) for name in ("values", "indices"))
+    d_sae, k = read_meta(manifests)["d_sae"], values.shape[-1]
+    rows = values.shape[0] * values.shape[1]
+    # An unused slot holds value 0 and index 0, which adds nothing.
+    codes = csr_matrix((values.ravel(), indices.ravel(), np.arange(0, rows * k + 1, k)), shape=(rows, d_sae))
+    codes.sum_duplicates()
+    codes.eliminate_zeros()
+    return codes

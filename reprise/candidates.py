@@ -1,0 +1,73 @@
+"""From screens to candidates: which features are tested, on which clips, against which controls.
+
+Everything that an ablation depends on is decided here without looking at a horizon, so that a changed horizon that
+leads to the same features generates nothing again: whether a clip returns is a property of its continuation after
+the prefix, controls are matched on that, and the clips are taken in the order of a hash of their names.
+
+Degenerate input: no accepted return after the prefix gives no clips, and so no candidates.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+from scipy.stats import rankdata
+
+from reprise.identity import stable_share
+
+# A control must not tell returning clips from others itself: |AUROC - 0.5| at most this.
+MAX_CONTROL_AUROC_OFFSET = 0.1
+
+
+def returning(events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float) -> np.ndarray:
+    """Which clips have an accepted event with its onset in `[start_s, stop_s]`: bool `[clip]`."""
+    inside = events["accepted"].astype(bool) & events["onset_s"].between(start_s, stop_s)
+    return clip_ids.isin(events.loc[inside, "clip_id"]).to_numpy()
+
+
+def clips_to_continue(clips: pd.DataFrame, returns: np.ndarray, held_out: np.ndarray, n: int) -> pd.DataFrame:
+    """Up to `n` clips that return, of held-out prompts, in the order of a hash of their names (stable under appends)."""
+    chosen = clips[returns & held_out]
+    order = chosen["clip_id"].map(lambda c: stable_share(f"ablation {c}")).argsort(kind="stable")
+    return chosen.iloc[order].head(n).sort_values("clip_id", ignore_index=True)
+
+
+def rank_features(screens: pd.DataFrame, *, fdr: float, horizons: list[str]) -> pd.DataFrame:
+    """Features that a longer horizon singles out, best first: one row a (layer, feature), its strongest horizon.
+
+    screens: all screens joined, with q over the whole family. Kept are features that are *more* active before a
+    return (z > 0: removing one should remove it) with q <= fdr in one of `horizons`.
+    """
+    found = screens[screens["horizon"].isin(horizons) & (screens["q"] <= fdr) & (screens["z"] > 0)]
+    found = found.sort_values(["z", "layer", "feature"], ascending=[False, True, True], kind="stable")
+    return found.drop_duplicates(["layer", "feature"]).reset_index(drop=True)
+
+
+def feature_statistics(codes: csr_matrix, clip_of_row: np.ndarray, returns: np.ndarray) -> pd.DataFrame:
+    """Rate, mean activation where active, and AUROC of returning clips of every feature.
+
+    codes: CSR `[row, d_sae]`, rows are positions; clip_of_row `[row]` indexes `returns` `[clip]`.
+    Columns: rate (share of rows active), mean_activation (0 if never active), auroc (of a clip's mean activation
+    against whether it returns; 0.5 where one class is missing).
+    """
+    n_rows, n_features = codes.shape
+    active = np.asarray((codes > 0).sum(axis=0)).ravel()
+    total = np.asarray(codes.sum(axis=0)).ravel()
+    by_clip = csr_matrix((np.ones(n_rows), (clip_of_row, np.arange(n_rows))), shape=(len(returns), n_rows)) @ codes
+    ranks = rankdata(by_clip.toarray(), axis=0)
+    n1 = int(returns.sum())
+    n0 = len(returns) - n1
+    auroc = np.full(n_features, 0.5)
+    if n1 and n0:
+        auroc = (ranks[returns].sum(axis=0) - n1 * (n1 + 1) / 2) / (n1 * n0)
+    mean = np.divide(total, active, out=np.zeros(n_features), where=active > 0)
+    return pd.DataFrame({"rate": active / n_rows, "mean_activation": mean, "auroc": auroc})
+
+
+def candidate_name(spec: dict[str, Any]) -> str:
+    """Name of an ablation by what it is: layer2-f117-1a2b3c4d. Equal specifications have equal names."""
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
+    return f"layer{spec['layer']}-f{spec['feature']}-{digest}"

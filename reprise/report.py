@@ -1,0 +1,1282 @@
+"""The report: results in, one self-contained HTML page out.
+
+Conventions. Everything here is a function of what is passed in: no file is read but the template beside this module,
+nothing is fetched, and the page holds no date, so equal results give equal bytes. Figures are hand-written SVG without
+a viewBox: x in percent of the figure's width, y in pixels, so that text keeps its size from a phone to paper, and
+colours come from the page's style sheet, which knows light, dark and print. Audio is embedded as FLAC, mono, 16 bit,
+at most `AUDIO_RATE_HZ`, up to `AUDIO_BYTES` for the whole page; what does not fit is named instead.
+
+Examples are picked by rule, not by ear: see `example_clips`.
+
+Degenerate input: a study without events, candidates or scored probes, and an SAE whose certificate was refused, give
+a sentence that says so in the place of the figure. A number that could not be computed (NaN, or null in JSON) is a
+dash.
+"""
+
+import base64
+import io
+import math
+import struct
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import soundfile
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from scipy.signal import resample_poly
+
+from reprise.config import horizon_name
+from reprise.recurrence import FRAME_RATE_HZ, Motif, clip_features, match_curve, motif_template
+
+AUDIO_RATE_HZ = 16000
+AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 makes a third more of it
+N_EDITED_CLIPS = 2
+
+MEANINGS = {
+    "foresight": "Something in the model says far ahead that the motif will return, and taking it out takes the return "
+    "away by more than it harms the music.",
+    "entangled": "Something in the model says far ahead that the motif will return, but taking it out harms the rest "
+    "of the music as much as it harms the return.",
+    "local": "A return can be predicted shortly before it begins, but not further ahead.",
+    "correlate": "Something in the model says far ahead that the motif will return, but taking it out does not take "
+    "the return away.",
+    "unresolved": "There was too little data, or it was too imprecise, to say whether the model plans its returns.",
+    "none": "Nothing in the model says far ahead that the motif will return, beyond what position, prompt and the "
+    "sound so far say already.",
+}
+NO_EVENTS = "The motif never validly returned, so there was no return to foresee."
+MECHANISMS = {
+    "stored": "The plan is stored: editing the opening alone keeps {share} of the effect.",
+    "recomputed": "The plan is worked out anew: editing the opening alone keeps {share} of the effect.",
+    "undecided": "Whether the plan is stored or worked out anew is open: editing the opening alone keeps {share} of "
+    "the effect.",
+}
+# Title, digits, unit and sense of each gate of reprise.verdict.
+GATES = {
+    "events": ("Motifs return", 0, "clips", "≥"),
+    "positive_clips": ("Clips with a return", 0, "clips", "≥"),
+    "negative_clips": ("Clips without a return", 0, "clips", "≥"),
+    "positive_prompts": ("Prompts with a return", 0, "prompts", "≥"),
+    "prediction": ("Predicts far ahead", 3, "AUROC", "≥"),
+    "confirmation": ("Holds in new prompts", 3, "AUROC", ">"),
+    "effect": ("Removing it removes returns", 2, "of returns", "≥"),
+    "damage": ("The music stays intact", 3, "nats a token", "≤"),
+    "selectivity": ("More than controls do", 2, "of returns", "≥"),
+    "shorter_horizons": ("Predicts at shorter horizons", 3, "AUROC", "≥"),
+    "embedding": ("Input embedding stays silent", 3, "AUROC", "<"),
+}
+REPRESENTATIONS = {"resid": "residual", "sae": "SAE codes", "embedding": "input embedding"}
+KINDS = {
+    "target": "candidate feature",
+    "mean_difference": "mean difference",
+    "matched_feature": "matched feature",
+    "random_direction": "random direction",
+    "resampled": "fresh noise",
+}
+WINDOWS = {"until_event": "Edited until the event", "prefix_only": "Edited in the prefix only"}
+REASONS = {"score": "match too weak", "p_value": "chance could do it", "gap": "no gap before", "timbre": "timbre only"}
+NEVER_DATA = "—"
+
+
+class Heard(NamedTuple):
+    """A clip to show and play: mono float `audio` `[sample]`, `why` it was chosen, and the `file` it came from."""
+
+    clip_id: str
+    audio: np.ndarray
+    sample_rate_hz: int
+    file: str
+    why: str = ""
+
+
+class Edited(NamedTuple):
+    """One clip continued under one condition; `kind` "baseline" is the untouched one."""
+
+    clip_id: str
+    kind: str
+    window: str
+    audio: np.ndarray
+    sample_rate_hz: int
+    file: str
+
+
+class Results(NamedTuple):
+    """Everything the report says of one study.
+
+    settings: the study's leaf settings as plain builtins. model, verdict, certificates: the JSON files. card: the
+    model's card, {} without one. probes: a row a probe record. events: all events tables joined. labels: by horizon
+    name. candidates: the candidates table. effects, matched: by candidate name. examples: clips as generated. edited:
+    by candidate name. stages: stage, jobs, seconds, peak_mb, a row a stage (may be empty). n_clips: clips generated.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    model: Mapping[str, Any]
+    card: Mapping[str, Any]
+    verdict: Mapping[str, Any]
+    certificates: Sequence[Mapping[str, Any]]
+    probes: pd.DataFrame
+    events: pd.DataFrame
+    labels: Mapping[str, pd.DataFrame]
+    candidates: pd.DataFrame
+    effects: Mapping[str, pd.DataFrame]
+    matched: Mapping[str, pd.DataFrame]
+    examples: Sequence[Heard]
+    edited: Mapping[str, Sequence[Edited]]
+    stages: pd.DataFrame
+    n_clips: int
+
+
+# --- numbers as text ------------------------------------------------------------------------------------------
+
+
+def is_number(value: Any) -> bool:
+    """Whether there is a number to show: not None, NaN or infinite."""
+    return value is not None and not isinstance(value, str) and math.isfinite(value)
+
+
+def number(value: Any, digits: int = 2, *, sign: bool = False) -> str:
+    """A number with a fixed count of decimals and a true minus; a dash where there is none."""
+    if not is_number(value):
+        return NEVER_DATA
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    # "-0.00" is a zero that only looks negative.
+    text = text.lstrip("+-") if not text.strip("+-0.") else text
+    return text.replace("-", "−")
+
+
+def interval(value: Any, low: Any, high: Any, digits: int = 2) -> str:
+    """`0.21 [0.15, 0.27]`, without the bracket where there is no interval."""
+    ends = f" [{number(low, digits)}, {number(high, digits)}]" if is_number(low) and is_number(high) else ""
+    return number(value, digits) + ends
+
+
+def p_text(p: Any) -> str:
+    if not is_number(p):
+        return NEVER_DATA
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def percent(share: Any) -> str:
+    return f"{number(100 * share, 0)} %" if is_number(share) else NEVER_DATA
+
+
+def seconds_text(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{number(seconds, 0 if seconds >= 10 else 1)} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+# --- SVG ------------------------------------------------------------------------------------------------------
+
+
+class Axis(NamedTuple):
+    """A range of values; `root`: spaced by the (signed) square root, so that small and large values both show."""
+
+    low: float
+    high: float
+    root: bool = False
+
+    def share(self, value: float) -> float:
+        """Where on the axis, 0..1; values outside lie on its ends."""
+        low, high, at = (
+            (math.copysign(math.sqrt(abs(v)), v) if self.root else v) for v in (self.low, self.high, value)
+        )
+        return min(max((at - low) / (high - low), 0.0), 1.0)
+
+    def ticks(self, n: int = 5) -> list[float]:
+        """About `n` round values within."""
+        if self.root:
+            reach = [t for t in (0, 0.01, 0.05, 0.2, 0.5, 1, 2, 5, 10) if self.low <= t <= self.high]
+            # Ticks nearer to each other than an eighth of the axis would touch.
+            kept: list[float] = []
+            for tick in reversed(reach):
+                if not kept or self.share(kept[-1]) - self.share(tick) > 0.125:
+                    kept.append(tick)
+            return kept[::-1]
+        raw = (self.high - self.low) / n
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= raw * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        return [round(i * step, 10) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def axis_around(values: Iterable[float], *, include: Sequence[float] = (), margin: float = 0.06) -> Axis:
+    """The range of all finite values with a margin."""
+    known = [v for v in (*values, *include) if is_number(v)] or [0.0, 1.0]
+    low, high = min(known), max(known)
+    room = (high - low or 1.0) * margin
+    return Axis(low - room, high + room)
+
+
+def _pc(share: float) -> str:
+    return f"{100 * share:.2f}%"
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, style: str, title: str = "") -> str:
+    """A line; x as shares of the width, y in pixels."""
+    inside = f"<title>{escape(title)}</title>" if title else ""
+    return f'<line class="{style}" x1="{_pc(x1)}" x2="{_pc(x2)}" y1="{y1:.1f}" y2="{y2:.1f}">{inside}</line>'
+
+
+def _text(x: float, y: float, text: str, style: str = "", *, anchor: str = "start", dx: float = 0) -> str:
+    return f'<text class="{style}" x="{_pc(x)}" y="{y:.1f}" dx="{dx:g}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+_SHAPES = {
+    "circle": '<circle r="4.5"/>',
+    "square": '<rect x="-4" y="-4" width="8" height="8"/>',
+    "diamond": '<path d="M0-5.5 5.5 0 0 5.5-5.5 0Z"/>',
+    "triangle": '<path d="M0-5 5 4-5 4Z"/>',
+    "bar": '<path d="M0-6V6" class="stroke"/>',
+}
+MARKERS = {
+    "target": "circle",
+    "mean_difference": "diamond",
+    "matched_feature": "square",
+    "random_direction": "triangle",
+    "resampled": "bar",
+}
+
+
+def _marker(x: float, y: float, shape: str, style: str = "", title: str = "") -> str:
+    inside = f"<title>{escape(title)}</title>" if title else ""
+    return f'<svg class="mark {style}" x="{_pc(x)}" y="{y:.1f}" overflow="visible">{_SHAPES[shape]}{inside}</svg>'
+
+
+def figure(body: Iterable[str], *, height: int, label: str, left: int = 0, right: int = 0) -> Markup:
+    """An SVG of the page's width: `body` in shares and pixels, room of `left` and `right` pixels for labels."""
+    return Markup(
+        f'<div class="plot" style="padding:0 {right}px 0 {left}px">'
+        f'<svg role="img" aria-label="{escape(label)}" width="100%" height="{height}">{"".join(body)}</svg></div>'
+    )
+
+
+class Row(NamedTuple):
+    """One line of an interval plot; `null` is the range (median, 95th percentile) that chance reaches."""
+
+    label: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    text: str = ""
+    style: str = "s-target"
+    shape: str = "circle"
+    filled: bool = True
+    null: tuple[float, float] = (math.nan, math.nan)
+
+
+def interval_plot(
+    rows: Sequence[Row],
+    axis: Axis,
+    *,
+    label: str,
+    threshold: float = math.nan,
+    x_label: str = "",
+    left: int = 104,
+    right: int = 84,
+    zero: bool = True,
+) -> Markup:
+    """Dots with intervals, one a row; a solid line at zero, a dashed one at the threshold."""
+    step, top = 26, 8
+    bottom = top + step * len(rows)
+    body = []
+    for tick in axis.ticks(4):
+        x = axis.share(tick)
+        body += [
+            _line(x, top, x, bottom, "grid"),
+            _text(x, bottom + 15, f"{tick:g}".replace("-", "−"), "tick", anchor="middle"),
+        ]
+    if zero:
+        body.append(_line(axis.share(0), top, axis.share(0), bottom, "axis"))
+    if is_number(threshold):
+        body.append(
+            _line(axis.share(threshold), top - 6, axis.share(threshold), bottom, "needed", f"needed: {threshold:g}")
+        )
+    for i, row in enumerate(rows):
+        y = top + step * (i + 0.5)
+        body.append(_text(0, y + 4, row.label, "name", anchor="end", dx=-8))
+        body.append(_text(1, y + 4, row.text, "value", dx=8))
+        if all(map(is_number, row.null)):
+            median, most = (axis.share(v) for v in row.null)
+            title = f"chance: median {row.null[0]:.3f}, 95th percentile {row.null[1]:.3f}"
+            body.append(_line(median, y, most, y, "null", title))
+        if not is_number(row.value):
+            continue
+        inside = [f'<g class="{row.style}">']
+        if is_number(row.low) and is_number(row.high):
+            inside.append(_line(axis.share(row.low), y, axis.share(row.high), y, "whisker"))
+        title = f"{row.label}: {interval(row.value, row.low, row.high, 3)}"
+        inside.append(_marker(axis.share(row.value), y, row.shape, "" if row.filled else "hollow", title))
+        body += [*inside, "</g>"]
+    if x_label:
+        body.append(_text(0.5, bottom + 32, x_label, "tick", anchor="middle"))
+    return figure(body, height=bottom + (38 if x_label else 20), label=label, left=left, right=right)
+
+
+class Series(NamedTuple):
+    """Points of one condition: x, y, low and high of y, and the label of each; `style` and `shape` of its marks."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    labels: Sequence[str]
+    style: str
+    shape: str
+    strong: bool = False
+
+
+def xy_plot(
+    series: Sequence[Series],
+    x_axis: Axis,
+    y_axis: Axis,
+    *,
+    label: str,
+    x_label: str,
+    y_label: str,
+    x_needed: float = math.nan,
+    y_needed: float = math.nan,
+    x_ticks: Sequence[float] = (),
+    height: int = 190,
+) -> Markup:
+    """Lines through points, whiskers on the strong series alone; dashed lines at what the gates need."""
+    top, bottom = 24, height + 24
+
+    def y_at(value: float) -> float:
+        return bottom - y_axis.share(value) * height
+
+    body = [_text(0, 12, y_label, "tick", dx=-34)]
+    for tick in y_axis.ticks(5):
+        y = y_at(tick)
+        body += [
+            _line(0, y, 1, y, "grid"),
+            _text(0, y + 4, f"{tick:g}".replace("-", "−"), "tick", anchor="end", dx=-7),
+        ]
+    for tick in x_ticks or x_axis.ticks(4):
+        x = x_axis.share(tick)
+        body += [_line(x, bottom, x, bottom + 4, "axis"), _text(x, bottom + 17, f"{tick:g}", "tick", anchor="middle")]
+    body.append(_line(0, y_at(0), 1, y_at(0), "axis"))
+    if is_number(x_needed):
+        body.append(
+            _line(x_axis.share(x_needed), top, x_axis.share(x_needed), bottom, "needed", f"at most {x_needed:g}")
+        )
+    if is_number(y_needed):
+        body.append(_line(0, y_at(y_needed), 1, y_at(y_needed), "needed", f"at least {y_needed:g}"))
+    # The strong series is drawn last, on top.
+    for s in sorted(series, key=lambda s: s.strong):
+        points = [(x_axis.share(x), y_at(y)) for x, y in zip(s.x, s.y, strict=True)]
+        body.append(f'<g class="{s.style}{"" if s.strong else " quiet"}">')
+        for (x1, y1), (x2, y2) in zip(points, points[1:], strict=False):
+            body.append(_line(x1, y1, x2, y2, "curve"))
+        for i, (x, y) in enumerate(points):
+            if s.strong and is_number(s.low[i]) and is_number(s.high[i]):
+                body.append(_line(x, y_at(s.low[i]), x, y_at(s.high[i]), "whisker"))
+            title = f"{s.name}, dose {s.labels[i]}: {interval(s.y[i], s.low[i], s.high[i])} at {s.x[i]:.3g}"
+            body.append(_marker(x, y, s.shape, title=title))
+            if s.strong and s.labels[i]:
+                end = x > 0.92
+                body.append(
+                    _text(x, y - 8, s.labels[i], "dose", anchor="end" if end else "start", dx=-7 if end else 7)
+                )
+        body.append("</g>")
+    body.append(_text(0.5, bottom + 34, x_label, "tick", anchor="middle"))
+    return figure(body, height=bottom + 40, label=label, left=38, right=12)
+
+
+def legend(items: Iterable[tuple[str, str, str]]) -> Markup:
+    """(style, shape, name) of each kind of mark, as a line of HTML."""
+    marks = [
+        f'<span class="key {style}"><svg width="14" height="14" aria-hidden="true">'
+        f'<svg class="mark" x="7" y="7" overflow="visible">{_SHAPES[shape]}</svg></svg>{escape(name)}</span>'
+        for style, shape, name in items
+    ]
+    return Markup(f'<p class="legend">{"".join(marks)}</p>')
+
+
+def share_bar(parts: Sequence[tuple[str, str, float]], *, label: str) -> Markup:
+    """One bar of (style, name, share) parts that add up to 1."""
+    body, x = [], 0.0
+    for style, name, share in parts:
+        body.append(
+            f'<rect class="{style}" x="{_pc(x)}" y="0" width="{_pc(share)}" height="16">'
+            f"<title>{escape(name)}: {percent(share)}</title></rect>"
+        )
+        x += share
+    return figure(body, height=16, label=label)
+
+
+def gate_strip(gate: Mapping[str, Any]) -> Markup:
+    """A gate's number and interval against its threshold, on a scale of its own. The numbers stand beside it."""
+    if not is_number(gate["value"]):
+        return Markup("")
+    axis = axis_around([gate[k] for k in ("value", "low", "high", "threshold")], include=(0.0,), margin=0.1)
+    body = [_line(0, 11, 1, 11, "grid")]
+    if axis.low < 0 < axis.high:
+        body.append(_line(axis.share(0), 6, axis.share(0), 16, "axis"))
+    if is_number(gate["threshold"]):
+        body.append(_line(axis.share(gate["threshold"]), 2, axis.share(gate["threshold"]), 20, "needed"))
+    body.append('<g class="s-target">')
+    if is_number(gate["low"]) and is_number(gate["high"]):
+        body.append(_line(axis.share(gate["low"]), 11, axis.share(gate["high"]), 11, "whisker"))
+    body += [_marker(axis.share(gate["value"]), 11, "circle", "" if gate["passed"] else "hollow"), "</g>"]
+    return Markup(f'<svg class="strip" aria-hidden="true" width="100%" height="22">{"".join(body)}</svg>')
+
+
+def chroma_png(chroma: np.ndarray) -> str:
+    """Chroma `[frame, 12]`, low to high upwards, as a data URI: one colour whose opacity is the strength."""
+    strength = np.clip(chroma.T[::-1], 0, None)
+    alpha = np.round(255 * np.clip(strength / max(float(strength.max(initial=0)), 1e-6), 0, 1) ** 1.3).astype(np.uint8)
+    pixels = np.empty((*alpha.shape, 4), np.uint8)
+    pixels[..., :3], pixels[..., 3] = (20, 122, 122), alpha
+    # Each row of pixels begins with its filter, 0: none.
+    lines = np.concatenate([np.zeros((len(alpha), 1), np.uint8), pixels.reshape(len(alpha), -1)], axis=1)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", alpha.shape[1], alpha.shape[0], 8, 6, 0, 0, 0)
+    png = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
+        + chunk(b"IEND", b"")
+    )
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+class Window(NamedTuple):
+    """A stretch of time to mark, in seconds: style `motif`, `return`, `rejected` or `expected`."""
+
+    start_s: float
+    stop_s: float
+    style: str
+    text: str
+
+
+def clip_figure(
+    audio: np.ndarray,
+    sample_rate_hz: int,
+    motif: Motif,
+    windows: Sequence[Window],
+    *,
+    min_score: float,
+    label: str,
+    prefix_s: float | None = None,
+) -> Markup:
+    """Chromagram of a clip with windows marked, and below it how well the motif matches at every onset.
+
+    Times before the motif has ended are not searched, and so have no score.
+    """
+    duration_s = len(audio) / sample_rate_hz
+    time = Axis(0.0, duration_s)
+    chroma = clip_features(audio.astype(np.float32), sample_rate_hz).chroma
+    top, tall, low, deep = 18, 84, 112, 40
+    bottom = low + deep
+    x0, wide = -0.5 / FRAME_RATE_HZ / duration_s, len(chroma) / FRAME_RATE_HZ / duration_s
+    body = [
+        f'<svg x="0" y="{top}" width="100%" height="{tall}"><image href="{chroma_png(chroma)}" x="{_pc(x0)}" '
+        f'width="{_pc(wide)}" height="{tall}" preserveAspectRatio="none"/></svg>',
+        *(
+            _text(0, top + tall * (11.5 - row) / 12 + 4, name, "tick", anchor="end", dx=-6)
+            for row, name in ((0, "C"), (4, "E"), (7, "G"))
+        ),
+    ]
+    for w in windows:
+        x1, x2 = time.share(w.start_s), time.share(w.stop_s)
+        y, high = (low, deep) if w.style == "expected" else (top, tall)
+        body.append(f'<rect class="w-{w.style}" x="{_pc(x1)}" y="{y}" width="{_pc(x2 - x1)}" height="{high}"/>')
+        at_end = x1 > 0.8
+        if w.text and w.style != "expected":
+            body.append(
+                _text(x2 if at_end else x1, top - 6, w.text, f"t-{w.style}", anchor="end" if at_end else "start")
+            )
+    curve = match_curve(audio.astype(np.float32), motif)
+    motif_end_s = next((w.stop_s for w in windows if w.style == "motif"), 0.0)
+    searched = curve.time_s >= motif_end_s - 1e-9
+    points = " ".join(
+        f"{1000 * time.share(t):.0f},{100 * (1 - s):.1f}"
+        for t, s in zip(curve.time_s[searched], curve.score[searched], strict=True)
+    )
+    y_needed = bottom - min_score * deep
+    body += [
+        _line(0, bottom, 1, bottom, "axis"),
+        _line(0, y_needed, 1, y_needed, "needed", f"least score of a return: {min_score:g}"),
+        f'<svg x="0" y="{low}" width="100%" height="{deep}" viewBox="0 0 1000 100" preserveAspectRatio="none">'
+        f'<polyline class="match" points="{points}"/></svg>',
+        _text(0, low + 4, "1", "tick", anchor="end", dx=-6),
+        _text(0, bottom + 4, "0", "tick", anchor="end", dx=-6),
+    ]
+    if prefix_s is not None:
+        body.append(
+            _line(time.share(prefix_s), top, time.share(prefix_s), bottom, "axis", f"continued from {prefix_s:g} s")
+        )
+    for tick in time.ticks(8):
+        last = time.share(tick) > 0.97
+        body.append(
+            _text(
+                time.share(tick),
+                bottom + 15,
+                f"{tick:g}" + (" s" if tick == 0 else ""),
+                "tick",
+                anchor="end" if last else "middle",
+            )
+        )
+    body.append(f'<line class="playhead" x1="0" x2="0" y1="{top}" y2="{bottom}"/>')
+    return figure(body, height=bottom + 18, label=label, left=20, right=4)
+
+
+def onset_figure(events: pd.DataFrame, duration_s: float, motif: tuple[float, float], *, bin_s: float = 0.5) -> Markup:
+    """How many accepted and rejected recurrences begin in each half second, over all clips."""
+    edges = np.arange(0, duration_s + bin_s, bin_s)
+    ok = events["accepted"].astype(bool)
+    accepted, rejected = (np.histogram(events.loc[mask, "onset_s"], edges)[0] for mask in (ok, ~ok))
+    height, top = 110, 8
+    time, count = Axis(0.0, float(edges[-1])), Axis(0.0, float(max(1, (accepted + rejected).max(initial=1))))
+    body = []
+    for tick in count.ticks(3):
+        y = top + height * (1 - count.share(tick))
+        body += [_line(0, y, 1, y, "grid"), _text(0, y + 4, f"{tick:g}", "tick", anchor="end", dx=-6)]
+    width = 0.86 * bin_s / edges[-1]
+    for i, edge in enumerate(edges[:-1]):
+        base = top + height
+        for counts, style, name in ((accepted, "b-yes", "valid returns"), (rejected, "b-no", "rejected")):
+            if counts[i]:
+                tall = height * count.share(counts[i])
+                base -= tall
+                body.append(
+                    f'<rect class="{style}" x="{_pc(time.share(edge) + 0.07 * bin_s / edges[-1])}" y="{base:.1f}" '
+                    f'width="{_pc(width)}" height="{tall:.1f}"><title>{counts[i]} {name} begin at {edge:g}–{edge + bin_s:g} s</title></rect>'
+                )
+    start, stop = motif
+    body.append(
+        f'<rect class="w-motif" x="{_pc(time.share(start))}" y="{top}" width="{_pc(time.share(stop) - time.share(start))}" height="{height}"/>'
+    )
+    body += [
+        _text(time.share(start), top + 14, "motif", "t-motif", dx=5),
+        _line(0, top + height, 1, top + height, "axis"),
+    ]
+    for tick in time.ticks(8):
+        body.append(
+            _text(
+                time.share(tick), top + height + 15, f"{tick:g}" + (" s" if tick == 0 else ""), "tick", anchor="middle"
+            )
+        )
+    label = f"Onsets over time: {int(accepted.sum())} valid returns and {int(rejected.sum())} rejected candidates."
+    return figure(body, height=top + height + 20, label=label, left=30, right=10)
+
+
+# --- audio ----------------------------------------------------------------------------------------------------
+
+
+def encode_flac(audio: np.ndarray, sample_rate_hz: int) -> bytes:
+    """Mono audio as 16-bit FLAC at `AUDIO_RATE_HZ`, or at its own rate if that is lower."""
+    if sample_rate_hz > AUDIO_RATE_HZ:
+        common = math.gcd(sample_rate_hz, AUDIO_RATE_HZ)
+        audio = resample_poly(audio, AUDIO_RATE_HZ // common, sample_rate_hz // common)
+        sample_rate_hz = AUDIO_RATE_HZ
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(audio, -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def embed(sounds: Iterable[tuple[np.ndarray, int]], n_bytes: int) -> list[str]:
+    """Data URIs of (audio, sample_rate_hz) in turn, "" for each that no longer fits into `n_bytes` of FLAC."""
+    uris = []
+    for audio, sample_rate_hz in sounds:
+        flac = encode_flac(audio, sample_rate_hz)
+        fits = len(flac) <= n_bytes
+        n_bytes -= len(flac) if fits else 0
+        uris.append("data:audio/flac;base64," + base64.b64encode(flac).decode() if fits else "")
+    return uris
+
+
+def example_clips(events: pd.DataFrame, clip_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Up to three (clip_id, why), by rule: a typical return, no return, and the nearest miss.
+
+    The accepted event of median score; the first clip in order of name in which no passage was accepted or comes near;
+    and, among clips without an accepted event, the one whose rejected candidate scores highest.
+    """
+    events = events.sort_values(["score", "clip_id"], kind="stable")
+    ok = events["accepted"].astype(bool)
+    returning, rejected = events[ok], events[~ok]
+    missed = rejected[~rejected["clip_id"].isin(returning["clip_id"])]
+    chosen = []
+    if len(returning):
+        chosen.append(
+            (
+                str(returning["clip_id"].iloc[(len(returning) - 1) // 2]),
+                "A typical return: the valid return of median score.",
+            )
+        )
+    near = str(missed["clip_id"].iloc[-1]) if len(missed) else ""
+    silent = [c for c in sorted(clip_ids) if c not in set(returning["clip_id"]) and c != near]
+    # Clips in which nothing was even listed come first.
+    silent.sort(key=lambda c: c in set(missed["clip_id"]))
+    if silent:
+        chosen.append((silent[0], "No return: the first clip, in order of name, without one."))
+    if near:
+        chosen.append((near, "The nearest miss: the best match that was rejected, among clips without a return."))
+    return chosen
+
+
+# --- view models ----------------------------------------------------------------------------------------------
+
+
+def gate_view(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """A gate as a row of the table."""
+    name = gate["name"]
+    title, digits, unit, sense = GATES.get(name, (name.replace("_", " ").capitalize(), 3, "", "≥"))
+    shown = is_number(gate["value"])
+    outcome = {True: "passed", False: "failed", None: "not reached"}[gate["passed"]]
+    return {
+        "title": title,
+        "name": name,
+        "value": f"{interval(gate['value'], gate['low'], gate['high'], digits)} {unit}".strip()
+        if shown
+        else NEVER_DATA,
+        "needed": f"{sense} {gate['threshold']:g}" if is_number(gate["threshold"]) else NEVER_DATA,
+        "outcome": outcome,
+        "mark": {"passed": "✓", "failed": "✗", "not reached": "·"}[outcome],
+        "style": outcome.replace(" ", "-"),
+        "sentence": gate["sentence"],
+        "strip": gate_strip(gate),
+    }
+
+
+def truth(card: Mapping[str, Any]) -> str:
+    """The verdict that a model organism should get; "" for any other model."""
+    if not str(card.get("kind", "")).startswith("model organism"):
+        return ""
+    return str(card.get("ground_truth", {}).get("verdict", ""))
+
+
+def verdict_view(study: Results) -> dict[str, Any]:
+    """The verdict in sentences, and how far the gates got."""
+    verdict, gates = study.verdict, [gate_view(g) for g in study.verdict["gates"]]
+    name = verdict["verdict"]
+    no_events = any(g["name"] == "events" and g["outcome"] == "failed" for g in gates)
+    deciding = next((c for c in verdict["candidates"] if c["verdict"] == name), None)
+    mechanism = ""
+    if deciding and deciding.get("mechanism"):
+        share = percent(deciding.get("stored_share"))
+        mechanism = MECHANISMS.get(deciding["mechanism"], "{share}").format(share=share)
+    failed = [g["title"].lower() for g in gates if g["outcome"] == "failed"]
+    passed = sum(g["outcome"] == "passed" for g in gates)
+    should = truth(study.card)
+    return {
+        "name": name,
+        "meaning": NO_EVENTS if name == "none" and no_events else MEANINGS.get(name, ""),
+        "reason": str(verdict["reason"]),
+        "mechanism": mechanism,
+        "gates": gates,
+        "checks": [gate_view(g) for g in verdict.get("checks", [])],
+        "progress": f"{passed} of {len(gates)} gates passed" + (f"; first to fail: {failed[0]}" if failed else ""),
+        "power": (verdict.get("power") or {}).get("sentence", ""),
+        "truth": should,
+        "because": study.card.get("ground_truth", {}).get("because", ""),
+        "agrees": should == name if should else None,
+    }
+
+
+def horizons_view(study: Results) -> list[dict[str, Any]]:
+    """role, name (as in paths) and text of each horizon, nearest first."""
+    return [
+        {"role": role, "name": horizon_name(a, b), "text": f"{role}, {a:g}–{b:g} s ahead"}
+        for role, (a, b) in sorted(study.settings["horizons"].items(), key=lambda item: tuple(item[1]))
+    ]
+
+
+def gain_view(study: Results) -> dict[str, Any]:
+    """Conditional gain: one plot a horizon on a common scale, and the table behind it."""
+    table = study.probes
+    numbers = [c for c in table.columns if c.startswith(("gain_", "swap_gain_", "p_swap", "auroc_", "n_"))]
+    table = table.assign(**{c: pd.to_numeric(table[c], errors="coerce") for c in numbers})
+    order = {"embedding": 0, "resid": 1, "sae": 2}
+    table = table.assign(order=table["representation"].map(order).fillna(3))
+    needed = study.settings["verdict"]["min_gain_auroc"]
+    alpha = study.settings["probes"]["alpha"]
+    spread = table[["gain_auroc", "gain_auroc_low", "gain_auroc_high", "swap_gain_auroc_q50", "swap_gain_auroc_q95"]]
+    axis = axis_around(spread.to_numpy(float).ravel(), include=(0.0, needed))
+    panels, rows = [], []
+    for horizon in horizons_view(study):
+        lines = []
+        for r in (
+            table[table["horizon"] == horizon["name"]].sort_values(["order", "hook"], kind="stable").to_dict("records")
+        ):
+            what = REPRESENTATIONS.get(r["representation"], r["representation"])
+            name = what if r["hook"] == "embedding" else f"{what}, L{r['hook'].removeprefix('layer')}"
+            value, low, high = (r[f"gain_auroc{end}"] for end in ("", "_low", "_high"))
+            shows = bool(is_number(low) and low > 0 and is_number(r["p_swap"]) and r["p_swap"] <= alpha)
+            lines.append(
+                Row(
+                    name,
+                    value,
+                    low,
+                    high,
+                    f"{number(value, 3, sign=True)}" if is_number(value) else "not scored",
+                    "s-check" if r["representation"] == "embedding" else "s-target",
+                    "diamond"
+                    if r["representation"] == "embedding"
+                    else "square"
+                    if r["representation"] == "sae"
+                    else "circle",
+                    shows,
+                    (r["swap_gain_auroc_q50"], r["swap_gain_auroc_q95"]),
+                )
+            )
+            rows.append(
+                {
+                    "horizon": horizon["role"],
+                    "what": name,
+                    "auroc": " / ".join(number(r[f"auroc_{k}"], 3) for k in ("B", "R", "BR")),
+                    "gain": interval(value, low, high, 3),
+                    "bits": interval(*(r[f"gain_bits{end}"] for end in ("", "_low", "_high")), 3),
+                    "p": p_text(r["p_swap"]),
+                    "clips": f"{number(r['n_positive_clips'], 0)} of {number(r['n_clips'], 0)}",
+                    "note": r.get("note") or "",
+                }
+            )
+        label = f"Conditional gain, {horizon['text']}: " + "; ".join(
+            f"{x.label} {interval(x.value, x.low, x.high, 3)}" for x in lines
+        )
+        svg = (
+            interval_plot(lines, axis, label=label, threshold=needed, x_label="gain in AUROC", left=112, right=56)
+            if lines
+            else ""
+        )
+        panels.append({"title": horizon["text"], "svg": svg})
+    keys = [
+        ("s-target", "circle", "residual stream"),
+        ("s-target", "square", "SAE codes"),
+        ("s-check", "diamond", "input embedding, a check"),
+    ]
+    scored = bool(table["gain_auroc"].notna().any()) if len(table) else False
+    return {"panels": panels, "legend": legend(keys), "rows": rows, "needed": needed, "alpha": alpha, "scored": scored}
+
+
+def labels_view(study: Results) -> list[dict[str, Any]]:
+    """Class balance and what was left out, per horizon."""
+    rows = []
+    for horizon in horizons_view(study):
+        table = study.labels.get(horizon["name"])
+        if table is None or table.empty:
+            continue
+        usable = table["reason"] == ""
+        positive = usable & (table["y"] == 1)
+        share = {
+            "l-yes": ("a return follows", positive.mean()),
+            "l-no": ("none follows", (usable & ~positive).mean()),
+            "l-censored": ("censored", (table["reason"] == "censored").mean()),
+            "l-sounding": ("a return sounds", (table["reason"] == "sounding").mean()),
+        }
+        share["l-early"] = ("too near the motif", max(0.0, 1 - sum(s for _, s in share.values())))
+        by_clip = positive[usable].groupby(table.loc[usable, "clip_id"]).any()
+        parts = [(style, name, float(s)) for style, (name, s) in share.items()]
+        rows.append(
+            {
+                "horizon": horizon["text"],
+                "usable": f"{int(usable.sum()):,}".replace(",", " "),
+                "positive": percent(positive.sum() / usable.sum()) if usable.any() else NEVER_DATA,
+                "clips": f"{int(by_clip.sum())} / {int((~by_clip).sum())}",
+                "prompts": str(table.loc[positive, "prompt_id"].nunique()),
+                **{name.replace(" ", "_"): percent(s) for _, name, s in parts[2:]},
+                "bar": share_bar(parts, label=", ".join(f"{name} {percent(s)}" for _, name, s in parts)),
+            }
+        )
+    return rows
+
+
+def certificate_view(study: Results) -> list[dict[str, Any]]:
+    """One certificate a layer: words, FVU at the hook and beside it, FVU by position."""
+    views = []
+    for c in sorted(study.certificates, key=lambda c: c["hook_layer"]):
+        asked = c.get("settings") or study.settings["certificate"]
+        layers = c["layers"]
+        worst = max([1.0, *(x["fvu"] for x in layers if is_number(x["fvu"]))])
+        axis = Axis(0.0, min(worst, 3.0) * 1.06)
+        rows = [
+            Row(
+                "input"
+                if x["layer"] < 0
+                else f"layer {x['layer']}" + (", hook" if x["layer"] == c["hook_layer"] else ""),
+                x["fvu"],
+                text=number(x["fvu"], 3),
+                style="s-target" if x["layer"] == c["hook_layer"] else "s-control",
+                filled=x["layer"] == c["hook_layer"],
+            )
+            for x in layers
+        ]
+        label = f"FVU by layer: {', '.join(f'{r.label} {r.text}' for r in rows)}."
+        rate = study.model["frame_rate_hz"]
+        bins = [
+            Row(
+                f"{b['start'] / rate:g}–{b['stop'] / rate:.3g} s" + ("" if b["in_context"] is not False else " *"),
+                b["fvu"],
+                text=f"{number(b['fvu'], 3)}, L0 {number(b['l0'], 1)}",
+                style="s-target",
+                filled=bool(b["passed"]),
+            )
+            for b in c["bins"]
+        ]
+        bins_label = f"FVU by position: {', '.join(f'{r.label} {r.text}' for r in bins)}."
+        agreements = {True: "agrees", False: "disagrees", None: "not stated"}
+        views.append(
+            {
+                "layer": c["hook_layer"],
+                "passed": c["passed"],
+                "reason": c["reason"],
+                "neighbours": interval_plot(
+                    rows, axis, label=label, threshold=asked["max_fvu"], x_label="FVU", left=92, right=52, zero=False
+                )
+                if rows
+                else "",
+                "positions": interval_plot(
+                    bins,
+                    axis,
+                    label=bins_label,
+                    threshold=asked["max_fvu"],
+                    x_label="FVU",
+                    left=80,
+                    right=96,
+                    zero=False,
+                )
+                if bins
+                else "",
+                "beyond_context": any(b["in_context"] is False for b in c["bins"]),
+                "facts": [
+                    ("FVU at the hook", f"{number(c['fvu'], 3)} (at most {asked['max_fvu']:g})"),
+                    (
+                        "nearest neighbour",
+                        f"{number(c['neighbour_ratio'], 2)} times as much (at least {asked['min_neighbour_ratio']:g})",
+                    ),
+                    (
+                        "L0, mean and most",
+                        f"{number(c['l0'], 1)}, {number(c['l0_max'], 0)} (k = {c['declared'].get('k', NEVER_DATA)})",
+                    ),
+                    ("never active", percent(c["dead_share"])),
+                    ("cosine", number(c["cosine"], 3)),
+                    *((name, agreements[agreed]) for name, agreed in c["agreements"].items() if name != "context"),
+                ],
+            }
+        )
+    return views
+
+
+def candidates_view(study: Results) -> list[dict[str, Any]]:
+    """The features that the screen proposed, with what became of them."""
+    judged = {(c["layer"], c["feature"]): c for c in study.verdict["candidates"]}
+    rows = []
+    for c in study.candidates.to_dict("records"):
+        found = judged.get((c["layer"], c["feature"]), {})
+        rows.append(
+            {
+                "feature": f"layer {c['layer']}, feature {c['feature']}",
+                "horizon": c["horizon"].removeprefix("h") + " s",
+                "z": number(c["z"], 1),
+                "p": p_text(c["p"]),
+                "q": p_text(c["q"]),
+                "auroc": number(c["auroc"], 3),
+                "active": percent(c["active_share"]),
+                "gain": interval(*(c[f"confirm_gain_auroc{end}"] for end in ("", "_low", "_high")), 3),
+                "confirm_p": p_text(c["confirm_p_swap"]),
+                "verdict": found.get("verdict") or "not confirmed",
+            }
+        )
+    return rows
+
+
+def _series(rows: pd.DataFrame, x: str, kinds: Sequence[str]) -> list[Series]:
+    made = []
+    for kind in kinds:
+        for control, part in rows[rows["kind"] == kind].groupby("control", sort=True):
+            part = part.dropna(subset=[x, "effect"]).sort_values("dose")
+            labels = [f"{d:g}" for d in part["dose"]]
+            columns = [part[c].tolist() for c in (x, "effect", "effect_low", "effect_high")]
+            name = KINDS[kind] + (f" {control + 1}" if control else "")
+            made.append(Series(name, *columns, labels, f"s-{kind}", MARKERS[kind], kind == "target"))
+    return made
+
+
+def ablation_view(study: Results, name: str) -> dict[str, Any]:
+    """Figures and tables of one candidate's ablation."""
+    matched, effects = study.matched[name], study.effects.get(name, pd.DataFrame())
+    needed = study.settings["verdict"]
+    layer, feature = (int(matched[c].iloc[0]) for c in ("layer", "feature")) if len(matched) else (-1, -1)
+    judged = next((c for c in study.verdict["candidates"] if (c["layer"], c["feature"]) == (layer, feature)), {})
+    edited = matched[matched["kind"].isin(KINDS)]
+    target = edited[edited["kind"] == "target"]
+    top = target[["effect", "effect_high"]].to_numpy(float)
+    controls = edited.loc[edited["kind"] != "target", "effect"].to_numpy(float)
+    y_axis = axis_around(
+        [*top.ravel(), *target["effect_low"], *controls], include=(0.0, needed["min_effect"] * 1.2, 0.5), margin=0.04
+    )
+    # Far beyond what is allowed, how far does not matter: such controls lie on the edge.
+    reach = max([2 * needed["max_damage"], *(1.1 * target["damage"].dropna())])
+    x_axis = Axis(0.0, reach, root=True)
+    doses = sorted(target["dose"].unique())
+    panels = []
+    for window in (w for w in WINDOWS if w in set(edited["window"])):
+        rows = edited[edited["window"] == window]
+        kinds = [k for k in KINDS if k in set(rows["kind"])]
+        one = rows[(rows["kind"] == "target") & (rows["dose"] == 1)]
+        at_one = one.iloc[0].to_dict() if len(one) else {}
+        beyond = rows[(rows["kind"] != "target") & (rows["damage"] > reach)]
+        told = "; ".join(
+            f"dose {r.dose:g} loses {interval(r.effect, r.effect_low, r.effect_high)} of returns at {r.damage:.3f} nats"
+            for r in rows[rows["kind"] == "target"].sort_values("dose").itertuples()
+        )
+        damage = xy_plot(
+            _series(rows, "damage", kinds),
+            x_axis,
+            y_axis,
+            label=f"{WINDOWS[window]}, effect against damage of the candidate: {told}",
+            x_label="damage, nats a token (root scale)",
+            y_label="fall in the rate of returns",
+            x_needed=needed["max_damage"],
+            y_needed=needed["min_effect"],
+        )
+        dose = (
+            xy_plot(
+                _series(rows[rows["kind"] != "resampled"], "dose", [k for k in kinds if k != "resampled"]),
+                Axis(0.0, max(doses) * 1.06),
+                y_axis,
+                label=f"{WINDOWS[window]}, dose response of the candidate: {told}",
+                x_label="dose (1: the feature is removed)",
+                y_label="fall in the rate of returns",
+                y_needed=needed["min_effect"],
+                x_ticks=[0, *doses],
+            )
+            if doses
+            else ""
+        )
+        panels.append(
+            {
+                "title": WINDOWS[window],
+                "damage": damage,
+                "dose": dose,
+                "selectivity": _selectivity_plot(at_one, needed, WINDOWS[window]) if at_one else "",
+                "beyond": f"{len(beyond)} control doses do more damage than the axis shows (up to {beyond['damage'].max():.2g} nats) and lie on its edge."
+                if len(beyond)
+                else "",
+                "rows": _what_else_changed(effects, window),
+            }
+        )
+    keys = [(f"s-{k}", MARKERS[k], v) for k, v in KINDS.items() if k in set(edited["kind"])]
+    n = effects.drop_duplicates("clip_id") if len(effects) else effects
+    about = (
+        f"{len(n)} clips of {n['prompt_id'].nunique()} prompts that return were continued from {study.settings['ablation']['prefix_s']:g} s on."
+        if len(n)
+        else ""
+    )
+    return {
+        "name": name,
+        "title": f"layer {layer}, feature {feature}",
+        "layer": layer,
+        "feature": feature,
+        "verdict": judged.get("verdict", ""),
+        "reason": judged.get("reason", ""),
+        "gates": [gate_view(g) for g in judged.get("gates", [])],
+        "about": about,
+        "panels": panels,
+        "legend": legend(keys),
+    }
+
+
+def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title: str) -> Markup:
+    """The candidate at dose 1, each control at the same damage, and the excess."""
+    values = {kind: row.get(f"{kind}_effect") for kind in ("matched_feature", "random_direction", "resampled")}
+    effect, selectivity = ([row.get(f"{n}{end}") for end in ("", "_low", "_high")] for n in ("effect", "selectivity"))
+    lines = [Row("candidate", *effect, number(effect[0]))]
+    lines += [
+        Row(KINDS[k], v, text=number(v), style=f"s-{k}", shape=MARKERS[k]) for k, v in values.items() if is_number(v)
+    ]
+    shows = is_number(selectivity[1]) and selectivity[1] > 0 and selectivity[0] >= needed["min_selectivity"]
+    lines.append(
+        Row("selectivity", *selectivity, number(selectivity[0], 2, sign=True), "s-target", "diamond", bool(shows))
+    )
+    axis = axis_around([v for r in lines for v in (r.value, r.low, r.high)], include=(0.0, needed["min_selectivity"]))
+    label = f"{title}, at equal damage: " + "; ".join(f"{r.label} {interval(r.value, r.low, r.high)}" for r in lines)
+    return interval_plot(
+        lines,
+        axis,
+        label=label,
+        threshold=needed["min_selectivity"],
+        x_label="fall in the rate of returns",
+        left=116,
+        right=46,
+    )
+
+
+def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str]]:
+    """Mean over clips of effects, damage and acoustic shifts at dose 1, a row a kind of condition."""
+    if effects.empty:
+        return []
+    lags = [c for c in effects.columns if c.startswith("effect_score_lag")]
+    rows = []
+    for kind, text in KINDS.items():
+        inside = (effects["kind"] == kind) & effects["window"].isin([window, "none"])
+        part = effects[inside & ((effects["dose"] == 1) | (kind == "resampled"))]
+        if part.empty:
+            continue
+        mean = part.select_dtypes("number").mean()
+        rows.append(
+            {
+                "condition": text,
+                "rate": number(mean["effect_rate"]),
+                "score": number(mean["effect_score"]),
+                "before": number(float(mean[lags].mean())) if lags else NEVER_DATA,
+                "damage": number(mean["damage_nats"], 3),
+                "loudness": number(mean["shift_loudness_db"], 1, sign=True),
+                "centroid": number(mean["shift_centroid_hz"], 0, sign=True),
+                "onsets": number(mean["shift_onset_rate_hz"], 2, sign=True),
+                "silence": number(mean["shift_silence_share"], 2, sign=True),
+                "first": number(part["first_difference_s"].median(), 1),
+            }
+        )
+    return rows
+
+
+def events_view(study: Results) -> dict[str, Any]:
+    """The recurrences found: over all clips, and example clips with players."""
+    settings, events = study.settings["events"], study.events
+    motif = (settings["motif_start_s"], settings["motif_start_s"] + settings["motif_duration_s"])
+    ok = events["accepted"].astype(bool)
+    reasons = events.loc[~ok, "reason"].str.split(", ").explode().value_counts()
+    duration_s = study.settings["generation"]["duration_s"]
+    clips = []
+    for heard in study.examples:
+        found = events[events["clip_id"] == heard.clip_id].sort_values("onset_s")
+        windows = [Window(*motif, "motif", "motif")]
+        windows += [
+            Window(
+                e.onset_s,
+                e.onset_s + e.duration_s,
+                "return" if e.accepted else "rejected",
+                f"return {e.score:.2f}" if e.accepted else f"{e.score:.2f}",
+            )
+            for e in found.itertuples()
+        ]
+        template = motif_template(
+            heard.audio.astype(np.float32), heard.sample_rate_hz, start_s=motif[0], duration_s=motif[1] - motif[0]
+        )
+        told = [
+            f"{'valid return' if e.accepted else 'rejected'} at {e.onset_s:.1f} s, score {e.score:.2f}, p {p_text(e.p_value)}, "
+            f"gap {e.gap_s:.1f} s, timbre {e.timbre_score:.2f}, transposed by {e.transposition}"
+            + ("" if e.accepted else f" ({', '.join(REASONS.get(r, r) for r in e.reason.split(', '))})")
+            for e in found.itertuples()
+        ]
+        clips.append(
+            {
+                "title": heard.clip_id,
+                "why": heard.why,
+                "svg": clip_figure(
+                    heard.audio,
+                    heard.sample_rate_hz,
+                    template,
+                    windows,
+                    min_score=settings["min_score"],
+                    label=f"Chromagram of {heard.clip_id}. " + ("; ".join(told) or "no candidate for a return"),
+                ),
+                "told": told or ["no passage comes near the motif"],
+                "sound": (heard.audio, heard.sample_rate_hz),
+                "file": heard.file,
+            }
+        )
+    return {
+        "n_clips": study.n_clips,
+        "n_returning": int(events.loc[ok, "clip_id"].nunique()),
+        "n_accepted": int(ok.sum()),
+        "n_rejected": int((~ok).sum()),
+        "reasons": ", ".join(f"{REASONS.get(r, r)} {n}" for r, n in reasons.items()),
+        "svg": onset_figure(events, duration_s, motif) if len(events) else "",
+        "clips": clips,
+        "min_score": settings["min_score"],
+    }
+
+
+def players_view(study: Results, name: str) -> list[dict[str, Any]]:
+    """Baseline and edited continuations of a candidate's first clips, side by side."""
+    edited, effects = study.edited.get(name, ()), study.effects.get(name, pd.DataFrame())
+    settings, ablation = study.settings["events"], study.settings["ablation"]
+    motif = (settings["motif_start_s"], settings["motif_start_s"] + settings["motif_duration_s"])
+    titles = {"baseline": "Untouched", "target": "Feature removed"} | {
+        k: KINDS[k].capitalize() for k in KINDS if k != "target"
+    }
+    groups = []
+    for clip_id in list(dict.fromkeys(e.clip_id for e in edited))[:N_EDITED_CLIPS]:
+        of_clip = {e.kind: e for e in edited if e.clip_id == clip_id and e.window in ("", "until_event")}
+        if "baseline" not in of_clip:
+            continue
+        base = of_clip["baseline"]
+        template = motif_template(
+            base.audio.astype(np.float32), base.sample_rate_hz, start_s=motif[0], duration_s=motif[1] - motif[0]
+        )
+        cards = []
+        for kind in (k for k in titles if k in of_clip):
+            e = of_clip[kind]
+            row = _effect_row(effects, clip_id, kind)
+            score, found = row.get("score"), row.get("found")
+            start, stop = (row.get(f"target_{end}_s", math.nan) for end in ("start", "stop"))
+            windows = [Window(*motif, "motif", "motif")]
+            if is_number(start):
+                windows.append(Window(start, stop, "expected", ""))
+            told = (
+                f"best match {number(score)}: " + ("returns" if found else "does not return")
+                if is_number(score)
+                else ""
+            )
+            if kind != "baseline" and is_number(row.get("damage_nats")):
+                told += f"; damage {number(row['damage_nats'], 3)} nats"
+            cards.append(
+                {
+                    "title": titles[kind],
+                    "told": told,
+                    "svg": clip_figure(
+                        e.audio,
+                        e.sample_rate_hz,
+                        template,
+                        windows,
+                        min_score=settings["min_score"],
+                        label=f"Chromagram of {clip_id}, {titles[kind].lower()}. {told}",
+                        prefix_s=ablation["prefix_s"],
+                    ),
+                    "sound": (e.audio, e.sample_rate_hz),
+                    "file": e.file,
+                }
+            )
+        groups.append({"clip": clip_id, "cards": cards})
+    return groups
+
+
+def _effect_row(effects: pd.DataFrame, clip_id: str, kind: str) -> dict[str, Any]:
+    """The row of a clip's condition that is played: dose 1, until the event, first control; the baseline is untouched."""
+    if effects.empty:
+        return {}
+    rows = effects[
+        (effects["clip_id"] == clip_id) & (effects["kind"] == ("untouched" if kind == "baseline" else kind))
+    ]
+    if kind != "baseline":
+        rows = rows[(rows["window"] == "until_event") & (rows["dose"] == 1) & (rows["control"] == 0)]
+    return rows.iloc[0].to_dict() if len(rows) else {}
+
+
+def run_view(study: Results) -> dict[str, Any]:
+    """What was run: model, SAEs, seeds, versions, settings, times."""
+    model, verdict = study.model, study.verdict
+    declared = verdict.get("preregistration") or {}
+    model_facts = [
+        ("model", model["name"]),
+        ("weights", model["weights_digest"]),
+        (
+            "size",
+            f"{model['n_layers']} layers of width {model['d_model']}; {model['n_codebooks']} codebooks of {model['card']}",
+        ),
+        (
+            "sound",
+            f"{model['sample_rate_hz']} Hz, {model['frame_rate_hz']:g} positions a second, clips of {study.settings['generation']['duration_s']:g} s",
+        ),
+        ("clips", f"{study.n_clips}, seeds {', '.join(map(str, verdict['seeds']))}"),
+        *(
+            (f"SAE, layer {c['hook_layer']}", f"{c.get('sae', '')} {c.get('sae_digest', '')}".strip())
+            for c in study.certificates
+        ),
+    ]
+    if declared.get("digest"):
+        model_facts.append(("declared beforehand", declared["digest"]))
+    model_facts.append(("versions", ", ".join(f"{k} {v}" for k, v in sorted(verdict.get("versions", {}).items()))))
+    stages = [
+        {
+            "stage": s.stage.replace("_", " "),
+            "jobs": int(s.jobs),
+            "time": seconds_text(s.seconds),
+            "peak": f"{number(s.peak_mb, 0)} MB",
+        }
+        for s in study.stages.itertuples()
+    ]
+    return {
+        "facts": model_facts,
+        "stages": stages,
+        "total": seconds_text(float(study.stages["seconds"].sum())) if stages else "",
+        "settings": flat_settings(study.settings),
+    }
+
+
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """(dotted name, value) of every leaf."""
+    out: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            out += flat_settings(value, f"{prefix}{key}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            out.append((f"{prefix}{key}", text))
+    return out
+
+
+def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
+    """Everything the template shows of one study."""
+    verdict = verdict_view(study)
+    rank = {name: i for i, name in enumerate((verdict["name"], "foresight", "entangled", "unresolved", "correlate"))}
+    ablations = [ablation_view(study, name) for name in sorted(study.matched) if len(study.matched[name])]
+    ablations.sort(key=lambda a: rank.get(a["verdict"], len(rank)))
+    events = events_view(study)
+    # Only the candidate that decided is played: it is the first.
+    players = players_view(study, ablations[0]["name"]) if ablations else []
+    cards = [*events["clips"], *(card for group in players for card in group["cards"])]
+    for card, uri in zip(cards, embed([card["sound"] for card in cards], audio_bytes), strict=True):
+        card["audio"] = uri
+    return {
+        "name": study.name,
+        "model": study.model["name"],
+        "organism": bool(verdict["truth"]),
+        "verdict": verdict,
+        "gain": gain_view(study),
+        "events": events,
+        "labels": labels_view(study),
+        "certificates": certificate_view(study),
+        "candidates": candidates_view(study),
+        "ablations": ablations,
+        "players": players,
+        "played": ablations[0]["title"] if players else "",
+        "run": run_view(study),
+    }
+
+
+def render(studies: Sequence[Results], *, title: str) -> str:
+    """The whole page. Organisms come after other models, and are kept apart from them."""
+    share = AUDIO_BYTES // max(1, len(studies))
+    views = [study_view(study, share) for study in studies]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    organisms = [v for v in views if v["organism"]]
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        organisms=organisms,
+        others=[v for v in views if not v["organism"]],
+        n_agree=sum(v["verdict"]["agrees"] for v in organisms),
+        meanings=MEANINGS,
+        label_legend=LABEL_LEGEND,
+    )
+
+
+LABEL_LEGEND = (
+    ("l-yes", "a return follows"),
+    ("l-no", "none follows"),
+    ("l-censored", "censored"),
+    ("l-sounding", "a return sounds"),
+    ("l-early", "too near the motif"),
+)

@@ -1,0 +1,160 @@
+# Candidates (a checkpoint: which features, so which ablations, is known only then), continuations under edits,
+# and what the edits did.
+
+
+checkpoint candidates:
+    input:
+        screens=lambda wildcards: screens(wildcards.study),
+        tokens=lambda wildcards: stores("tokens", wildcards.study),
+        labels=lambda wildcards: [labels_table(wildcards.study, h) for h in horizons(wildcards.study)],
+        events=lambda wildcards: events_tables(wildcards.study),
+        descriptors=lambda wildcards: stores("descriptors", wildcards.study),
+        activations=lambda wildcards: [m for hook in hooks(wildcards.study)[1:] for m in stores("activations", wildcards.study, hook)],
+        codes=lambda wildcards: [m for hook in hooks(wildcards.study)[1:] for m in stores("codes", wildcards.study, hook)],
+    output:
+        folder=directory("results/{study}/candidates"),
+        table="results/{study}/candidates.parquet",
+    params:
+        settings=settings(
+            "candidates",
+            "screen",
+            "probes",
+            "ablation",
+            horizons=lambda wildcards: horizons_by_role(wildcards.study),
+            longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
+            plan_from_s=lambda wildcards: plan_from_s(wildcards.study),
+            saes=lambda wildcards: STUDIES[wildcards.study].model_dump(mode="json")["saes"],
+        ),
+    log:
+        "results/logs/{study}/candidates.log",
+    benchmark:
+        "results/benchmarks/{study}/candidates.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/candidates.py"
+
+
+rule ablate:
+    input:
+        model="results/{study}/model.json",
+        candidate="results/{study}/candidates/{candidate}.json",
+        tokens=lambda wildcards: stores("tokens", wildcards.study),
+        certificate=lambda wildcards: certificate(wildcards.study, layer_of(wildcards.candidate)),
+    output:
+        tokens=directory("results/{study}/ablations/{candidate}"),
+        manifest="results/{study}/ablations/{candidate}.manifest.json",
+    params:
+        settings=settings(
+            "ablate",
+            "model",
+            "ablation",
+            sampling=lambda wildcards: sampling(wildcards.study),
+            sae=lambda wildcards: STUDIES[wildcards.study].saes[layer_of(wildcards.candidate)],
+        ),
+    log:
+        "results/logs/{study}/ablate/{candidate}.log",
+    benchmark:
+        "results/benchmarks/{study}/ablate/{candidate}.tsv"
+    resources:
+        device=device,
+    threads: 2
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/ablate.py"
+
+
+rule effects:
+    input:
+        model="results/{study}/model.json",
+        ablation="results/{study}/ablations/{candidate}.manifest.json",
+        audio=lambda wildcards: stores("audio", wildcards.study),
+        tokens=lambda wildcards: stores("tokens", wildcards.study),
+    output:
+        effects="results/{study}/effects/{candidate}.parquet",
+        matched="results/{study}/effects/{candidate}.matched.parquet",
+        players=directory("results/{study}/effects/{candidate}.audio"),
+        players_manifest="results/{study}/effects/{candidate}.audio.manifest.json",
+    params:
+        settings=settings(
+            "effects",
+            "model",
+            "events",
+            "ablation",
+            n_bootstrap=lambda wildcards: STUDIES[wildcards.study].probes.n_bootstrap,
+            rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
+        ),
+    log:
+        "results/logs/{study}/effects/{candidate}.log",
+    benchmark:
+        "results/benchmarks/{study}/effects/{candidate}.tsv"
+    resources:
+        device=device,
+    threads: 2
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/effects.py"
+
+
+rule verdict:
+    input:
+        model="results/{study}/model.json",
+        tokens=lambda wildcards: stores("tokens", wildcards.study),
+        certificates=lambda wildcards: [certificate(wildcards.study, layer) for layer in STUDIES[wildcards.study].layers],
+        probes=lambda wildcards: probe_results(wildcards.study),
+        labels=lambda wildcards: [labels_table(wildcards.study, h) for h in horizons(wildcards.study)],
+        events=lambda wildcards: events_tables(wildcards.study),
+        candidates="results/{study}/candidates.parquet",
+        effects=lambda wildcards: [f"results/{wildcards.study}/effects/{c}.matched.parquet" for c in chosen_candidates(wildcards.study)],
+    output:
+        "results/{study}/verdict.json",
+    params:
+        settings=settings(
+            "verdict",
+            "verdict",
+            "probes",
+            "seeds",
+            horizons_by_role=lambda wildcards: horizons_by_role(wildcards.study),
+            longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
+            declared=lambda wildcards: declared(wildcards.study),
+        ),
+    log:
+        "results/logs/{study}/verdict.log",
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/verdict.py"
+
+
+def declared(study):
+    """What is fixed before any effect is computed, beside the thresholds."""
+    fields = STUDIES[study].model_dump(mode="json")
+    return {key: fields[key] for key in ("horizons", "seeds", "events", "labels", "screen", "ablation")}
+
+
+def horizons_by_role(study):
+    return {role: horizon_name(a, b) for role, (a, b) in STUDIES[study].horizons.items()}
+
+
+def plan_from_s(study):
+    """When the motif, and what the baseline hears of it, is over."""
+    settings = STUDIES[study]
+    return settings.events.motif_start_s + settings.events.motif_duration_s + settings.descriptors.context_s
+
+
+def layer_of(candidate):
+    """The layer in a candidate's name, such as layer2-f117-1a2b3c."""
+    return int(candidate.split("-")[0].removeprefix("layer"))
+
+
+def chosen_candidates(study):
+    """Names of the candidates the screen found; none before it has run."""
+    folder = Path(checkpoints.candidates.get(study=study).output.folder)
+    return sorted(path.stem for path in folder.glob("layer*.json"))
+
+
+def sampling(study):
+    generation = STUDIES[study].generation.model_dump(mode="json")
+    return {key: generation[key] for key in ("temperature", "top_k", "cfg_coef", "rows")}

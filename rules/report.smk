@@ -1,0 +1,55 @@
+# One page about all studies, from their results alone. It has no study wildcard: it takes them all.
+
+from reprise.config import ReportSettings
+
+
+def report_settings():
+    """The report's title, the leaf settings of all studies, and the code; it shows the settings it is made from."""
+    studies = {name: study.model_dump(mode="json") for name, study in STUDIES.items()}
+    for fields in studies.values():
+        # Where a model runs never changes what it computes.
+        fields["model"].pop("device")
+    title = ReportSettings.model_validate(config.get("report") or {}).title
+    return {"title": title, "studies": studies, "code": code_digest("workflow_scripts/report.py")}
+
+
+def model_card(study):
+    """The card beside a model in a directory, if there is one: it says whether the model is an organism."""
+    card = Path(STUDIES[study].model.name) / "card.json"
+    return [card.as_posix()] if card.is_file() else []
+
+
+def of_candidates(file):
+    """A file of the effects of every candidate of every study; known once the candidates are."""
+    return [
+        f"results/{study}/effects/{file.format(candidate=candidate)}"
+        for study in STUDIES
+        for candidate in chosen_candidates(study)
+    ]
+
+
+rule report:
+    input:
+        template="reprise/report.html.j2",
+        models=expand("results/{study}/model.json", study=STUDIES),
+        cards=[card for study in STUDIES for card in model_card(study)],
+        verdicts=expand("results/{study}/verdict.json", study=STUDIES),
+        certificates=[certificate(study, layer) for study in STUDIES for layer in STUDIES[study].layers],
+        probes=[path for study in STUDIES for path in probe_results(study)],
+        events=[path for study in STUDIES for path in events_tables(study)],
+        labels=[labels_table(study, horizon) for study in STUDIES for horizon in horizons(study)],
+        audio=[path for study in STUDIES for path in stores("audio", study)],
+        candidates=expand("results/{study}/candidates.parquet", study=STUDIES),
+        effects=lambda wildcards: of_candidates("{candidate}.parquet"),
+        matched=lambda wildcards: of_candidates("{candidate}.matched.parquet"),
+        players=lambda wildcards: of_candidates("{candidate}.audio.manifest.json"),
+    output:
+        "results/report/index.html",
+    params:
+        settings=report_settings(),
+    log:
+        "results/logs/report.log",
+    conda:
+        "../envs/reprise.yaml"
+    script:
+        "../workflow_scripts/report.py"

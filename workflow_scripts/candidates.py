@@ -1,0 +1,156 @@
+"""Choose the candidate features, confirm them on held-out prompts, and specify their ablations."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reprise.artifacts import read_array, read_clips, read_codes, read_meta
+from reprise.candidates import (
+    MAX_CONTROL_AUROC_OFFSET,
+    candidate_name,
+    clips_to_continue,
+    feature_statistics,
+    rank_features,
+    returning,
+)
+from reprise.identity import seed_from, stable_share
+from reprise.interventions import match_features, mean_difference
+from reprise.job import log, start
+from reprise.probes import baseline_features, label_grid
+from reprise.sae import load_sae
+from reprise.screen import Entries, benjamini_hochberg, confirm
+from reprise.stores import write_json, write_parquet
+
+settings = start(snakemake)
+inputs, ablation = snakemake.input, settings["ablation"]
+layers = {int(layer): path for layer, path in settings["saes"].items()}
+tables = pd.concat([pd.read_parquet(path) for path in inputs.screens], ignore_index=True)
+tables["q"] = benjamini_hochberg(tables["p"].where(tables["tested"]))
+longer = [settings["horizons"][role] for role in settings["longer_roles"]]
+ranked = rank_features(tables, fdr=settings["screen"]["fdr"], horizons=longer)
+log.info("%d features pass the screen at %s", len(ranked), longer)
+
+clips = read_clips(inputs.tokens)
+held_out = clips["prompt_id"].map(stable_share).to_numpy() < settings["screen"]["confirm_share"]
+prefix_s = ablation["prefix_s"]
+window = [prefix_s + s for s in ablation["return_window_s"]]
+events = pd.concat([pd.read_parquet(path) for path in inputs.events], ignore_index=True)
+returns = returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1])
+continued = clips_to_continue(clips, returns, held_out, ablation["n_clips"])
+continued = continued.assign(target_start_s=window[0], target_stop_s=window[1])
+
+
+def manifests(paths: list[str], layer: int) -> list[str]:
+    return [path for path in paths if f"/layer{layer}/" in path]
+
+
+# Positions at which a plan could be held: after the motif (and what the baseline hears of it), before the return.
+frame_rate_hz = 1 / read_meta(inputs.activations)["seconds_per_position"]
+positions = np.arange(round(settings["plan_from_s"] * frame_rate_hz), round(prefix_s * frame_rate_hz))
+clip_of_row = np.repeat(np.arange(len(clips)), len(positions))
+grids = {
+    h: label_grid(pd.read_parquet(p), clips["clip_id"])
+    for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)
+}
+
+rows, specs = [], []
+codes, statistics, directions = {}, {}, {}
+for found in ranked.itertuples():
+    if len(specs) == settings["screen"]["max_candidates"] or len(continued) == 0:
+        break
+    layer, feature, grid = int(found.layer), int(found.feature), grids[found.horizon]
+    baseline, _ = baseline_features(
+        clips["prompt"],
+        grid.times_s,
+        read_array(inputs.descriptors, "descriptors", grid.positions),
+        descriptor_names=read_meta(inputs.descriptors)["names"],
+    )
+    at_grid = read_codes(manifests(inputs.codes, layer), grid.positions)[:, [feature]].tocoo()
+    entries = Entries(*np.divmod(at_grid.row, len(grid.positions)), np.full(at_grid.nnz, feature), at_grid.data)
+    confirmed = confirm(
+        entries,
+        feature,
+        grid.y,
+        grid.usable,
+        clips["prompt_id"],
+        baseline,
+        held_out,
+        seed=seed_from("confirm", settings["study"], layer, feature)[0],
+    ).record
+    passed = bool(confirmed["gain_auroc_low"] > 0 and confirmed["p_swap"] <= settings["probes"]["alpha"])
+    log.info(
+        "layer %d feature %d at %s: z %.1f, confirmed %s: %s",
+        layer,
+        feature,
+        found.horizon,
+        found.z,
+        passed,
+        confirmed,
+    )
+    record = {
+        "layer": layer,
+        "feature": feature,
+        **{name: getattr(found, name) for name in ("horizon", "z", "p", "q", "auroc", "active_share")},
+        **{
+            f"confirm_{name}": confirmed[name]
+            for name in ("gain_auroc", "gain_auroc_low", "gain_auroc_high", "p_swap")
+        },
+        "confirmed": passed,
+        "name": "",
+    }
+    if passed:
+        if layer not in codes:
+            codes[layer] = read_codes(manifests(inputs.codes, layer), positions)
+            statistics[layer] = feature_statistics(codes[layer], clip_of_row, returns)
+            means = (
+                read_array(manifests(inputs.activations, layer), "resid_post", positions)
+                .astype(np.float64)
+                .mean(axis=1)
+            )
+            directions[layer] = mean_difference(means[returns], means[~returns])
+        about = statistics[layer]
+        norm = load_sae(Path(layers[layer])).W_dec.norm(dim=1).numpy()
+        telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
+        matched = match_features(
+            feature,
+            about["rate"].to_numpy(),
+            about["mean_activation"].to_numpy() * norm,
+            n=ablation["n_matched"],
+            excluded=telling[telling != feature].tolist(),
+        )
+        mean = float(codes[layer][:, feature].mean()) if ablation["target"] == "mean" else 0.0
+        spec = {
+            "layer": layer,
+            "feature": feature,
+            "matched_features": list(matched),
+            "z_star": {str(feature): round(mean, 6)} if mean else {},
+            "mean_difference": [round(float(v), 6) for v in directions[layer].vector],
+            "mean_difference_reference": round(directions[layer].reference, 6),
+            "clips": continued.to_dict("records"),
+        }
+        record["name"] = candidate_name(spec)
+        specs.append(spec)
+    rows.append(record)
+
+columns = [
+    "name",
+    "layer",
+    "feature",
+    "horizon",
+    "z",
+    "p",
+    "q",
+    "auroc",
+    "active_share",
+    "confirm_gain_auroc",
+    "confirm_gain_auroc_low",
+    "confirm_gain_auroc_high",
+    "confirm_p_swap",
+    "confirmed",
+]
+folder = Path(snakemake.output.folder)
+folder.mkdir(parents=True, exist_ok=True)
+for spec in specs:
+    write_json(folder / f"{candidate_name(spec)}.json", spec)
+write_parquet(Path(snakemake.output.table), pd.DataFrame(rows, columns=columns).assign(n_clips=len(continued)))

@@ -1,0 +1,80 @@
+"""What each edit did to the return and to everything else; excerpts to listen to."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+
+from reprise.artifacts import read_array, read_clips, store_of
+from reprise.effects import Continuation, Target, compare, continuation_nll, matched_damage
+from reprise.identity import seed_from
+from reprise.job import progress, start
+from reprise.musicgen import decode_audio, load_identified, pick_device
+from reprise.recurrence import match_curve, motif_template
+from reprise.stores import read_manifest, write_folder, write_parquet
+
+N_PLAYED_CLIPS = 3
+PLAYED = ("target", "random_direction", "matched_feature")
+
+settings = start(snakemake)
+inputs, outputs = snakemake.input, snakemake.output
+events, prefix_s = settings["events"], settings["ablation"]["prefix_s"]
+identity = json.loads(Path(inputs.model).read_text())
+model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
+ablation = store_of(inputs.ablation)
+read_manifest(ablation)
+table, edited = pd.read_parquet(ablation / "conditions.parquet"), np.load(ablation / "tokens.npy")
+
+nll = continuation_nll(model, edited, table["prompt"].tolist(), rows=min(settings["rows"], 32))
+clips = read_clips(inputs.tokens).set_index("clip_id")
+tokens = dict(zip(clips.index, read_array(inputs.tokens, "tokens"), strict=True))
+template, baselines = {}, {}
+
+
+def continuation(clip_id: str, clip_tokens: np.ndarray, clip_nll: np.ndarray) -> Continuation:
+    audio = decode_audio(model, clip_tokens)
+    if clip_id not in template:
+        # The motif as the untouched clip plays it: every condition imposes that prefix.
+        template[clip_id] = motif_template(
+            audio, model.sample_rate_hz, start_s=events["motif_start_s"], duration_s=events["motif_duration_s"]
+        )
+    curve = match_curve(audio, template[clip_id])
+    return Continuation(clip_tokens, audio, clip_nll, curve.time_s, curve.score)
+
+
+for i in np.flatnonzero(table["kind"] == "untouched"):
+    clip_id = table["clip_id"][i]
+    baselines[clip_id] = continuation(clip_id, edited[i], nll[i])
+
+records = []
+played = sorted(baselines)[:N_PLAYED_CLIPS]
+with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
+
+    def play(name: str, audio: np.ndarray) -> None:
+        soundfile.write(folder / f"{name}.flac", audio, model.sample_rate_hz, subtype="PCM_16")
+
+    for clip_id in played:
+        play(f"{clip_id}--baseline", baselines[clip_id].audio)
+    for i, row in progress(enumerate(table.itertuples()), total=len(table), what="effects"):
+        baseline = baselines[row.clip_id]
+        same = np.array_equal(edited[i], baseline.tokens)
+        made = baseline if same else continuation(row.clip_id, edited[i], nll[i])
+        target = Target(prefix_s, row.target_start_s, row.target_stop_s, events["motif_duration_s"])
+        records.append(
+            compare(
+                made,
+                baseline,
+                target,
+                frame_rate_hz=model.frame_rate_hz,
+                sample_rate_hz=model.sample_rate_hz,
+                min_score=events["min_score"],
+            )
+        )
+        if row.clip_id in played and row.kind in PLAYED and row.control == 0 and row.dose == 1:
+            play(f"{row.clip_id}--{row.kind}-{row.window}-d1", made.audio)
+effects = pd.concat([table.drop(columns=["prompt"]), pd.DataFrame(records)], axis=1)
+write_parquet(Path(outputs.effects), effects)
+seed = seed_from("matched_damage", settings["study"])[0]
+write_parquet(Path(outputs.matched), matched_damage(effects, seed=seed, n_bootstrap=settings["n_bootstrap"]))

@@ -1,0 +1,47 @@
+"""Fit one probe: one representation, one layer, one horizon, against the baseline."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from reprise.artifacts import read_array, read_clips, read_codes, read_meta
+from reprise.identity import seed_from
+from reprise.job import log, start
+from reprise.probes import baseline_features, label_grid, probe
+from reprise.stores import write_json, write_parquet
+
+settings = start(snakemake)
+asked, name, horizon = settings["probes"], snakemake.wildcards.probe, snakemake.wildcards.horizon
+clips = read_clips(snakemake.input.descriptors)
+grid = label_grid(pd.read_parquet(snakemake.input.labels), clips["clip_id"])
+heard = read_array(snakemake.input.descriptors, "descriptors", grid.positions)
+baseline, columns = baseline_features(
+    clips["prompt"], grid.times_s, heard, descriptor_names=read_meta(snakemake.input.descriptors)["names"]
+)
+sources = snakemake.input.representation
+if name.startswith("sae"):
+    representation = read_codes(sources, grid.positions)
+else:
+    representation = read_array(sources, "resid_post", grid.positions).astype("float32")
+log.info("%d clips, %d times, %d baseline columns", *grid.y.shape, len(columns))
+
+result = probe(
+    grid.y,
+    grid.usable,
+    clips["prompt_id"],
+    baseline,
+    representation,
+    # The same for every representation and layer: they are compared on the same folds and resamples.
+    seed=seed_from("probe", settings["study"], horizon)[0],
+    n_swaps=asked["n_swaps"],
+    n_folds=asked["n_folds"],
+    n_bootstrap=asked["n_bootstrap"],
+)
+kind, _, hook = name.partition("-")
+record = {"study": settings["study"], "horizon": horizon, "representation": kind, "hook": hook or "embedding"}
+log.info("%s", result.record)
+write_json(Path(snakemake.output.record), record | result.record)
+predictions = result.predictions
+predictions["clip_id"] = clips["clip_id"].to_numpy()[predictions.pop("clip")]
+predictions["time_s"] = grid.times_s[predictions.pop("time")]
+write_parquet(Path(snakemake.output.predictions), predictions)

@@ -1,0 +1,104 @@
+"""Write the report from the results of all studies."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import soundfile
+
+from reprise.artifacts import read_clips, store_of
+from reprise.job import log, start
+from reprise.report import Edited, Heard, Results, example_clips, render
+from reprise.stores import read_manifest
+
+STAGES = ["generate", "activations", "certify_sae", "encode", "descriptors", "events", "probe", "screen", "candidates", "ablate", "effects"]
+
+settings = start(snakemake)
+inputs = snakemake.input
+
+
+def of_study(kind: str, study: str) -> list[str]:
+    """The inputs of one kind that lie in the study's folder, results/<study>/."""
+    return [path for path in inputs[kind] if Path(path).parts[1] == study]
+
+
+def read_jsons(kind: str, study: str) -> list[dict[str, Any]]:
+    return [json.loads(Path(path).read_text()) for path in of_study(kind, study)]
+
+
+def read_tables(kind: str, study: str, ending: str = ".parquet") -> dict[str, pd.DataFrame]:
+    return {Path(path).name.removesuffix(ending): pd.read_parquet(path) for path in of_study(kind, study)}
+
+
+def read_examples(events: pd.DataFrame, audio: list[str]) -> list[Heard]:
+    folders = {clip["clip_id"]: store_of(m) for m in audio for clip in read_manifest(store_of(m))["meta"]["clips"]}
+    heard = []
+    for clip_id, why in example_clips(events, list(folders)):
+        file = folders[clip_id] / f"{clip_id}.flac"
+        heard.append(Heard(clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), why))
+    return heard
+
+
+def read_edited(manifest: str) -> list[Edited]:
+    folder = store_of(manifest)
+    found = []
+    for file in read_manifest(folder)["files"]:
+        clip_id, condition = file["path"].removesuffix(".flac").split("--")
+        kind, _, rest = condition.partition("-")
+        path = folder / file["path"]
+        window = rest.removesuffix("-d1")
+        found.append(Edited(clip_id, kind, window, *soundfile.read(path, dtype="float32"), path.as_posix()))
+    return found
+
+
+def read_stages(study: str) -> pd.DataFrame:
+    """What the benchmarks say; they are not inputs, since a report does not depend on how long it all took."""
+    folder = Path("results/benchmarks") / study
+    rows = []
+    for path in sorted(folder.rglob("*.tsv")):
+        table = pd.read_csv(path, sep="\t", na_values="-")
+        stage = path.relative_to(folder).parts[0].removesuffix(".tsv")
+        rows.append({"stage": stage, "jobs": 1, "seconds": table["s"].sum(), "peak_mb": table["max_rss"].max()})
+    found = pd.DataFrame(rows, columns=["stage", "jobs", "seconds", "peak_mb"])
+    stages = found.groupby("stage").agg({"jobs": "sum", "seconds": "sum", "peak_mb": "max"}).reset_index()
+    order = stages["stage"].map(lambda stage: STAGES.index(stage) if stage in STAGES else len(STAGES))
+    return stages.iloc[order.argsort(kind="stable")]
+
+
+cards = {Path(path).parent.as_posix(): json.loads(Path(path).read_text()) for path in inputs.cards}
+studies = []
+for study, fields in settings["studies"].items():
+    (model,), (verdict,) = read_jsons("models", study), read_jsons("verdicts", study)
+    events = pd.concat(read_tables("events", study).values(), ignore_index=True)
+    audio = of_study("audio", study)
+    (candidates,) = read_tables("candidates", study).values()
+    players = {store_of(m).name.removesuffix(".audio"): read_edited(m) for m in of_study("players", study)}
+    studies.append(
+        Results(
+            name=study,
+            settings=fields,
+            model=model,
+            card=cards.get(Path(model["name"]).as_posix(), {}),
+            verdict=verdict,
+            certificates=read_jsons("certificates", study),
+            probes=pd.DataFrame(read_jsons("probes", study)),
+            events=events,
+            labels=read_tables("labels", study),
+            candidates=candidates,
+            effects=read_tables("effects", study),
+            matched=read_tables("matched", study, ".matched.parquet"),
+            examples=read_examples(events, audio),
+            edited=players,
+            stages=read_stages(study),
+            n_clips=len(read_clips(audio)),
+        )
+    )
+page = render(studies, title=settings["title"])
+log.info("%d studies, %.1f MB", len(studies), len(page) / 1e6)
+output = Path(snakemake.output[0])
+partial = output.with_name(f".{output.name}.partial")
+output.parent.mkdir(parents=True, exist_ok=True)
+partial.write_text(page, encoding="utf-8")
+os.replace(partial, output)

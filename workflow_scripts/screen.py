@@ -1,0 +1,35 @@
+"""Screen every feature of one layer for one horizon, on the prompts that are not held out."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from reprise.artifacts import read_clips, read_meta, store_of
+from reprise.identity import stable_share
+from reprise.job import log, start
+from reprise.probes import label_grid
+from reprise.screen import active_entries, screen
+from reprise.stores import read_store, write_parquet
+
+settings = start(snakemake)["screen"]
+manifests = snakemake.input.codes
+clips = read_clips(manifests)
+grid = label_grid(pd.read_parquet(snakemake.input.labels), clips["clip_id"])
+d_sae = read_meta(manifests)["d_sae"]
+stores = (read_store(store_of(m)) for m in manifests)
+entries = active_entries(((s["indices"][:], s["values"][:]) for s in stores), grid.positions, d_sae)
+
+screened = clips["prompt_id"].map(stable_share).to_numpy() >= settings["confirm_share"]
+table = screen(
+    entries,
+    d_sae,
+    grid.y,
+    grid.usable & screened[:, None],
+    clips["prompt_id"],
+    min_active=settings["min_active"],
+    max_active=settings["max_active"],
+)
+log.info("%d of %d features tested on %d clips", table["tested"].sum(), d_sae, screened.sum())
+table.insert(0, "layer", int(snakemake.wildcards.layer))
+table.insert(1, "horizon", snakemake.wildcards.horizon)
+write_parquet(Path(snakemake.output[0]), table)

@@ -1,0 +1,55 @@
+"""Judge a study by its declared thresholds."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from reprise.artifacts import hook_layer, read_clips
+from reprise.job import log, start
+from reprise.stores import write_json
+from reprise.verdict import Thresholds, preregistration, verdict
+
+PACKAGES = ("torch", "audiocraft", "snakemake", "numpy", "scikit-learn", "librosa", "zarr")
+
+settings = start(snakemake)
+inputs = snakemake.input
+identity = json.loads(Path(inputs.model).read_text())
+clips = read_clips(inputs.tokens)
+events = pd.concat([pd.read_parquet(path) for path in inputs.events], ignore_index=True)
+accepted = events[events["accepted"].astype(bool)]
+role_of = {name: role for role, name in settings["horizons_by_role"].items()}
+
+probes = pd.DataFrame([json.loads(Path(path).read_text()) for path in inputs.probes])
+probes["layer"] = probes["hook"].map(hook_layer)
+probes["role"] = probes["horizon"].map(role_of)
+candidates = pd.read_parquet(inputs.candidates)
+candidates = candidates[candidates["name"] != ""].rename(columns=lambda name: name.removeprefix("confirm_"))
+matched = [pd.read_parquet(path) for path in inputs.effects]
+thresholds = Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"])
+declared = preregistration(thresholds, settings["declared"])
+record = verdict(
+    events={
+        "n_clips": len(clips),
+        "n_with_event": accepted["clip_id"].nunique(),
+        "n_prompts_with_event": accepted["prompt_id"].nunique(),
+    },
+    probes=probes,
+    candidates=candidates.reset_index(drop=True),
+    matched=pd.concat(matched, ignore_index=True) if matched else pd.DataFrame(),
+    thresholds=thresholds,
+    long_role=settings["longer_roles"][-1],
+    declared=declared,
+)
+record |= {
+    "study": settings["study"],
+    "model": identity,
+    "horizons": settings["horizons_by_role"],
+    "seeds": settings["seeds"],
+    "preregistration": declared,
+    "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+}
+log.info("verdict: %s (%s)", record["verdict"], record["reason"])
+write_json(Path(snakemake.output[0]), record)
