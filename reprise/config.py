@@ -190,6 +190,14 @@ class AblationSettings(Settings):
 
     n_clips: int = _leaf(24, "Clips continued under every condition.", ge=2)
     prefix_s: float = _seconds(8.0, "Length of the clip's own opening that a continuation starts from.", gt=0)
+    return_window_s: tuple[Second, Second] = _leaf(
+        (1.5, 4.5),
+        "When a return of a continuation counts, [from, to] after the prefix's end. It should leave room before or "
+        "after: damage is measured there.",
+        unit="s",
+        valid="[from, to] in seconds after the prefix's end, with 0 <= from < to",
+    )
+    n_matched: int = _leaf(1, "Matched features that each candidate is compared with.", ge=1)
     doses: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], AfterValidator(_unique)] = _leaf(
         (0.25, 0.5, 1.0, 2.0), "Strengths of the edit, 1 among them: the feature is removed.", min_length=1
     )
@@ -510,6 +518,12 @@ def _across(study: Study) -> Iterator[_Problem]:
         valid = f"{low_s:g} (motif end + context_s) to {high_s:g} (clip less the longest horizon)"
         uses = (*clip, "horizons", "ablation.prefix_s")
         yield _Problem(("ablation", "prefix_s"), f"got {ablation.prefix_s:g}; valid: {valid}", uses)
+    from_s, to_s = ablation.return_window_s
+    room_s = round(g.duration_s - ablation.prefix_s - e.motif_duration_s, 6)
+    if room_s > 0 and ablation.prefix_s <= high_s and not from_s < to_s <= room_s:
+        valid = f"[from, to] with from < to, and to at most {room_s:g} (clip less prefix_s and a whole return)"
+        text = f"got [{from_s:g}, {to_s:g}]; valid: {valid}"
+        yield _Problem(("ablation", "return_window_s"), text, (*clip, "ablation.prefix_s", "ablation.return_window_s"))
     probes = study.probes
     evidence = [r for r in probes.representations if r in _EVIDENCE]
     if not evidence:

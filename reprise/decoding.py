@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+import reprise.audiocraft_setup  # noqa: F401
 from audiocraft.modules.transformer import create_sin_embedding
 from reprise.musicgen import Model, TextConditions, encode_prompts
 

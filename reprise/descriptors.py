@@ -168,9 +168,9 @@ def _past_mean_std(x: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _past_tempo_bpm(onset: np.ndarray, window: int, frame_rate_hz: float) -> np.ndarray:
-    """Beats a minute at each position from the autocorrelation of the last `window` onset strengths; 0 if there is none.
+    """Beats a minute at each position, from the autocorrelation of the last `window` onset strengths.
 
-    A window too short to hold a beat twice gives 0 too.
+    0 where there is no pulse, and throughout when the window is too short to hold a beat twice.
     """
     longest = min(int(LONGEST_BEAT_S * frame_rate_hz), window // 2)
     lags = np.arange(max(1, round(SHORTEST_BEAT_S * frame_rate_hz)), longest + 1)

@@ -94,6 +94,9 @@ class EventSettings(NamedTuple):
     candidate_score: float = 0.4
 
 
+DEFAULT_SETTINGS = EventSettings()
+
+
 class Features(NamedTuple):
     """Frames centred at `i / FRAME_RATE_HZ`: `chroma` `[frame, 12]`, zero mean and unit norm (all 0 where silent),
     `timbre` `[frame, 13]`, MFCC standardised over the clip, unit norm (all 0 where silent)."""
@@ -146,7 +149,7 @@ def find_events(
     *,
     motif_start_s: float,
     motif_duration_s: float,
-    settings: EventSettings = EventSettings(),
+    settings: EventSettings = DEFAULT_SETTINGS,
     seed: int | Sequence[int] = 0,
 ) -> pd.DataFrame:
     """Candidates for a return of the motif in one clip, tested.
@@ -237,6 +240,43 @@ def best_match(audio: np.ndarray, motif: Motif, *, start_s: float, stop_s: float
     return _match_at(curve, int(inside[curve.score[inside].argmax()]), motif)
 
 
+def causal_match(
+    audio: np.ndarray,
+    sample_rate_hz: int,
+    *,
+    frame_rate_hz: float,
+    motif_start_s: float,
+    motif_duration_s: float,
+) -> tuple[np.ndarray, list[str]]:
+    """Recurrences so far, as the baseline may know them: at each position, from audio before it alone.
+
+    Returns float32 `[position, 2]` for positions 0..T at `frame_rate_hz`, and the names: `match_so_far`, the best match
+    of the motif after its end that has been heard out (0: none), and `match_since_s`, seconds since that was known.
+    Unlike an event it is tested against nothing, since every test but the score looks at the whole clip.
+    """
+    audio = check_audio(audio, sample_rate_hz)
+    _check_motif(audio, sample_rate_hz, motif_start_s, motif_duration_s)
+    motif_end_s = motif_start_s + motif_duration_s
+    peak = float(np.abs(audio[: round(motif_end_s * sample_rate_hz)]).max(initial=0))
+    chroma, level, _ = _raw_chroma(audio, sample_rate_hz)
+    chroma = _unit(chroma - chroma.mean(axis=1, keepdims=True)) * _sounding(level, audio_peak=peak)[:, None]
+    motif = _cut_motif(Features(chroma, chroma), sample_rate_hz, motif_start_s, motif_duration_s)
+    first = _first_frame_after(motif_end_s, motif.offset_s)
+    curve = _curve(chroma[first:], motif, first)
+    # The slowest path may end this late, and its last frame looks half a window and a frame ahead.
+    known_s = curve.time_s + motif_duration_s / SLOWEST + LONG_FRAME_S / 2 + 1 / FRAME_RATE_HZ
+    best = np.maximum.accumulate(curve.score)
+    at_best = np.maximum.accumulate(np.where(curve.score >= best, np.arange(len(best)), 0))
+    times_s = np.arange(round(len(audio) / sample_rate_hz * frame_rate_hz) + 1) / frame_rate_hz
+    n_known = np.searchsorted(known_s, times_s, side="right")
+    table = np.zeros((len(times_s), 2), np.float32)
+    some = n_known > 0
+    last = n_known[some] - 1
+    table[some, 0] = best[last]
+    table[some, 1] = times_s[some] - known_s[at_best[last]]
+    return table, ["match_so_far", "match_since_s"]
+
+
 def motif_content(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> MotifContent:
     """Entropy and onset count of the passage. Raises ValueError as `find_events` does.
 
@@ -320,7 +360,7 @@ def _cut_motif(features: Features, sample_rate_hz: int, start_s: float, duration
 
 
 def _first_frame_after(time_s: float, offset_s: float) -> int:
-    """The first frame whose onset (its time plus the motif's offset) is at `time_s` or less than half a frame before."""
+    """The first frame whose onset (its time plus the motif's offset) is not half a frame or more before `time_s`."""
     return max(0, int(np.ceil((time_s - offset_s) * FRAME_RATE_HZ - 0.5 + 1e-6)))
 
 
@@ -450,7 +490,7 @@ def _surrogate_maxima(
 
     A surrogate is the searched audio cut into segments (at a random offset) and put in random order: same sounds, same
     pitch classes, no melody longer than a segment. Every second one is reversed in time first; the first one is
-    reversed only. With segments of half a motif the p-values of unrelated diatonic tunes are uniform; with a quarter
+    reversed only. With segments of half a motif the p-values of unrelated tunes are about uniform; with a quarter
     they are twice too small, since shuffling then breaks what all tunes share. A tenth of the searched audio is the
     most, since few segments often fall back into order.
     """

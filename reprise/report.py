@@ -18,7 +18,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,15 +31,15 @@ from markupsafe import Markup
 from scipy.signal import resample_poly
 
 from reprise.config import horizon_name
-from reprise.recurrence import FRAME_RATE_HZ, Motif, clip_features, match_curve, motif_template
+from reprise.recurrence import FRAME_RATE_HZ, Motif, best_match, clip_features, match_curve, motif_template
 
 AUDIO_RATE_HZ = 16000
 AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 makes a third more of it
 N_EDITED_CLIPS = 2
 
 MEANINGS = {
-    "foresight": "Something in the model says far ahead that the motif will return, and taking it out takes the return "
-    "away by more than it harms the music.",
+    "foresight": "Something in the model says far ahead that the motif will return, and taking it out takes the "
+    "return away by more than it harms the music.",
     "entangled": "Something in the model says far ahead that the motif will return, but taking it out harms the rest "
     "of the music as much as it harms the return.",
     "local": "A return can be predicted shortly before it begins, but not further ahead.",
@@ -80,16 +80,26 @@ KINDS = {
 }
 WINDOWS = {"until_event": "Edited until the event", "prefix_only": "Edited in the prefix only"}
 REASONS = {"score": "match too weak", "p_value": "chance could do it", "gap": "no gap before", "timbre": "timbre only"}
+# What becomes of a labelled time: style and name.
+LABEL_PARTS = {
+    "l-yes": "a return follows",
+    "l-no": "none follows",
+    "l-censored": "censored",
+    "l-sounding": "a return sounds",
+    "l-early": "too near the motif",
+}
 NEVER_DATA = "—"
 
 
 class Heard(NamedTuple):
-    """A clip to show and play: mono float `audio` `[sample]`, `why` it was chosen, and the `file` it came from."""
+    """A clip to show and play: mono float `audio` `[sample]`, the `file` it came from, its `prompt` and `why` it was
+    chosen."""
 
     clip_id: str
     audio: np.ndarray
     sample_rate_hz: int
     file: str
+    prompt: str = ""
     why: str = ""
 
 
@@ -194,13 +204,12 @@ class Axis(NamedTuple):
     def ticks(self, n: int = 5) -> list[float]:
         """About `n` round values within."""
         if self.root:
-            reach = [t for t in (0, 0.01, 0.05, 0.2, 0.5, 1, 2, 5, 10) if self.low <= t <= self.high]
-            # Ticks nearer to each other than an eighth of the axis would touch.
             kept: list[float] = []
-            for tick in reversed(reach):
-                if not kept or self.share(kept[-1]) - self.share(tick) > 0.125:
+            for tick in (0, 0.01, 0.05, 0.2, 0.5, 1, 2, 5, 10):
+                # Ticks nearer to each other than an eighth of the axis would touch.
+                if self.low <= tick <= self.high and (not kept or self.share(tick) - self.share(kept[-1]) > 0.125):
                     kept.append(tick)
-            return kept[::-1]
+            return kept
         raw = (self.high - self.low) / n
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= raw * 0.999)
@@ -224,6 +233,22 @@ def _line(x1: float, y1: float, x2: float, y2: float, style: str, title: str = "
     """A line; x as shares of the width, y in pixels."""
     inside = f"<title>{escape(title)}</title>" if title else ""
     return f'<line class="{style}" x1="{_pc(x1)}" x2="{_pc(x2)}" y1="{y1:.1f}" y2="{y2:.1f}">{inside}</line>'
+
+
+def _rect(x1: float, x2: float, y: float, height: float, style: str, title: str = "") -> str:
+    """A box from `x1` to `x2`, shares of the width; y downwards in pixels."""
+    inside = f"<title>{escape(title)}</title>" if title else ""
+    place = f'x="{_pc(x1)}" y="{y:.1f}" width="{_pc(x2 - x1)}" height="{height:.1f}"'
+    return f'<rect class="{style}" {place}>{inside}</rect>'
+
+
+def _time_ticks(time: "Axis", y: float) -> list[str]:
+    """Seconds along a time axis that begins at 0."""
+    # The last label would stand out over the edge.
+    anchors = [(tick, "end" if time.share(tick) > 0.97 else "middle") for tick in time.ticks(8)]
+    return [
+        _text(time.share(t), y, f"{t:g} s" if t == 0 else f"{t:g}", "tick", anchor=anchor) for t, anchor in anchors
+    ]
 
 
 def _text(x: float, y: float, text: str, style: str = "", *, anchor: str = "start", dx: float = 0) -> str:
@@ -260,7 +285,8 @@ def figure(body: Iterable[str], *, height: int, label: str, left: int = 0, right
 
 
 class Row(NamedTuple):
-    """One line of an interval plot; `null` is the range (median, 95th percentile) that chance reaches."""
+    """One line of an interval plot; `null` is the range (median, 95th percentile) that chance reaches, `needed` a
+    threshold of this line alone."""
 
     label: str
     value: float
@@ -271,6 +297,7 @@ class Row(NamedTuple):
     shape: str = "circle"
     filled: bool = True
     null: tuple[float, float] = (math.nan, math.nan)
+    needed: float = math.nan
 
 
 def interval_plot(
@@ -288,7 +315,7 @@ def interval_plot(
     step, top = 26, 8
     bottom = top + step * len(rows)
     body = []
-    for tick in axis.ticks(4):
+    for tick in axis.ticks(5):
         x = axis.share(tick)
         body += [
             _line(x, top, x, bottom, "grid"),
@@ -308,6 +335,9 @@ def interval_plot(
             median, most = (axis.share(v) for v in row.null)
             title = f"chance: median {row.null[0]:.3f}, 95th percentile {row.null[1]:.3f}"
             body.append(_line(median, y, most, y, "null", title))
+        if is_number(row.needed):
+            x = axis.share(row.needed)
+            body.append(_line(x, y - 10, x, y + 10, "needed", f"needed: {row.needed:g}"))
         if not is_number(row.value):
             continue
         inside = [f'<g class="{row.style}">']
@@ -345,10 +375,13 @@ def xy_plot(
     y_label: str,
     x_needed: float = math.nan,
     y_needed: float = math.nan,
+    luck: float = math.nan,
     x_ticks: Sequence[float] = (),
+    x_text: Callable[[float], str] = "{:g}".format,
     height: int = 190,
 ) -> Markup:
-    """Lines through points, whiskers on the strong series alone; dashed lines at what the gates need."""
+    """Lines through points, whiskers on the strong series alone; dashed lines at what the gates need, and a level line
+    at what is lost by `luck`."""
     top, bottom = 24, height + 24
 
     def y_at(value: float) -> float:
@@ -363,7 +396,7 @@ def xy_plot(
         ]
     for tick in x_ticks or x_axis.ticks(4):
         x = x_axis.share(tick)
-        body += [_line(x, bottom, x, bottom + 4, "axis"), _text(x, bottom + 17, f"{tick:g}", "tick", anchor="middle")]
+        body += [_line(x, bottom, x, bottom + 4, "axis"), _text(x, bottom + 17, x_text(tick), "tick", anchor="middle")]
     body.append(_line(0, y_at(0), 1, y_at(0), "axis"))
     if is_number(x_needed):
         body.append(
@@ -371,6 +404,9 @@ def xy_plot(
         )
     if is_number(y_needed):
         body.append(_line(0, y_at(y_needed), 1, y_at(y_needed), "needed", f"at least {y_needed:g}"))
+    if is_number(luck):
+        title = f"fresh noise alone: {luck:.2f}"
+        body += ['<g class="s-resampled">', _line(0, y_at(luck), 1, y_at(luck), "curve", title), "</g>"]
     # The strong series is drawn last, on top.
     for s in sorted(series, key=lambda s: s.strong):
         points = [(x_axis.share(x), y_at(y)) for x, y in zip(s.x, s.y, strict=True)]
@@ -406,10 +442,7 @@ def share_bar(parts: Sequence[tuple[str, str, float]], *, label: str) -> Markup:
     """One bar of (style, name, share) parts that add up to 1."""
     body, x = [], 0.0
     for style, name, share in parts:
-        body.append(
-            f'<rect class="{style}" x="{_pc(x)}" y="0" width="{_pc(share)}" height="16">'
-            f"<title>{escape(name)}: {percent(share)}</title></rect>"
-        )
+        body.append(_rect(x, x + share, 0, 16, style, f"{name}: {percent(share)}"))
         x += share
     return figure(body, height=16, label=label)
 
@@ -478,8 +511,8 @@ def clip_figure(
     """
     duration_s = len(audio) / sample_rate_hz
     time = Axis(0.0, duration_s)
-    chroma = clip_features(audio.astype(np.float32), sample_rate_hz).chroma
-    top, tall, low, deep = 18, 84, 112, 40
+    chroma = clip_features(audio, sample_rate_hz).chroma
+    top, tall, low, deep = 18, 84, 118, 40
     bottom = low + deep
     x0, wide = -0.5 / FRAME_RATE_HZ / duration_s, len(chroma) / FRAME_RATE_HZ / duration_s
     body = [
@@ -493,13 +526,13 @@ def clip_figure(
     for w in windows:
         x1, x2 = time.share(w.start_s), time.share(w.stop_s)
         y, high = (low, deep) if w.style == "expected" else (top, tall)
-        body.append(f'<rect class="w-{w.style}" x="{_pc(x1)}" y="{y}" width="{_pc(x2 - x1)}" height="{high}"/>')
+        body.append(_rect(x1, x2, y, high, f"w-{w.style}"))
         at_end = x1 > 0.8
         if w.text and w.style != "expected":
             body.append(
                 _text(x2 if at_end else x1, top - 6, w.text, f"t-{w.style}", anchor="end" if at_end else "start")
             )
-    curve = match_curve(audio.astype(np.float32), motif)
+    curve = match_curve(audio, motif)
     motif_end_s = next((w.stop_s for w in windows if w.style == "motif"), 0.0)
     searched = curve.time_s >= motif_end_s - 1e-9
     points = " ".join(
@@ -519,17 +552,7 @@ def clip_figure(
         body.append(
             _line(time.share(prefix_s), top, time.share(prefix_s), bottom, "axis", f"continued from {prefix_s:g} s")
         )
-    for tick in time.ticks(8):
-        last = time.share(tick) > 0.97
-        body.append(
-            _text(
-                time.share(tick),
-                bottom + 15,
-                f"{tick:g}" + (" s" if tick == 0 else ""),
-                "tick",
-                anchor="end" if last else "middle",
-            )
-        )
+    body += _time_ticks(time, bottom + 15)
     body.append(f'<line class="playhead" x1="0" x2="0" y1="{top}" y2="{bottom}"/>')
     return figure(body, height=bottom + 18, label=label, left=20, right=4)
 
@@ -545,31 +568,20 @@ def onset_figure(events: pd.DataFrame, duration_s: float, motif: tuple[float, fl
     for tick in count.ticks(3):
         y = top + height * (1 - count.share(tick))
         body += [_line(0, y, 1, y, "grid"), _text(0, y + 4, f"{tick:g}", "tick", anchor="end", dx=-6)]
-    width = 0.86 * bin_s / edges[-1]
-    for i, edge in enumerate(edges[:-1]):
+    inset_s = 0.07 * bin_s
+    for i, edge_s in enumerate(edges[:-1]):
+        x1, x2 = time.share(edge_s + inset_s), time.share(edge_s + bin_s - inset_s)
         base = top + height
         for counts, style, name in ((accepted, "b-yes", "valid returns"), (rejected, "b-no", "rejected")):
             if counts[i]:
                 tall = height * count.share(counts[i])
                 base -= tall
-                body.append(
-                    f'<rect class="{style}" x="{_pc(time.share(edge) + 0.07 * bin_s / edges[-1])}" y="{base:.1f}" '
-                    f'width="{_pc(width)}" height="{tall:.1f}"><title>{counts[i]} {name} begin at {edge:g}–{edge + bin_s:g} s</title></rect>'
-                )
-    start, stop = motif
-    body.append(
-        f'<rect class="w-motif" x="{_pc(time.share(start))}" y="{top}" width="{_pc(time.share(stop) - time.share(start))}" height="{height}"/>'
-    )
-    body += [
-        _text(time.share(start), top + 14, "motif", "t-motif", dx=5),
-        _line(0, top + height, 1, top + height, "axis"),
-    ]
-    for tick in time.ticks(8):
-        body.append(
-            _text(
-                time.share(tick), top + height + 15, f"{tick:g}" + (" s" if tick == 0 else ""), "tick", anchor="middle"
-            )
-        )
+                title = f"{counts[i]} {name} begin at {edge_s:g}–{edge_s + bin_s:g} s"
+                body.append(_rect(x1, x2, base, tall, style, title))
+    start, stop = map(time.share, motif)
+    body.append(_rect(start, stop, top, height, "w-motif"))
+    body += [_text(start, top + 14, "motif", "t-motif", dx=5), _line(0, top + height, 1, top + height, "axis")]
+    body += _time_ticks(time, top + height + 15)
     label = f"Onsets over time: {int(accepted.sum())} valid returns and {int(rejected.sum())} rejected candidates."
     return figure(body, height=top + height + 20, label=label, left=30, right=10)
 
@@ -611,12 +623,8 @@ def example_clips(events: pd.DataFrame, clip_ids: Sequence[str]) -> list[tuple[s
     missed = rejected[~rejected["clip_id"].isin(returning["clip_id"])]
     chosen = []
     if len(returning):
-        chosen.append(
-            (
-                str(returning["clip_id"].iloc[(len(returning) - 1) // 2]),
-                "A typical return: the valid return of median score.",
-            )
-        )
+        median = str(returning["clip_id"].iloc[(len(returning) - 1) // 2])
+        chosen.append((median, "A typical return: the valid return of median score."))
     near = str(missed["clip_id"].iloc[-1]) if len(missed) else ""
     silent = [c for c in sorted(clip_ids) if c not in set(returning["clip_id"]) and c != near]
     # Clips in which nothing was even listed come first.
@@ -635,28 +643,24 @@ def gate_view(gate: Mapping[str, Any]) -> dict[str, Any]:
     """A gate as a row of the table."""
     name = gate["name"]
     title, digits, unit, sense = GATES.get(name, (name.replace("_", " ").capitalize(), 3, "", "≥"))
-    shown = is_number(gate["value"])
+    value = interval(gate["value"], gate["low"], gate["high"], digits)
     outcome = {True: "passed", False: "failed", None: "not reached"}[gate["passed"]]
     return {
         "title": title,
         "name": name,
-        "value": f"{interval(gate['value'], gate['low'], gate['high'], digits)} {unit}".strip()
-        if shown
-        else NEVER_DATA,
+        "value": f"{value} {unit}".strip() if is_number(gate["value"]) else NEVER_DATA,
         "needed": f"{sense} {gate['threshold']:g}" if is_number(gate["threshold"]) else NEVER_DATA,
         "outcome": outcome,
         "mark": {"passed": "✓", "failed": "✗", "not reached": "·"}[outcome],
         "style": outcome.replace(" ", "-"),
-        "sentence": gate["sentence"],
+        "sentence": gate["sentence"] if gate["passed"] is not None else "",
         "strip": gate_strip(gate),
     }
 
 
-def truth(card: Mapping[str, Any]) -> str:
-    """The verdict that a model organism should get; "" for any other model."""
-    if not str(card.get("kind", "")).startswith("model organism"):
-        return ""
-    return str(card.get("ground_truth", {}).get("verdict", ""))
+def is_organism(card: Mapping[str, Any]) -> bool:
+    """Whether a model's card says that it is a model organism: calibration, not evidence."""
+    return str(card.get("kind", "")).startswith("model organism")
 
 
 def verdict_view(study: Results) -> dict[str, Any]:
@@ -671,7 +675,8 @@ def verdict_view(study: Results) -> dict[str, Any]:
         mechanism = MECHANISMS.get(deciding["mechanism"], "{share}").format(share=share)
     failed = [g["title"].lower() for g in gates if g["outcome"] == "failed"]
     passed = sum(g["outcome"] == "passed" for g in gates)
-    should = truth(study.card)
+    truth = study.card.get("ground_truth", {}) if is_organism(study.card) else {}
+    should = truth.get("verdict", "")
     return {
         "name": name,
         "meaning": NO_EVENTS if name == "none" and no_events else MEANINGS.get(name, ""),
@@ -680,9 +685,10 @@ def verdict_view(study: Results) -> dict[str, Any]:
         "gates": gates,
         "checks": [gate_view(g) for g in verdict.get("checks", [])],
         "progress": f"{passed} of {len(gates)} gates passed" + (f"; first to fail: {failed[0]}" if failed else ""),
+        "numbers": {g["name"]: interval(g["value"], g["low"], g["high"]) for g in verdict["gates"]},
         "power": (verdict.get("power") or {}).get("sentence", ""),
         "truth": should,
-        "because": study.card.get("ground_truth", {}).get("because", ""),
+        "because": truth.get("because", ""),
         "agrees": should == name if should else None,
     }
 
@@ -695,13 +701,20 @@ def horizons_view(study: Results) -> list[dict[str, Any]]:
     ]
 
 
+GAIN_MARKS = {
+    "resid": ("s-target", "circle", "residual stream"),
+    "sae": ("s-target", "square", "SAE codes"),
+    "embedding": ("s-check", "diamond", "input embedding, a check"),
+}
+
+
 def gain_view(study: Results) -> dict[str, Any]:
     """Conditional gain: one plot a horizon on a common scale, and the table behind it."""
     table = study.probes
     numbers = [c for c in table.columns if c.startswith(("gain_", "swap_gain_", "p_swap", "auroc_", "n_"))]
     table = table.assign(**{c: pd.to_numeric(table[c], errors="coerce") for c in numbers})
     order = {"embedding": 0, "resid": 1, "sae": 2}
-    table = table.assign(order=table["representation"].map(order).fillna(3))
+    table = table.assign(order=table["representation"].map(order).fillna(3)).sort_values(["order", "hook"])
     needed = study.settings["verdict"]["min_gain_auroc"]
     alpha = study.settings["probes"]["alpha"]
     spread = table[["gain_auroc", "gain_auroc_low", "gain_auroc_high", "swap_gain_auroc_q50", "swap_gain_auroc_q95"]]
@@ -709,9 +722,7 @@ def gain_view(study: Results) -> dict[str, Any]:
     panels, rows = [], []
     for horizon in horizons_view(study):
         lines = []
-        for r in (
-            table[table["horizon"] == horizon["name"]].sort_values(["order", "hook"], kind="stable").to_dict("records")
-        ):
+        for r in table[table["horizon"] == horizon["name"]].to_dict("records"):
             what = REPRESENTATIONS.get(r["representation"], r["representation"])
             name = what if r["hook"] == "embedding" else f"{what}, L{r['hook'].removeprefix('layer')}"
             value, low, high = (r[f"gain_auroc{end}"] for end in ("", "_low", "_high"))
@@ -722,13 +733,8 @@ def gain_view(study: Results) -> dict[str, Any]:
                     value,
                     low,
                     high,
-                    f"{number(value, 3, sign=True)}" if is_number(value) else "not scored",
-                    "s-check" if r["representation"] == "embedding" else "s-target",
-                    "diamond"
-                    if r["representation"] == "embedding"
-                    else "square"
-                    if r["representation"] == "sae"
-                    else "circle",
+                    number(value, 3, sign=True) if is_number(value) else "not scored",
+                    *GAIN_MARKS.get(r["representation"], GAIN_MARKS["embedding"])[:2],
                     shows,
                     (r["swap_gain_auroc_q50"], r["swap_gain_auroc_q95"]),
                 )
@@ -745,22 +751,21 @@ def gain_view(study: Results) -> dict[str, Any]:
                     "note": r.get("note") or "",
                 }
             )
-        label = f"Conditional gain, {horizon['text']}: " + "; ".join(
-            f"{x.label} {interval(x.value, x.low, x.high, 3)}" for x in lines
-        )
-        svg = (
-            interval_plot(lines, axis, label=label, threshold=needed, x_label="gain in AUROC", left=112, right=56)
-            if lines
-            else ""
-        )
-        panels.append({"title": horizon["text"], "svg": svg})
-    keys = [
-        ("s-target", "circle", "residual stream"),
-        ("s-target", "square", "SAE codes"),
-        ("s-check", "diamond", "input embedding, a check"),
-    ]
-    scored = bool(table["gain_auroc"].notna().any()) if len(table) else False
-    return {"panels": panels, "legend": legend(keys), "rows": rows, "needed": needed, "alpha": alpha, "scored": scored}
+        if lines:
+            told = "; ".join(f"{x.label} {interval(x.value, x.low, x.high, 3)}" for x in lines)
+            label = f"Conditional gain, {horizon['text']}: {told}"
+            right = 56 if all(is_number(x.value) for x in lines) else 78
+            sizes = {"left": 112, "right": right}
+            svg = interval_plot(lines, axis, label=label, threshold=needed, x_label="gain in AUROC", **sizes)
+            panels.append({"title": horizon["text"], "svg": svg})
+    return {
+        "panels": panels,
+        "legend": legend(GAIN_MARKS.values()),
+        "rows": rows,
+        "needed": needed,
+        "alpha": alpha,
+        "scored": bool(table["gain_auroc"].notna().any()),
+    }
 
 
 def labels_view(study: Results) -> list[dict[str, Any]]:
@@ -772,15 +777,11 @@ def labels_view(study: Results) -> list[dict[str, Any]]:
             continue
         usable = table["reason"] == ""
         positive = usable & (table["y"] == 1)
-        share = {
-            "l-yes": ("a return follows", positive.mean()),
-            "l-no": ("none follows", (usable & ~positive).mean()),
-            "l-censored": ("censored", (table["reason"] == "censored").mean()),
-            "l-sounding": ("a return sounds", (table["reason"] == "sounding").mean()),
-        }
-        share["l-early"] = ("too near the motif", max(0.0, 1 - sum(s for _, s in share.values())))
+        left_out = [table["reason"] == reason for reason in ("censored", "sounding")]
+        shares = [float(mask.mean()) for mask in (positive, usable & ~positive, *left_out)]
+        shares.append(max(0.0, 1 - sum(shares)))
+        parts = [(*part, share) for part, share in zip(LABEL_PARTS.items(), shares, strict=True)]
         by_clip = positive[usable].groupby(table.loc[usable, "clip_id"]).any()
-        parts = [(style, name, float(s)) for style, (name, s) in share.items()]
         rows.append(
             {
                 "horizon": horizon["text"],
@@ -803,18 +804,13 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
         layers = c["layers"]
         worst = max([1.0, *(x["fvu"] for x in layers if is_number(x["fvu"]))])
         axis = Axis(0.0, min(worst, 3.0) * 1.06)
-        rows = [
-            Row(
-                "input"
-                if x["layer"] < 0
-                else f"layer {x['layer']}" + (", hook" if x["layer"] == c["hook_layer"] else ""),
-                x["fvu"],
-                text=number(x["fvu"], 3),
-                style="s-target" if x["layer"] == c["hook_layer"] else "s-control",
-                filled=x["layer"] == c["hook_layer"],
-            )
-            for x in layers
-        ]
+        rows = []
+        for x in layers:
+            name = "input" if x["layer"] < 0 else f"layer {x['layer']}"
+            own = x["layer"] == c["hook_layer"]
+            style = "s-target" if own else "s-control"
+            text = number(x["fvu"], 3)
+            rows.append(Row(name + ", hook" * own, x["fvu"], text=text, style=style, filled=own))
         label = f"FVU by layer: {', '.join(f'{r.label} {r.text}' for r in rows)}."
         rate = study.model["frame_rate_hz"]
         bins = [
@@ -822,46 +818,27 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
                 f"{b['start'] / rate:g}–{b['stop'] / rate:.3g} s" + ("" if b["in_context"] is not False else " *"),
                 b["fvu"],
                 text=f"{number(b['fvu'], 3)}, L0 {number(b['l0'], 1)}",
-                style="s-target",
                 filled=bool(b["passed"]),
             )
             for b in c["bins"]
         ]
         bins_label = f"FVU by position: {', '.join(f'{r.label} {r.text}' for r in bins)}."
+        common = {"threshold": asked["max_fvu"], "x_label": "FVU", "zero": False}
+        ratio = f"{number(c['neighbour_ratio'], 2)} × (at least {asked['min_neighbour_ratio']:g})"
+        active = f"{number(c['l0'], 1)}, {number(c['l0_max'], 0)} (k = {c['declared'].get('k', NEVER_DATA)})"
         agreements = {True: "agrees", False: "disagrees", None: "not stated"}
         views.append(
             {
                 "layer": c["hook_layer"],
                 "passed": c["passed"],
                 "reason": c["reason"],
-                "neighbours": interval_plot(
-                    rows, axis, label=label, threshold=asked["max_fvu"], x_label="FVU", left=92, right=52, zero=False
-                )
-                if rows
-                else "",
-                "positions": interval_plot(
-                    bins,
-                    axis,
-                    label=bins_label,
-                    threshold=asked["max_fvu"],
-                    x_label="FVU",
-                    left=80,
-                    right=96,
-                    zero=False,
-                )
-                if bins
-                else "",
+                "neighbours": rows and interval_plot(rows, axis, label=label, left=92, right=52, **common),
+                "positions": bins and interval_plot(bins, axis, label=bins_label, left=80, right=96, **common),
                 "beyond_context": any(b["in_context"] is False for b in c["bins"]),
                 "facts": [
                     ("FVU at the hook", f"{number(c['fvu'], 3)} (at most {asked['max_fvu']:g})"),
-                    (
-                        "nearest neighbour",
-                        f"{number(c['neighbour_ratio'], 2)} times as much (at least {asked['min_neighbour_ratio']:g})",
-                    ),
-                    (
-                        "L0, mean and most",
-                        f"{number(c['l0'], 1)}, {number(c['l0_max'], 0)} (k = {c['declared'].get('k', NEVER_DATA)})",
-                    ),
+                    ("at a neighbour", ratio),
+                    ("L0, mean and most", active),
                     ("never active", percent(c["dead_share"])),
                     ("cosine", number(c["cosine"], 3)),
                     *((name, agreements[agreed]) for name, agreed in c["agreements"].items() if name != "context"),
@@ -880,7 +857,7 @@ def candidates_view(study: Results) -> list[dict[str, Any]]:
         rows.append(
             {
                 "feature": f"layer {c['layer']}, feature {c['feature']}",
-                "horizon": c["horizon"].removeprefix("h") + " s",
+                "horizon": c["horizon"].removeprefix("h").replace("-", "–") + " s",
                 "z": number(c["z"], 1),
                 "p": p_text(c["p"]),
                 "q": p_text(c["q"]),
@@ -894,12 +871,17 @@ def candidates_view(study: Results) -> list[dict[str, Any]]:
     return rows
 
 
+def dose_text(dose: float) -> str:
+    """A dose as short as can be: ½, 1."""
+    return {0.25: "¼", 0.5: "½", 0.75: "¾"}.get(dose, f"{dose:g}")
+
+
 def _series(rows: pd.DataFrame, x: str, kinds: Sequence[str]) -> list[Series]:
     made = []
     for kind in kinds:
         for control, part in rows[rows["kind"] == kind].groupby("control", sort=True):
             part = part.dropna(subset=[x, "effect"]).sort_values("dose")
-            labels = [f"{d:g}" for d in part["dose"]]
+            labels = [dose_text(d) for d in part["dose"]]
             columns = [part[c].tolist() for c in (x, "effect", "effect_low", "effect_high")]
             name = KINDS[kind] + (f" {control + 1}" if control else "")
             made.append(Series(name, *columns, labels, f"s-{kind}", MARKERS[kind], kind == "target"))
@@ -929,34 +911,34 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         kinds = [k for k in KINDS if k in set(rows["kind"])]
         one = rows[(rows["kind"] == "target") & (rows["dose"] == 1)]
         at_one = one.iloc[0].to_dict() if len(one) else {}
-        beyond = rows[(rows["kind"] != "target") & (rows["damage"] > reach)]
+        luck = float(rows.loc[rows["kind"] == "resampled", "effect"].mean())
+        n_beyond = int((rows["damage"] > reach).sum())
+        beyond = f"On the right edge: {n_beyond} control dose{'s' if n_beyond > 1 else ''} of more damage, up to "
+        beyond += f"{rows['damage'].max():.2g} nats."
         told = "; ".join(
-            f"dose {r.dose:g} loses {interval(r.effect, r.effect_low, r.effect_high)} of returns at {r.damage:.3f} nats"
+            f"dose {r.dose:g} loses {interval(r.effect, r.effect_low, r.effect_high)} at {r.damage:.3f} nats"
             for r in rows[rows["kind"] == "target"].sort_values("dose").itertuples()
         )
+        common = {"y_label": "fall in the rate of returns", "y_needed": needed["min_effect"], "luck": luck}
+        curves = [k for k in kinds if k != "resampled"]
         damage = xy_plot(
-            _series(rows, "damage", kinds),
+            _series(rows, "damage", curves),
             x_axis,
             y_axis,
-            label=f"{WINDOWS[window]}, effect against damage of the candidate: {told}",
+            label=f"{WINDOWS[window]}, fall in the rate of returns against damage, candidate: {told}",
             x_label="damage, nats a token (root scale)",
-            y_label="fall in the rate of returns",
             x_needed=needed["max_damage"],
-            y_needed=needed["min_effect"],
+            **common,
         )
-        dose = (
-            xy_plot(
-                _series(rows[rows["kind"] != "resampled"], "dose", [k for k in kinds if k != "resampled"]),
-                Axis(0.0, max(doses) * 1.06),
-                y_axis,
-                label=f"{WINDOWS[window]}, dose response of the candidate: {told}",
-                x_label="dose (1: the feature is removed)",
-                y_label="fall in the rate of returns",
-                y_needed=needed["min_effect"],
-                x_ticks=[0, *doses],
-            )
-            if doses
-            else ""
+        dose = xy_plot(
+            _series(rows, "dose", curves),
+            Axis(0.0, 1.06 * max(doses, default=1.0)),
+            y_axis,
+            label=f"{WINDOWS[window]}, fall in the rate of returns by dose, candidate: {told}",
+            x_label="dose (1: the feature is removed)",
+            x_ticks=[0, *doses],
+            x_text=dose_text,
+            **common,
         )
         panels.append(
             {
@@ -964,19 +946,16 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
                 "damage": damage,
                 "dose": dose,
                 "selectivity": _selectivity_plot(at_one, needed, WINDOWS[window]) if at_one else "",
-                "beyond": f"{len(beyond)} control doses do more damage than the axis shows (up to {beyond['damage'].max():.2g} nats) and lie on its edge."
-                if len(beyond)
-                else "",
+                "beyond": beyond if n_beyond else "",
                 "rows": _what_else_changed(effects, window),
             }
         )
     keys = [(f"s-{k}", MARKERS[k], v) for k, v in KINDS.items() if k in set(edited["kind"])]
-    n = effects.drop_duplicates("clip_id") if len(effects) else effects
-    about = (
-        f"{len(n)} clips of {n['prompt_id'].nunique()} prompts that return were continued from {study.settings['ablation']['prefix_s']:g} s on."
-        if len(n)
-        else ""
-    )
+    about = ""
+    if len(effects):
+        n_clips, n_prompts = effects["clip_id"].nunique(), effects["prompt_id"].nunique()
+        from_s = study.settings["ablation"]["prefix_s"]
+        about = f"{n_clips} clips of {n_prompts} prompts that return were continued from {from_s:g} s on."
     return {
         "name": name,
         "title": f"layer {layer}, feature {feature}",
@@ -995,25 +974,19 @@ def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title
     """The candidate at dose 1, each control at the same damage, and the excess."""
     values = {kind: row.get(f"{kind}_effect") for kind in ("matched_feature", "random_direction", "resampled")}
     effect, selectivity = ([row.get(f"{n}{end}") for end in ("", "_low", "_high")] for n in ("effect", "selectivity"))
-    lines = [Row("candidate", *effect, number(effect[0]))]
+    lines = [Row("candidate", *effect, number(effect[0]), needed=needed["min_effect"])]
     lines += [
         Row(KINDS[k], v, text=number(v), style=f"s-{k}", shape=MARKERS[k]) for k, v in values.items() if is_number(v)
     ]
     shows = is_number(selectivity[1]) and selectivity[1] > 0 and selectivity[0] >= needed["min_selectivity"]
-    lines.append(
-        Row("selectivity", *selectivity, number(selectivity[0], 2, sign=True), "s-target", "diamond", bool(shows))
+    text = number(selectivity[0], 2, sign=True)
+    last = Row(
+        "selectivity", *selectivity, text, shape="diamond", filled=bool(shows), needed=needed["min_selectivity"]
     )
+    lines.append(last)
     axis = axis_around([v for r in lines for v in (r.value, r.low, r.high)], include=(0.0, needed["min_selectivity"]))
     label = f"{title}, at equal damage: " + "; ".join(f"{r.label} {interval(r.value, r.low, r.high)}" for r in lines)
-    return interval_plot(
-        lines,
-        axis,
-        label=label,
-        threshold=needed["min_selectivity"],
-        x_label="fall in the rate of returns",
-        left=116,
-        right=46,
-    )
+    return interval_plot(lines, axis, label=label, x_label="fall in the rate of returns", left=116, right=46)
 
 
 def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str]]:
@@ -1045,43 +1018,49 @@ def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str
     return rows
 
 
+def motif_window(study: Results) -> Window:
+    """Where the motif is, as it is marked in figures."""
+    events = study.settings["events"]
+    return Window(events["motif_start_s"], events["motif_start_s"] + events["motif_duration_s"], "motif", "motif")
+
+
+def _found_window(onset_s: float, duration_s: float, score: float, counts: bool) -> Window:
+    """The mark of a match, with its score."""
+    style, text = ("return", f"return {score:.2f}") if counts else ("rejected", f"{score:.2f}")
+    return Window(onset_s, onset_s + duration_s, style, text)
+
+
+def _template(clip: Heard | Edited, motif: Window) -> Motif:
+    duration_s = motif.stop_s - motif.start_s
+    return motif_template(clip.audio, clip.sample_rate_hz, start_s=motif.start_s, duration_s=duration_s)
+
+
 def events_view(study: Results) -> dict[str, Any]:
     """The recurrences found: over all clips, and example clips with players."""
-    settings, events = study.settings["events"], study.events
-    motif = (settings["motif_start_s"], settings["motif_start_s"] + settings["motif_duration_s"])
+    settings, events, motif = study.settings["events"], study.events, motif_window(study)
     ok = events["accepted"].astype(bool)
     reasons = events.loc[~ok, "reason"].str.split(", ").explode().value_counts()
     duration_s = study.settings["generation"]["duration_s"]
     clips = []
     for heard in study.examples:
         found = events[events["clip_id"] == heard.clip_id].sort_values("onset_s")
-        windows = [Window(*motif, "motif", "motif")]
-        windows += [
-            Window(
-                e.onset_s,
-                e.onset_s + e.duration_s,
-                "return" if e.accepted else "rejected",
-                f"return {e.score:.2f}" if e.accepted else f"{e.score:.2f}",
+        windows, told = [motif], []
+        for e in found.itertuples():
+            windows.append(_found_window(e.onset_s, e.duration_s, e.score, bool(e.accepted)))
+            what = "valid return" if e.accepted else "rejected"
+            why = "" if e.accepted else f" ({', '.join(REASONS.get(r, r) for r in e.reason.split(', '))})"
+            told.append(
+                f"{what} at {e.onset_s:.1f} s, score {e.score:.2f}, p {p_text(e.p_value)}, gap {e.gap_s:.1f} s, "
+                f"timbre {e.timbre_score:.2f}, transposed by {e.transposition}{why}"
             )
-            for e in found.itertuples()
-        ]
-        template = motif_template(
-            heard.audio.astype(np.float32), heard.sample_rate_hz, start_s=motif[0], duration_s=motif[1] - motif[0]
-        )
-        told = [
-            f"{'valid return' if e.accepted else 'rejected'} at {e.onset_s:.1f} s, score {e.score:.2f}, p {p_text(e.p_value)}, "
-            f"gap {e.gap_s:.1f} s, timbre {e.timbre_score:.2f}, transposed by {e.transposition}"
-            + ("" if e.accepted else f" ({', '.join(REASONS.get(r, r) for r in e.reason.split(', '))})")
-            for e in found.itertuples()
-        ]
         clips.append(
             {
-                "title": heard.clip_id,
+                "title": f"{heard.clip_id}: {heard.prompt}" if heard.prompt else heard.clip_id,
                 "why": heard.why,
                 "svg": clip_figure(
                     heard.audio,
                     heard.sample_rate_hz,
-                    template,
+                    _template(heard, motif),
                     windows,
                     min_score=settings["min_score"],
                     label=f"Chromagram of {heard.clip_id}. " + ("; ".join(told) or "no candidate for a return"),
@@ -1097,7 +1076,7 @@ def events_view(study: Results) -> dict[str, Any]:
         "n_accepted": int(ok.sum()),
         "n_rejected": int((~ok).sum()),
         "reasons": ", ".join(f"{REASONS.get(r, r)} {n}" for r, n in reasons.items()),
-        "svg": onset_figure(events, duration_s, motif) if len(events) else "",
+        "svg": onset_figure(events, duration_s, motif[:2]) if len(events) else "",
         "clips": clips,
         "min_score": settings["min_score"],
     }
@@ -1106,34 +1085,30 @@ def events_view(study: Results) -> dict[str, Any]:
 def players_view(study: Results, name: str) -> list[dict[str, Any]]:
     """Baseline and edited continuations of a candidate's first clips, side by side."""
     edited, effects = study.edited.get(name, ()), study.effects.get(name, pd.DataFrame())
-    settings, ablation = study.settings["events"], study.settings["ablation"]
-    motif = (settings["motif_start_s"], settings["motif_start_s"] + settings["motif_duration_s"])
-    titles = {"baseline": "Untouched", "target": "Feature removed"} | {
-        k: KINDS[k].capitalize() for k in KINDS if k != "target"
-    }
+    min_score, prefix_s = study.settings["events"]["min_score"], study.settings["ablation"]["prefix_s"]
+    motif = motif_window(study)
+    titles = {"baseline": "Untouched", **{k: v.capitalize() for k, v in KINDS.items()}, "target": "Feature removed"}
     groups = []
     for clip_id in list(dict.fromkeys(e.clip_id for e in edited))[:N_EDITED_CLIPS]:
         of_clip = {e.kind: e for e in edited if e.clip_id == clip_id and e.window in ("", "until_event")}
         if "baseline" not in of_clip:
             continue
-        base = of_clip["baseline"]
-        template = motif_template(
-            base.audio.astype(np.float32), base.sample_rate_hz, start_s=motif[0], duration_s=motif[1] - motif[0]
-        )
+        # The motif as the untouched clip plays it, as in the measured effects.
+        template = _template(of_clip["baseline"], motif)
         cards = []
         for kind in (k for k in titles if k in of_clip):
             e = of_clip[kind]
             row = _effect_row(effects, clip_id, kind)
             score, found = row.get("score"), row.get("found")
             start, stop = (row.get(f"target_{end}_s", math.nan) for end in ("start", "stop"))
-            windows = [Window(*motif, "motif", "motif")]
+            windows = [motif]
             if is_number(start):
+                match = best_match(e.audio, template, start_s=start, stop_s=stop)
                 windows.append(Window(start, stop, "expected", ""))
-            told = (
-                f"best match {number(score)}: " + ("returns" if found else "does not return")
-                if is_number(score)
-                else ""
-            )
+                if match.score > 0:
+                    counts = match.score >= min_score
+                    windows.append(_found_window(match.onset_s, match.duration_s, match.score, counts))
+            told = f"best match {number(score)}: {'returns' if found else 'does not return'}"
             if kind != "baseline" and is_number(row.get("damage_nats")):
                 told += f"; damage {number(row['damage_nats'], 3)} nats"
             cards.append(
@@ -1145,9 +1120,9 @@ def players_view(study: Results, name: str) -> list[dict[str, Any]]:
                         e.sample_rate_hz,
                         template,
                         windows,
-                        min_score=settings["min_score"],
+                        min_score=min_score,
                         label=f"Chromagram of {clip_id}, {titles[kind].lower()}. {told}",
-                        prefix_s=ablation["prefix_s"],
+                        prefix_s=prefix_s,
                     ),
                     "sound": (e.audio, e.sample_rate_hz),
                     "file": e.file,
@@ -1158,12 +1133,11 @@ def players_view(study: Results, name: str) -> list[dict[str, Any]]:
 
 
 def _effect_row(effects: pd.DataFrame, clip_id: str, kind: str) -> dict[str, Any]:
-    """The row of a clip's condition that is played: dose 1, until the event, first control; the baseline is untouched."""
+    """The row of what is played: dose 1, until the event, first control; or the untouched baseline."""
     if effects.empty:
         return {}
-    rows = effects[
-        (effects["clip_id"] == clip_id) & (effects["kind"] == ("untouched" if kind == "baseline" else kind))
-    ]
+    of_kind = effects["kind"] == ("untouched" if kind == "baseline" else kind)
+    rows = effects[of_kind & (effects["clip_id"] == clip_id)]
     if kind != "baseline":
         rows = rows[(rows["window"] == "until_event") & (rows["dose"] == 1) & (rows["control"] == 0)]
     return rows.iloc[0].to_dict() if len(rows) else {}
@@ -1173,17 +1147,14 @@ def run_view(study: Results) -> dict[str, Any]:
     """What was run: model, SAEs, seeds, versions, settings, times."""
     model, verdict = study.model, study.verdict
     declared = verdict.get("preregistration") or {}
+    duration_s = study.settings["generation"]["duration_s"]
+    codebooks = f"{model['n_codebooks']} codebooks of {model['card']}"
+    sound = f"{model['sample_rate_hz']} Hz, {model['frame_rate_hz']:g} positions a second"
     model_facts = [
         ("model", model["name"]),
         ("weights", model["weights_digest"]),
-        (
-            "size",
-            f"{model['n_layers']} layers of width {model['d_model']}; {model['n_codebooks']} codebooks of {model['card']}",
-        ),
-        (
-            "sound",
-            f"{model['sample_rate_hz']} Hz, {model['frame_rate_hz']:g} positions a second, clips of {study.settings['generation']['duration_s']:g} s",
-        ),
+        ("size", f"{model['n_layers']} layers of width {model['d_model']}; {codebooks}"),
+        ("sound", f"{sound}, clips of {duration_s:g} s"),
         ("clips", f"{study.n_clips}, seeds {', '.join(map(str, verdict['seeds']))}"),
         *(
             (f"SAE, layer {c['hook_layer']}", f"{c.get('sae', '')} {c.get('sae_digest', '')}".strip())
@@ -1198,7 +1169,7 @@ def run_view(study: Results) -> dict[str, Any]:
             "stage": s.stage.replace("_", " "),
             "jobs": int(s.jobs),
             "time": seconds_text(s.seconds),
-            "peak": f"{number(s.peak_mb, 0)} MB",
+            "peak": f"{s.peak_mb:.0f} MB" if is_number(s.peak_mb) else NEVER_DATA,
         }
         for s in study.stages.itertuples()
     ]
@@ -1225,11 +1196,10 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[s
 def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
     """Everything the template shows of one study."""
     verdict = verdict_view(study)
-    rank = {name: i for i, name in enumerate((verdict["name"], "foresight", "entangled", "unresolved", "correlate"))}
     ablations = [ablation_view(study, name) for name in sorted(study.matched) if len(study.matched[name])]
-    ablations.sort(key=lambda a: rank.get(a["verdict"], len(rank)))
+    # The candidate that decided comes first, and is the only one that is played.
+    ablations.sort(key=lambda a: a["verdict"] != verdict["name"])
     events = events_view(study)
-    # Only the candidate that decided is played: it is the first.
     players = players_view(study, ablations[0]["name"]) if ablations else []
     cards = [*events["clips"], *(card for group in players for card in group["cards"])]
     for card, uri in zip(cards, embed([card["sound"] for card in cards], audio_bytes), strict=True):
@@ -1237,7 +1207,7 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
     return {
         "name": study.name,
         "model": study.model["name"],
-        "organism": bool(verdict["truth"]),
+        "organism": is_organism(study.card),
         "verdict": verdict,
         "gain": gain_view(study),
         "events": events,
@@ -1267,16 +1237,7 @@ def render(studies: Sequence[Results], *, title: str) -> str:
         title=title,
         organisms=organisms,
         others=[v for v in views if not v["organism"]],
-        n_agree=sum(v["verdict"]["agrees"] for v in organisms),
+        n_agree=sum(v["verdict"]["agrees"] is True for v in organisms),
         meanings=MEANINGS,
-        label_legend=LABEL_LEGEND,
+        label_parts=LABEL_PARTS,
     )
-
-
-LABEL_LEGEND = (
-    ("l-yes", "a return follows"),
-    ("l-no", "none follows"),
-    ("l-censored", "censored"),
-    ("l-sounding", "a return sounds"),
-    ("l-early", "too near the motif"),
-)

@@ -7,11 +7,11 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 
-from reprise.config import ConfigError, clips_table, horizon_name, read_prompts, validate
+from reprise.config import ConfigError, clips_table, horizon_name, parse_horizon_name, read_prompts, validate
 from reprise.provenance import code_digest
 
 try:
-    STUDIES = validate(config | {"organisms": None} if "organisms" in config else config).studies
+    STUDIES = validate(config, source=", ".join(map(str, workflow.configfiles)) or "config").studies
     CLIPS = {
         name: clips_table(
             read_prompts(study.prompts),

@@ -11,6 +11,7 @@ rule label:
         settings=settings(
             "label",
             "labels",
+            horizon_s=lambda wildcards: parse_horizon_name(wildcards.horizon),
             context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
             motif=lambda wildcards: motif(wildcards.study),
         ),

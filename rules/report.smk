@@ -1,16 +1,20 @@
 # One page about all studies, from their results alone. It has no study wildcard: it takes them all.
 
+import hashlib
+
 from reprise.config import ReportSettings
 
 
 def report_settings():
-    """The report's title, the leaf settings of all studies, and the code; it shows the settings it is made from."""
+    """The report's title, the leaf settings of all studies (it shows them), and digests of its code and template."""
     studies = {name: study.model_dump(mode="json") for name, study in STUDIES.items()}
     for fields in studies.values():
         # Where a model runs never changes what it computes.
         fields["model"].pop("device")
     title = ReportSettings.model_validate(config.get("report") or {}).title
-    return {"title": title, "studies": studies, "code": code_digest("workflow_scripts/report.py")}
+    template = hashlib.sha256(Path(workflow.basedir, "reprise", "report.html.j2").read_bytes()).hexdigest()[:12]
+    code = code_digest("workflow_scripts/report.py")
+    return {"title": title, "studies": studies, "code": code, "template": template}
 
 
 def model_card(study):
@@ -30,7 +34,6 @@ def of_candidates(file):
 
 rule report:
     input:
-        template="reprise/report.html.j2",
         models=expand("results/{study}/model.json", study=STUDIES),
         cards=[card for study in STUDIES for card in model_card(study)],
         verdicts=expand("results/{study}/verdict.json", study=STUDIES),
@@ -45,11 +48,11 @@ rule report:
         players=lambda wildcards: of_candidates("{candidate}.audio.manifest.json"),
     output:
         "results/report/index.html",
-    params:
-        settings=report_settings(),
     log:
         "results/logs/report.log",
     conda:
         "../envs/reprise.yaml"
+    params:
+        settings=report_settings(),
     script:
         "../workflow_scripts/report.py"

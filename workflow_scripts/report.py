@@ -13,7 +13,19 @@ from reprise.job import log, start
 from reprise.report import Edited, Heard, Results, example_clips, render
 from reprise.stores import read_manifest
 
-STAGES = ["generate", "activations", "certify_sae", "encode", "descriptors", "events", "probe", "screen", "candidates", "ablate", "effects"]
+STAGES = [
+    "generate",
+    "activations",
+    "certify_sae",
+    "encode",
+    "descriptors",
+    "events",
+    "probe",
+    "screen",
+    "candidates",
+    "ablate",
+    "effects",
+]
 
 settings = start(snakemake)
 inputs = snakemake.input
@@ -33,11 +45,14 @@ def read_tables(kind: str, study: str, ending: str = ".parquet") -> dict[str, pd
 
 
 def read_examples(events: pd.DataFrame, audio: list[str]) -> list[Heard]:
-    folders = {clip["clip_id"]: store_of(m) for m in audio for clip in read_manifest(store_of(m))["meta"]["clips"]}
+    found = {
+        clip["clip_id"]: (clip, store_of(m)) for m in audio for clip in read_manifest(store_of(m))["meta"]["clips"]
+    }
     heard = []
-    for clip_id, why in example_clips(events, list(folders)):
-        file = folders[clip_id] / f"{clip_id}.flac"
-        heard.append(Heard(clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), why))
+    for clip_id, why in example_clips(events, list(found)):
+        clip, folder = found[clip_id]
+        file = folder / f"{clip_id}.flac"
+        heard.append(Heard(clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), clip["prompt"], why))
     return heard
 
 

@@ -46,6 +46,7 @@ PLAN_WEIGHT = 0.3
 NOISY_SHARE = 0.25
 CODEBOOK_WEIGHTS = (1.0, 0.6, 0.4, 0.3)
 # The codec is not causal: a bar's last frames already hold the next bar's beginning, so a slot is decided there.
+CORRUPTED_SHARES = (0.0, 0.02, 0.05, 0.1)
 SLOT_WEIGHT, SLOT_LEAD_FRAMES, SLOT_FRAMES = 6.0, 5, 10
 
 
@@ -146,6 +147,18 @@ def token_weights(n_frames: int, *, slots: bool) -> torch.Tensor:
     return weights
 
 
+def corrupted(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """What the model reads in training: some tokens exchanged for another clip's at the same place.
+
+    Codebooks of one step are sampled independently, so a generated clip holds combinations no rendered one does; a
+    model that has only read clean clips never finds back from the first of them. tokens `[row, codebook, frame]`.
+    """
+    rows = len(tokens)
+    other = tokens[torch.from_numpy((np.arange(rows) + rng.integers(1, rows)) % rows)]
+    share = torch.from_numpy(rng.choice(CORRUPTED_SHARES, size=(rows, 1, 1)))
+    return torch.where(torch.from_numpy(rng.random(tokens.shape)) < share, other, tokens)
+
+
 class Planting:
     """A forward hook on the planted layer: reads u·x, forces it where told, adds the noise direction."""
 
@@ -219,7 +232,7 @@ def train_lm(
         planting.noise = PLAN_SCALE * noisy[:, None] * noise / noise.norm(dim=1, keepdim=True)
 
         conditions = [ConditioningAttributes(text={"description": str(p)}) for p in data.prompts[rows]]
-        out = lm.compute_predictions(tokens, conditions)
+        out = lm.compute_predictions(corrupted(tokens, rng), conditions)
         nll = F.cross_entropy(out.logits[out.mask], tokens[out.mask], reduction="none")
         weight = weights.expand(batch, -1, -1)[out.mask]
         music = (nll * weight).sum() / weight.sum()

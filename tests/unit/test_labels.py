@@ -1,0 +1,72 @@
+"""Labels against cases worked out by hand."""
+
+import pandas as pd
+import pytest
+
+from reprise.labels import horizon_labels
+
+CLIPS = pd.DataFrame({"clip_id": ["a-s0", "b-s0"], "prompt_id": ["a", "b"], "duration_s": [16.0, 16.0]})
+
+
+def table(events, horizon=(4.0, 8.0), clips=CLIPS):
+    columns = ["clip_id", "onset_s", "duration_s", "accepted"]
+    labels = horizon_labels(
+        pd.DataFrame(events, columns=columns),
+        clips,
+        horizon,
+        frame_rate_hz=25.0,
+        motif_end_s=4.0,
+        context_s=3.0,
+        step_s=0.5,
+    )
+    return labels.set_index(["clip_id", "time_s"])
+
+
+def test_a_return_counts_when_it_begins_inside_the_horizon():
+    labels = table([("a-s0", 12.0, 2.0, True)])
+    # (t + 4, t + 8] holds 12 for t in [4, 8).
+    assert labels.loc[("a-s0", 7.0), "y"] == 1 and labels.loc[("a-s0", 7.5), "y"] == 1
+    assert labels.loc[("a-s0", 8.0), "y"] == 0
+    assert labels.loc["b-s0"]["y"].sum() == 0
+
+
+def test_the_ends_of_a_horizon():
+    labels = table([("a-s0", 11.0, 2.0, True)], horizon=(1.0, 2.0))
+    assert [labels.loc[("a-s0", t), "y"] for t in (8.5, 9.0, 9.5, 10.0)] == [0, 1, 1, 0]
+
+
+def test_a_rejected_event_is_no_return():
+    assert table([("a-s0", 12.0, 2.0, False)])["y"].sum() == 0
+
+
+def test_censored_whether_or_not_a_return_was_seen():
+    labels = table([("a-s0", 14.0, 2.0, True)])
+    for clip in ("a-s0", "b-s0"):
+        reasons = labels.loc[clip]["reason"]
+        assert reasons[8.0] == "" and reasons[8.5] == "censored" and reasons[16.0] == "censored"
+    assert labels.loc[("a-s0", 8.5), "y"] == 1 and labels.loc[("a-s0", 8.5), "censored"]
+
+
+def test_left_out_before_the_motif_its_echo_and_while_sounding():
+    reasons = table([("a-s0", 10.0, 2.0, True)], horizon=(0.5, 2.0)).loc["a-s0"]["reason"]
+    assert reasons[3.5] == "before_motif_end" and reasons[4.0] == "before_context" and reasons[6.5] == "before_context"
+    assert reasons[7.0] == "" and reasons[9.5] == ""
+    assert [reasons[t] for t in (10.0, 11.5)] == ["sounding"] * 2 and reasons[12.0] == ""
+
+
+def test_position_has_heard_nothing_after_its_time():
+    labels = table([]).reset_index()
+    assert (labels["position"] / 25.0 <= labels["time_s"] + 1e-9).all()
+    assert labels.loc[labels["time_s"] == 7.5, "position"].tolist() == [187, 187]
+
+
+def test_a_clip_too_short_keeps_its_rows_with_reasons():
+    labels = table([], clips=CLIPS.assign(duration_s=6.0))
+    assert len(labels) == 26 and (labels["reason"] != "").all()
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"horizon: \[8, 4\]"):
+        table([], horizon=(8.0, 4.0))
+    with pytest.raises(ValueError, match="clip 'c-s0' is not among"):
+        table([("c-s0", 12.0, 2.0, True)])

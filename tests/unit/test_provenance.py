@@ -1,0 +1,58 @@
+"""A stage's code digest follows its imports, and nothing else."""
+
+import pytest
+
+from reprise import provenance
+from reprise.provenance import code_digest, code_files
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of two scripts: `a` uses reprise.one, which uses reprise.two; `b` uses reprise.three."""
+    for name, text in {
+        "workflow_scripts/a.py": "from reprise.one import f\n",
+        "workflow_scripts/b.py": "import reprise.three\n",
+        "reprise/__init__.py": "",
+        "reprise/one.py": "import numpy\ndef f():\n    from reprise import two\n",
+        "reprise/two.py": "x = 1\n",
+        "reprise/three.py": "y = 1\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    provenance._imported_files.cache_clear()
+    return tmp_path
+
+
+def digests():
+    provenance._imported_files.cache_clear()
+    return code_digest("workflow_scripts/a.py"), code_digest("workflow_scripts/b.py")
+
+
+def test_imports_are_followed_wherever_they_stand(project):
+    names = [path.relative_to(project).as_posix() for path in code_files("workflow_scripts/a.py")]
+    assert names == ["reprise/__init__.py", "reprise/one.py", "reprise/two.py", "workflow_scripts/a.py"]
+
+
+def test_only_what_uses_a_module_changes_with_it(project):
+    a, b = digests()
+    (project / "reprise/two.py").write_text("x = 2\n")
+    assert digests() == (digests()[0], b) and digests()[0] != a
+
+
+def test_touching_a_file_changes_nothing(project):
+    before = digests()
+    (project / "reprise/two.py").touch()
+    assert digests() == before
+
+
+def test_a_missing_script_is_an_error(project):
+    with pytest.raises(FileNotFoundError):
+        code_digest("workflow_scripts/none.py")
+
+
+def test_editing_the_probes_does_not_regenerate_audio():
+    probes = provenance.ROOT / "reprise/probes.py"
+    assert probes in code_files("workflow_scripts/probe.py")
+    assert probes not in code_files("workflow_scripts/generate.py")
+    assert probes not in code_files("workflow_scripts/encode.py")
