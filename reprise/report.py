@@ -39,9 +39,9 @@ N_EDITED_CLIPS = 2
 
 MEANINGS = {
     "foresight": "Something in the model says far ahead that the motif will return, and taking it out takes the "
-    "return away by more than it harms the music.",
-    "entangled": "Something in the model says far ahead that the motif will return, but taking it out harms the rest "
-    "of the music as much as it harms the return.",
+    "return away, more than controls that harm the music as much.",
+    "entangled": "Something in the model says far ahead that the motif will return, but taking it out does no more to "
+    "the return than controls that harm the music as much, or it wrecks the music.",
     "local": "A return can be predicted shortly before it begins, but not further ahead.",
     "correlate": "Something in the model says far ahead that the motif will return, but taking it out does not take "
     "the return away.",

@@ -1,0 +1,74 @@
+"""A tiny study on the shipped planner, run once for all workflow tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def snakemake(directory: Path, *arguments: str, check: bool = True) -> str:
+    """Run Snakemake on the project's Snakefile in `directory`; returns stdout and stderr together."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", directory]
+    command += ["--configfile", directory / "config.yaml", *arguments]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=directory)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0 or not check, output
+    return output
+
+
+def jobs(output: str) -> dict[str, int]:
+    """How many jobs of each rule a dry run's last table lists; empty when there is nothing to do."""
+    if "Job stats:" not in output:
+        assert "Nothing to be done" in output, output
+        return {}
+    table = output.rsplit("Job stats:", 1)[1].split("\n\n")[0].splitlines()
+    rows = [line.split() for line in table if line.strip() and not line.startswith(("job ", "---"))]
+    return {name: int(count) for name, count in rows if name not in ("all", "total")}
+
+
+def tiny_config() -> dict:
+    planner = ROOT / "resources" / "planner"
+    return {
+        "studies": {"tiny": {"model": {"name": str(planner)}, "saes": {2: str(planner / "sae" / "layer2")}}},
+        "defaults": {
+            "prompts": "prompts.tsv",
+            "seeds": [0, 1],
+            "generation": {"n_batches": 2, "rows": 16},
+            "horizons": {"local": [0.5, 2], "long": [4, 8]},
+            "certificate": {"n_clips": 4},
+            "events": {"n_surrogates": 19},
+            "probes": {"n_swaps": 39, "n_bootstrap": 100, "n_folds": 2},
+            "ablation": {"n_clips": 2, "doses": [1.0]},
+        },
+    }
+
+
+def write_config(directory: Path, config: dict) -> None:
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The directory of a finished tiny study."""
+    directory = tmp_path_factory.mktemp("tiny")
+    prompts = (ROOT / "config" / "prompts.tsv").read_text().splitlines()
+    (directory / "prompts.tsv").write_text("\n".join([prompts[0], *prompts[1:49:6]]) + "\n")
+    write_config(directory, tiny_config())
+    snakemake(directory, "--cores", "2")
+    return directory
+
+
+@pytest.fixture
+def reconfigured(finished):
+    """Call with a changed configuration to learn what would rerun; the study's own comes back afterwards."""
+
+    def dry_run(config: dict) -> dict[str, int]:
+        write_config(finished, config)
+        return jobs(snakemake(finished, "--dry-run", "--cores", "2"))
+
+    yield dry_run
+    write_config(finished, tiny_config())

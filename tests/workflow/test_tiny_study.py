@@ -1,0 +1,116 @@
+"""The whole workflow on a tiny study: it ends, and afterwards only what is stale would run."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import soundfile
+
+from reprise.artifacts import read_array, read_clips
+from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config
+
+ABOVE_LABELS = {"identify_model", "generate", "activations_tiny", "certify_sae", "encode", "descriptors", "events"}
+
+
+def manifests(finished, kind):
+    return [str(p) for p in sorted((finished / "results/tiny" / kind).glob("b*.manifest.json"))]
+
+
+def test_the_study_ends_with_a_verdict_and_a_report(finished):
+    record = json.loads((finished / "results/tiny/verdict.json").read_text())
+    assert record["verdict"] in ("foresight", "entangled", "local", "correlate", "unresolved", "none")
+    assert record["gates"] and record["preregistration"]["digest"]
+    page = (finished / "results/report/index.html").read_text()
+    assert record["verdict"] in page
+
+
+def test_every_clip_has_tokens_audio_activations_and_codes(finished):
+    clips = read_clips(manifests(finished, "tokens"))
+    assert len(clips) == 16 and clips["clip_id"].is_unique
+    tokens = read_array(manifests(finished, "tokens"), "tokens")
+    assert tokens.shape == (16, 4, 400) and tokens.dtype == np.uint16 and tokens.max() < 256
+    acts = read_array(manifests(finished, "activations/layer2"), "resid_post")
+    assert acts.shape == (16, 401, 128) and np.isfinite(acts.astype(np.float32)).all()
+    codes = read_array(manifests(finished, "codes/layer2"), "values")
+    assert codes.shape[:2] == (16, 401) and (codes >= 0).all()
+    for batch in ("b00", "b01"):
+        for clip_id in read_clips([str(finished / f"results/tiny/audio/{batch}.manifest.json")])["clip_id"]:
+            audio, rate_hz = soundfile.read(finished / f"results/tiny/audio/{batch}/{clip_id}.flac")
+            assert rate_hz == 16000 and len(audio) == 16 * 16000 and np.abs(audio).max() > 0.01
+
+
+def test_labels_are_not_usable_before_the_cue_is_out_of_the_baselines_hearing(finished):
+    labels = pd.read_parquet(finished / "results/tiny/labels/h4-8.parquet")
+    usable = labels[labels["reason"] == ""]
+    assert usable["time_s"].min() == 7.0 and usable["time_s"].max() == 8.0
+    assert usable["clip_id"].nunique() == 16
+
+
+def test_nothing_to_do_a_second_time(finished):
+    assert jobs(snakemake(finished, "--dry-run", "--cores", "2")) == {}
+
+
+def test_touching_every_file_reruns_nothing(finished):
+    for path in [finished / "config.yaml", finished / "prompts.tsv", *(ROOT / "resources/planner").rglob("*.json")]:
+        os.utime(path)
+    assert jobs(snakemake(finished, "--dry-run", "--cores", "2")) == {}
+
+
+def test_a_changed_horizon_reruns_labels_and_what_follows(reconfigured):
+    config = tiny_config()
+    config["defaults"]["horizons"]["long"] = [4, 7]
+    scheduled = reconfigured(config)
+    assert not ABOVE_LABELS & scheduled.keys(), scheduled
+    # One horizon's label, its probes (residual, SAE, embedding) and its screen; the other's stay.
+    assert scheduled["label"] == 1 and scheduled["probe"] == 3 and scheduled["screen"] == 1
+    assert scheduled["candidates"] == 1 and scheduled["verdict"] == 1 and scheduled["report"] == 1
+
+
+def test_an_added_horizon_reruns_its_own(reconfigured):
+    config = tiny_config()
+    config["defaults"]["horizons"]["medium"] = [2, 4]
+    scheduled = reconfigured(config)
+    assert not ABOVE_LABELS & scheduled.keys(), scheduled
+    assert scheduled["label"] == 1 and scheduled["probe"] == 3 and scheduled["screen"] == 1
+
+
+def test_a_changed_threshold_reruns_the_verdict_alone(reconfigured):
+    config = tiny_config()
+    config["defaults"]["verdict"] = {"min_effect": 0.3}
+    assert reconfigured(config) == {"verdict": 1, "report": 1}
+
+
+def test_a_device_is_not_a_setting_that_changes_results(reconfigured):
+    config = tiny_config()
+    config["studies"]["tiny"]["model"]["device"] = "cpu"
+    assert reconfigured(config) == {}
+
+
+def test_an_appended_prompt_reruns_one_batch(finished, reconfigured):
+    prompts = finished / "prompts.tsv"
+    before = prompts.read_text()
+    prompts.write_text(before + "piano-c-heath\tpiano in c, heath theme\n")
+    scheduled = reconfigured(tiny_config())
+    prompts.write_text(before)
+    assert scheduled["generate"] == 1 and scheduled["activations_tiny"] == 1 and scheduled["events"] == 1
+
+
+def test_a_deleted_store_is_made_again(finished):
+    store = finished / "results/tiny/codes/layer2/b00"
+    shutil.move(store, finished / "aside")
+    scheduled = jobs(snakemake(finished, "--dry-run", "--cores", "2"))
+    shutil.move(finished / "aside", store)
+    assert scheduled["encode"] == 1 and "generate" not in scheduled and "activations_tiny" not in scheduled
+
+
+def test_a_bad_configuration_is_named_before_any_job(finished, reconfigured):
+    config = tiny_config()
+    config["defaults"]["horizons"]["long"] = [4, 80]
+    from tests.workflow.conftest import write_config
+
+    write_config(finished, config)
+    output = snakemake(finished, "--cores", "2", check=False)
+    assert "studies.tiny.horizons.long: got [4, 80] does not fit" in output
+    assert "Traceback" not in output and "localrule" not in output
