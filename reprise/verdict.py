@@ -52,6 +52,7 @@ VERDICTS = ("foresight", "entangled", "local", "correlate", "unresolved", "none"
 # A study is the first of these that one of its candidates is.
 _RANK = ("foresight", "entangled", "unresolved", "correlate")
 EVIDENCE = ("resid", "sae")
+NAMES = {"resid": "residual stream", "sae": "SAE codes"}
 CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity")
 DOSE = 1.0
 
@@ -241,7 +242,7 @@ def _prediction(rows: pd.DataFrame, name: str, where: str, t: Thresholds) -> tup
     width = math.inf if unscored else float((tests["gain_auroc_high"] - tests["gain_auroc_low"]).max())
     value, low, high = (float(best[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
     sentence = (
-        f"At {where} the best of {len(tests)} probes (layer {best['layer']} {best['representation']}, {best['role']}) "
+        f"At {where} the best of {len(tests)} probes ({NAMES[best['representation']]} at layer {best['layer']}, {best['role']}) "
         f"gains {value:.3f} AUROC [{low:.3f}, {high:.3f}] over the baseline, swap p = {best['p_adjusted']:.3g} after "
         f"correction; needed: interval above 0, gain {t.min_gain_auroc:g} or more, p {t.alpha:g} or less."
     )
@@ -258,7 +259,8 @@ def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
         value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
         predicts = bool(low > 0 and value >= t.min_gain_auroc and row["p_swap"] <= t.alpha)
         found = "predicts: the baseline leaves something out" if predicts else "does not predict, as it should be"
-        sentence = f"At the {long_role} horizon {representation} {found} ({value:.3f} AUROC [{low:.3f}, {high:.3f}])."
+        number = "could not be scored" if math.isnan(value) else f"{found} ({value:.3f} AUROC [{low:.3f}, {high:.3f}])"
+        sentence = f"At the {long_role} horizon the {representation} {number}."
         checks.append(Gate(str(representation), value, low, high, t.min_gain_auroc, not predicts, sentence))
     return checks
 
@@ -332,7 +334,7 @@ def _causal_gates(row: pd.Series, t: Thresholds) -> tuple[Gate, Gate, Gate]:
         f"It costs {d[0]:.3f} nats a token [{d[1]:.3f}, {d[2]:.3f}] elsewhere; at most {t.max_damage:g} is allowed."
     )
     damage = Gate("damage", *d, t.max_damage, bool(d[0] <= t.max_damage), costs)
-    strongest = str(row["strongest_control"]) or "no control"
+    strongest = str(row["strongest_control"]).rstrip("0123456789").replace("_", " ") or "no control"
     more = (
         f"That is {s[0]:.2f} [{s[1]:.2f}, {s[2]:.2f}] more than the strongest control ({strongest}) takes at equal "
         f"damage; needed: interval above 0, {t.min_selectivity:g} or more."

@@ -48,7 +48,7 @@ record |= {
     "model": identity,
     "horizons": settings["horizons_by_role"],
     "seeds": settings["seeds"],
-    "preregistration": declared,
+    "declared": declared["settings"],
     "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
 }
 log.info("verdict: %s (%s)", record["verdict"], record["reason"])
