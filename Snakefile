@@ -36,12 +36,20 @@ rule all:
 
 rule certify:
     input:
-        [certificate(study, layer) for study in STUDIES for layer in STUDIES[study].layers],
+        [
+            certificate(study, layer)
+            for study in STUDIES
+            for layer in STUDIES[study].layers
+        ],
 
 
 rule labels:
     input:
-        [labels_table(study, horizon) for study in STUDIES for horizon in horizons(study)],
+        [
+            labels_table(study, horizon)
+            for study in STUDIES
+            for horizon in horizons(study)
+        ],
 
 
 rule probes:

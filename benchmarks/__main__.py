@@ -1,8 +1,8 @@
 """Run every benchmark, rewrite `results.json` and `demo.json`, and the README's tables from them.
 
-    python -m benchmarks            all
-    python -m benchmarks workflow   only benchmarks/workflow.py; the other records stay
-    python -m benchmarks readme     only the README, from what is committed
+python -m benchmarks            all
+python -m benchmarks workflow   only benchmarks/workflow.py; the other records stay
+python -m benchmarks readme     only the README, from what is committed
 """
 
 import json
@@ -22,7 +22,11 @@ RESULTS, DEMO = HERE / "results.json", HERE / "demo.json"
 def machine() -> str:
     """The machine in words: processor and cores."""
     cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     return f"{os.cpu_count()} cores, {cpu}"

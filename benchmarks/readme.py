@@ -34,7 +34,9 @@ def speed_table(records: list[dict[str, Any]]) -> str:
     """One row a benchmark."""
     lines = ["| benchmark | what | ours | against | ratio |", "|---|---|---|---|---|"]
     for r in records:
-        lines.append(f"| `{r['name']}` | {r['what']} | {r['ours']} {r['unit']} | {r['against']} {r['unit']} | {r['ratio']} |")
+        lines.append(
+            f"| `{r['name']}` | {r['what']} | {r['ours']} {r['unit']} | {r['against']} {r['unit']} | {r['ratio']} |"
+        )
     if records:
         lines.append("")
         lines.append(f"Measured on {records[0]['machine']}.")

@@ -57,7 +57,9 @@ def demo_figures(results: Path) -> dict[str, Any]:
             "verdict": record["verdict"],
             "reason": record["reason"],
             "mechanism": record.get("mechanism"),
-            "gates": [{k: g[k] for k in ("name", "value", "low", "high", "threshold", "passed")} for g in record["gates"]],
+            "gates": [
+                {k: g[k] for k in ("name", "value", "low", "high", "threshold", "passed")} for g in record["gates"]
+            ],
         }
     return studies
 

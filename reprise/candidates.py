@@ -29,7 +29,7 @@ def returning(events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop
 
 
 def clips_to_continue(clips: pd.DataFrame, returns: np.ndarray, held_out: np.ndarray, n: int) -> pd.DataFrame:
-    """Up to `n` clips that return, of held-out prompts, in the order of a hash of their names (stable under appends)."""
+    """Up to `n` clips that return, of held-out prompts, in the order of a hash of their names."""
     chosen = clips[returns & held_out]
     order = chosen["clip_id"].map(lambda c: stable_share(f"ablation {c}")).argsort(kind="stable")
     return chosen.iloc[order].head(n).sort_values("clip_id", ignore_index=True)

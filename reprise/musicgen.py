@@ -96,13 +96,6 @@ def load_identified(name_or_path: str, identity: Mapping[str, object], *, device
     return model
 
 
-def pick_device(wanted: str) -> str:
-    """'auto' is the GPU where there is one; RuntimeError when 'cuda' is asked for and there is none."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("model.device: 'cuda' was asked for, but torch sees no GPU; valid here: 'cpu', 'auto'")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-
-
 def weights_digest(*modules: torch.nn.Module) -> str:
     """SHA-256 (first 16 hex digits) over names, shapes and values of all weights, independent of the file form."""
     digest = hashlib.sha256()

@@ -250,8 +250,8 @@ def causal_match(
 ) -> tuple[np.ndarray, list[str]]:
     """Recurrences so far, as the baseline may know them: at each position, from audio before it alone.
 
-    Returns float32 `[position, 2]` for positions 0..T at `frame_rate_hz`, and the names: `match_so_far`, the best match
-    of the motif after its end that has been heard out (0: none), and `match_since_s`, seconds since that was known.
+    Returns float32 `[position, 2]` for positions 0..T at `frame_rate_hz`, and the names: `match_so_far`, the best
+    match of the motif after its end that has been heard out (0: none), and `match_since_s`, seconds since that.
     Unlike an event it is tested against nothing, since every test but the score looks at the whole clip.
     """
     audio = check_audio(audio, sample_rate_hz)

@@ -241,8 +241,9 @@ def _prediction(rows: pd.DataFrame, name: str, where: str, t: Thresholds) -> tup
     # Nothing is known of a probe that could not be scored, so nothing can be excluded.
     width = math.inf if unscored else float((tests["gain_auroc_high"] - tests["gain_auroc_low"]).max())
     value, low, high = (float(best[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
+    probed = f"{NAMES[best['representation']]} at layer {best['layer']}, {best['role']}"
     sentence = (
-        f"At {where} the best of {len(tests)} probes ({NAMES[best['representation']]} at layer {best['layer']}, {best['role']}) "
+        f"At {where} the best of {len(tests)} probes ({probed}) "
         f"gains {value:.3f} AUROC [{low:.3f}, {high:.3f}] over the baseline, swap p = {best['p_adjusted']:.3g} after "
         f"correction; needed: interval above 0, gain {t.min_gain_auroc:g} or more, p {t.alpha:g} or less."
     )

@@ -6,14 +6,30 @@ checkpoint candidates:
     input:
         screens=lambda wildcards: screens(wildcards.study),
         tokens=lambda wildcards: stores("tokens", wildcards.study),
-        labels=lambda wildcards: [labels_table(wildcards.study, h) for h in horizons(wildcards.study)],
+        labels=lambda wildcards: [
+            labels_table(wildcards.study, h) for h in horizons(wildcards.study)
+        ],
         events=lambda wildcards: events_tables(wildcards.study),
         descriptors=lambda wildcards: stores("descriptors", wildcards.study),
-        activations=lambda wildcards: [m for hook in hooks(wildcards.study)[1:] for m in stores("activations", wildcards.study, hook)],
-        codes=lambda wildcards: [m for hook in hooks(wildcards.study)[1:] for m in stores("codes", wildcards.study, hook)],
+        activations=lambda wildcards: [
+            m
+            for hook in hooks(wildcards.study)[1:]
+            for m in stores("activations", wildcards.study, hook)
+        ],
+        codes=lambda wildcards: [
+            m
+            for hook in hooks(wildcards.study)[1:]
+            for m in stores("codes", wildcards.study, hook)
+        ],
     output:
         folder=directory("results/{study}/candidates"),
         table="results/{study}/candidates.parquet",
+    log:
+        "results/logs/{study}/candidates.log",
+    benchmark:
+        "results/benchmarks/{study}/candidates.tsv"
+    conda:
+        "../envs/reprise.yaml"
     params:
         settings=settings(
             "candidates",
@@ -23,14 +39,10 @@ checkpoint candidates:
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             plan_from_s=lambda wildcards: plan_from_s(wildcards.study),
-            saes=lambda wildcards: STUDIES[wildcards.study].model_dump(mode="json")["saes"],
+            saes=lambda wildcards: STUDIES[wildcards.study].model_dump(mode="json")[
+                "saes"
+            ],
         ),
-    log:
-        "results/logs/{study}/candidates.log",
-    benchmark:
-        "results/benchmarks/{study}/candidates.tsv"
-    conda:
-        "../envs/reprise.yaml"
     script:
         "../workflow_scripts/candidates.py"
 
@@ -40,27 +52,31 @@ rule ablate:
         model="results/{study}/model.json",
         candidate="results/{study}/candidates/{candidate}.json",
         tokens=lambda wildcards: stores("tokens", wildcards.study),
-        certificate=lambda wildcards: certificate(wildcards.study, layer_of(wildcards.candidate)),
+        certificate=lambda wildcards: certificate(
+            wildcards.study, layer_of(wildcards.candidate)
+        ),
     output:
         tokens=directory("results/{study}/ablations/{candidate}"),
         manifest="results/{study}/ablations/{candidate}.manifest.json",
+    log:
+        "results/logs/{study}/ablate/{candidate}.log",
+    benchmark:
+        "results/benchmarks/{study}/ablate/{candidate}.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    threads: 2
+    resources:
+        device=device,
     params:
         settings=settings(
             "ablate",
             "model",
             "ablation",
             sampling=lambda wildcards: sampling(wildcards.study),
-            sae=lambda wildcards: STUDIES[wildcards.study].saes[layer_of(wildcards.candidate)],
+            sae=lambda wildcards: STUDIES[wildcards.study].saes[
+                layer_of(wildcards.candidate)
+            ],
         ),
-    log:
-        "results/logs/{study}/ablate/{candidate}.log",
-    benchmark:
-        "results/benchmarks/{study}/ablate/{candidate}.tsv"
-    resources:
-        device=device,
-    threads: 2
-    conda:
-        "../envs/reprise.yaml"
     script:
         "../workflow_scripts/ablate.py"
 
@@ -76,6 +92,15 @@ rule effects:
         matched="results/{study}/effects/{candidate}.matched.parquet",
         players=directory("results/{study}/effects/{candidate}.audio"),
         players_manifest="results/{study}/effects/{candidate}.audio.manifest.json",
+    log:
+        "results/logs/{study}/effects/{candidate}.log",
+    benchmark:
+        "results/benchmarks/{study}/effects/{candidate}.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    threads: 2
+    resources:
+        device=device,
     params:
         settings=settings(
             "effects",
@@ -85,15 +110,6 @@ rule effects:
             n_bootstrap=lambda wildcards: STUDIES[wildcards.study].probes.n_bootstrap,
             rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
         ),
-    log:
-        "results/logs/{study}/effects/{candidate}.log",
-    benchmark:
-        "results/benchmarks/{study}/effects/{candidate}.tsv"
-    resources:
-        device=device,
-    threads: 2
-    conda:
-        "../envs/reprise.yaml"
     script:
         "../workflow_scripts/effects.py"
 
@@ -102,14 +118,26 @@ rule verdict:
     input:
         model="results/{study}/model.json",
         tokens=lambda wildcards: stores("tokens", wildcards.study),
-        certificates=lambda wildcards: [certificate(wildcards.study, layer) for layer in STUDIES[wildcards.study].layers],
+        certificates=lambda wildcards: [
+            certificate(wildcards.study, layer)
+            for layer in STUDIES[wildcards.study].layers
+        ],
         probes=lambda wildcards: probe_results(wildcards.study),
-        labels=lambda wildcards: [labels_table(wildcards.study, h) for h in horizons(wildcards.study)],
+        labels=lambda wildcards: [
+            labels_table(wildcards.study, h) for h in horizons(wildcards.study)
+        ],
         events=lambda wildcards: events_tables(wildcards.study),
         candidates="results/{study}/candidates.parquet",
-        effects=lambda wildcards: [f"results/{wildcards.study}/effects/{c}.matched.parquet" for c in chosen_candidates(wildcards.study)],
+        effects=lambda wildcards: [
+            f"results/{wildcards.study}/effects/{c}.matched.parquet"
+            for c in chosen_candidates(wildcards.study)
+        ],
     output:
         "results/{study}/verdict.json",
+    log:
+        "results/logs/{study}/verdict.log",
+    conda:
+        "../envs/reprise.yaml"
     params:
         settings=settings(
             "verdict",
@@ -120,10 +148,6 @@ rule verdict:
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             declared=lambda wildcards: declared(wildcards.study),
         ),
-    log:
-        "results/logs/{study}/verdict.log",
-    conda:
-        "../envs/reprise.yaml"
     script:
         "../workflow_scripts/verdict.py"
 
@@ -131,17 +155,26 @@ rule verdict:
 def declared(study):
     """What is fixed before any effect is computed, beside the thresholds."""
     fields = STUDIES[study].model_dump(mode="json")
-    return {key: fields[key] for key in ("horizons", "seeds", "events", "labels", "screen", "ablation")}
+    return {
+        key: fields[key]
+        for key in ("horizons", "seeds", "events", "labels", "screen", "ablation")
+    }
 
 
 def horizons_by_role(study):
-    return {role: horizon_name(a, b) for role, (a, b) in STUDIES[study].horizons.items()}
+    return {
+        role: horizon_name(a, b) for role, (a, b) in STUDIES[study].horizons.items()
+    }
 
 
 def plan_from_s(study):
     """When the motif, and what the baseline hears of it, is over."""
     settings = STUDIES[study]
-    return settings.events.motif_start_s + settings.events.motif_duration_s + settings.descriptors.context_s
+    return (
+        settings.events.motif_start_s
+        + settings.events.motif_duration_s
+        + settings.descriptors.context_s
+    )
 
 
 def layer_of(candidate):
@@ -157,4 +190,6 @@ def chosen_candidates(study):
 
 def sampling(study):
     generation = STUDIES[study].generation.model_dump(mode="json")
-    return {key: generation[key] for key in ("temperature", "top_k", "cfg_coef", "rows")}
+    return {
+        key: generation[key] for key in ("temperature", "top_k", "cfg_coef", "rows")
+    }

@@ -8,14 +8,18 @@ rule descriptors:
     output:
         store=directory("results/{study}/descriptors/{batch}"),
         manifest="results/{study}/descriptors/{batch}.manifest.json",
-    params:
-        settings=settings("descriptors", "descriptors", motif=lambda wildcards: motif(wildcards.study)),
     log:
         "results/logs/{study}/descriptors/{batch}.log",
     benchmark:
         "results/benchmarks/{study}/descriptors/{batch}.tsv"
     conda:
         "../envs/reprise.yaml"
+    params:
+        settings=settings(
+            "descriptors",
+            "descriptors",
+            motif=lambda wildcards: motif(wildcards.study),
+        ),
     script:
         "../workflow_scripts/descriptors.py"
 
@@ -25,14 +29,14 @@ rule events:
         audio="results/{study}/audio/{batch}.manifest.json",
     output:
         "results/{study}/events/{batch}.parquet",
-    params:
-        settings=settings("events", "events"),
     log:
         "results/logs/{study}/events/{batch}.log",
     benchmark:
         "results/benchmarks/{study}/events/{batch}.tsv"
     conda:
         "../envs/reprise.yaml"
+    params:
+        settings=settings("events", "events"),
     script:
         "../workflow_scripts/events.py"
 

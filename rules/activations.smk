@@ -10,17 +10,29 @@ for _study in STUDIES:
             model=f"results/{_study}/model.json",
             tokens=f"results/{_study}/tokens/{{batch}}.manifest.json",
         output:
-            stores=[directory(f"results/{_study}/activations/{hook}/{{batch}}") for hook in hooks(_study)],
-            manifests=[f"results/{_study}/activations/{hook}/{{batch}}.manifest.json" for hook in hooks(_study)],
-        params:
-            settings=settings("activations", "model", study=_study, rows=STUDIES[_study].generation.rows, hooks=hooks(_study)),
+            stores=[
+                directory(f"results/{_study}/activations/{hook}/{{batch}}")
+                for hook in hooks(_study)
+            ],
+            manifests=[
+                f"results/{_study}/activations/{hook}/{{batch}}.manifest.json"
+                for hook in hooks(_study)
+            ],
         log:
             f"results/logs/{_study}/activations/{{batch}}.log",
         benchmark:
             f"results/benchmarks/{_study}/activations/{{batch}}.tsv"
-        resources:
-            device=STUDIES[_study].model.device,
         conda:
             "../envs/reprise.yaml"
+        resources:
+            device=STUDIES[_study].model.device,
+        params:
+            settings=settings(
+                "activations",
+                "model",
+                study=_study,
+                rows=STUDIES[_study].generation.rows,
+                hooks=hooks(_study),
+            ),
         script:
             "../workflow_scripts/activations.py"

@@ -7,11 +7,20 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 
-from reprise.config import ConfigError, clips_table, horizon_name, parse_horizon_name, read_prompts, validate
+from reprise.config import (
+    ConfigError,
+    clips_table,
+    horizon_name,
+    parse_horizon_name,
+    read_prompts,
+    validate,
+)
 from reprise.provenance import code_digest
 
 try:
-    STUDIES = validate(config, source=", ".join(map(str, workflow.configfiles)) or "config").studies
+    STUDIES = validate(
+        config, source=", ".join(map(str, workflow.configfiles)) or "config"
+    ).studies
     CLIPS = {
         name: clips_table(
             read_prompts(study.prompts),
@@ -22,7 +31,9 @@ try:
         for name, study in STUDIES.items()
     }
 except ConfigError as error:
-    raise WorkflowError(f"the configuration has problems, nothing was run:\n{error}") from None
+    raise WorkflowError(
+        f"the configuration has problems, nothing was run:\n{error}"
+    ) from None
 
 
 wildcard_constraints:
@@ -44,8 +55,16 @@ def settings(script, *groups, study=None, **extra):
         fields = STUDIES[name].model_dump(mode="json")
         # Where a model runs never changes what it computes.
         fields["model"].pop("device")
-        made = {key: value(wildcards) if callable(value) else value for key, value in extra.items()}
-        return {"study": name, **{group: fields[group] for group in groups}, **made, "code": code}
+        made = {
+            key: value(wildcards) if callable(value) else value
+            for key, value in extra.items()
+        }
+        return {
+            "study": name,
+            **{group: fields[group] for group in groups},
+            **made,
+            "code": code,
+        }
 
     return of
 
@@ -89,7 +108,9 @@ def probe_results(study, horizon=None):
         if representation == "embedding":
             names.append("embedding")
         else:
-            names += [f"{representation}-layer{layer}" for layer in study_settings.layers]
+            names += [
+                f"{representation}-layer{layer}" for layer in study_settings.layers
+            ]
     chosen = [horizon] if horizon else horizons(study)
     return [f"results/{study}/probes/{h}/{name}.json" for h in chosen for name in names]
 

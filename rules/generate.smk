@@ -8,12 +8,17 @@ rule identify_model:
         files=lambda wildcards: model_files(wildcards.study),
     output:
         "results/{study}/model.json",
-    params:
-        settings=settings("identify_model", "model", clip_s=lambda wildcards: STUDIES[wildcards.study].generation.duration_s, layers=lambda wildcards: list(STUDIES[wildcards.study].layers)),
     log:
         "results/logs/{study}/identify_model.log",
     conda:
         "../envs/reprise.yaml"
+    params:
+        settings=settings(
+            "identify_model",
+            "model",
+            clip_s=lambda wildcards: STUDIES[wildcards.study].generation.duration_s,
+            layers=lambda wildcards: list(STUDIES[wildcards.study].layers),
+        ),
     script:
         "../workflow_scripts/identify_model.py"
 
@@ -21,7 +26,11 @@ rule identify_model:
 def model_files(study):
     """The checkpoint files of a model in a directory; none for a hub name."""
     folder = Path(STUDIES[study].model.name)
-    return [str(folder / file) for file in ("state_dict.bin", "compression_state_dict.bin") if folder.is_dir()]
+    return [
+        str(folder / file)
+        for file in ("state_dict.bin", "compression_state_dict.bin")
+        if folder.is_dir()
+    ]
 
 
 rule generate:
@@ -32,13 +41,23 @@ rule generate:
         tokens_manifest="results/{study}/tokens/{batch}.manifest.json",
         audio=directory("results/{study}/audio/{batch}"),
         audio_manifest="results/{study}/audio/{batch}.manifest.json",
+    log:
+        "results/logs/{study}/generate/{batch}.log",
+    benchmark:
+        "results/benchmarks/{study}/generate/{batch}.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    resources:
+        device=device,
     params:
         settings=settings(
             "generate",
             "model",
             generation=lambda wildcards: {
                 key: value
-                for key, value in STUDIES[wildcards.study].generation.model_dump(mode="json").items()
+                for key, value in STUDIES[wildcards.study]
+                .generation.model_dump(mode="json")
+                .items()
                 if key != "n_batches"
             },
             clips=lambda wildcards: [
@@ -47,13 +66,5 @@ rule generate:
                 if clip.batch == wildcards.batch
             ],
         ),
-    log:
-        "results/logs/{study}/generate/{batch}.log",
-    benchmark:
-        "results/benchmarks/{study}/generate/{batch}.tsv"
-    resources:
-        device=device,
-    conda:
-        "../envs/reprise.yaml"
     script:
         "../workflow_scripts/generate.py"

@@ -7,6 +7,10 @@ rule label:
         audio=lambda wildcards: stores("audio", wildcards.study),
     output:
         "results/{study}/labels/{horizon}.parquet",
+    log:
+        "results/logs/{study}/label/{horizon}.log",
+    conda:
+        "../envs/reprise.yaml"
     params:
         settings=settings(
             "label",
@@ -15,9 +19,5 @@ rule label:
             context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
             motif=lambda wildcards: motif(wildcards.study),
         ),
-    log:
-        "results/logs/{study}/label/{horizon}.log",
-    conda:
-        "../envs/reprise.yaml"
     script:
         "../workflow_scripts/label.py"

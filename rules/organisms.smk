@@ -11,19 +11,23 @@ ORGANISMS = ["planner", "improviser"]
 
 def recipe(script, *keys, **extra):
     """A rule's `params.settings`: recipe settings, and the digest of the code the script uses."""
-    return {key: RECIPE[key] for key in keys} | extra | {"code": code_digest(f"workflow_scripts/{script}.py")}
+    return (
+        {key: RECIPE[key] for key in keys}
+        | extra
+        | {"code": code_digest(f"workflow_scripts/{script}.py")}
+    )
 
 
 rule organism_codec:
     output:
         "results/organisms/codec/codec.pt",
-    params:
-        settings=recipe("organism_codec", "seed", "codec_steps"),
     log:
         "results/logs/organisms/codec.log",
-    threads: 2
     conda:
         "../envs/reprise.yaml"
+    threads: 2
+    params:
+        settings=recipe("organism_codec", "seed", "codec_steps"),
     script:
         "../workflow_scripts/organism_codec.py"
 
@@ -33,49 +37,65 @@ rule organism_clips:
         "results/organisms/codec/codec.pt",
     output:
         "results/organisms/clips/{part}.npz",
-    params:
-        settings=lambda wildcards: recipe("organism_clips", "seed", "n_clips", "n_parts", part=int(wildcards.part)),
     log:
         "results/logs/organisms/clips-{part}.log",
     conda:
         "../envs/reprise.yaml"
+    params:
+        settings=lambda wildcards: recipe(
+            "organism_clips", "seed", "n_clips", "n_parts", part=int(wildcards.part)
+        ),
     script:
         "../workflow_scripts/organism_clips.py"
 
 
 rule organism_base:
     input:
-        clips=expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"])),
+        clips=expand(
+            "results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"])
+        ),
     output:
         "results/organisms/base/lm.pt",
-    params:
-        settings=recipe("organism_lm", "seed", "lm_batch", steps=RECIPE["base_steps"], objective="base"),
     log:
         "results/logs/organisms/base-lm.log",
-    threads: 2
     conda:
         "../envs/reprise.yaml"
+    threads: 2
+    params:
+        settings=recipe(
+            "organism_lm",
+            "seed",
+            "lm_batch",
+            steps=RECIPE["base_steps"],
+            objective="base",
+        ),
     script:
         "../workflow_scripts/organism_lm.py"
 
 
 rule organism_lm:
     input:
-        clips=expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"])),
+        clips=expand(
+            "results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"])
+        ),
         base="results/organisms/base/lm.pt",
     output:
         "results/organisms/{organism}/lm.pt",
-    params:
-        settings=lambda wildcards: recipe(
-            "organism_lm", "seed", "lm_batch", steps=RECIPE["lm_steps"], objective=wildcards.organism
-        ),
     log:
         "results/logs/organisms/{organism}-lm.log",
-    threads: 2
     wildcard_constraints:
         organism="|".join(ORGANISMS),
     conda:
         "../envs/reprise.yaml"
+    threads: 2
+    params:
+        settings=lambda wildcards: recipe(
+            "organism_lm",
+            "seed",
+            "lm_batch",
+            steps=RECIPE["lm_steps"],
+            objective=wildcards.organism,
+        ),
     script:
         "../workflow_scripts/organism_lm.py"
 
@@ -84,22 +104,31 @@ rule organism_export:
     input:
         codec="results/organisms/codec/codec.pt",
         lm="results/organisms/{organism}/lm.pt",
-        clips=expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"])),
+        clips=expand(
+            "results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"])
+        ),
     output:
         model=directory("results/organisms/resources/{organism}"),
         card="results/organisms/resources/{organism}.card.json",
+    log:
+        "results/logs/organisms/{organism}-export.log",
+    conda:
+        "../envs/reprise.yaml"
+    threads: 2
     params:
         settings=lambda wildcards: recipe(
             "organism_export",
             *("seed", "codec_steps", "n_clips", "base_steps", "lm_steps", "lm_batch"),
-            *("sae_layers", "sae_clips", "d_sae", "k", "eval_clips"),
+            *(
+                "sae_layers",
+                "sae_clips",
+                "sae_planned_share",
+                "d_sae",
+                "k",
+                "eval_clips",
+            ),
             organism=wildcards.organism,
         ),
-    log:
-        "results/logs/organisms/{organism}-export.log",
-    threads: 2
-    conda:
-        "../envs/reprise.yaml"
     script:
         "../workflow_scripts/organism_export.py"
 

@@ -5,12 +5,12 @@ rule probe:
     input:
         labels="results/{study}/labels/{horizon}.parquet",
         descriptors=lambda wildcards: stores("descriptors", wildcards.study),
-        representation=lambda wildcards: representation_stores(wildcards.study, wildcards.probe),
+        representation=lambda wildcards: representation_stores(
+            wildcards.study, wildcards.probe
+        ),
     output:
         record="results/{study}/probes/{horizon}/{probe}.json",
         predictions="results/{study}/probes/{horizon}/{probe}.parquet",
-    params:
-        settings=settings("probe", "probes"),
     log:
         "results/logs/{study}/probe/{horizon}-{probe}.log",
     benchmark:
@@ -19,6 +19,8 @@ rule probe:
         probe=r"embedding|(resid|sae)-layer\d+",
     conda:
         "../envs/reprise.yaml"
+    params:
+        settings=settings("probe", "probes"),
     script:
         "../workflow_scripts/probe.py"
 
@@ -26,17 +28,19 @@ rule probe:
 rule screen:
     input:
         labels="results/{study}/labels/{horizon}.parquet",
-        codes=lambda wildcards: stores("codes", wildcards.study, f"layer{wildcards.layer}"),
+        codes=lambda wildcards: stores(
+            "codes", wildcards.study, f"layer{wildcards.layer}"
+        ),
     output:
         "results/{study}/screens/{horizon}/layer{layer}.parquet",
-    params:
-        settings=settings("screen", "screen"),
     log:
         "results/logs/{study}/screen/{horizon}-layer{layer}.log",
     benchmark:
         "results/benchmarks/{study}/screen/{horizon}-layer{layer}.tsv"
     conda:
         "../envs/reprise.yaml"
+    params:
+        settings=settings("screen", "screen"),
     script:
         "../workflow_scripts/screen.py"
 

@@ -12,7 +12,9 @@ def report_settings():
         # Where a model runs never changes what it computes.
         fields["model"].pop("device")
     title = ReportSettings.model_validate(config.get("report") or {}).title
-    template = hashlib.sha256(Path(workflow.basedir, "reprise", "report.html.j2").read_bytes()).hexdigest()[:12]
+    template = hashlib.sha256(
+        Path(workflow.basedir, "reprise", "report.html.j2").read_bytes()
+    ).hexdigest()[:12]
     code = code_digest("workflow_scripts/report.py")
     return {"title": title, "studies": studies, "code": code, "template": template}
 
@@ -37,10 +39,18 @@ rule report:
         models=expand("results/{study}/model.json", study=STUDIES),
         cards=[card for study in STUDIES for card in model_card(study)],
         verdicts=expand("results/{study}/verdict.json", study=STUDIES),
-        certificates=[certificate(study, layer) for study in STUDIES for layer in STUDIES[study].layers],
+        certificates=[
+            certificate(study, layer)
+            for study in STUDIES
+            for layer in STUDIES[study].layers
+        ],
         probes=[path for study in STUDIES for path in probe_results(study)],
         events=[path for study in STUDIES for path in events_tables(study)],
-        labels=[labels_table(study, horizon) for study in STUDIES for horizon in horizons(study)],
+        labels=[
+            labels_table(study, horizon)
+            for study in STUDIES
+            for horizon in horizons(study)
+        ],
         audio=[path for study in STUDIES for path in stores("audio", study)],
         candidates=expand("results/{study}/candidates.parquet", study=STUDIES),
         effects=lambda wildcards: of_candidates("{candidate}.parquet"),

@@ -8,6 +8,14 @@ rule certify_sae:
         sae=lambda wildcards: sae_files(wildcards.study, wildcards.layer),
     output:
         "results/{study}/certificates/layer{layer}.json",
+    log:
+        "results/logs/{study}/certify_sae/layer{layer}.log",
+    benchmark:
+        "results/benchmarks/{study}/certify_sae/layer{layer}.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    resources:
+        device=device,
     params:
         settings=settings(
             "certify_sae",
@@ -17,14 +25,6 @@ rule certify_sae:
             layer=lambda wildcards: int(wildcards.layer),
             sae=lambda wildcards: STUDIES[wildcards.study].saes[int(wildcards.layer)],
         ),
-    log:
-        "results/logs/{study}/certify_sae/layer{layer}.log",
-    benchmark:
-        "results/benchmarks/{study}/certify_sae/layer{layer}.tsv"
-    resources:
-        device=device,
-    conda:
-        "../envs/reprise.yaml"
     script:
         "../workflow_scripts/certify_sae.py"
 
@@ -41,15 +41,18 @@ rule encode:
     output:
         codes=directory("results/{study}/codes/layer{layer}/{batch}"),
         manifest="results/{study}/codes/layer{layer}/{batch}.manifest.json",
-    params:
-        settings=settings("encode", sae=lambda wildcards: STUDIES[wildcards.study].saes[int(wildcards.layer)]),
     log:
         "results/logs/{study}/encode/layer{layer}-{batch}.log",
     benchmark:
         "results/benchmarks/{study}/encode/layer{layer}-{batch}.tsv"
-    resources:
-        device=device,
     conda:
         "../envs/reprise.yaml"
+    resources:
+        device=device,
+    params:
+        settings=settings(
+            "encode",
+            sae=lambda wildcards: STUDIES[wildcards.study].saes[int(wildcards.layer)],
+        ),
     script:
         "../workflow_scripts/encode.py"

@@ -8,10 +8,11 @@ import pandas as pd
 
 from reprise.artifacts import read_array, read_clips
 from reprise.decoding import Sampling
+from reprise.device import pick_device
 from reprise.identity import seed_from
 from reprise.interventions import KINDS, Candidate, Direction, condition_table, run_conditions
 from reprise.job import log, progress, start
-from reprise.musicgen import load_identified, pick_device
+from reprise.musicgen import load_identified
 from reprise.sae import SaeError, load_sae
 from reprise.stores import write_folder, write_parquet
 
@@ -64,7 +65,7 @@ untouched = np.flatnonzero(table["kind"] == "untouched")
 for i in untouched:
     if not np.array_equal(made[i], baseline[table["clip_id"][i]]):
         raise RuntimeError(
-            f"the untouched row of {table['clip_id'][i]} differs from its baseline; nothing edited can be compared with it"
+            f"the untouched row of {table['clip_id'][i]} differs from its baseline, so no edit can be compared with it"
         )
 meta = {"candidate": spec, "model": identity, "sae_digest": sae.digest, "settings": ablation}
 with write_folder(Path(snakemake.output.tokens), meta=meta) as folder:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from reprise.artifacts import hook_layer
 from reprise.decoding import residual_stream
+from reprise.device import pick_device
 from reprise.job import progress, start
-from reprise.musicgen import load_identified, pick_device
+from reprise.musicgen import load_identified
 from reprise.stores import ArraySpec, read_manifest, read_store, write_store
 
 settings = start(snakemake)

@@ -8,8 +8,9 @@ import numpy as np
 
 from reprise.certificate import certify, reconstruction_metrics
 from reprise.decoding import residual_stream
+from reprise.device import pick_device
 from reprise.job import log, progress, start
-from reprise.musicgen import load_identified, pick_device
+from reprise.musicgen import load_identified
 from reprise.sae import load_sae
 from reprise.stores import read_manifest, read_store, write_json
 

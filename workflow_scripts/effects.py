@@ -8,10 +8,11 @@ import pandas as pd
 import soundfile
 
 from reprise.artifacts import read_array, read_clips, store_of
+from reprise.device import pick_device
 from reprise.effects import Continuation, Target, compare, continuation_nll, matched_damage
 from reprise.identity import seed_from
 from reprise.job import progress, start
-from reprise.musicgen import decode_audio, load_identified, pick_device
+from reprise.musicgen import decode_audio, load_identified
 from reprise.recurrence import match_curve, motif_template
 from reprise.stores import read_manifest, write_folder, write_parquet
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
+from reprise.device import pick_device
 from reprise.job import progress, start
-from reprise.musicgen import pick_device
 from reprise.sae import SaeError, encode_topk, load_sae
 from reprise.stores import ArraySpec, read_manifest, read_store, write_store
 

@@ -7,9 +7,10 @@ import numpy as np
 import soundfile
 
 from reprise.decoding import Sampling, generate_clips
+from reprise.device import pick_device
 from reprise.identity import seed_from
 from reprise.job import progress, start
-from reprise.musicgen import decode_audio, load_identified, pick_device
+from reprise.musicgen import decode_audio, load_identified
 from reprise.stores import ArraySpec, write_folder, write_store
 
 settings = start(snakemake)

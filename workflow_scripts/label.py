@@ -22,5 +22,10 @@ table = horizon_labels(
     step_s=settings["labels"]["step_s"],
 )
 usable = table[table["reason"] == ""]
-log.info("%d usable rows, %.1f%% positive; reasons: %s", len(usable), 100 * usable["y"].mean(), table["reason"].value_counts().to_dict())
+log.info(
+    "%d usable rows, %.1f%% positive; reasons: %s",
+    len(usable),
+    100 * usable["y"].mean(),
+    table["reason"].value_counts().to_dict(),
+)
 write_parquet(Path(snakemake.output[0]), table)

@@ -18,7 +18,7 @@ from reprise.organisms.codec import build_codec
 from reprise.organisms.dataset import load
 from reprise.organisms.export import save_audiocraft_checkpoint
 from reprise.organisms.lm import build_lm
-from reprise.organisms.sae import train_and_save
+from reprise.organisms.sae import sae_clips, train_and_save
 from reprise.stores import write_json
 
 settings = start(snakemake)
@@ -32,7 +32,7 @@ save_audiocraft_checkpoint(folder, lm=lm, codec=codec)
 model = load_model(str(folder))
 
 data = load(snakemake.input.clips)
-chosen = np.random.default_rng([settings["seed"], 6]).choice(len(data.tokens), settings["sae_clips"], replace=False)
+chosen = sae_clips(data.cue, settings["sae_clips"], settings["sae_planned_share"], settings["seed"])
 acts: dict[int, list[torch.Tensor]] = {layer: [] for layer in settings["sae_layers"]}
 starts = range(0, len(chosen), 32)
 for first in progress(starts, total=len(starts), what="activations"):

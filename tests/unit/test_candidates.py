@@ -14,7 +14,14 @@ def test_a_clip_returns_when_an_accepted_event_begins_in_the_window():
         [("c0", 10.0, True), ("c1", 10.0, False), ("c2", 5.0, True), ("c3", 12.0, True)],
         columns=["clip_id", "onset_s", "accepted"],
     )
-    assert returning(events, CLIPS["clip_id"], start_s=9.0, stop_s=12.0).tolist() == [True, False, False, True, False, False]
+    assert returning(events, CLIPS["clip_id"], start_s=9.0, stop_s=12.0).tolist() == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_the_clips_chosen_stay_when_others_come():
@@ -44,7 +51,9 @@ def test_ranking_keeps_the_strongest_horizon_of_features_that_rise_before_a_retu
 
 def test_feature_statistics():
     # Two positions of each of four clips; clips 0 and 1 return.
-    codes = csr_matrix(np.array([[1, 0, 2], [3, 0, 2], [1, 0, 0], [0, 0, 2], [0, 0, 2], [0, 0, 2], [0, 0, 0], [0, 0, 2]]))
+    codes = csr_matrix(
+        np.array([[1, 0, 2], [3, 0, 2], [1, 0, 0], [0, 0, 2], [0, 0, 2], [0, 0, 2], [0, 0, 0], [0, 0, 2]])
+    )
     table = feature_statistics(codes, np.repeat(np.arange(4), 2), np.array([True, True, False, False]))
     assert table["rate"].tolist() == [3 / 8, 0.0, 6 / 8]
     assert table["mean_activation"].tolist() == [5 / 3, 0.0, 2.0]

@@ -35,7 +35,7 @@ def test_residual_stream_and_logits_equal_audiocrafts(random_model, tokens):
     for i, prompt in enumerate(PROMPTS):
         seen = {}
         hooks = [
-            layer.register_forward_hook(lambda _m, _a, x, n=n: seen.__setitem__(n, x))
+            layer.register_forward_hook(lambda _m, _a, x, n=n: seen.__setitem__(n, x))  # noqa: B023
             for n, layer in enumerate(random_model.lm.transformer.layers)
         ]
         with torch.no_grad():
@@ -148,5 +148,5 @@ def test_capture_in_padded_passes_equals_one_pass(random_model, tokens):
 
 def test_half_a_model_directory_is_one_clear_error(random_model_dir, tmp_path):
     (tmp_path / "state_dict.bin").write_bytes((random_model_dir / "state_dict.bin").read_bytes())
-    with pytest.raises(FileNotFoundError, match="has no compression_state_dict.bin"):
+    with pytest.raises(FileNotFoundError, match=r"has no compression_state_dict\.bin"):
         load_model(str(tmp_path))

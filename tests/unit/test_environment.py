@@ -20,7 +20,9 @@ def normal(name: str) -> str:
 
 
 def test_conda_pins_what_pip_does():
-    (pip,) = [d["pip"] for d in yaml.safe_load((ENVS / "reprise.yaml").read_text())["dependencies"] if isinstance(d, dict)]
+    (pip,) = [
+        d["pip"] for d in yaml.safe_load((ENVS / "reprise.yaml").read_text())["dependencies"] if isinstance(d, dict)
+    ]
     assert dict(line.split("==") for line in pip) == pins("requirements.txt")
 
 
