@@ -35,7 +35,7 @@ def card(settings: dict[str, Any], figures: dict[str, Any], model: Model) -> dic
         },
         "weights_digest": model.weights_digest,
         "trained_on": {
-            "data": f"{settings['n_clips']} rendered clips of {score.CLIP_S:g} s (reprise/organisms/score.py), made by "
+            "data": f"{settings['n_clips']} rendered clips of {score.CLIP_S:g} s (reprise/organisms/score.py), by "
             "the project's own synthesiser; no recorded music",
             **{key: settings[key] for key in ("seed", "codec_steps", "base_steps", "lm_steps", "lm_batch")},
         },
