@@ -22,10 +22,11 @@ def demo_table(demo: dict[str, Any]) -> str:
             head = (study, f"**{record['verdict']}**") if i == 0 else ("", "")
             interval = "" if gate["low"] is None else f"{gate['low']:.3g} to {gate['high']:.3g}"
             value = "" if gate["value"] is None else f"{gate['value']:.3g}"
+            needed = "" if gate["threshold"] is None else f"{gate['threshold']:.3g}"
             passed = {True: "yes", False: "no", None: "not reached"}[gate["passed"]]
             lines.append(
                 f"| {head[0]} | {head[1]} | {gate['name'].replace('_', ' ')} | {value} | {interval} | "
-                f"{gate['threshold']:.3g} | {passed} |"
+                f"{needed} | {passed} |"
             )
     return "\n".join(lines) + "\n"
 
