@@ -32,6 +32,7 @@ rule all:
     input:
         "results/report/index.html",
         expand("results/{study}/verdict.json", study=STUDIES),
+        ancient([folder for study in STUDIES for folder in store_folders(study)]),
 
 
 rule certify:

@@ -88,6 +88,13 @@ def stores(kind, study, hook=None):
     return [f"{folder}/{batch}.manifest.json" for batch in batches(study)]
 
 
+def store_folders(study):
+    """The stores themselves. Consumers take the manifests; asking for the folders too notices one that was deleted."""
+    kinds = ["tokens", "audio", "descriptors", *(f"activations/{hook}" for hook in hooks(study))]
+    kinds += [f"codes/layer{layer}" for layer in STUDIES[study].layers]
+    return [f"results/{study}/{kind}/{batch}" for kind in kinds for batch in batches(study)]
+
+
 def certificate(study, layer):
     return f"results/{study}/certificates/layer{layer}.json"
 

@@ -220,6 +220,9 @@ def train_lm(
     for i in range(first, steps):
         rng = np.random.default_rng([seed, 2, stage, i])
         torch.manual_seed((seed * 3 + stage) * 1_000_003 + i)
+        # audiocraft's condition dropout draws from generators of its own, which a resumed run would start anew.
+        for dropout in (lm.cfg_dropout, lm.att_dropout):
+            dropout.rng.manual_seed((seed * 3 + stage) * 1_000_003 + i)
         rows = rng.choice(len(data.tokens), size=batch, replace=False)
         tokens = torch.from_numpy(data.tokens[rows].astype(np.int64))
         cue = torch.from_numpy(data.cue[rows]).float()

@@ -112,5 +112,5 @@ def test_a_bad_configuration_is_named_before_any_job(finished, reconfigured):
 
     write_config(finished, config)
     output = snakemake(finished, "--cores", "2", check=False)
-    assert "studies.tiny.horizons.long: got [4, 80] does not fit" in output
+    assert "defaults.horizons.long: got [4, 80] does not fit" in output
     assert "Traceback" not in output and "localrule" not in output
