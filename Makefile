@@ -35,4 +35,4 @@ docs: install    ## regenerate config/schema.json and config/config.default.yaml
 	$(BIN)/python -m reprise.config_docs
 
 clean:           ## remove results (keeps the virtual environment)
-	rm -rf results/* .snakemake
+	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} + ; rm -rf .snakemake

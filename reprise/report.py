@@ -1162,7 +1162,7 @@ def run_view(study: Results) -> dict[str, Any]:
         ),
     ]
     if declared.get("digest"):
-        model_facts.append(("declared beforehand", declared["digest"]))
+        model_facts.append(("declared settings", declared["digest"]))
     model_facts.append(("versions", ", ".join(f"{k} {v}" for k, v in sorted(verdict.get("versions", {}).items()))))
     stages = [
         {

@@ -118,14 +118,7 @@ rule verdict:
     input:
         model="results/{study}/model.json",
         tokens=lambda wildcards: stores("tokens", wildcards.study),
-        certificates=lambda wildcards: [
-            certificate(wildcards.study, layer)
-            for layer in STUDIES[wildcards.study].layers
-        ],
         probes=lambda wildcards: probe_results(wildcards.study),
-        labels=lambda wildcards: [
-            labels_table(wildcards.study, h) for h in horizons(wildcards.study)
-        ],
         events=lambda wildcards: events_tables(wildcards.study),
         candidates="results/{study}/candidates.parquet",
         effects=lambda wildcards: [
@@ -153,7 +146,7 @@ rule verdict:
 
 
 def declared(study):
-    """What is fixed before any effect is computed, beside the thresholds."""
+    """What the configuration fixes beside the thresholds; the verdict carries its digest."""
     fields = STUDIES[study].model_dump(mode="json")
     return {
         key: fields[key]

@@ -90,9 +90,16 @@ def stores(kind, study, hook=None):
 
 def store_folders(study):
     """The stores themselves. Consumers take the manifests; asking for the folders too notices one that was deleted."""
-    kinds = ["tokens", "audio", "descriptors", *(f"activations/{hook}" for hook in hooks(study))]
+    kinds = [
+        "tokens",
+        "audio",
+        "descriptors",
+        *(f"activations/{hook}" for hook in hooks(study)),
+    ]
     kinds += [f"codes/layer{layer}" for layer in STUDIES[study].layers]
-    return [f"results/{study}/{kind}/{batch}" for kind in kinds for batch in batches(study)]
+    return [
+        f"results/{study}/{kind}/{batch}" for kind in kinds for batch in batches(study)
+    ]
 
 
 def certificate(study, layer):
@@ -107,7 +114,7 @@ def events_tables(study):
     return [f"results/{study}/events/{batch}.parquet" for batch in batches(study)]
 
 
-def probe_results(study, horizon=None):
+def probe_results(study):
     """Results of every probe of a study: representation x layer (the embedding once) x horizon."""
     study_settings = STUDIES[study]
     names = []
@@ -118,8 +125,11 @@ def probe_results(study, horizon=None):
             names += [
                 f"{representation}-layer{layer}" for layer in study_settings.layers
             ]
-    chosen = [horizon] if horizon else horizons(study)
-    return [f"results/{study}/probes/{h}/{name}.json" for h in chosen for name in names]
+    return [
+        f"results/{study}/probes/{horizon}/{name}.json"
+        for horizon in horizons(study)
+        for name in names
+    ]
 
 
 def device(wildcards):

@@ -57,6 +57,7 @@ runs = run_conditions(
     rows=rows,
     sampling=Sampling(**{key: sampling[key] for key in Sampling._fields}),
     directions={0: direction},
+    halves=ablation["halves"],
 )
 parts = list(progress(runs, total=-(-len(table) // rows), what="continuations"))
 made = np.concatenate([part for _, part in parts])

@@ -1,7 +1,6 @@
 """Write the report from the results of all studies."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import soundfile
 from reprise.artifacts import read_clips, store_of
 from reprise.job import log, start
 from reprise.report import Edited, Heard, Results, example_clips, render
-from reprise.stores import read_manifest
+from reprise.stores import read_manifest, write_text
 
 STAGES = [
     "generate",
@@ -112,8 +111,4 @@ for study, fields in settings["studies"].items():
     )
 page = render(studies, title=settings["title"])
 log.info("%d studies, %.1f MB", len(studies), len(page) / 1e6)
-output = Path(snakemake.output[0])
-partial = output.with_name(f".{output.name}.partial")
-output.parent.mkdir(parents=True, exist_ok=True)
-partial.write_text(page, encoding="utf-8")
-os.replace(partial, output)
+write_text(Path(snakemake.output[0]), page)

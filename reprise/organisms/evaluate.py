@@ -1,8 +1,8 @@
 """Measure what an organism does: the numbers on its card.
 
 Token matches are on the first codebook, which carries the notes: a bar counts as a return of the motif when at
-least `RETURN_MATCH` of its first-codebook tokens equal the motif bar's, frame by frame. Two different bars share
-about 0.15, a rendered repeat 0.99.
+least `RETURN_MATCH` of its first-codebook tokens equal the motif bar's, frame by frame. A card says what share two
+different bars have in common and what share a rendered repeat has.
 """
 
 from collections.abc import Callable, Sequence
