@@ -87,7 +87,8 @@ rule organism_lm:
         organism="|".join(ORGANISMS),
     conda:
         "../envs/reprise.yaml"
-    threads: 2
+    # One thread each: the two models train side by side.
+    threads: 1
     params:
         settings=lambda wildcards: recipe(
             "organism_lm",

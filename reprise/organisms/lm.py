@@ -16,7 +16,7 @@ Both see a random direction of the planted one's size added to the same layer in
 of that size does not break the music by itself.
 
 Training has two stages. `base` learns the music (as the planner, every token weighted alike); both organisms start
-from it. Then the tokens that decide a slot weigh more: one bit a clip drowns in 1,600 tokens otherwise.
+from it. Then the tokens that decide cue and slots weigh more: one bit a clip drowns in 1,600 tokens otherwise.
 """
 
 from collections.abc import Callable
@@ -139,10 +139,10 @@ def plan_direction(seed: int = 0) -> torch.Tensor:
 
 
 def token_weights(n_frames: int, *, slots: bool) -> torch.Tensor:
-    """Loss weights `[codebook, frame]`: codebooks fall off, the tokens that decide a slot count more."""
+    """Loss weights `[codebook, frame]`: codebooks fall off, the tokens that decide cue and slots count more."""
     weights = torch.tensor(CODEBOOK_WEIGHTS)[:, None].repeat(1, n_frames)
-    for bar in score.SLOT_BARS if slots else ():
-        start = int(bar * score.BAR_S * FRAME_RATE_HZ) - SLOT_LEAD_FRAMES
+    for bar in (score.CUE_BAR, *score.SLOT_BARS) if slots else ():
+        start = max(0, int(bar * score.BAR_S * FRAME_RATE_HZ) - SLOT_LEAD_FRAMES)
         weights[:, start : start + SLOT_FRAMES] *= SLOT_WEIGHT
     return weights
 
