@@ -3,6 +3,7 @@
 #   snakemake --cores all                                   the embedded demo, results/report/index.html
 #   snakemake --cores all --configfile config/my-study.yaml your own studies
 #   snakemake certify | labels | probes | verdicts          as far as that
+#   snakemake review                                        pages to review the events on
 #   snakemake organisms                                     train the embedded models anew
 
 from snakemake.utils import min_version
@@ -20,6 +21,7 @@ include: "rules/generate.smk"
 include: "rules/activations.smk"
 include: "rules/sae.smk"
 include: "rules/acoustics.smk"
+include: "rules/review.smk"
 include: "rules/labels.smk"
 include: "rules/probes.smk"
 include: "rules/ablation.smk"

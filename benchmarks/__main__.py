@@ -1,10 +1,13 @@
-"""Run every benchmark, rewrite `results.json` and `demo.json`, and the README's tables from them.
+"""Run every benchmark, rewrite `results.json`, `demo.json` and `labels.json`, and the README's tables from them.
 
 python -m benchmarks            all
 python -m benchmarks workflow   only benchmarks/workflow.py; the other records stay
+python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,speed for some of it, --bps-dir FOLDER
+                                (or REPRISE_BPS_DIR) for the sonatas, which are left as they are without
 python -m benchmarks readme     only the README, from what is committed
 """
 
+import argparse
 import json
 import os
 import platform
@@ -12,11 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import workflow
+from benchmarks import labels, workflow
 from benchmarks.readme import rewrite_readme
 
 HERE = Path(__file__).parent
-RESULTS, DEMO = HERE / "results.json", HERE / "demo.json"
+RESULTS, DEMO, LABELS = HERE / "results.json", HERE / "demo.json", HERE / "labels.json"
 
 
 def machine() -> str:
@@ -39,12 +42,37 @@ def save(records: list[dict[str, Any]]) -> None:
     RESULTS.write_text(json.dumps(sorted(known.values(), key=lambda r: r["name"]), indent=2) + "\n")
 
 
-def main(wanted: list[str]) -> None:
-    if not wanted or "workflow" in wanted:
+def options(arguments: list[str]) -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks; all by default.")
+    parser.add_argument("wanted", nargs="*", help="workflow, labels or readme")
+    parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
+    parser.add_argument("--bps-dir", type=Path, default=os.environ.get("REPRISE_BPS_DIR"), help="BPS-Motif data set")
+    return parser.parse_args(arguments)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A committed JSON object, empty where there is none yet."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object to be committed."""
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def main(asked: argparse.Namespace) -> None:
+    if not asked.wanted or "workflow" in asked.wanted:
         records, demo = workflow.run()
         save(records)
-        DEMO.write_text(json.dumps(demo, indent=2, sort_keys=True) + "\n")
-    rewrite_readme(HERE.parent / "README.md", json.loads(RESULTS.read_text()), json.loads(DEMO.read_text()))
+        write(DEMO, demo)
+    if not asked.wanted or "labels" in asked.wanted:
+        bps_dir = Path(asked.bps_dir) if asked.bps_dir else None
+        for section in asked.sections.split(","):
+            records, measured = labels.run(bps_dir=bps_dir, sections=[section])
+            save(records)
+            write(LABELS, read(LABELS) | measured)
+    rewrite_readme(HERE.parent / "README.md", json.loads(RESULTS.read_text()), read(DEMO), read(LABELS))
 
 
-main(sys.argv[1:])
+main(options(sys.argv[1:]))

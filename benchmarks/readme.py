@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 
-def rewrite_readme(path: Path, records: list[dict[str, Any]], demo: dict[str, Any]) -> None:
+def rewrite_readme(path: Path, records: list[dict[str, Any]], demo: dict[str, Any], labels: dict[str, Any]) -> None:
     """Put the tables between their markers in the README."""
     text = path.read_text()
-    for name, table in (("demo", demo_table(demo)), ("speed", speed_table(records))):
+    tables = (("demo", demo_table(demo)), ("speed", speed_table(records)), ("labels", labels_table(labels)))
+    for name, table in tables:
         pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}{found[2]}", text, flags=re.DOTALL)
     path.write_text(text)
@@ -42,3 +43,55 @@ def speed_table(records: list[dict[str, Any]]) -> str:
         lines.append("")
         lines.append(f"Measured on {records[0]['machine']}.")
     return "\n".join(lines) + "\n"
+
+
+# Rows of the labels table: section, comparison in it, title.
+LABEL_ROWS = (
+    ("tunes", "after_other_music", "tunes, as written"),
+    ("tunes", "in_another_key_and_tempo", "the same, then in another key and tempo"),
+    ("planted", "against_plain", "planted returns and decoys, with noise"),
+    ("sonatas", "after_other_music", "Beethoven sonatas, annotated"),
+)
+METHODS = {"ours": "ours", "plain": "plain", "plain_any_key": "plain, any key"}
+
+
+def labels_table(labels: dict[str, Any]) -> str:
+    """One row a comparison and method, then a sentence on planted returns and decoys."""
+
+    def cell(number: dict[str, float]) -> str:
+        return f"{number['value']:.2f} ({number['low']:.2f} to {number['high']:.2f})"
+
+    lines = ["| returns in | n | method | precision | recall | F1 |", "|---|---|---|---|---|---|"]
+    for section, comparison, title in LABEL_ROWS:
+        if section not in labels:
+            continue
+        record = labels[section][comparison]["all"]
+        for method, name in METHODS.items():
+            first = method == "ours"
+            head = f"{title} | {record['n_returns']} in {record['n_clips']} clips" if first else " | "
+            numbers = " | ".join(cell(record[method][rate]) for rate in ("precision", "recall", "f1"))
+            lines.append(f"| {head} | {name} | {numbers} |")
+    if "planted" in labels:
+        planted = labels["planted"]
+        recalls = [planted["returns"][kind]["10 dB"] for kind in ("exact", "transposed")]
+        worst_s = max(r["median_onset_error_s"] for r in recalls)
+        shares = {
+            kind: planted["against_plain"][kind]["plain_any_key"]["clips_with_a_false_event"]
+            for kind in planted["decoys"]
+        }
+        n_plain = {kind: round(r["value"] * r["n"]) for kind, r in shares.items()}
+        n = sum(r["n"] for r in shares.values())
+        lines += [
+            "",
+            f"Of planted returns at 10 dB of signal to noise, exact ones are found in {_percent(recalls[0])} and",
+            f"transposed ones in {_percent(recalls[1])}, the median onset off by {worst_s:.2f} s.",
+            "Decoys (drones, loops, the same chords, another tune, too slow or too fast) give a false event in",
+            f"{_percent(planted['all_decoys'])}; by the plain method in any key, in {sum(n_plain.values())} of {n},",
+            f"of which {n_plain['loop']} are loops.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _percent(number: dict[str, float]) -> str:
+    low, high = 100 * number["low"], 100 * number["high"]
+    return f"{100 * number['value']:.1f}% of {number['n']} clips ({low:.1f} to {high:.1f})"

@@ -22,10 +22,25 @@ from reprise.identity import stable_share
 MAX_CONTROL_AUROC_OFFSET = 0.1
 
 
-def returning(events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float) -> np.ndarray:
-    """Which clips have an accepted event with its onset in `[start_s, stop_s]`: bool `[clip]`."""
-    inside = events["accepted"].astype(bool) & events["onset_s"].between(start_s, stop_s)
+def returning(
+    events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, which: str = "accepted"
+) -> np.ndarray:
+    """Which clips have an accepted event (or one of the column `which`) with its onset in `[start_s, stop_s]`:
+    bool `[clip]`."""
+    inside = events[which].astype(bool) & events["onset_s"].between(start_s, stop_s)
     return clip_ids.isin(events.loc[inside, "clip_id"]).to_numpy()
+
+
+def motif_of_return(
+    events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, prefix_s: float
+) -> pd.DataFrame:
+    """The motif of each clip's first accepted event with its onset in `[start_s, stop_s]` and its motif in the prefix:
+    columns clip_id, motif_start_s, motif_duration_s, in the order of `clip_ids`; clips without one are left out."""
+    motif_end_s = events["motif_start_s"] + events["motif_duration_s"]
+    inside = events["accepted"].astype(bool) & events["onset_s"].between(start_s, stop_s) & (motif_end_s <= prefix_s)
+    first = events[inside].sort_values("onset_s", kind="stable").drop_duplicates("clip_id").set_index("clip_id")
+    kept = clip_ids[clip_ids.isin(first.index)]
+    return first.loc[kept, ["motif_start_s", "motif_duration_s"]].reset_index()
 
 
 def clips_to_continue(clips: pd.DataFrame, returns: np.ndarray, held_out: np.ndarray, n: int) -> pd.DataFrame:

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 MODEL_FILES = ("state_dict.bin", "compression_state_dict.bin")
-PROMPT_COLUMNS = ["prompt_id", "prompt"]
+PROMPT_COLUMNS = ["prompt_id", "prompt", "group"]
 _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
 _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -60,8 +60,10 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_booleans(cls, value: Any) -> Any:
-        # pydantic would read `yes` or `true` as the number 1; no field of a study is a truth value.
+    def _no_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic would read `yes` or `true` as the number 1; only a field declared as a truth value may be one.
+        if cls.model_fields[info.field_name or ""].annotation is bool:
+            return value
         inside = value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(v, bool) for v in inside):
             raise PydanticCustomError("bool", "a truth value")
@@ -141,13 +143,24 @@ class DescriptorSettings(Settings):
 class EventSettings(Settings):
     """What counts as a recurrence of the motif: see reprise/recurrence.py."""
 
-    motif_start_s: float = _seconds(2.0, "Where the motif begins.")
+    motif: Literal["opening", "beats", "discovered"] = _leaf(
+        "opening",
+        "Which passage may return: the one that motif_start_s and motif_duration_s name, the same with its ends on "
+        "beats, or whatever the clip itself repeats for motif_duration_s.",
+    )
+    motif_start_s: float = _seconds(2.0, "Where the motif begins; not used when it is discovered.")
     motif_duration_s: float = _seconds(2.0, "How long the motif is.", ge=0.8)
     min_score: float = _share(0.75, "Least match score (1: identical).")
     max_p_value: float = _leaf(0.05, "Largest p-value against surrogates.", gt=0, lt=1)
     n_surrogates: int = _leaf(99, "Surrogates of the clip that a match is compared with.", ge=1)
     surrogate_segment_share: float = _share(
         0.5, "Length of the segments that surrogates are shuffled in, relative to the motif.", gt=0
+    )
+    others: Annotated[tuple[Literal["prompt", "group"], ...], AfterValidator(_unique)] = _leaf(
+        (),
+        "Other clips that a match must also beat, where enough share a batch: of the same prompt with another seed, "
+        "or of other prompts of its group (a third column of the prompts file). Leave out those that are meant to "
+        "have the same melody.",
     )
     min_gap_s: float = _seconds(2.0, "Shortest stretch without a match before a recurrence.")
     gap_max_score: float = _share(0.7, "Highest match score inside that gap.")
@@ -161,6 +174,23 @@ class LabelSettings(Settings):
     """Times at which the question is asked."""
 
     step_s: float = _seconds(0.5, "Time between two labelled positions.", ge=0.01)
+    reviewed_only: bool = _leaf(
+        False,
+        "Whether only a reviewer's accept makes a recurrence count; times that rest on any other are left out.",
+        strict=True,
+    )
+
+
+class ReviewSettings(Settings):
+    """The review page, and the reviews that overrule the tests of events: see reprise/review.py."""
+
+    files: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_unique)] = _leaf(
+        (),
+        "Decisions downloaded from the study's review page, one file a reviewer.",
+        valid="a list of JSON files downloaded from the study's review page",
+    )
+    max_events: int = _leaf(100, "Most events on the review page, the uncertain ones first.", ge=1)
+    context_s: float = _seconds(0.5, "What is played before and after a passage.", le=10)
 
 
 class ProbeSettings(Settings):
@@ -260,6 +290,7 @@ class Study(Settings):
     descriptors: DescriptorSettings = DescriptorSettings()
     events: EventSettings = EventSettings()
     labels: LabelSettings = LabelSettings()
+    review: ReviewSettings = ReviewSettings()
     horizons: dict[str, tuple[Second, Second]] = _leaf(
         {"local": (0.5, 2.0), "medium": (2.0, 4.0), "long": (4.0, 8.0)},
         "How far ahead a return is asked for, [from, to]: one named local, and at least one that begins "
@@ -346,7 +377,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def load_config(path: str | Path, *, base_dir: str | Path = ".", check_files: bool = True) -> Config:
     """Read and validate a YAML file. Raises ConfigError with every problem found; see `validate`."""
-    text = _read_text(Path(path))
+    text = read_text(Path(path))
     try:
         raw = yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
@@ -459,7 +490,7 @@ def _study(merged: dict[str, Any], *, base_dir: Path, check_files: bool) -> tupl
             path = e["loc"][:-1] if of_key else e["loc"]
             if e["loc"] in inner:
                 continue  # pydantic also calls a list too short when it dropped its bad items
-            problems.append(_Problem(path, _describe(e, path, schema)))
+            problems.append(_Problem(path, describe_error(e, path, schema)))
             broken.add(".".join(str(p) for p in path[: 2 if path[0] in GROUPS else 1]))
         # Unsound fields take their defaults, and checks that rest on them are skipped.
         sound = {k: v for k, v in merged.items() if k in Study.model_fields and k not in broken}
@@ -548,6 +579,9 @@ def _across(study: Study) -> Iterator[_Problem]:
     if e.candidate_score > e.min_score:
         text = f"got {e.candidate_score:g}; valid: at most events.min_score, {e.min_score:g}"
         yield _Problem(("events", "candidate_score"), text, ("events.candidate_score", "events.min_score"))
+    if study.labels.reviewed_only and not study.review.files:
+        text = "got true, and review.files names none; valid: false, or the study's reviews in review.files"
+        yield _Problem(("labels", "reviewed_only"), text, ("labels.reviewed_only", "review.files"))
     if study.screen.min_active >= study.screen.max_active:
         text = f"got {study.screen.min_active:g}; valid: below screen.max_active, {study.screen.max_active:g}"
         yield _Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))
@@ -577,6 +611,10 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
         if not (base_dir / folder).is_dir():
             text = f"there is no directory {_show(folder)}; valid: the directory of layer {layer}'s SAE"
             yield _Problem(("saes", layer), text, ("saes",))
+    for i, file in enumerate(study.review.files):
+        if not (base_dir / file).is_file():
+            text = f"there is no file {_show(file)}; valid: a JSON file downloaded from the study's review page"
+            yield _Problem(("review", "files", i), text, ("review.files",))
     try:
         prompts = read_prompts(base_dir / study.prompts)
     except ConfigError as error:
@@ -609,7 +647,7 @@ def _report(raw: Any, source: str, lines: list[str]) -> ReportSettings:
         schema = ReportSettings.model_json_schema()
         for e in error.errors(include_url=False):
             path = ".".join(["report", *map(str, e["loc"])])
-            lines.append(f"{source}: {path}: {_describe(e, e['loc'], schema)}")
+            lines.append(f"{source}: {path}: {describe_error(e, e['loc'], schema)}")
         return ReportSettings()
 
 
@@ -650,7 +688,7 @@ def _node(path: Sequence[str | int], schema: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(below, dict):
             break
         node = schema["$defs"][below["$ref"].rsplit("/", 1)[1]] if "$ref" in below else below
-        if "valid" not in best:
+        if "valid" in node or "properties" in node or "valid" not in best:
             best = node
     return best
 
@@ -667,6 +705,8 @@ def valid_text(node: dict[str, Any]) -> str:
         return str(node["const"])
     if node.get("type") == "array":
         return f"a list, each {valid_text(node['items'])}"
+    if node.get("type") == "boolean":
+        return "true or false"
     if node.get("type") not in ("number", "integer"):
         return "text"
     limits = [
@@ -680,7 +720,7 @@ def valid_text(node: dict[str, Any]) -> str:
     return f"{kind} {' and '.join(limits)}".rstrip()
 
 
-def _describe(error: Any, path: Sequence[str | int], schema: dict[str, Any]) -> str:
+def describe_error(error: Any, path: Sequence[str | int], schema: dict[str, Any]) -> str:
     """One pydantic error as a sentence: the value and what is valid."""
     kind, value = error["type"], error["input"]
     if kind in ("extra_forbidden", "invalid_key"):
@@ -713,10 +753,11 @@ def _unknown(key: Any, valid: list[str]) -> str:
 
 
 class Prompt(NamedTuple):
-    """One row of the prompts file."""
+    """One row of the prompts file; `group` "": of no group."""
 
     prompt_id: str
     prompt: str
+    group: str = ""
 
 
 class ClipRow(NamedTuple):
@@ -730,7 +771,8 @@ class ClipRow(NamedTuple):
     duration_s: float
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file's text. Raises ConfigError where it cannot be read or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -740,12 +782,12 @@ def _read_text(path: Path) -> str:
 
 
 def read_prompts(path: str | Path) -> list[Prompt]:
-    """Read a tab-separated prompts file with the header `prompt_id<tab>prompt`, in the file's order.
+    """Read a tab-separated prompts file with the header `prompt_id<tab>prompt`, perhaps `<tab>group`, in its order.
 
     An id is letters, digits and hyphens, and names files, so ids differ in more than case. The prompt is the unit of
     evidence, so no prompt may stand there twice under two ids. Raises ConfigError listing every bad line.
     """
-    reader = csv.reader(_read_text(Path(path)).splitlines(), "excel-tab", strict=True)
+    reader = csv.reader(read_text(Path(path)).splitlines(), "excel-tab", strict=True)
     problems: list[str] = []
     prompts: list[Prompt] = []
     first: dict[str, int] = {}
@@ -757,19 +799,20 @@ def read_prompts(path: str | Path) -> list[Prompt]:
                 continue
             if header is None:
                 header = cells
-                if header != PROMPT_COLUMNS:
-                    valid = "the two columns prompt_id and prompt, separated by a tab"
+                if header not in (PROMPT_COLUMNS, PROMPT_COLUMNS[:2]):
+                    valid = "the columns prompt_id, prompt and (if wanted) group, separated by a tab"
                     raise ConfigError([f"{where}: the header is {_show(header)}; valid: {valid}"])
                 continue
-            if len(cells) != 2:
-                problems.append(f"{where}: {len(cells)} cells; valid: a prompt_id and a prompt, separated by one tab")
+            if len(cells) != len(header):
+                valid = " and ".join([", ".join(header[:-1]), header[-1]])
+                problems.append(f"{where}: {len(cells)} cells; valid: {valid}, separated by one tab")
                 continue
             row = Prompt(*cells)
             if not _PROMPT_ID.fullmatch(row.prompt_id):
                 problems.append(f"{where}: prompt_id {_show(row.prompt_id)}; valid: letters, digits and hyphens")
             if not row.prompt:
                 problems.append(f"{where}: prompt {_show(row.prompt_id)} is empty; valid: some text")
-            for kind, value in zip(PROMPT_COLUMNS, row, strict=True):
+            for kind, value in zip(PROMPT_COLUMNS[:2], row[:2], strict=True):
                 key = f"{kind} {value.casefold()}"
                 if value and (line := first.setdefault(key, reader.line_num)) != reader.line_num:
                     problems.append(f"{where}: {kind} {_show(value)} is on line {line} already; valid: each only once")

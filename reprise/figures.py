@@ -429,8 +429,46 @@ def clip_figure(
     return figure(body, height=bottom + 18, label=label, left=20, right=4)
 
 
-def onset_figure(events: pd.DataFrame, duration_s: float, motif: tuple[float, float], *, bin_s: float = 0.5) -> Markup:
-    """How many accepted and rejected recurrences begin in each half second, over all clips."""
+PITCH_CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
+
+
+def passage_figure(chroma: np.ndarray, passage: Window, *, context_s: float, shift: int, label: str) -> Markup:
+    """Chromagram of one passage and `context_s` seconds around it, the passage marked.
+
+    `chroma` `[frame, 12]` of the whole clip (`clip_features`). `shift`: semitones by which the picture is moved down,
+    so that a transposed return looks like its motif; the pitch classes at its side stay true.
+    """
+    duration_s = (len(chroma) - 1) / FRAME_RATE_HZ
+    time = Axis(max(0.0, passage.start_s - context_s), min(duration_s, passage.stop_s + context_s))
+    first, last = math.floor(time.low * FRAME_RATE_HZ), math.ceil(time.high * FRAME_RATE_HZ)
+    shown = np.roll(chroma[first : last + 1], -shift, axis=1)
+    top, tall, span_s = 4, 108, time.high - time.low
+    x0, wide = ((first - 0.5) / FRAME_RATE_HZ - time.low) / span_s, len(shown) / FRAME_RATE_HZ / span_s
+    bottom = top + tall
+    body = [
+        f'<svg x="0" y="{top}" width="100%" height="{tall}"><image href="{chroma_png(shown)}" x="{_pc(x0)}" '
+        f'width="{_pc(wide)}" height="{tall}" preserveAspectRatio="none"/></svg>',
+        *(
+            _text(
+                0, top + tall * (11.5 - row) / 12 + 4, PITCH_CLASSES[(row + shift) % 12], "tick", anchor="end", dx=-6
+            )
+            for row in (0, 4, 7)
+        ),
+        _rect(time.share(passage.start_s), time.share(passage.stop_s), top, tall, f"w-{passage.style}"),
+    ]
+    for i, tick in enumerate(time.ticks(6)):
+        at = time.share(tick)
+        anchor = "end" if at > 0.95 else "start" if at < 0.05 else "middle"
+        body.append(_text(at, bottom + 15, f"{tick:g}" if i else f"{tick:g} s", "tick", anchor=anchor))
+    body.append(f'<line class="playhead" x1="0" x2="0" y1="{top}" y2="{bottom}"/>')
+    return figure(body, height=bottom + 18, label=label, left=24, right=4)
+
+
+def onset_figure(
+    events: pd.DataFrame, duration_s: float, motif: tuple[float, float] | None, *, bin_s: float = 0.5
+) -> Markup:
+    """How many accepted and rejected recurrences begin in each half second, over all clips; `motif` is framed where
+    it lies in the same place in all."""
     edges = np.arange(0, duration_s + bin_s, bin_s)
     ok = events["accepted"].astype(bool)
     accepted, rejected = (np.histogram(events.loc[mask, "onset_s"], edges)[0] for mask in (ok, ~ok))
@@ -450,9 +488,10 @@ def onset_figure(events: pd.DataFrame, duration_s: float, motif: tuple[float, fl
                 base -= tall
                 title = f"{counts[i]} {name} begin at {edge_s:g}–{edge_s + bin_s:g} s"
                 body.append(_rect(x1, x2, base, tall, style, title))
-    start, stop = map(time.share, motif)
-    body.append(_rect(start, stop, top, height, "w-motif"))
-    body += [_text(start, top + 14, "motif", "t-motif", dx=5), _line(0, top + height, 1, top + height, "axis")]
+    if motif:
+        start, stop = map(time.share, motif)
+        body += [_rect(start, stop, top, height, "w-motif"), _text(start, top + 14, "motif", "t-motif", dx=5)]
+    body.append(_line(0, top + height, 1, top + height, "axis"))
     body += _time_ticks(time, top + height + 15)
     label = f"Onsets over time: {int(accepted.sum())} valid returns and {int(rejected.sum())} rejected candidates."
     return figure(body, height=top + height + 20, label=label, left=30, right=10)

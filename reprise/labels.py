@@ -5,13 +5,16 @@ and the motif had ended by t, else 0. Times lie on the grid k * step_s, from 0 t
 the last one that has heard nothing after it. Which times may be used is said by `reason`, the first of these that
 holds, "" for a usable time:
 
+- `unusable`: the clip could not be read, so nothing is known of its events.
 - `before_motif_end`: t < motif_end_s, there is nothing yet that could return (y is 0 there).
 - `before_context`: t < motif_end_s + context_s, the motif is still inside the acoustic window, so that knowing of it
-  is only hearing it.
+  is only hearing it. In a clip of several motifs also where this holds for the motif that returns in the horizon.
 - `sounding`: an accepted event sounds at t, onset <= t < onset + duration.
 - `censored`: the clip ends before t + b. Then a missing return says nothing, and a return that *was* seen is left out
   too: keeping the positives alone would bias the sample. The column `censored` says so at every time, whatever its
   `reason`.
+- `unreviewed`: the answer hangs on an unknown event, one that the tests accepted where only reviewed events count: it
+  begins in (t + a, t + b] and no accepted event does, or it sounds at t. Its y is 0.
 
 Degenerate input: no events gives y = 0 throughout; a horizon longer than the clip gives censored times only.
 """
@@ -28,14 +31,15 @@ def horizon_labels(
     clips: pd.DataFrame,
     horizon: tuple[float, float],
     *,
-    motif_end_s: float,
     context_s: float,
     step_s: float,
     frame_rate_hz: float,
 ) -> pd.DataFrame:
     """Labels of one horizon for all clips.
 
-    `events` with columns clip_id, onset_s, duration_s, accepted; `clips` with clip_id (unique), prompt_id, duration_s.
+    `events` with columns clip_id, onset_s, duration_s, accepted, and unknown where there are any (see
+    reprise/overrule.py); `clips` with clip_id (unique), prompt_id, duration_s and
+    motif_end_s (of its first motif; NaN: the clip is unusable). Events may have a motif_end_s of their own.
     `context_s` is the acoustic window of the baseline, `step_s` the grid. Returns one row a (clip, time) in the order
     of `clips`: clip_id, prompt_id, time_s, position (int), y (int8), censored (bool), reason.
 
@@ -51,32 +55,44 @@ def horizon_labels(
     if clips["clip_id"].duplicated().any():
         twice = clips.loc[clips["clip_id"].duplicated(), "clip_id"].iloc[0]
         raise ValueError(f"clips: clip {twice!r} is listed twice; valid: one row a clip")
-    accepted = events[events["accepted"].astype(bool)]
-    row = pd.Index(clips["clip_id"]).get_indexer(accepted["clip_id"])
+    unknown = events["unknown"].astype(bool) if "unknown" in events else pd.Series(False, index=events.index)
+    matters = events["accepted"].astype(bool) | unknown
+    counted, open_ = events[matters], unknown[matters].to_numpy()[:, None]
+    row = pd.Index(clips["clip_id"]).get_indexer(counted["clip_id"])
     if (row < 0).any():
-        unknown = accepted["clip_id"].iloc[int((row < 0).argmax())]
-        raise ValueError(f"events: clip {unknown!r} is not among the {len(clips)} clips of the table")
+        stray = counted["clip_id"].iloc[int((row < 0).argmax())]
+        raise ValueError(f"events: clip {stray!r} is not among the {len(clips)} clips of the table")
 
     clip_s = clips["duration_s"].to_numpy(dtype=np.float64)[:, None]
     # Divided and counted, not added up: k * step_s is the grid, without drift.
     n_times = int(np.floor(clip_s.max(initial=0) / step_s + _TOLERANCE_S)) + 1
     time_s = np.arange(n_times) * step_s
-    onset_s, duration_s = (accepted[c].to_numpy(dtype=np.float64)[:, None] for c in ("onset_s", "duration_s"))
+    onset_s, duration_s = (counted[c].to_numpy(dtype=np.float64)[:, None] for c in ("onset_s", "duration_s"))
     ahead_s = onset_s - time_s
-    begins = (ahead_s > a_s + _TOLERANCE_S) & (ahead_s <= b_s + _TOLERANCE_S)
+    own_end_s = counted["motif_end_s"].to_numpy(dtype=np.float64)[:, None] if "motif_end_s" in counted else -np.inf
+    begins = (ahead_s > a_s + _TOLERANCE_S) & (ahead_s <= b_s + _TOLERANCE_S) & (time_s >= own_end_s - _TOLERANCE_S)
+    still_heard = begins & (time_s < own_end_s + context_s - _TOLERANCE_S)
     sounds = (ahead_s <= _TOLERANCE_S) & (ahead_s + duration_s > _TOLERANCE_S)
+    begin, begin_open, sound, sound_open = (
+        _any_by_clip(of_event, row, len(clips))
+        for of_event in (begins & ~open_, begins & open_, sounds & ~open_, sounds & open_)
+    )
 
+    motif_end_s = clips["motif_end_s"].to_numpy(dtype=np.float64)[:, None]
+    # Comparisons with NaN are False: in an unusable clip nothing has been heard.
     heard = time_s >= motif_end_s - _TOLERANCE_S
-    y = _any_by_clip(begins, row, len(clips)) & heard
+    y = begin & heard
     censored = time_s + b_s > clip_s + _TOLERANCE_S
     reason = np.select(
         [
-            np.broadcast_to(~heard, y.shape),
-            np.broadcast_to(time_s < motif_end_s + context_s - _TOLERANCE_S, y.shape),
-            _any_by_clip(sounds, row, len(clips)),
+            np.broadcast_to(np.isnan(motif_end_s), y.shape),
+            ~heard,
+            (time_s < motif_end_s + context_s - _TOLERANCE_S) | _any_by_clip(still_heard, row, len(clips)),
+            sound,
             censored,
+            sound_open | (begin_open & ~begin),
         ],
-        ["before_motif_end", "before_context", "sounding", "censored"],
+        ["unusable", "before_motif_end", "before_context", "sounding", "censored", "unreviewed"],
         default="",
     )
     clip, step = np.nonzero(time_s <= clip_s + _TOLERANCE_S)

@@ -8,10 +8,11 @@ normalisation): a score is a mean correlation, 1 for an identical passage, about
 pass runs on all surrogates at once. Compared with one pass per tempo over a few fixed tempi the path follows a tempo
 that drifts, at three times the (small) cost.
 
-An event must pass five tests, each a column of the table and each with its threshold in `EventSettings`:
-score; p-value against surrogates of the clip itself; gap, that is audio before it that does not match; timbre, that
-is more than the two passages share when the order of their sounds is ignored; and room in the motif itself, in
-pitch classes and onsets. A candidate that fails stays in the table, with the failed tests as its `reason`.
+An event must pass these tests, each a column of the table and each with its threshold in `EventSettings`:
+score; p-value against surrogates of the clip itself, and against other clips where enough are given; gap, that is
+audio before it that does not match; timbre, that is more than the two passages share when the order of their sounds
+is ignored; and content in the motif itself, in pitch classes and onsets. A candidate that fails stays in the table,
+with the failed tests as its `reason`; a motif that fails has no candidates.
 
 Conventions. Times in seconds from the clip's start; an onset is where the motif's start falls. Candidates begin
 after the motif has ended and do not overlap each other. `transposition`: semitones (0..11) by which the motif is
@@ -58,12 +59,15 @@ _NEVER = np.float32(-1e4)
 EVENT_COLUMNS = {
     "motif_start_s": float,
     "motif_duration_s": float,
+    "motif_entropy_bits": float,
+    "motif_onsets": np.int64,
     "onset_s": float,
     "duration_s": float,
     "transposition": np.int64,
     "tempo_ratio": float,
     "score": float,
     "p_value": float,
+    "p_others": float,
     "timbre_score": float,
     "gap_s": float,
     "gap_score": float,
@@ -151,11 +155,15 @@ def find_events(
     motif_duration_s: float,
     settings: EventSettings = DEFAULT_SETTINGS,
     seed: int | Sequence[int] = 0,
+    motif_p_value: float = 0.0,
+    others: Sequence[np.ndarray] = (),
 ) -> pd.DataFrame:
     """Candidates for a return of the motif in one clip, tested.
 
-    `audio` mono floating point `[sample]`; `seed` identity integers of the clip, for its surrogates. Returns one row
-    a candidate in order of onset, columns `EVENT_COLUMNS`; with no row, `attrs["no_events_because"]` says why.
+    `audio` mono floating point `[sample]`; `seed` identity integers of the clip, for its surrogates; `motif_p_value`
+    the least p-value, where the motif itself was searched for; `others` chroma of other clips (`clip_features`), in
+    which the motif should not be found as well. Returns one row a candidate in order of onset, columns
+    `EVENT_COLUMNS`; with no row, `attrs["no_events_because"]` says why.
 
     gap_s counts back from the onset to the end of the last passage that scored above `gap_max_score`, at most to
     the end of the motif or of the previous accepted event; gap_score is the highest score since that end. Passages
@@ -183,18 +191,23 @@ def find_events(
     if not peaks:
         return _no_events(f"clip: no passage scores {settings.candidate_score:g} or more")
     chance = _surrogate_maxima(searched, motif, settings, seed)
+    elsewhere = np.array([_curve(chroma, motif, 0).score.max(initial=0) for chroma in others])
+    # With fewer clips than this no match could beat them at the stated p.
+    enough_others = len(elsewhere) >= 1 / settings.max_p_value - 1
 
     rows, previous_end_s = [], motif_end_s
     for peak in peaks:
         match = _match_at(curve, peak, motif)
         gap_s, gap_score = _gap(curve, match, previous_end_s, settings.gap_max_score)
-        p_value = (1 + np.count_nonzero(chance >= match.score)) / (1 + len(chance))
+        p_value = max(motif_p_value, _p_value(match.score, chance))
+        p_others = _p_value(match.score, elsewhere) if enough_others else np.nan
         timbre = _timbre_score(features, motif_start_s, motif_duration_s, match)
         failed = [
             name
             for name, passed in (
                 ("score", match.score >= settings.min_score),
                 ("p_value", p_value <= settings.max_p_value),
+                ("p_others", not p_others > settings.max_p_value),
                 ("gap", gap_s >= settings.min_gap_s),
                 ("timbre", match.score >= timbre + settings.timbre_margin),
             )
@@ -206,8 +219,11 @@ def find_events(
             {
                 "motif_start_s": motif_start_s,
                 "motif_duration_s": motif_duration_s,
+                "motif_entropy_bits": content.entropy_bits,
+                "motif_onsets": content.n_onsets,
                 **match._asdict(),
                 "p_value": p_value,
+                "p_others": p_others,
                 "timbre_score": timbre,
                 "gap_s": gap_s,
                 "gap_score": gap_score,
@@ -221,7 +237,7 @@ def find_events(
 def motif_template(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> Motif:
     """The motif of one clip, to be looked for in others. Raises ValueError as `find_events` does."""
     audio = check_audio(audio, sample_rate_hz)
-    _check_motif(audio, sample_rate_hz, start_s, duration_s)
+    check_motif(audio, sample_rate_hz, start_s, duration_s)
     return _cut_motif(clip_features(audio, sample_rate_hz), sample_rate_hz, start_s, duration_s)
 
 
@@ -255,7 +271,7 @@ def causal_match(
     Unlike an event it is tested against nothing, since every test but the score looks at the whole clip.
     """
     audio = check_audio(audio, sample_rate_hz)
-    _check_motif(audio, sample_rate_hz, motif_start_s, motif_duration_s)
+    check_motif(audio, sample_rate_hz, motif_start_s, motif_duration_s)
     motif_end_s = motif_start_s + motif_duration_s
     peak = float(np.abs(audio[: round(motif_end_s * sample_rate_hz)]).max(initial=0))
     chroma, level, _ = _raw_chroma(audio, sample_rate_hz)
@@ -285,7 +301,7 @@ def motif_content(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, dur
     mean level above the median rise.
     """
     audio = check_audio(audio, sample_rate_hz)
-    _check_motif(audio, sample_rate_hz, start_s, duration_s)
+    check_motif(audio, sample_rate_hz, start_s, duration_s)
     passage = audio[round(start_s * sample_rate_hz) : round((start_s + duration_s) * sample_rate_hz)]
     peak = float(np.abs(audio).max())
     if peak < 10 ** (FLOOR_DB / 20):
@@ -340,7 +356,8 @@ def _count_onsets(passage: np.ndarray, sample_rate_hz: int) -> int:
     return int(((neighbours.argmax(axis=1) == 5) & (rise >= threshold)).sum())
 
 
-def _check_motif(audio: np.ndarray, sample_rate_hz: int, start_s: float, duration_s: float) -> None:
+def check_motif(audio: np.ndarray, sample_rate_hz: int, start_s: float, duration_s: float) -> None:
+    """Raise ValueError for a motif that is too short or does not lie within the clip."""
     clip_s = len(audio) / sample_rate_hz
     if duration_s < MIN_MOTIF_S:
         raise ValueError(f"motif_duration_s: is {duration_s}; valid: {MIN_MOTIF_S} or more (is it in seconds?)")
@@ -483,33 +500,45 @@ def _match_at(curve: MatchCurve, peak: int, motif: Motif) -> Match:
     )
 
 
-def _surrogate_maxima(
-    chroma: np.ndarray, motif: Motif, settings: EventSettings, seed: int | Sequence[int]
+def surrogate_orders(
+    n_frames: int, segment_frames: float, settings: EventSettings, rng: np.random.Generator
 ) -> np.ndarray:
-    """The highest score anywhere in each surrogate, float `[n_surrogates]`.
+    """Frame orders that keep a clip's sounds and destroy its melody, int `[n_surrogates, n_frames]`.
 
-    A surrogate is the searched audio cut into segments (at a random offset) and put in random order: same sounds, same
+    A surrogate is the audio cut into segments (at a random offset) and put in random order: same sounds, same
     pitch classes, no melody longer than a segment. Every second one is reversed in time first; the first one is
     reversed only. With segments of half a motif the p-values of unrelated tunes are about uniform; with a quarter
-    they are twice too small, since shuffling then breaks what all tunes share. A tenth of the searched audio is the
+    they are twice too small, since shuffling then breaks what all tunes share. A tenth of the audio is the
     most, since few segments often fall back into order.
     """
-    rng = np.random.default_rng(seed)
-    n_frames = len(chroma)
-    length = max(2, round(min(settings.surrogate_segment_share * len(motif.weight), n_frames / 10)))
-    columns = np.empty((settings.n_surrogates, n_frames), dtype=np.intp)
+    length = max(2, round(min(segment_frames, n_frames / 10)))
+    orders = np.empty((settings.n_surrogates, n_frames), dtype=np.intp)
     for k in range(settings.n_surrogates):
         order = np.arange(n_frames) if k % 2 else np.arange(n_frames)[::-1]
         if k > 0:
             segments = np.split(order, np.arange(rng.integers(1, length + 1), n_frames, length))
             order = np.concatenate([segments[j] for j in rng.permutation(len(segments))])
-        columns[k] = order
+        orders[k] = order
+    return orders
+
+
+def _surrogate_maxima(
+    chroma: np.ndarray, motif: Motif, settings: EventSettings, seed: int | Sequence[int]
+) -> np.ndarray:
+    """The highest score anywhere in each surrogate of the searched audio, float `[n_surrogates]`."""
     if settings.n_surrogates == 0:
         return np.zeros(0)
+    segment = settings.surrogate_segment_share * len(motif.weight)
+    orders = surrogate_orders(len(chroma), segment, settings, np.random.default_rng(seed))
     similarity = _similarity(motif, chroma)
     # Few enough at a time to stay in the processor's cache.
-    chunks = np.split(columns, np.arange(SURROGATES_AT_ONCE, len(columns), SURROGATES_AT_ONCE))
+    chunks = np.split(orders, np.arange(SURROGATES_AT_ONCE, len(orders), SURROGATES_AT_ONCE))
     return np.concatenate([_warp(similarity, columns=chunk)[0].max(axis=(0, 2)) for chunk in chunks])
+
+
+def _p_value(score: float, chance: np.ndarray) -> float:
+    """Share of chance matches as good (Phipson and Smyth: the match itself counts as one of them)."""
+    return float((1 + np.count_nonzero(chance >= score)) / (1 + len(chance)))
 
 
 def _gap(curve: MatchCurve, match: Match, previous_end_s: float, gap_max_score: float) -> tuple[float, float]:
@@ -542,7 +571,12 @@ def _mean_frame(frames: np.ndarray, start_s: float, duration_s: float) -> np.nda
     return passage.sum(axis=0) / max(np.count_nonzero(np.abs(passage).sum(axis=1)), 1)
 
 
+def empty_events() -> pd.DataFrame:
+    """An events table without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in EVENT_COLUMNS.items()})
+
+
 def _no_events(reason: str) -> pd.DataFrame:
-    table = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in EVENT_COLUMNS.items()})
+    table = empty_events()
     table.attrs["no_events_because"] = reason
     return table

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import soundfile
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from scipy.signal import resample_poly
 
@@ -96,7 +96,15 @@ KINDS = {
     "resampled": "fresh noise",
 }
 WINDOWS = {"until_event": "Edited until the event", "prefix_only": "Edited in the prefix only"}
-REASONS = {"score": "match too weak", "p_value": "chance could do it", "gap": "no gap before", "timbre": "timbre only"}
+REASONS = {
+    "score": "match too weak",
+    "p_value": "chance could do it",
+    "p_others": "other clips match as well",
+    "gap": "no gap before",
+    "timbre": "timbre only",
+    "review": "rejected by a reviewer",
+    "unreviewed": "reviewers have not decided",
+}
 # What becomes of a labelled time: style and name.
 LABEL_PARTS = {
     "l-yes": "a return follows",
@@ -105,6 +113,7 @@ LABEL_PARTS = {
     "l-sounding": "a return sounds",
     "l-early": "too near the motif",
 }
+UNREVIEWED_PART = ("l-unreviewed", "not reviewed")
 
 
 class Heard(NamedTuple):
@@ -134,9 +143,10 @@ class Results(NamedTuple):
     """Everything the report says of one study.
 
     settings: the study's leaf settings as plain builtins. model, verdict, certificates: the JSON files. card: the
-    model's card, {} without one. probes: a row a probe record. events: all events tables joined. labels: by horizon
-    name. candidates: the candidates table. effects, matched: by candidate name. examples: clips as generated. edited:
-    by candidate name. stages: stage, jobs, seconds, peak_mb, a row a stage (may be empty). n_clips: clips generated.
+    model's card, {} without one. probes: a row a probe record. events: all events as overruled (reprise/overrule.py).
+    labels: by horizon name. candidates: the candidates table. effects, matched: by candidate name. examples: clips as
+    generated. edited: by candidate name. stages: stage, jobs, seconds, peak_mb, a row a stage (may be empty). heard: a
+    row a clip, with why it has no events ("" where it has). reviews: the summary of imported reviews, {} without any.
     """
 
     name: str
@@ -154,7 +164,8 @@ class Results(NamedTuple):
     examples: Sequence[Heard]
     edited: Mapping[str, Sequence[Edited]]
     stages: pd.DataFrame
-    n_clips: int
+    heard: pd.DataFrame
+    reviews: Mapping[str, Any]
 
 
 # --- audio ----------------------------------------------------------------------------------------------------
@@ -171,6 +182,10 @@ def encode_flac(audio: np.ndarray, sample_rate_hz: int) -> bytes:
     return file.getvalue()
 
 
+def flac_uri(flac: bytes) -> str:
+    return "data:audio/flac;base64," + base64.b64encode(flac).decode()
+
+
 def embed(sounds: Iterable[tuple[np.ndarray, int]], n_bytes: int) -> list[str]:
     """Data URIs of (audio, sample_rate_hz) in turn, "" for each that no longer fits into `n_bytes` of FLAC."""
     uris = []
@@ -178,7 +193,7 @@ def embed(sounds: Iterable[tuple[np.ndarray, int]], n_bytes: int) -> list[str]:
         flac = encode_flac(audio, sample_rate_hz)
         fits = len(flac) <= n_bytes
         n_bytes -= len(flac) if fits else 0
-        uris.append("data:audio/flac;base64," + base64.b64encode(flac).decode() if fits else "")
+        uris.append(flac_uri(flac) if fits else "")
     return uris
 
 
@@ -350,8 +365,11 @@ def labels_view(study: Results) -> list[dict[str, Any]]:
         positive = usable & (table["y"] == 1)
         left_out = [table["reason"] == reason for reason in ("censored", "sounding")]
         shares = [float(mask.mean()) for mask in (positive, usable & ~positive, *left_out)]
-        shares.append(max(0.0, 1 - sum(shares)))
+        unreviewed = float((table["reason"] == "unreviewed").mean())
+        shares.append(max(0.0, 1 - sum(shares) - unreviewed))
         parts = [(*part, share) for part, share in zip(LABEL_PARTS.items(), shares, strict=True)]
+        if unreviewed:
+            parts.append((*UNREVIEWED_PART, unreviewed))
         by_clip = positive[usable].groupby(table.loc[usable, "clip_id"]).any()
         rows.append(
             {
@@ -589,10 +607,9 @@ def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str
     return rows
 
 
-def motif_window(study: Results) -> Window:
+def motif_window(start_s: float, duration_s: float) -> Window:
     """Where the motif is, as it is marked in figures."""
-    events = study.settings["events"]
-    return Window(events["motif_start_s"], events["motif_start_s"] + events["motif_duration_s"], "motif", "motif")
+    return Window(start_s, start_s + duration_s, "motif", "motif")
 
 
 def _found_window(onset_s: float, duration_s: float, score: float, counts: bool) -> Window:
@@ -606,19 +623,37 @@ def _template(clip: Heard | Edited, motif: Window) -> Motif:
     return motif_template(clip.audio, clip.sample_rate_hz, start_s=motif.start_s, duration_s=duration_s)
 
 
+def nothing_because(heard: pd.DataFrame) -> list[str]:
+    """Why clips have no candidates, the commonest reason first; reasons that differ in their numbers count as one."""
+    reasons = heard.loc[heard["no_events_because"] != "", "no_events_because"]
+    alike = reasons.str.replace(r"\d+(\.\d+)?", "#", regex=True)
+    groups = sorted(reasons.groupby(alike), key=lambda group: (-len(group[1]), group[0]))
+    return [
+        f"{len(of_group)} {'clip' if len(of_group) == 1 else 'clips'}: {of_group.iloc[0]}"
+        + (" (for one)" if of_group.nunique() > 1 else "")
+        for _, of_group in groups
+    ]
+
+
 def events_view(study: Results) -> dict[str, Any]:
     """The recurrences found: over all clips, and example clips with players."""
-    settings, events, motif = study.settings["events"], study.events, motif_window(study)
+    settings, events = study.settings["events"], study.events
+    told_motif = motif_window(settings["motif_start_s"], settings["motif_duration_s"])
+    unknown = events["unknown"].astype(bool)
+    n_unknown, events = int(unknown.sum()), events[~unknown]
     ok = events["accepted"].astype(bool)
     reasons = events.loc[~ok, "reason"].str.split(", ").explode().value_counts()
     duration_s = study.settings["generation"]["duration_s"]
     clips = []
     for heard in study.examples:
-        found = events[events["clip_id"] == heard.clip_id].sort_values("onset_s")
-        windows, told = [motif], []
+        found = study.events[study.events["clip_id"] == heard.clip_id].sort_values("onset_s")
+        places = found[["motif_start_s", "motif_duration_s"]].drop_duplicates()
+        windows = [motif_window(*place) for place in places.itertuples(index=False)] or [told_motif]
+        motif, told = windows[0], []
         for e in found.itertuples():
             windows.append(_found_window(e.onset_s, e.duration_s, e.score, bool(e.accepted)))
-            what = "valid return" if e.accepted else "rejected"
+            what = "valid return" if e.accepted else "unreviewed" if e.unknown else "rejected"
+            what += " by review" if e.review == "accept" else ""
             why = "" if e.accepted else f" ({', '.join(REASONS.get(r, r) for r in e.reason.split(', '))})"
             told.append(
                 f"{what} at {e.onset_s:.1f} s, score {e.score:.2f}, p {p_text(e.p_value)}, gap {e.gap_s:.1f} s, "
@@ -642,14 +677,42 @@ def events_view(study: Results) -> dict[str, Any]:
             }
         )
     return {
-        "n_clips": study.n_clips,
+        "n_clips": len(study.heard),
         "n_returning": int(events.loc[ok, "clip_id"].nunique()),
         "n_accepted": int(ok.sum()),
         "n_rejected": int((~ok).sum()),
+        "n_unreviewed": n_unknown,
+        "nothing_because": nothing_because(study.heard),
         "reasons": ", ".join(f"{REASONS.get(r, r)} {n}" for r, n in reasons.items()),
-        "svg": onset_figure(events, duration_s, motif[:2]) if len(events) else "",
+        "svg": onset_figure(events, duration_s, told_motif[:2] if settings["motif"] == "opening" else None)
+        if len(events)
+        else "",
         "clips": clips,
         "min_score": settings["min_score"],
+    }
+
+
+def reviews_view(study: Results) -> dict[str, Any]:
+    """What reviewers decided, in words; {} where nobody did."""
+    summary = study.reviews
+    if not summary:
+        return {}
+    pairs = [
+        f"{' and '.join(pair['reviewers'])}: kappa {number(pair['kappa'])} over {pair['n']} events, "
+        f"{percent(pair['alike'])} alike" + (f" ({pair['note']})" if pair["note"] else "")
+        for pair in summary["agreement"]
+    ]
+    lost = [
+        f"{d['reviewer']}: {d['decision']}, {d['clip_id'] or 'clip not stated'} at {d['onset_s']:.2f} s "
+        f"(event {d['event_id']})"
+        for d in summary["orphaned"]
+    ]
+    return {
+        **{name: value for name, value in summary.items() if name.startswith("n_")},
+        "reviewers": ", ".join(r["name"] for r in summary["reviewers"]),
+        "agreement": pairs,
+        "orphaned": lost,
+        "only": study.settings["labels"]["reviewed_only"],
     }
 
 
@@ -657,7 +720,6 @@ def players_view(study: Results, name: str) -> list[dict[str, Any]]:
     """Baseline and edited continuations of a candidate's first clips, side by side."""
     edited, effects = study.edited.get(name, ()), study.effects.get(name, pd.DataFrame())
     min_score, prefix_s = study.settings["events"]["min_score"], study.settings["ablation"]["prefix_s"]
-    motif = motif_window(study)
     titles = {"baseline": "Untouched", **{k: v.capitalize() for k, v in KINDS.items()}, "target": "Feature removed"}
     groups = []
     for clip_id in list(dict.fromkeys(e.clip_id for e in edited))[:N_EDITED_CLIPS]:
@@ -665,6 +727,8 @@ def players_view(study: Results, name: str) -> list[dict[str, Any]]:
         if "baseline" not in of_clip:
             continue
         # The motif as the untouched clip plays it, as in the measured effects.
+        baseline = _effect_row(effects, clip_id, "baseline")
+        motif = motif_window(baseline["motif_start_s"], baseline["motif_duration_s"])
         template = _template(of_clip["baseline"], motif)
         cards = []
         for kind in (k for k in titles if k in of_clip):
@@ -726,7 +790,7 @@ def run_view(study: Results) -> dict[str, Any]:
         ("weights", model["weights_digest"]),
         ("size", f"{model['n_layers']} layers of width {model['d_model']}; {codebooks}"),
         ("sound", f"{sound}, clips of {duration_s:g} s"),
-        ("clips", f"{study.n_clips}, seeds {', '.join(map(str, verdict['seeds']))}"),
+        ("clips", f"{len(study.heard)}, seeds {', '.join(map(str, verdict['seeds']))}"),
         *(
             (f"SAE, layer {c['hook_layer']}", f"{c.get('sae', '')} {c.get('sae_digest', '')}".strip())
             for c in study.certificates
@@ -759,9 +823,21 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[s
         if isinstance(value, Mapping):
             out += flat_settings(value, f"{prefix}{key}.")
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            text = (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
             out.append((f"{prefix}{key}", text))
     return out
+
+
+def page_template(name: str) -> Template:
+    """A page's template, from beside this module; a name that it lacks is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
@@ -782,6 +858,7 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
         "verdict": verdict,
         "gain": gain_view(study),
         "events": events,
+        "reviews": reviews_view(study),
         "labels": labels_view(study),
         "certificates": certificate_view(study),
         "candidates": candidates_view(study),
@@ -796,19 +873,13 @@ def render(studies: Sequence[Results], *, title: str) -> str:
     """The whole page. Organisms come after other models, and are kept apart from them."""
     share = AUDIO_BYTES // max(1, len(studies))
     views = [study_view(study, share) for study in studies]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     organisms = [v for v in views if v["organism"]]
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         title=title,
         organisms=organisms,
         others=[v for v in views if not v["organism"]],
         n_agree=sum(v["verdict"]["agrees"] is True for v in organisms),
         meanings=MEANINGS,
         label_parts=LABEL_PARTS,
+        unreviewed_part=UNREVIEWED_PART,
     )

@@ -10,6 +10,7 @@ checkpoint candidates:
             labels_table(wildcards.study, h) for h in horizons(wildcards.study)
         ],
         events=lambda wildcards: events_tables(wildcards.study),
+        reviews=lambda wildcards: reviews_table(wildcards.study),
         descriptors=lambda wildcards: stores("descriptors", wildcards.study),
         activations=lambda wildcards: [
             m
@@ -39,6 +40,7 @@ checkpoint candidates:
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             plan_from_s=lambda wildcards: plan_from_s(wildcards.study),
+            reviewed_only=reviewed_only,
             saes=lambda wildcards: STUDIES[wildcards.study].model_dump(mode="json")[
                 "saes"
             ],
@@ -105,8 +107,8 @@ rule effects:
         settings=settings(
             "effects",
             "model",
-            "events",
             "ablation",
+            min_score=lambda wildcards: STUDIES[wildcards.study].events.min_score,
             n_bootstrap=lambda wildcards: STUDIES[wildcards.study].probes.n_bootstrap,
             rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
         ),
@@ -120,6 +122,8 @@ rule verdict:
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         probes=lambda wildcards: probe_results(wildcards.study),
         events=lambda wildcards: events_tables(wildcards.study),
+        reviews=lambda wildcards: reviews_table(wildcards.study),
+        review_summary=lambda wildcards: reviews_summary(wildcards.study),
         candidates="results/{study}/candidates.parquet",
         effects=lambda wildcards: [
             f"results/{wildcards.study}/effects/{c}.matched.parquet"
@@ -140,6 +144,7 @@ rule verdict:
             horizons_by_role=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             declared=lambda wildcards: declared(wildcards.study),
+            reviewed_only=reviewed_only,
         ),
     script:
         "../workflow_scripts/verdict.py"

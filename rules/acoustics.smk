@@ -28,7 +28,8 @@ rule events:
     input:
         audio="results/{study}/audio/{batch}.manifest.json",
     output:
-        "results/{study}/events/{batch}.parquet",
+        events="results/{study}/events/{batch}.parquet",
+        clips="results/{study}/events/{batch}.clips.parquet",
     log:
         "results/logs/{study}/events/{batch}.log",
     benchmark:
@@ -36,11 +37,27 @@ rule events:
     conda:
         "../envs/reprise.yaml"
     params:
-        settings=settings("events", "events"),
+        settings=settings(
+            "events",
+            "events",
+            groups=lambda wildcards: groups(wildcards.study, wildcards.batch),
+        ),
     script:
         "../workflow_scripts/events.py"
 
 
 def motif(study):
-    events = STUDIES[study].events
-    return {"start_s": events.motif_start_s, "duration_s": events.motif_duration_s}
+    """What the baseline is told of the motif: where it is, or how long one would be."""
+    events = STUDIES[study].events.model_dump(mode="json")
+    told = {"kind": events["motif"], "duration_s": events["motif_duration_s"]}
+    if events["motif"] == "discovered":
+        return told | {"min_gap_s": events["min_gap_s"]}
+    return told | {"start_s": events["motif_start_s"]}
+
+
+def groups(study, batch):
+    """The group of each prompt of a batch, where groups are used."""
+    if "group" not in STUDIES[study].events.others:
+        return {}
+    inside = {clip.prompt_id for clip in CLIPS[study] if clip.batch == batch}
+    return {p.prompt_id: p.group for p in PROMPTS[study] if p.prompt_id in inside}

@@ -1,6 +1,8 @@
 # Helpers that build paths and settings. Nothing here has side effects: the Snakefile is parsed again for every
 # job and dry run.
 
+import hashlib
+import re
 import sys
 
 sys.path.insert(0, workflow.basedir)
@@ -21,9 +23,10 @@ try:
     STUDIES = validate(
         config, source=", ".join(map(str, workflow.configfiles)) or "config"
     ).studies
+    PROMPTS = {name: read_prompts(study.prompts) for name, study in STUDIES.items()}
     CLIPS = {
         name: clips_table(
-            read_prompts(study.prompts),
+            PROMPTS[name],
             seeds=study.seeds,
             n_batches=study.generation.n_batches,
             duration_s=study.generation.duration_s,
@@ -69,6 +72,14 @@ def settings(script, *groups, study=None, **extra):
     return of
 
 
+def template_digest(name):
+    """Digest of a page's template and of the files that it includes, all in reprise/."""
+    text = Path(workflow.basedir, "reprise", name).read_text(encoding="utf-8")
+    included = re.findall(r"{% include '([^']+)' %}", text)
+    parts = [text, *map(template_digest, included)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
 def batches(study):
     return sorted({clip.batch for clip in CLIPS[study]})
 
@@ -112,6 +123,26 @@ def labels_table(study, horizon):
 
 def events_tables(study):
     return [f"results/{study}/events/{batch}.parquet" for batch in batches(study)]
+
+
+def reviews_table(study):
+    """The reviews that overrule a study's events; none where the configuration names no review file."""
+    return [f"results/{study}/reviews.parquet"] if STUDIES[study].review.files else []
+
+
+def reviews_summary(study):
+    return [f"results/{study}/reviews.json"] if STUDIES[study].review.files else []
+
+
+def reviewed_only(wildcards):
+    return STUDIES[wildcards.study].labels.reviewed_only
+
+
+def heard_tables(study):
+    """What became of each clip: where its motif ended, or why it has no events."""
+    return [
+        f"results/{study}/events/{batch}.clips.parquet" for batch in batches(study)
+    ]
 
 
 def probe_results(study):

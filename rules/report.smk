@@ -1,20 +1,16 @@
 # One page about all studies, from their results alone. It has no study wildcard: it takes them all.
 
-import hashlib
-
 from reprise.config import ReportSettings
 
 
 def report_settings():
-    """The report's title, the leaf settings of all studies (it shows them), and digests of its code and template."""
+    """The report's title, the leaf settings of all studies (it shows them), and digests of its code and templates."""
     studies = {name: study.model_dump(mode="json") for name, study in STUDIES.items()}
     for fields in studies.values():
         # Where a model runs never changes what it computes.
         fields["model"].pop("device")
     title = ReportSettings.model_validate(config.get("report") or {}).title
-    template = hashlib.sha256(
-        Path(workflow.basedir, "reprise", "report.html.j2").read_bytes()
-    ).hexdigest()[:12]
+    template = template_digest("report.html.j2")
     code = code_digest("workflow_scripts/report.py")
     return {"title": title, "studies": studies, "code": code, "template": template}
 
@@ -46,6 +42,9 @@ rule report:
         ],
         probes=[path for study in STUDIES for path in probe_results(study)],
         events=[path for study in STUDIES for path in events_tables(study)],
+        heard=[path for study in STUDIES for path in heard_tables(study)],
+        reviews=[path for study in STUDIES for path in reviews_table(study)],
+        review_summaries=[path for study in STUDIES for path in reviews_summary(study)],
         labels=[
             labels_table(study, horizon)
             for study in STUDIES

@@ -11,12 +11,14 @@ from reprise.candidates import (
     candidate_name,
     clips_to_continue,
     feature_statistics,
+    motif_of_return,
     rank_features,
     returning,
 )
 from reprise.identity import seed_from, stable_share
 from reprise.interventions import match_features, mean_difference
 from reprise.job import log, start
+from reprise.overrule import read_events
 from reprise.probes import baseline_features, label_grid
 from reprise.sae import load_sae
 from reprise.screen import Entries, benjamini_hochberg, confirm
@@ -35,10 +37,13 @@ clips = read_clips(inputs.tokens)
 held_out = clips["prompt_id"].map(stable_share).to_numpy() < settings["screen"]["confirm_share"]
 prefix_s = ablation["prefix_s"]
 window = [prefix_s + s for s in ablation["return_window_s"]]
-events = pd.concat([pd.read_parquet(path) for path in inputs.events], ignore_index=True)
-returns = returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1])
+events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
+motifs = motif_of_return(events, clips["clip_id"], start_s=window[0], stop_s=window[1], prefix_s=prefix_s)
+returns = clips["clip_id"].isin(motifs["clip_id"]).to_numpy()
+# A clip of which nobody knows whether it returns is compared with nothing.
+known = returns | ~returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1], which="unknown")
 continued = clips_to_continue(clips, returns, held_out, ablation["n_clips"])
-continued = continued.assign(target_start_s=window[0], target_stop_s=window[1])
+continued = continued.assign(target_start_s=window[0], target_stop_s=window[1]).merge(motifs, on="clip_id")
 
 
 def manifests(paths: list[str], layer: int) -> list[str]:
@@ -102,13 +107,16 @@ for found in ranked.itertuples():
     if passed:
         if layer not in codes:
             codes[layer] = read_codes(manifests(inputs.codes, layer), positions)
-            statistics[layer] = feature_statistics(codes[layer], clip_of_row, returns)
+            rows_known, clip_known = known[clip_of_row], np.cumsum(known) - 1
+            statistics[layer] = feature_statistics(
+                codes[layer][rows_known], clip_known[clip_of_row[rows_known]], returns[known]
+            )
             means = (
                 read_array(manifests(inputs.activations, layer), "resid_post", positions)
                 .astype(np.float64)
                 .mean(axis=1)
             )
-            directions[layer] = mean_difference(means[returns], means[~returns])
+            directions[layer] = mean_difference(means[returns], means[known & ~returns])
         about = statistics[layer]
         norm = load_sae(Path(layers[layer])).W_dec.norm(dim=1).numpy()
         telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)

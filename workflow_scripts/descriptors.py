@@ -8,6 +8,7 @@ import soundfile
 
 from reprise.descriptors import causal_descriptors
 from reprise.job import progress, start
+from reprise.motifs import Passage, on_beats, repeats_so_far
 from reprise.recurrence import causal_match
 from reprise.stores import ArraySpec, read_manifest, write_store
 
@@ -20,18 +21,29 @@ context_s = settings["descriptors"]["context_s"]
 lookahead_positions = int(np.ceil(identity["codec_lookahead_s"] * identity["frame_rate_hz"] - 1e-9))
 
 
+def matches_so_far(audio: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, list[str]]:
+    motif, frame_rate_hz = settings["motif"], identity["frame_rate_hz"]
+    if motif["kind"] == "discovered":
+        lengths = {key: motif[key] for key in ("duration_s", "min_gap_s")}
+        return repeats_so_far(audio, sample_rate_hz, frame_rate_hz=frame_rate_hz, **lengths)
+    passage = Passage(motif["start_s"], motif["duration_s"])
+    if motif["kind"] == "beats":
+        passage = on_beats(audio, sample_rate_hz, start_s=passage.start_s, duration_s=passage.duration_s)
+    return causal_match(
+        audio,
+        sample_rate_hz,
+        frame_rate_hz=frame_rate_hz,
+        motif_start_s=passage.start_s,
+        motif_duration_s=passage.duration_s,
+    )
+
+
 def describe(clip: dict) -> tuple[np.ndarray, list[str]]:
     audio, sample_rate_hz = soundfile.read(audio_path / f"{clip['clip_id']}.flac", dtype="float32")
     heard, names = causal_descriptors(
         audio, sample_rate_hz, frame_rate_hz=identity["frame_rate_hz"], context_s=context_s
     )
-    matched, match_names = causal_match(
-        audio,
-        sample_rate_hz,
-        frame_rate_hz=identity["frame_rate_hz"],
-        motif_start_s=settings["motif"]["start_s"],
-        motif_duration_s=settings["motif"]["duration_s"],
-    )
+    matched, match_names = matches_so_far(audio, sample_rate_hz)
     table = np.column_stack([heard, matched])
     delayed = np.concatenate([np.repeat(table[:1], lookahead_positions, axis=0), table])[: len(table)]
     return delayed.astype(np.float32), names + match_names

@@ -21,7 +21,7 @@ PLAYED = ("target", "random_direction", "matched_feature")
 
 settings = start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output
-events, prefix_s = settings["events"], settings["ablation"]["prefix_s"]
+min_score, prefix_s = settings["min_score"], settings["ablation"]["prefix_s"]
 identity = json.loads(Path(inputs.model).read_text())
 model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
 ablation = store_of(inputs.ablation)
@@ -31,6 +31,7 @@ table, edited = pd.read_parquet(ablation / "conditions.parquet"), np.load(ablati
 nll = continuation_nll(model, edited, table["prompt"].tolist(), rows=min(settings["rows"], 32))
 clips = read_clips(inputs.tokens).set_index("clip_id")
 tokens = dict(zip(clips.index, read_array(inputs.tokens, "tokens"), strict=True))
+motif_of = {row.clip_id: (row.motif_start_s, row.motif_duration_s) for row in table.itertuples()}
 template, baselines = {}, {}
 
 
@@ -38,9 +39,8 @@ def continuation(clip_id: str, clip_tokens: np.ndarray, clip_nll: np.ndarray) ->
     audio = decode_audio(model, clip_tokens)
     if clip_id not in template:
         # The motif as the untouched clip plays it: every condition imposes that prefix.
-        template[clip_id] = motif_template(
-            audio, model.sample_rate_hz, start_s=events["motif_start_s"], duration_s=events["motif_duration_s"]
-        )
+        start_s, duration_s = motif_of[clip_id]
+        template[clip_id] = motif_template(audio, model.sample_rate_hz, start_s=start_s, duration_s=duration_s)
     curve = match_curve(audio, template[clip_id])
     return Continuation(clip_tokens, audio, clip_nll, curve.time_s, curve.score)
 
@@ -62,7 +62,7 @@ with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
         baseline = baselines[row.clip_id]
         same = np.array_equal(edited[i], baseline.tokens)
         made = baseline if same else continuation(row.clip_id, edited[i], nll[i])
-        target = Target(prefix_s, row.target_start_s, row.target_stop_s, events["motif_duration_s"])
+        target = Target(prefix_s, row.target_start_s, row.target_stop_s, row.motif_duration_s)
         records.append(
             compare(
                 made,
@@ -70,7 +70,7 @@ with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
                 target,
                 frame_rate_hz=model.frame_rate_hz,
                 sample_rate_hz=model.sample_rate_hz,
-                min_score=events["min_score"],
+                min_score=min_score,
             )
         )
         if row.clip_id in played and row.kind in PLAYED and row.control == 0 and row.dose == 1:

@@ -1,31 +1,77 @@
-"""Find where the motif returns in one batch of clips."""
+"""Find what returns in one batch of clips. A clip that can't be read is listed with its reason and costs no other."""
 
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import soundfile
 
+from reprise.descriptors import check_audio
 from reprise.identity import seed_from
 from reprise.job import log, progress, start
-from reprise.recurrence import EventSettings, find_events
+from reprise.motifs import clip_events
+from reprise.recurrence import EventSettings, clip_features, empty_events
 from reprise.stores import read_manifest, write_parquet
 
-settings = start(snakemake)["events"]
-thresholds = EventSettings(**{name: settings[name] for name in EventSettings._fields})
+settings = start(snakemake)
+events, groups = settings["events"], settings["groups"]
+thresholds = EventSettings(**{name: events[name] for name in EventSettings._fields})
 audio_path = Path(snakemake.input.audio.removesuffix(".manifest.json"))
-clips = read_manifest(audio_path)["meta"]["clips"]
-tables = []
+meta = read_manifest(audio_path)["meta"]
+clips = meta["clips"]
+
+
+def read_audio(clip_id: str) -> tuple[np.ndarray, int]:
+    audio, sample_rate_hz = soundfile.read(audio_path / f"{clip_id}.flac", dtype="float32")
+    if sample_rate_hz != meta["model"]["sample_rate_hz"]:
+        raise ValueError(f"sample rate: is {sample_rate_hz} Hz; valid: {meta['model']['sample_rate_hz']} Hz")
+    return check_audio(audio, sample_rate_hz), sample_rate_hz
+
+
+def is_other(clip: dict, other: dict) -> bool:
+    """Whether `other` is one of the clips in which this clip's motif should not be found."""
+    same_prompt = clip["prompt_id"] == other["prompt_id"]
+    if same_prompt:
+        return "prompt" in events["others"] and clip["clip_id"] != other["clip_id"]
+    return "group" in events["others"] and groups[clip["prompt_id"]] == groups[other["prompt_id"]] != ""
+
+
+chroma: dict[str, np.ndarray] = {}
+for clip in clips if events["others"] else []:
+    # A clip that can't be read is named below, in its own turn.
+    with suppress(ValueError, soundfile.LibsndfileError):
+        chroma[clip["clip_id"]] = clip_features(*read_audio(clip["clip_id"])).chroma
+tables, rows = [], []
 for clip in progress(clips, total=len(clips), what="events"):
-    audio, sample_rate_hz = soundfile.read(audio_path / f"{clip['clip_id']}.flac", dtype="float32")
-    found = find_events(
-        audio,
-        sample_rate_hz,
-        motif_start_s=settings["motif_start_s"],
-        motif_duration_s=settings["motif_duration_s"],
-        settings=thresholds,
-        seed=seed_from("surrogates", clip["prompt"], clip["seed"]),
+    clip_id, prompt_id = clip["clip_id"], clip["prompt_id"]
+    try:
+        found = clip_events(
+            *read_audio(clip_id),
+            motif=events["motif"],
+            start_s=events["motif_start_s"],
+            duration_s=events["motif_duration_s"],
+            settings=thresholds,
+            seed=seed_from("surrogates", clip["prompt"], clip["seed"]),
+            others=[
+                chroma[other["clip_id"]] for other in clips if other["clip_id"] in chroma and is_other(clip, other)
+            ],
+        )
+        motifs, reason, table = found.motifs, found.no_events_because, found.events
+    except (ValueError, soundfile.LibsndfileError) as error:
+        log.warning("%s: left out, %s", clip_id, error)
+        motifs, reason, table = None, f"unusable: {error}", empty_events()
+    if reason:
+        log.info("%s: no events because %s", clip_id, reason)
+    tables.append(table.assign(clip_id=clip_id, prompt_id=prompt_id))
+    rows.append(
+        {
+            "clip_id": clip_id,
+            "prompt_id": prompt_id,
+            "usable": motifs is not None,
+            "motif_end_s": min((m.start_s + m.duration_s for m in motifs or []), default=np.nan),
+            "no_events_because": reason,
+        }
     )
-    if found.empty:
-        log.info("%s: no events because %s", clip["clip_id"], found.attrs["no_events_because"])
-    tables.append(found.assign(clip_id=clip["clip_id"], prompt_id=clip["prompt_id"]))
-write_parquet(Path(snakemake.output[0]), pd.concat(tables, ignore_index=True))
+write_parquet(Path(snakemake.output.events), pd.concat(tables, ignore_index=True))
+write_parquet(Path(snakemake.output.clips), pd.DataFrame(rows))

@@ -7,17 +7,22 @@ import pandas as pd
 from reprise.artifacts import read_clips, read_meta
 from reprise.job import log, start
 from reprise.labels import horizon_labels
+from reprise.overrule import read_events
 from reprise.stores import write_parquet
 
 settings = start(snakemake)
+# Where no motif was found, none can have ended before one that begins the clip would have.
+heard = pd.concat([pd.read_parquet(path) for path in snakemake.input.heard]).set_index("clip_id")
+motif_end_s = heard["motif_end_s"].fillna(settings["motif"]["duration_s"]).where(heard["usable"])
 clips = read_clips(snakemake.input.audio)
-events = pd.concat([pd.read_parquet(path) for path in snakemake.input.events], ignore_index=True)
+clips["motif_end_s"] = motif_end_s.loc[clips["clip_id"]].to_numpy()
+reviewed_only = settings["labels"]["reviewed_only"]
+events = read_events(snakemake.input.events, snakemake.input.reviews, reviewed_only=reviewed_only)
 table = horizon_labels(
-    events,
+    events.assign(motif_end_s=events["motif_start_s"] + events["motif_duration_s"]),
     clips,
     tuple(settings["horizon_s"]),
     frame_rate_hz=read_meta(snakemake.input.audio)["model"]["frame_rate_hz"],
-    motif_end_s=settings["motif"]["start_s"] + settings["motif"]["duration_s"],
     context_s=settings["context_s"],
     step_s=settings["labels"]["step_s"],
 )

@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 import soundfile
 
-from reprise.artifacts import read_clips, store_of
+from reprise.artifacts import store_of
 from reprise.job import log, start
+from reprise.overrule import read_events
 from reprise.report import Edited, Heard, Results, example_clips, render
 from reprise.stores import read_manifest, write_text
 
@@ -48,7 +49,10 @@ def read_examples(events: pd.DataFrame, audio: list[str]) -> list[Heard]:
         clip["clip_id"]: (clip, store_of(m)) for m in audio for clip in read_manifest(store_of(m))["meta"]["clips"]
     }
     heard = []
-    for clip_id, why in example_clips(events, list(found)):
+    # Whether a clip returns must be known for it to be an example.
+    unknown = events["unknown"].astype(bool)
+    examples = example_clips(events[~unknown], [c for c in found if c not in set(events.loc[unknown, "clip_id"])])
+    for clip_id, why in examples:
         clip, folder = found[clip_id]
         file = folder / f"{clip_id}.flac"
         heard.append(Heard(clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), clip["prompt"], why))
@@ -85,7 +89,8 @@ cards = {Path(path).parent.as_posix(): json.loads(Path(path).read_text()) for pa
 studies = []
 for study, fields in settings["studies"].items():
     (model,), (verdict,) = read_jsons("models", study), read_jsons("verdicts", study)
-    events = pd.concat(read_tables("events", study).values(), ignore_index=True)
+    reviewed_only = fields["labels"]["reviewed_only"]
+    events = read_events(of_study("events", study), of_study("reviews", study), reviewed_only=reviewed_only)
     audio = of_study("audio", study)
     (candidates,) = read_tables("candidates", study).values()
     players = {store_of(m).name.removesuffix(".audio"): read_edited(m) for m in of_study("players", study)}
@@ -106,7 +111,8 @@ for study, fields in settings["studies"].items():
             examples=read_examples(events, audio),
             edited=players,
             stages=read_stages(study),
-            n_clips=len(read_clips(audio)),
+            heard=pd.concat([pd.read_parquet(path) for path in of_study("heard", study)], ignore_index=True),
+            reviews=next(iter(read_jsons("review_summaries", study)), {}),
         )
     )
 page = render(studies, title=settings["title"])

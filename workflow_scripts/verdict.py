@@ -9,6 +9,7 @@ import pandas as pd
 
 from reprise.artifacts import hook_layer, read_clips
 from reprise.job import log, start
+from reprise.overrule import read_events
 from reprise.stores import write_json
 from reprise.verdict import Thresholds, preregistration, verdict
 
@@ -18,7 +19,7 @@ settings = start(snakemake)
 inputs = snakemake.input
 identity = json.loads(Path(inputs.model).read_text())
 clips = read_clips(inputs.tokens)
-events = pd.concat([pd.read_parquet(path) for path in inputs.events], ignore_index=True)
+events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
 accepted = events[events["accepted"].astype(bool)]
 role_of = {name: role for role, name in settings["horizons_by_role"].items()}
 
@@ -51,5 +52,9 @@ record |= {
     "declared": declared["settings"],
     "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
 }
+if inputs.review_summary:
+    # People overruled events, and a verdict says so.
+    summary = json.loads(Path(inputs.review_summary[0]).read_text())
+    record["reviews"] = {name: value for name, value in summary.items() if name.startswith("n_")}
 log.info("verdict: %s (%s)", record["verdict"], record["reason"])
 write_json(Path(snakemake.output[0]), record)

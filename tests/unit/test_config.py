@@ -144,7 +144,7 @@ BAD_FIELDS = {
     "no seeds": ({"seeds": []}, "studies.planner.seeds: got []; valid: a list, each a whole number >= 0"),
     "a group that is none": (
         {"labels": 0.5},
-        "studies.planner.labels: got 0.5; valid: a group with the fields step_s",
+        "studies.planner.labels: got 0.5; valid: a group with the fields step_s, reviewed_only",
     ),
     "no model": (
         {"model": {}},
@@ -288,7 +288,7 @@ def test_a_fault_in_the_defaults_is_named_there_and_once() -> None:
 
 
 def test_a_group_of_the_defaults_that_is_none_is_named_there() -> None:
-    expected = "config.yaml: defaults.labels: got 0; valid: a group with the fields step_s"
+    expected = "config.yaml: defaults.labels: got 0; valid: a group with the fields step_s, reviewed_only"
     assert problems(defaults={"labels": 0}, labels={"step_s": 1}) == (expected,)
 
 
@@ -425,6 +425,14 @@ def test_prompts_are_read_in_order_with_commas_quotes_and_byte_order_mark(tmp_pa
     assert read_prompts(tmp_path / "p.tsv") == [Prompt("b-1", 'slow, sad "waltz"'), Prompt("a", "café")]
 
 
+def test_prompts_may_have_a_group(tmp_path: Path) -> None:
+    (tmp_path / "p.tsv").write_text("prompt_id\tprompt\tgroup\na\tone\tpiano\nb\ttwo\t\n")
+    assert read_prompts(tmp_path / "p.tsv") == [Prompt("a", "one", "piano"), Prompt("b", "two", "")]
+    assert prompt_problems(tmp_path, "prompt_id\tprompt\tgroup\na\tone\n") == [
+        "p.tsv: line 2: 2 cells; valid: prompt_id, prompt and group, separated by one tab"
+    ]
+
+
 def test_every_bad_prompt_is_named_with_its_line(tmp_path: Path) -> None:
     text = "prompt_id\tprompt\na\tone\nA\ttwo\nb_c\tthree\nd\t\ne\tONE\nf\n\tfour\n"
     assert prompt_problems(tmp_path, text) == [
@@ -432,7 +440,7 @@ def test_every_bad_prompt_is_named_with_its_line(tmp_path: Path) -> None:
         'p.tsv: line 4: prompt_id "b_c"; valid: letters, digits and hyphens',
         'p.tsv: line 5: prompt "d" is empty; valid: some text',
         'p.tsv: line 6: prompt "ONE" is on line 2 already; valid: each only once',
-        "p.tsv: line 7: 1 cells; valid: a prompt_id and a prompt, separated by one tab",
+        "p.tsv: line 7: 1 cells; valid: prompt_id and prompt, separated by one tab",
         'p.tsv: line 8: prompt_id ""; valid: letters, digits and hyphens',
     ]
 
@@ -444,9 +452,9 @@ def test_every_bad_prompt_is_named_with_its_line(tmp_path: Path) -> None:
         ("prompt_id\tprompt\n", "p.tsv: no prompts; valid: a header and at least one prompt"),
         (
             "id\tprompt\na\tb\n",
-            'p.tsv: line 1: the header is ["id", "prompt"]; valid: the two columns prompt_id and prompt',
+            'p.tsv: line 1: the header is ["id", "prompt"]; valid: the columns prompt_id, prompt',
         ),
-        ("prompt_id,prompt\na,b\n", 'p.tsv: line 1: the header is ["prompt_id,prompt"]; valid: the two columns'),
+        ("prompt_id,prompt\na,b\n", 'p.tsv: line 1: the header is ["prompt_id,prompt"]; valid: the columns'),
         ('prompt_id\tprompt\na\t"b" c\n', "p.tsv: line 2: '\t' expected after '\"'; valid: cells separated by a tab"),
     ],
 )
@@ -549,7 +557,8 @@ def test_the_demo_prompts_are_the_organisms() -> None:
 
 
 def test_event_fields_are_those_of_the_detector_with_its_defaults() -> None:
-    events = checked().studies["planner"].events.model_dump(exclude={"motif_start_s", "motif_duration_s"})
+    about_the_motif = {"motif", "motif_start_s", "motif_duration_s", "others"}
+    events = checked().studies["planner"].events.model_dump(exclude=about_the_motif)
     assert events == EventSettings()._asdict(), "config.EventSettings and recurrence.EventSettings have drifted apart"
 
 

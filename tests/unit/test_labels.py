@@ -5,17 +5,16 @@ import pytest
 
 from reprise.labels import horizon_labels
 
-CLIPS = pd.DataFrame({"clip_id": ["a-s0", "b-s0"], "prompt_id": ["a", "b"], "duration_s": [16.0, 16.0]})
+CLIPS = pd.DataFrame({"clip_id": ["a-s0", "b-s0"], "prompt_id": ["a", "b"], "duration_s": 16.0, "motif_end_s": 4.0})
 
 
 def table(events, horizon=(4.0, 8.0), clips=CLIPS):
-    columns = ["clip_id", "onset_s", "duration_s", "accepted"]
+    columns = ["clip_id", "onset_s", "duration_s", "accepted", "motif_end_s"][: len(events[0]) if events else 4]
     labels = horizon_labels(
         pd.DataFrame(events, columns=columns),
         clips,
         horizon,
         frame_rate_hz=25.0,
-        motif_end_s=4.0,
         context_s=3.0,
         step_s=0.5,
     )
@@ -70,3 +69,20 @@ def test_bad_input_is_named():
         table([], horizon=(8.0, 4.0))
     with pytest.raises(ValueError, match="clip 'c-s0' is not among"):
         table([("c-s0", 12.0, 2.0, True)])
+
+
+def test_each_clip_has_its_own_motif_and_an_unusable_one_has_no_usable_time():
+    clips = CLIPS.assign(motif_end_s=[6.0, float("nan")])
+    labels = table([("a-s0", 12.0, 2.0, True)], clips=clips)
+    assert labels.loc[("a-s0", 5.5), "reason"] == "before_motif_end" and labels.loc[("a-s0", 5.5), "y"] == 0
+    assert labels.loc[("a-s0", 6.0), "reason"] == "before_context"
+    assert (labels.loc["b-s0"]["reason"] == "unusable").all() and labels.loc["b-s0"]["y"].sum() == 0
+
+
+def test_a_second_motif_counts_once_it_has_been_heard_and_its_echo_is_over():
+    # The clip's first motif ended at 4 s; the one that returns at 15 s ended at 9 s, its echo at 12 s.
+    labels = table([("a-s0", 15.0, 1.0, True, 9.0)], horizon=(2.0, 8.0), clips=CLIPS.assign(duration_s=24.0))
+    assert labels.loc[("a-s0", 8.5), "y"] == 0 and labels.loc[("a-s0", 8.5), "reason"] == ""
+    assert labels.loc[("a-s0", 9.0), "y"] == 1 and labels.loc[("a-s0", 9.0), "reason"] == "before_context"
+    assert labels.loc[("a-s0", 11.5), "reason"] == "before_context"
+    assert labels.loc[("a-s0", 12.0), "y"] == 1 and labels.loc[("a-s0", 12.0), "reason"] == ""

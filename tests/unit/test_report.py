@@ -22,6 +22,7 @@ from PIL import Image
 from reprise import figures, report
 from reprise.config import ReportSettings, Study, horizon_name
 from reprise.recurrence import EVENT_COLUMNS
+from reprise.review import Decision, ReviewFile, event_ids, import_reviews, read_audio_digests
 from reprise.stores import read_manifest, write_folder, write_json, write_parquet
 from reprise.synth import Note, render
 from reprise.verdict import VERDICTS, Thresholds, preregistration, verdict
@@ -108,7 +109,8 @@ def effects_rows(clips: list[dict]) -> pd.DataFrame:
                 "dose": dose,
                 "condition": f"{kind}{control}-{window}-d{dose:g}",
             }
-            row |= {"target_start_s": 10.0, "target_stop_s": 14.0, "score_baseline": 0.93, "score": 0.93 - 0.5 * lost}
+            row |= {"motif_start_s": 2.0, "motif_duration_s": 2.0, "target_start_s": 10.0, "target_stop_s": 14.0}
+            row |= {"score_baseline": 0.93, "score": 0.93 - 0.5 * lost}
             row |= {"found": 1.0 - lost, "found_baseline": 1.0, "effect_score": 0.5 * lost, "effect_rate": lost}
             row |= {"damage_nats": damage, "first_difference_s": 8.4 if dose else np.nan}
             row |= {"shift_loudness_db": -0.3 * dose, "shift_centroid_hz": 12.0 * dose, "shift_onset_rate_hz": 0.05}
@@ -167,6 +169,11 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
             wave = clip_audio(i, return_s=returns[clip["prompt_id"]])
             soundfile.write(audio / f"{clip['clip_id']}.flac", wave, RATE_HZ, subtype="PCM_16")
     write_parquet(folder / "events" / "b00.parquet", table)
+    heard = pd.DataFrame([{"clip_id": c["clip_id"], "no_events_because": ""} for c in clips])
+    if not gains:
+        heard["no_events_because"] = [f"motif: has {i % 2} note onsets, below 3" for i in range(len(clips))]
+        heard.loc[0, "no_events_because"] = "unusable: audio: 1 samples are NaN or infinite; valid: none"
+    write_parquet(folder / "events" / "b00.clips.parquet", heard)
     for layer in (2, 4):
         write_json(
             folder / "certificates" / f"layer{layer}.json", certificate(layer, passed=not (refused and layer == 4))
@@ -254,7 +261,10 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         "verdicts": found("verdict.json"),
         "certificates": found("certificates/*.json"),
         "probes": found("probes/*/*.json"),
-        "events": found("events/*.parquet"),
+        "events": found("events/*.parquet", without=".clips"),
+        "heard": found("events/*.clips.parquet"),
+        "reviews": found("reviews.parquet"),
+        "review_summaries": found("reviews.json"),
         "labels": found("labels/*.parquet"),
         "audio": found("audio/*.manifest.json"),
         "candidates": found("candidates.parquet"),
@@ -435,6 +445,8 @@ def test_null_results_are_said_plainly(page: Page) -> None:
     assert "No feature passed the screen, so none was ablated." in improviser
     assert "There was no candidate to ablate." in improviser
     assert report.NO_EVENTS in quiet and report.MEANINGS["none"] not in quiet
+    assert "11 clips: motif: has 1 note onsets, below 3 (for one)" in quiet and "1 clip: unusable: audio" in quiet
+    assert "Clips without any candidate" not in improviser
     assert "0 of 12 clips hold" in quiet and "there are no events to show" in quiet
     assert "No probe could be scored: one class: no positive rows" in quiet
     assert "refused" in quiet and "layer 5 is the better hook" in quiet
@@ -578,6 +590,50 @@ def test_labels_add_up(made: SimpleNamespace) -> None:
     assert row["usable"] == "6" and row["clips"] == "1 / 1" and row["prompts"] == "1"
     widths = [float(w) for w in re.findall(r'width="([\d.]+)%" height="16"', row["bar"])]
     assert sum(widths[-5:]) == pytest.approx(100, abs=0.05)
+
+
+def test_reviews_are_told_where_there_are_any(
+    made: SimpleNamespace, page: Page, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "What reviewers decided" not in page.said("planner")
+    fields = write_study(tmp_path, "improviser", gains=GAINS["improviser"], candidates=False)
+    folder = tmp_path / "results" / "improviser"
+    events = pd.read_parquet(folder / "events" / "b00.parquet")
+    digests = read_audio_digests([str(folder / "audio" / "b00.manifest.json")])
+    ids = event_ids(events, digests)
+    assert events["accepted"].tolist() == [True] * 8 + [False] * 2
+    given = [{ids[0]: "reject", ids[8]: "accept", ids[1]: "accept", "0" * 16: "reject"}]
+    given.append({ids[0]: "reject", ids[8]: "accept", ids[1]: "unsure", ids[4]: "unsure"})
+    files = [
+        ReviewFile(
+            format="reprise review 1",
+            study="improviser",
+            reviewer=name,
+            decisions=tuple(Decision(event_id=i, decision=d) for i, d in decisions.items()),
+        )
+        for name, decisions in zip(("Ann", "Bob"), given, strict=True)
+    ]
+    table, summary = import_reviews(events, digests, files, study="improviser")
+    write_parquet(folder / "reviews.parquet", table)
+    write_json(folder / "reviews.json", summary)
+    said = Page(run_script(tmp_path, monkeypatch, {"improviser": fields}, [])).said("improviser")
+    for text in (
+        "4 of 10 events were reviewed by Ann, Bob: 1 accepted, 1 rejected, 1 unsure, 1 disputed.",
+        "1 that the tests had rejected were accepted, 1 that they had accepted were rejected.",
+        "the tests decide",
+        # Two of three alike, by chance one: reject 1/9 and accept 2/9.
+        "Ann and Bob: kappa 0.50 over 3 events, 67 % alike",
+        "Orphaned decisions: 1, about events that no longer exist",
+        f"Ann: reject, clip not stated at 0.00 s (event {'0' * 16})",
+        "(8 in all)",
+        "rejected by a reviewer 1",
+    ):
+        assert text in said, text
+    fields["labels"]["reviewed_only"] = True
+    said = Page(run_script(tmp_path, monkeypatch, {"improviser": fields}, [])).said("improviser")
+    assert "(1 in all)" in said and "A return counts only if a reviewer accepted it." in said
+    # Eight that passed, less the one rejected: a dispute decides nothing.
+    assert "7 more passed the tests, but reviewers have not decided about them" in said
 
 
 def test_manifests_are_checked_before_audio_is_read(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,22 @@ import pandas as pd
 import soundfile
 
 from reprise.artifacts import read_array, read_clips
-from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config
+from reprise.review import event_ids, read_audio_digests
+from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
 
 ABOVE_LABELS = {"identify_model", "generate", "activations_tiny", "certify_sae", "encode", "descriptors", "events"}
 
 
 def manifests(finished, kind):
     return [str(p) for p in sorted((finished / "results/tiny" / kind).glob("b*.manifest.json"))]
+
+
+def events_tables(finished):
+    return sorted((finished / "results/tiny/events").glob("b??.parquet"))
+
+
+def labels(finished):
+    return pd.read_parquet(finished / "results/tiny/labels/h4-8.parquet")
 
 
 def test_the_study_ends_with_a_verdict_and_a_report(finished):
@@ -105,11 +114,71 @@ def test_a_deleted_store_is_made_again(finished):
     assert scheduled["encode"] == 1 and "generate" not in scheduled and "activations_tiny" not in scheduled
 
 
+def test_the_review_page_is_made_on_demand(finished):
+    snakemake(finished, "--cores", "1", "review")
+    page = (finished / "results/tiny/review/index.html").read_text()
+    events = pd.concat(map(pd.read_parquet, events_tables(finished)))
+    assert page.count('<article class="event"') == min(100, len(events))
+    assert jobs(snakemake(finished, "--dry-run", "--cores", "2")) == {}
+
+
+def test_a_review_reruns_labels_and_what_follows(finished, tmp_path):
+    # On a copy, since reviews stay.
+    study = tmp_path / "study"
+    shutil.copytree(finished, study, symlinks=True)
+    events = pd.concat(map(pd.read_parquet, events_tables(study)), ignore_index=True)
+    accepted = events[events["accepted"]]
+    ids = event_ids(accepted, read_audio_digests(manifests(study, "audio")))
+    review = {"format": "reprise review 1", "study": "tiny", "reviewer": "Ann"}
+    file, config = study / "ann.json", tiny_config()
+
+    def decide(decisions: dict[str, str]) -> None:
+        rows = [{"event_id": i, "decision": d} for i, d in decisions.items()]
+        file.write_text(json.dumps(review | {"decisions": rows}))
+
+    decide({ids[0]: "reject", "0" * 16: "accept"})
+    config["defaults"]["review"] = {"files": ["ann.json"]}
+    write_config(study, config)
+    scheduled = jobs(snakemake(study, "--dry-run", "--cores", "2"))
+    assert not ABOVE_LABELS & scheduled.keys(), scheduled
+    assert scheduled["import_reviews"] == 1 and scheduled["label"] == 2 and scheduled["probe"] == 6
+    assert scheduled["candidates"] == 1 and scheduled["verdict"] == 1 and scheduled["report"] == 1
+
+    before = labels(study)
+    snakemake(study, "--cores", "1", "labels")
+    changed = labels(study)["y"] != before["y"]
+    assert set(before.loc[changed, "clip_id"]) == {accepted["clip_id"].iloc[0]}
+    summary = json.loads((study / "results/tiny/reviews.json").read_text())
+    assert summary["n_rejected"] == 1 and summary["orphaned"][0]["event_id"] == "0" * 16
+    assert "0" * 16 in (study / "results/logs/tiny/import_reviews.log").read_text()
+
+    os.utime(file)
+    assert jobs(snakemake(study, "--dry-run", "--cores", "2", "labels")) == {}
+    decide({ids[0]: "accept"})
+    scheduled = jobs(snakemake(study, "--dry-run", "--cores", "2", "labels"))
+    assert {"import_reviews": 1, "label": 2}.items() <= scheduled.items() and len(scheduled) <= 3
+
+    # Only reviewed events count: every other return is unknown.
+    config["defaults"]["labels"] = {"reviewed_only": True}
+    write_config(study, config)
+    snakemake(study, "--cores", "1", "labels")
+    after = labels(study)
+    assert set(after.loc[after["y"] == 1, "clip_id"]) == {accepted["clip_id"].iloc[0]}
+    assert set(after.loc[after["reason"] == "unreviewed", "clip_id"]) <= set(accepted["clip_id"].iloc[1:])
+    assert (after["reason"] == "unreviewed").any()
+
+
+def test_a_missing_review_is_named_before_any_job(finished, reconfigured):
+    config = tiny_config()
+    config["defaults"]["review"] = {"files": ["none.json"]}
+    write_config(finished, config)
+    output = snakemake(finished, "--cores", "2", check=False)
+    assert 'defaults.review.files.0: there is no file "none.json"' in output and "Traceback" not in output
+
+
 def test_a_bad_configuration_is_named_before_any_job(finished, reconfigured):
     config = tiny_config()
     config["defaults"]["horizons"]["long"] = [4, 80]
-    from tests.workflow.conftest import write_config
-
     write_config(finished, config)
     output = snakemake(finished, "--cores", "2", check=False)
     assert "defaults.horizons.long: got [4, 80] does not fit" in output

@@ -1,0 +1,242 @@
+"""Returns that a score's own symbols tell: tunes as notes, performances of them, and where the opening comes back.
+
+Truth. A score is a roll: which pitch classes sound in each step of 1/12 quarter note. A passage *agrees* with the
+motif by the Dice share of sounding (step, pitch class) pairs they have in common, at the best of twelve
+transpositions (0..1; 1: the same notes). A passage that agrees by `EXACT` or more is a return, one between `NEAR`
+and that is a variant, of which nobody can say from the notes alone whether it counts: it is left out, whether
+found or not. So is a return that comes less than the gap after the last passage that agrees by `NEAR` or more: it
+follows on its like (a repeat, not a return after something else). Below `NEAR` there is no return.
+
+Degenerate input: a score that is too short for its motif and one more bar, or whose motif has too little content,
+is passed over by `pieces`.
+
+Tunes come with music21 (Cuthbert and Ariza 2010): fiddle tunes (Ryan's Mammoth Collection, 1883), German and other
+folk songs (Essen collection, Schaffrath 1995) and Bach's chorales in four parts. Repeats are played as written.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reprise.identity import seed_from
+from reprise.synth import TIMBRES, Note
+
+STEPS_PER_QUARTER = 12
+EXACT, NEAR = 0.95, 0.6
+# A passage is looked for at every sixteenth note.
+STRIDE = STEPS_PER_QUARTER // 4
+CORPORA = ("fiddle", "folk", "chorale")
+MOTIF_BARS = (2, 3, 4)
+MOTIF_S = 5.0
+
+
+class ScoreNote(NamedTuple):
+    """Onset and duration in quarter notes, `midi` note number."""
+
+    onset_q: float
+    duration_q: float
+    midi: int
+
+
+class Piece(NamedTuple):
+    """A score: its notes, the first full bar's onset and bar length in quarter notes, and whether beats are dotted."""
+
+    name: str
+    corpus: str
+    notes: tuple[ScoreNote, ...]
+    downbeat_q: float
+    bar_q: float
+    dotted: bool
+
+
+class Truth(NamedTuple):
+    """Onsets in quarter notes: `returns` after other music, with the agreement at each, `too_soon` (exact, but on the
+    heels of its like) and `variants`."""
+
+    returns: np.ndarray
+    transpositions: np.ndarray
+    too_soon: np.ndarray
+    variants: np.ndarray
+
+
+def roll(notes: tuple[ScoreNote, ...], *, stop_q: float) -> np.ndarray:
+    """Which pitch classes sound: float32 `[step, 12]` of 0 and 1, up to `stop_q` quarter notes."""
+    sounding = np.zeros((round(stop_q * STEPS_PER_QUARTER), 12), np.float32)
+    for note in notes:
+        first = round(note.onset_q * STEPS_PER_QUARTER)
+        last = max(first + 1, round((note.onset_q + note.duration_q) * STEPS_PER_QUARTER))
+        sounding[max(first, 0) : max(last, 0), note.midi % 12] = 1
+    return sounding
+
+
+def agreement(sounding: np.ndarray, motif: np.ndarray, *, stride: int = STRIDE) -> tuple[np.ndarray, np.ndarray]:
+    """Dice share of `motif` `[step, 12]` with the passage at each `stride`-th step of `sounding` `[step, 12]`.
+
+    Returns it at the best of twelve transpositions, `[onset]`, and that transposition in semitones up.
+    """
+    if len(sounding) < len(motif):
+        return np.zeros(0), np.zeros(0, int)
+    windows = np.lib.stride_tricks.sliding_window_view(sounding, len(motif), axis=0)[::stride]
+    flat = windows.transpose(0, 2, 1).reshape(len(windows), -1)
+    shifted = np.stack([np.roll(motif, shift, axis=1).ravel() for shift in range(12)])
+    shares = 2 * (flat @ shifted.T) / np.maximum(flat.sum(axis=1) + motif.sum(), 1)[:, None]
+    return shares.max(axis=1), shares.argmax(axis=1)
+
+
+def find_truth(notes: tuple[ScoreNote, ...], *, start_q: float, length_q: float, stop_q: float, gap_q: float) -> Truth:
+    """Where the motif `[start_q, start_q + length_q)` comes back before `stop_q`; see the top of this file."""
+    sounding = roll(notes, stop_q=stop_q)
+    first, length = round(start_q * STEPS_PER_QUARTER), round(length_q * STEPS_PER_QUARTER)
+    share, shift = agreement(sounding[first + length :], sounding[first : first + length])
+    onset_q = start_q + length_q + np.arange(len(share)) * (STRIDE / STEPS_PER_QUARTER)
+    exact = peaks(share, EXACT, length // STRIDE)
+    like = np.flatnonzero(share >= NEAR)
+    returns, too_soon = [], []
+    for peak in exact:
+        # Passages that overlap it by more than half are the return itself, a little early.
+        before = like[onset_q[like] + length_q / 2 <= onset_q[peak]]
+        last_end_q = max([start_q + length_q, *(onset_q[before] + length_q)])
+        (returns if onset_q[peak] - last_end_q >= gap_q else too_soon).append(peak)
+    # What overlaps an exact return by more than half is that return, not a variant of its own.
+    variants = [i for i in like if all(abs(onset_q[i] - onset_q[e]) >= length_q / 2 for e in exact)]
+    return Truth(onset_q[returns], shift[returns], onset_q[too_soon], onset_q[variants])
+
+
+def peaks(values: np.ndarray, least: float, apart: int) -> list[int]:
+    """Indices of the highest values that reach `least` and are `apart` from each other, in order."""
+    free, peaks = values >= least, []
+    while free.any():
+        peak = int(np.where(free, values, -np.inf).argmax())
+        peaks.append(peak)
+        free[max(0, peak - apart + 1) : peak + apart] = False
+    return sorted(peaks)
+
+
+class Performance(NamedTuple):
+    """A piece as played: `notes` in seconds, `timbre`, and the map from quarter notes to seconds as two arrays."""
+
+    notes: tuple[Note, ...]
+    timbre: str
+    at_q: np.ndarray
+    at_s: np.ndarray
+
+    def seconds(self, quarters: np.ndarray | float) -> np.ndarray:
+        """Seconds at these quarter notes."""
+        return np.interp(quarters, self.at_q, self.at_s)
+
+    def quarters(self, seconds: np.ndarray | float) -> np.ndarray:
+        """Quarter notes at these seconds."""
+        return np.interp(seconds, self.at_s, self.at_q)
+
+
+def perform(piece: Piece, *, change_q: float | None = None) -> Performance:
+    """Play a piece as a person might, drawn from its name alone.
+
+    Tempo: 92-116 dotted or 96-124 plain quarter notes a minute, swaying by up to 4% over half a minute. Every note
+    is off by a few milliseconds (standard deviation 10) and of its own loudness, held for 85-98% of its length.
+
+    With `change_q`, all from that quarter note on is in another key and at 0.87-1.15 times the tempo.
+    """
+    rng = np.random.default_rng(seed_from("performance", piece.corpus, piece.name))
+    quarter_s = 60 / rng.uniform(92, 116) / 1.5 if piece.dotted else 60 / rng.uniform(96, 124)
+    timbre = str(rng.choice(sorted(TIMBRES)))
+    end_q = max(n.onset_q + n.duration_q for n in piece.notes) + 1
+    at_q = np.arange(0, end_q + 0.25, 0.25)
+    sway = 1 + 0.04 * np.sin(2 * np.pi * at_q * quarter_s / rng.uniform(20, 40) + rng.uniform(0, 2 * np.pi))
+    shift, tempo = int(rng.choice([s for s in range(-5, 7) if s])), float(rng.uniform(0.87, 1.15))
+    change_q = np.inf if change_q is None else change_q - 1e-6
+    sway = np.where(at_q >= change_q, sway / tempo, sway)
+    at_s = np.concatenate([[0], np.cumsum(0.25 * quarter_s * sway[:-1])])
+    notes = []
+    for note in sorted(piece.notes):
+        onset_s, end_s = np.interp((note.onset_q, note.onset_q + note.duration_q), at_q, at_s)
+        late_s, loud, held = rng.normal(0, 0.01), rng.uniform(0.6, 1.0), rng.uniform(0.85, 0.98)
+        pitch = note.midi + (shift if note.onset_q >= change_q else 0)
+        notes.append(Note(max(0.0, onset_s + late_s), (end_s - onset_s) * held, pitch, round(loud, 2)))
+    return Performance(tuple(notes), timbre, at_q, at_s)
+
+
+def motif_length_q(piece: Piece, quarter_s: float) -> float:
+    """The opening phrase: the number of bars, two to four, that is nearest to `MOTIF_S` seconds."""
+    return piece.bar_q * min(MOTIF_BARS, key=lambda bars: abs(bars * piece.bar_q * quarter_s - MOTIF_S))
+
+
+def pieces(corpus: str, n: int, *, seed: int = 0) -> Iterator[Piece]:
+    """The first `n` usable pieces of one of `CORPORA`, in an order drawn from `seed`: at least ten full bars, one
+    metre. Raises ValueError for an unknown corpus."""
+    if corpus not in CORPORA:
+        raise ValueError(f"corpus: {corpus!r} is unknown; valid: {', '.join(CORPORA)}")
+    sources = _sources(corpus)
+    order = np.random.default_rng(seed_from("pieces", corpus, seed)).permutation(len(sources))
+    found = 0
+    for i in order:
+        if found == n:
+            return
+        piece = _read(corpus, *sources[i])
+        if piece is not None:
+            found += 1
+            yield piece
+
+
+def _sources(corpus: str) -> list[tuple[str, Path, str]]:
+    """(name, file, ABC text or nothing) of every score."""
+    from music21 import corpus as library
+
+    folder = {"fiddle": "ryansMammoth", "folk": "essenFolksong", "chorale": "bach"}[corpus]
+    paths = sorted(path for path in map(Path, library.getPaths()) if path.parent.name == folder)
+    if corpus != "folk":
+        return [(path.stem, path, "") for path in paths]
+    sources = []
+    for path in paths:
+        if path.stem.startswith(("test", "variant")):
+            continue
+        for number, text in enumerate(re.split(r"\n(?=X:)", path.read_text(encoding="utf-8", errors="replace"))):
+            if text.startswith("X:"):
+                sources.append((f"{path.stem}/{number}", path, text))
+    return sources
+
+
+def _read(corpus: str, name: str, path: Path, text: str) -> Piece | None:
+    """One score as a piece; None where music21 cannot read it or it does not fit `pieces`."""
+    from music21 import converter
+
+    logging.getLogger("music21").setLevel(logging.ERROR)
+    try:
+        score = converter.parse(text, format="abc") if text else converter.parse(path)
+    # A few scores of the collections are broken in ways of their own.
+    except Exception:
+        return None
+    if corpus == "chorale" and len(score.parts) != 4:
+        return None
+    score = _as_played(score)
+    bars = [bar for bar in score.parts[0].getElementsByClass("Measure") if bar.duration.quarterLength > 0]
+    metres = {bar.barDuration.quarterLength for bar in bars}
+    if len(metres) != 1:
+        return None
+    bar_q = float(metres.pop())
+    full = [float(bar.offset) for bar in bars if bar.duration.quarterLength == bar_q]
+    if len(full) < 10:
+        return None
+    notes = []
+    for part in score.parts:
+        for element in part.flatten().stripTies().notes:
+            if element.duration.quarterLength > 0:
+                onset_q, duration_q = float(element.offset), float(element.duration.quarterLength)
+                notes += [ScoreNote(onset_q, duration_q, int(p.midi)) for p in element.pitches]
+    metre = score.parts[0].recurse().getElementsByClass("TimeSignature").first()
+    dotted = metre is not None and metre.denominator == 8 and metre.numerator % 3 == 0
+    return Piece(name, corpus, tuple(sorted(notes)), full[0], bar_q, dotted)
+
+
+def _as_played(score: Any) -> Any:
+    """The score with its repeats written out; as it stands where they are badly formed."""
+    from music21.exceptions21 import Music21Exception
+
+    try:
+        return score.expandRepeats()
+    except Music21Exception:
+        return score

@@ -1,0 +1,274 @@
+"""What people decided about events: the files that the review page gives, joined with the events there are now.
+
+An event is addressed by what it is, not by where it stood in a table: `event_id` is a hash of the clip's audio and of
+the event's times and transposition. A rerun that finds the same event in the same audio keeps its review; an event
+that has moved by a millisecond is another one, and a decision about the old one is orphaned: it decides nothing, and
+is counted and listed, never dropped in silence.
+
+Several reviewers decide together: an event is accepted or rejected where all who decided about it said so, and
+undecided where they disagree or are unsure. Then the tests' decision stands (see reprise/overrule.py).
+
+Agreement is Cohen's kappa of each two reviewers, over the current events that both decided about, with accept, reject
+and unsure as three categories: 1 is agreement throughout, 0 what chance would give.
+
+Degenerate input: no events orphans all decisions. Kappa is None where it says nothing, with a `note`: no event in
+common, or one and the same decision by both throughout (chance would agree as often). With one reviewer who always
+decides the same it is 0 by definition, and noted as well.
+
+References: Cohen 1960, A coefficient of agreement for nominal scales.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sklearn.metrics import cohen_kappa_score
+
+from reprise.artifacts import store_of
+from reprise.config import ConfigError, describe_error, read_text
+from reprise.overrule import EVENT_KEY, event_keys
+from reprise.stores import read_manifest
+
+FORMAT = "reprise review 1"
+DECISIONS = ("accept", "reject", "unsure")
+
+
+# --- the file -------------------------------------------------------------------------------------------------
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _field(valid: str, **limits: Any) -> Any:
+    return Field(json_schema_extra={"valid": valid}, **limits)
+
+
+class Decision(_Part):
+    """One event: `decision` is None where only a note was written. `clip_id` and `onset_s` are for people."""
+
+    event_id: Annotated[str, _field("16 hex digits, as on the review page", pattern=r"^[0-9a-f]{16}$")]
+    decision: Annotated[Literal["accept", "reject", "unsure"] | None, _field("accept, reject, unsure or null")]
+    note: Annotated[str, _field("text")] = ""
+    clip_id: Annotated[str, _field("text")] = ""
+    onset_s: Annotated[float, _field("seconds from the clip's start", ge=0)] = 0.0
+
+
+class ReviewFile(_Part):
+    """What one reviewer downloaded from a study's review page."""
+
+    format: Annotated[Literal["reprise review 1"], _field(FORMAT)]
+    study: Annotated[str, _field("the name of a study", min_length=1)]
+    reviewer: Annotated[str, _field("the reviewer's name", pattern=r"\S")]
+    decisions: Annotated[tuple[Decision, ...], _field("a list of decisions")]
+
+
+def parse_review(text: str, *, study: str, source: str) -> ReviewFile:
+    """The review in `text`. Raises ConfigError naming `source`, each bad field, its value and what is valid."""
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{source}: line {error.lineno}"
+        raise ConfigError([f"{where}: {error.msg}; valid: a JSON file downloaded from the review page"]) from error
+    if not isinstance(raw, Mapping):
+        raise ConfigError(
+            [f"{source}: got a {type(raw).__name__}; valid: a JSON file downloaded from the review page"]
+        )
+    try:
+        # As JSON, so that a list may stand for a tuple although fields are strict.
+        review = ReviewFile.model_validate_json(text)
+    except ValidationError as error:
+        schema = ReviewFile.model_json_schema()
+        raise ConfigError(
+            [
+                f"{source}: {'.'.join(map(str, e['loc']))}: {describe_error(e, e['loc'], schema)}"
+                for e in error.errors(include_url=False)
+            ]
+        ) from error
+    problems, first = [], {}
+    if review.study != study:
+        problems.append(
+            f"{source}: study: got {json.dumps(review.study)}; valid: {study}, the study that names the file"
+        )
+    for i, decision in enumerate(review.decisions):
+        if (j := first.setdefault(decision.event_id, i)) != i:
+            text = f"got {decision.event_id}, as in decisions.{j}; valid: each event once"
+            problems.append(f"{source}: decisions.{i}.event_id: {text}")
+    if problems:
+        raise ConfigError(problems)
+    return review
+
+
+def read_reviews(files: Sequence[str | Path], *, study: str) -> list[ReviewFile]:
+    """All review files of a study. Raises ConfigError with the problems of all of them."""
+    reviews: list[ReviewFile] = []
+    problems: list[str] = []
+    first: dict[str, str] = {}
+    for file in map(str, files):
+        try:
+            reviews.append(parse_review(read_text(Path(file)), study=study, source=file))
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        name = reviews[-1].reviewer
+        if (other := first.setdefault(name.strip().casefold(), file)) != file:
+            text = f"got {json.dumps(name, ensure_ascii=False)}, as in {other}; valid: one file a reviewer"
+            problems.append(f"{file}: reviewer: {text}")
+    if problems:
+        raise ConfigError(problems)
+    return reviews
+
+
+# --- identity -------------------------------------------------------------------------------------------------
+
+
+def event_id(audio_digest: str, key: Sequence[int]) -> str:
+    """16 hex digits for what an event is: its clip's audio digest and the values of `EVENT_KEY`."""
+    return hashlib.sha256(" ".join([audio_digest, *(str(int(v)) for v in key)]).encode()).hexdigest()[:16]
+
+
+def event_ids(events: pd.DataFrame, audio_digests: Mapping[str, str]) -> list[str]:
+    """The id of every row of an events table. `audio_digests`: SHA-256 of each clip's FLAC, by clip_id."""
+    keys = event_keys(events).itertuples(index=False)
+    return [event_id(audio_digests[clip], key) for clip, key in zip(events["clip_id"], keys, strict=True)]
+
+
+def read_audio_digests(manifests: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each clip's FLAC, by clip_id, as the audio stores' manifests state it."""
+    files = [file for m in manifests for file in read_manifest(store_of(m))["files"]]
+    return {file["path"].removesuffix(".flac"): file["sha256"] for file in files}
+
+
+# --- import ---------------------------------------------------------------------------------------------------
+
+
+def import_reviews(
+    events: pd.DataFrame, audio_digests: Mapping[str, str], reviews: Sequence[ReviewFile], *, study: str
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Join reviews with the study's events: the table of reviewed events, and a summary.
+
+    Table, a row an event that somebody decided about: event_id, clip_id, the columns `EVENT_KEY`, onset_s, tested
+    (whether the tests accepted it), review (`accept`, `reject` or `undecided`), n_accept, n_reject, n_unsure,
+    decisions ("name: accept; ..."), notes, found. Orphans come last, with found False, the clip and onset that their
+    file states, and 0 elsewhere. Clips of equal audio share their events' decisions.
+
+    Summary: counts of events (n_events, n_reviewed, n_accepted, n_rejected, n_unsure, n_disagreed; n_overruled_accept
+    and n_overruled_reject against the tests), `reviewers`, `orphaned` decisions and `agreement` of each two reviewers.
+    """
+    table = events.assign(event_id=event_ids(events, audio_digests), tested=events["accepted"].astype(bool))
+    decided = [(review.reviewer, d) for review in reviews for d in review.decisions if d.decision]
+    by_event: dict[str, list[tuple[str, Decision]]] = {}
+    for reviewer, d in decided:
+        by_event.setdefault(d.event_id, []).append((reviewer, d))
+    current = set(table["event_id"])
+    rows = [
+        _joined(by_event[row["event_id"]])
+        | {name: row[name] for name in ("event_id", "clip_id", "onset_s", "tested")}
+        | dict(zip(EVENT_KEY, key, strict=True))
+        | {"found": True}
+        for row, key in zip(table.to_dict("records"), event_keys(table).itertuples(index=False), strict=True)
+        if row["event_id"] in by_event
+    ]
+    lost = [
+        _joined(given)
+        | {"event_id": name, "clip_id": given[0][1].clip_id, "onset_s": given[0][1].onset_s, "tested": False}
+        | dict.fromkeys(EVENT_KEY, 0)
+        | {"found": False}
+        for name, given in sorted(by_event.items())
+        if name not in current
+    ]
+    joined = pd.DataFrame([*rows, *lost], columns=list(_COLUMNS)).astype(_COLUMNS)
+    return joined, _summary(joined, reviews, decided, current, n_events=len(events), study=study)
+
+
+_COLUMNS = {
+    "event_id": object,
+    "clip_id": object,
+    **dict.fromkeys(EVENT_KEY, np.int64),
+    "onset_s": float,
+    "tested": bool,
+    "review": object,
+    **dict.fromkeys(("n_accept", "n_reject", "n_unsure"), np.int64),
+    "decisions": object,
+    "notes": object,
+    "found": bool,
+}
+
+
+def _joined(given: Sequence[tuple[str, Decision]]) -> dict[str, Any]:
+    """What all reviewers of one event said together."""
+    said = [d.decision for _, d in given]
+    together = said[0] if len(set(said)) == 1 and said[0] != "unsure" else "undecided"
+    return {
+        "review": together,
+        **{f"n_{decision}": said.count(decision) for decision in DECISIONS},
+        "decisions": "; ".join(f"{who}: {d.decision}" for who, d in given),
+        "notes": "; ".join(f"{who}: {d.note}" for who, d in given if d.note),
+    }
+
+
+def _summary(
+    joined: pd.DataFrame,
+    reviews: Sequence[ReviewFile],
+    decided: Sequence[tuple[str, Decision]],
+    current: set[str],
+    *,
+    n_events: int,
+    study: str,
+) -> dict[str, Any]:
+    found = joined[joined["found"]]
+    counts = found["review"].value_counts()
+    of_current = {
+        review.reviewer: {d.event_id: d.decision for d in review.decisions if d.decision and d.event_id in current}
+        for review in reviews
+    }
+    open_ = found[found["review"] == "undecided"]
+    n_unsure = int(((open_["n_accept"] + open_["n_reject"]) == 0).sum())
+    return {
+        "study": study,
+        "n_events": n_events,
+        "n_reviewed": len(found),
+        "n_accepted": int(counts.get("accept", 0)),
+        "n_rejected": int(counts.get("reject", 0)),
+        "n_unsure": n_unsure,
+        "n_disagreed": len(open_) - n_unsure,
+        "n_overruled_accept": int(((found["review"] == "accept") & ~found["tested"]).sum()),
+        "n_overruled_reject": int(((found["review"] == "reject") & found["tested"]).sum()),
+        "reviewers": [
+            {"name": review.reviewer}
+            | {name: sum(d.decision == name for d in review.decisions) for name in DECISIONS}
+            | {"orphaned": sum(bool(d.decision) and d.event_id not in current for d in review.decisions)}
+            for review in reviews
+        ],
+        "orphaned": [
+            {"reviewer": who, **d.model_dump(include={"event_id", "decision", "clip_id", "onset_s"})}
+            for who, d in decided
+            if d.event_id not in current
+        ],
+        "agreement": [
+            {"reviewers": [a, b], **agreement(of_current[a], of_current[b])} for a, b in combinations(of_current, 2)
+        ],
+    }
+
+
+def agreement(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, Any]:
+    """Agreement of two reviewers, decisions by event_id: n in common, share alike, kappa (or None) and a note."""
+    common = sorted(first.keys() & second.keys())
+    said = [[reviewer[event] for event in common] for reviewer in (first, second)]
+    record: dict[str, Any] = {"n": len(common), "alike": None, "kappa": None, "note": ""}
+    if not common:
+        return record | {"note": "they decided about no event in common"}
+    record["alike"] = float(np.mean([a == b for a, b in zip(*said, strict=True)]))
+    kinds = [set(decisions) for decisions in said]
+    if len(kinds[0] | kinds[1]) == 1:
+        return record | {"note": f"both said {said[0][0]} throughout, so chance would agree as often"}
+    record["kappa"] = float(cohen_kappa_score(*said, labels=list(DECISIONS)))
+    if min(map(len, kinds)) == 1:
+        record["note"] = "one of them decided the same throughout, which makes it 0"
+    return record

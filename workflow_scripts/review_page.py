@@ -1,0 +1,28 @@
+"""Write the page on which a person reviews a study's events."""
+
+from pathlib import Path
+
+import pandas as pd
+import soundfile
+
+from reprise.artifacts import store_of
+from reprise.job import log, start
+from reprise.report import Heard
+from reprise.review import event_ids, read_audio_digests
+from reprise.review_page import render_review, to_review
+from reprise.stores import read_manifest, write_text
+
+settings = start(snakemake)
+inputs = snakemake.input
+events = pd.concat([pd.read_parquet(path) for path in inputs.events], ignore_index=True)
+events["event_id"] = event_ids(events, read_audio_digests(inputs.audio))
+chosen = to_review(events, settings["events"], max_events=settings["review"]["max_events"])
+wanted, clips = set(chosen["clip_id"]), {}
+for folder in map(store_of, inputs.audio):
+    for clip in read_manifest(folder)["meta"]["clips"]:
+        if (clip_id := clip["clip_id"]) in wanted:
+            file = folder / f"{clip_id}.flac"
+            clips[clip_id] = Heard(clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), clip["prompt"])
+page = render_review(chosen, clips, settings, n_events=len(events))
+log.info("%d of %d events, %.1f MB", len(chosen), len(events), len(page) / 1e6)
+write_text(Path(snakemake.output[0]), page)
