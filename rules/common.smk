@@ -140,9 +140,7 @@ def reviewed_only(wildcards):
 
 def heard_tables(study):
     """What became of each clip: where its motif ended, or why it has no events."""
-    return [
-        f"results/{study}/events/{batch}.clips.parquet" for batch in batches(study)
-    ]
+    return [f"results/{study}/events/{batch}.clips.parquet" for batch in batches(study)]
 
 
 def probe_results(study):
