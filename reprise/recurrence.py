@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numba import njit
 
 from reprise.descriptors import (
     FLOOR_DB,
@@ -53,7 +54,6 @@ SILENCE_DB = -50.0
 MIN_MOTIF_S = 0.8
 # What a step off the diagonal costs, in motif frames: without it an onset slips a frame for nothing.
 WARP_COST = 0.5
-SURROGATES_AT_ONCE = 16
 _NEVER = np.float32(-1e4)
 
 EVENT_COLUMNS = {
@@ -99,6 +99,15 @@ class EventSettings(NamedTuple):
 
 
 DEFAULT_SETTINGS = EventSettings()
+
+
+class Spectra(NamedTuple):
+    """Frames centred at `i / FRAME_RATE_HZ`: `chroma` `[frame, 12]`, `level` `[frame]` (sum of power) and the power
+    spectrum `[frame, bin]`."""
+
+    chroma: np.ndarray
+    level: np.ndarray
+    power: np.ndarray
 
 
 class Features(NamedTuple):
@@ -172,14 +181,16 @@ def find_events(
     Raises ValueError for bad audio, or a motif outside the clip or shorter than `MIN_MOTIF_S`.
     """
     audio = check_audio(audio, sample_rate_hz)
-    content = motif_content(audio, sample_rate_hz, start_s=motif_start_s, duration_s=motif_duration_s)
+    check_motif(audio, sample_rate_hz, motif_start_s, motif_duration_s)
+    spectra = _raw_chroma(audio, sample_rate_hz)
+    content = _content(audio, sample_rate_hz, spectra, motif_start_s, motif_duration_s)
     if content.entropy_bits < settings.min_entropy_bits:
         return _no_events(
             f"motif: pitch-class entropy is {content.entropy_bits:.2f} bits, below {settings.min_entropy_bits:g}"
         )
     if content.n_onsets < settings.min_onsets:
         return _no_events(f"motif: has {content.n_onsets} note onsets, below {settings.min_onsets}")
-    features = clip_features(audio, sample_rate_hz)
+    features = _features(audio, sample_rate_hz, spectra)
     motif = _cut_motif(features, sample_rate_hz, motif_start_s, motif_duration_s)
     motif_end_s = motif_start_s + motif_duration_s
     first = _first_frame_after(motif_end_s, motif.offset_s)
@@ -302,20 +313,31 @@ def motif_content(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, dur
     """
     audio = check_audio(audio, sample_rate_hz)
     check_motif(audio, sample_rate_hz, start_s, duration_s)
-    passage = audio[round(start_s * sample_rate_hz) : round((start_s + duration_s) * sample_rate_hz)]
+    return _content(audio, sample_rate_hz, _raw_chroma(audio, sample_rate_hz), start_s, duration_s)
+
+
+def _content(
+    audio: np.ndarray, sample_rate_hz: int, spectra: Spectra, start_s: float, duration_s: float
+) -> MotifContent:
     peak = float(np.abs(audio).max())
     if peak < 10 ** (FLOOR_DB / 20):
         return MotifContent(0.0, 0)
-    chroma, level = _raw_chroma(passage, sample_rate_hz)[:2]
-    strongest = chroma[_sounding(level, audio_peak=peak)].argmax(axis=1)
+    first = round(start_s * FRAME_RATE_HZ)
+    inside = slice(first, first + round(duration_s * FRAME_RATE_HZ))
+    strongest = spectra.chroma[inside][_sounding(spectra.level[inside], audio_peak=peak)].argmax(axis=1)
     share = np.bincount(strongest, minlength=12) / max(len(strongest), 1)
     entropy = float(-np.sum(share[share > 0] * np.log2(share[share > 0])))
+    passage = audio[round(start_s * sample_rate_hz) : round((start_s + duration_s) * sample_rate_hz)]
     return MotifContent(abs(entropy), _count_onsets(passage, sample_rate_hz))
 
 
 def clip_features(audio: np.ndarray, sample_rate_hz: int) -> Features:
     """Chroma and timbre of a clip, checked audio in."""
-    chroma, level, power = _raw_chroma(audio, sample_rate_hz)
+    return _features(audio, sample_rate_hz, _raw_chroma(audio, sample_rate_hz))
+
+
+def _features(audio: np.ndarray, sample_rate_hz: int, spectra: Spectra) -> Features:
+    chroma, level, power = spectra
     sounding = _sounding(level, audio_peak=float(np.abs(audio).max(initial=0)))[:, None]
     coefficients = mfcc(mel_db(power, sample_rate_hz))[:, 1:]
     if sounding.any():
@@ -324,13 +346,13 @@ def clip_features(audio: np.ndarray, sample_rate_hz: int) -> Features:
     return Features(_unit(chroma - chroma.mean(axis=1, keepdims=True)) * sounding, _unit(coefficients) * sounding)
 
 
-def _raw_chroma(audio: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Chroma `[frame, 12]`, level `[frame]` and power spectra of frames centred at i / FRAME_RATE_HZ."""
+def _raw_chroma(audio: np.ndarray, sample_rate_hz: int) -> Spectra:
+    """What every frame sounds like, before anything is compared over the clip."""
     n_fft = n_fft_for(LONG_FRAME_S, sample_rate_hz)
     n_frames = int(len(audio) / sample_rate_hz * FRAME_RATE_HZ + 1e-6) + 1
     centres = np.round(np.arange(n_frames) * (sample_rate_hz / FRAME_RATE_HZ)).astype(np.int64)
     power = power_spectra(audio, centres + n_fft // 2, n_fft)
-    return power @ chroma_bank(sample_rate_hz, n_fft), power.sum(axis=1), power
+    return Spectra(power @ chroma_bank(sample_rate_hz, n_fft), power.sum(axis=1), power)
 
 
 def _sounding(level: np.ndarray, *, audio_peak: float) -> np.ndarray:
@@ -385,6 +407,10 @@ def _shortest(n_motif_frames: int) -> int:
     return int(np.ceil(SLOWEST * n_motif_frames))
 
 
+def _warp_cost(motif: Motif) -> np.float32:
+    return np.float32(WARP_COST / len(motif.weight))
+
+
 def _similarity(motif: Motif, chroma: np.ndarray) -> np.ndarray:
     """Weighted correlation of every motif frame, shifted up by 0..11 semitones, with every clip frame:
     float32 `[motif frame, transposition, clip frame]`."""
@@ -392,73 +418,77 @@ def _similarity(motif: Motif, chroma: np.ndarray) -> np.ndarray:
     return (shifted * motif.weight[:, None, None]) @ chroma.T
 
 
-def _warp(similarity: np.ndarray, *, columns: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+@njit(cache=True)
+def _warp(similarity: np.ndarray, warp_cost: np.float32) -> tuple[np.ndarray, np.ndarray]:
     """Best sum of similarities of a path through the whole motif, for every onset.
 
-    `similarity` `[motif frame, transposition, clip frame]`. With `columns` `[surrogate, frame]` the clip frames are
-    taken in that order instead, for each surrogate, and the ends are not tracked. Returns the sums
-    `[transposition, (surrogate,) onset]` (hugely negative where no path fits) and the end frame (exclusive) of
-    each best path.
+    `similarity` float32 `[motif frame, clip frame]`. Returns the sums float32 `[onset]` (hugely negative where no path
+    fits) and the end frame (exclusive) of each best path, int32.
 
-    The recursion runs backwards over motif frames and treats all onsets, transpositions and surrogates at once. A
-    step (4, 5) passes over one clip frame unmatched; a step (5, 4) matches one clip frame to two motif frames. A few
-    buffers are used in turn: allocating them anew costs more than the arithmetic.
+    The recursion runs backwards over motif frames. A step (4, 5) passes over one clip frame unmatched; a step (5, 4)
+    matches one clip frame to two motif frames; both cost `warp_cost`.
     """
-    n_motif, n_shifts, n_frames = similarity.shape
-    warp_cost = np.float32(WARP_COST / n_motif)
-    shape = (n_shifts, n_frames) if columns is None else (n_shifts, *columns.shape)
-    # Five more columns than onsets, which stay `_NEVER`: what lies beyond the clip's end.
-    padded = (*shape[:-1], n_frames + 5)
-    ring = [[np.full(padded, _NEVER) for _ in range(n)] for n in (6, 3, 2)]
-    rows = [np.empty(shape, dtype=np.float32) for _ in range(2)]
-    option = np.empty(shape, dtype=np.float32)
-    nothing_left = np.full(padded, _NEVER)
-    nothing_left[..., : n_frames + 1] = 0
-    track = columns is None
-    ends = [np.zeros(padded, dtype=np.int32) for _ in range(6 * track)]
-    own_end = np.broadcast_to(np.arange(n_frames + 5, dtype=np.int32), padded)
-
-    def ahead(values: np.ndarray, steps: int) -> np.ndarray:
-        return values[..., steps : steps + n_frames]
-
-    def best(i: int) -> np.ndarray:
-        return nothing_left if i == n_motif else ring[0][i % 6]
-
-    def end(i: int) -> np.ndarray:
-        return own_end if i == n_motif else ends[i % 6]
-
-    def pair(i: int) -> np.ndarray:
-        return ring[1][i % 3]
-
-    def four(i: int) -> np.ndarray:
-        return ring[2][i % 2]
-
+    n_motif, n_frames = similarity.shape
+    # Five more columns than onsets: what lies beyond the clip's end.
+    best = np.full((n_motif + 1, n_frames + 5), _NEVER, dtype=np.float32)
+    end = np.zeros((n_motif + 1, n_frames + 5), dtype=np.int32)
+    best[n_motif, : n_frames + 1] = 0
+    end[n_motif] = np.arange(n_frames + 5)
+    # The sum of four steps along the diagonal that begin at each place, less the cost of leaving it.
+    four = np.full((n_motif + 1, n_frames), _NEVER, dtype=np.float32)
     for i in range(n_motif - 1, -1, -1):
-        here, total = rows[i % 2], ahead(best(i), 0)
-        if columns is None:
-            here[:] = similarity[i]
-        else:
-            np.take(similarity[i], columns, axis=1, out=here, mode="clip")
-        np.add(here, ahead(best(i + 1), 1), out=total)
-        if track:
-            ahead(end(i), 0)[:] = ahead(end(i + 1), 1)
-        if i + 2 <= n_motif:
-            np.add(here[..., :-1], rows[(i + 1) % 2][..., 1:], out=pair(i)[..., : n_frames - 1])
-        for motif_step, clip_step in ((5, 4), (4, 5)):
-            if i + motif_step > n_motif:
-                continue
-            if motif_step == 5:
-                # `four(i + 1)` is still there from the round before; it holds the cost of a step off the diagonal.
-                np.add(here, ahead(four(i + 1), 0), out=option)
-            else:
-                np.add(ahead(pair(i), 0), ahead(pair(i + 2), 2), out=option)
-                option -= warp_cost
-                ahead(four(i), 0)[:] = option
-            np.add(option, ahead(best(i + motif_step), clip_step), out=option)
-            if track:
-                np.copyto(ahead(end(i), 0), ahead(end(i + motif_step), clip_step), where=option > total)
-            np.maximum(total, option, out=total)
-    return ahead(best(0), 0), ahead(end(0), 0) if track else None
+        for j in range(n_frames):
+            total, until = similarity[i, j] + best[i + 1, j + 1], end[i + 1, j + 1]
+            if i + 5 <= n_motif:
+                option = similarity[i, j] + four[i + 1, j] + best[i + 5, j + 4]
+                if option > total:
+                    total, until = option, end[i + 5, j + 4]
+            if i + 4 <= n_motif:
+                if j + 4 <= n_frames:
+                    pairs = similarity[i, j] + similarity[i + 1, j + 1]
+                    four[i, j] = pairs + (similarity[i + 2, j + 2] + similarity[i + 3, j + 3]) - warp_cost
+                option = four[i, j] + best[i + 4, j + 5]
+                if option > total:
+                    total, until = option, end[i + 4, j + 5]
+            best[i, j], end[i, j] = total, until
+    return best[0, :n_frames], end[0, :n_frames]
+
+
+@njit(cache=True)
+def _warp_best(similarity: np.ndarray, orders: np.ndarray, warp_cost: np.float32) -> np.ndarray:
+    """The greatest sum that `_warp` gives with the clip frames in each of `orders` `[surrogate, frame]`, float32
+    `[surrogate]`; `similarity` `[motif frame, transposition, clip frame]`. Without ends the loops over clip frames
+    hold no branch, and the compiler makes them wide."""
+    n_motif, n_shifts, n_frames = similarity.shape
+    found = np.full(len(orders), _NEVER, dtype=np.float32)
+    best = np.empty((n_motif + 1, n_frames + 5), dtype=np.float32)
+    rows = np.empty((n_motif, n_frames), dtype=np.float32)
+    four = np.empty((2, n_frames), dtype=np.float32)
+    for k in range(len(orders)):
+        for shift in range(n_shifts):
+            for i in range(n_motif):
+                for j in range(n_frames):
+                    rows[i, j] = similarity[i, shift, orders[k, j]]
+            best[:] = _NEVER
+            best[n_motif, : n_frames + 1] = 0
+            four[:] = _NEVER
+            for i in range(n_motif - 1, -1, -1):
+                row, here, ahead = rows[i], best[i], best[i + 1]
+                for j in range(n_frames):
+                    here[j] = row[j] + ahead[j + 1]
+                if i + 5 <= n_motif:
+                    ahead, diagonal = best[i + 5], four[(i + 1) % 2]
+                    for j in range(n_frames):
+                        here[j] = max(here[j], row[j] + diagonal[j] + ahead[j + 4])
+                if i + 4 <= n_motif:
+                    ahead, diagonal = best[i + 4], four[i % 2]
+                    second, third, fourth = rows[i + 1], rows[i + 2], rows[i + 3]
+                    for j in range(n_frames - 3):
+                        diagonal[j] = row[j] + second[j + 1] + (third[j + 2] + fourth[j + 3]) - warp_cost
+                    for j in range(n_frames):
+                        here[j] = max(here[j], diagonal[j] + ahead[j + 5])
+            found[k] = max(found[k], best[0, :n_frames].max())
+    return found
 
 
 def _curve(chroma: np.ndarray, motif: Motif, first: int) -> MatchCurve:
@@ -466,7 +496,8 @@ def _curve(chroma: np.ndarray, motif: Motif, first: int) -> MatchCurve:
     n_onsets = max(0, len(chroma) - _shortest(len(motif.weight)) + 1)
     if n_onsets == 0:
         return MatchCurve(np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros(0))
-    sums, ends = _warp(_similarity(motif, chroma))
+    similarity, warp_cost = _similarity(motif, chroma), _warp_cost(motif)
+    sums, ends = map(np.stack, zip(*(_warp(similarity[:, shift], warp_cost) for shift in range(12)), strict=True))
     transposition = sums.argmax(axis=0)[:n_onsets]
     onset = np.arange(n_onsets)
     # Rows that are rounding away from identical must not exceed 1.
@@ -530,10 +561,7 @@ def _surrogate_maxima(
         return np.zeros(0)
     segment = settings.surrogate_segment_share * len(motif.weight)
     orders = surrogate_orders(len(chroma), segment, settings, np.random.default_rng(seed))
-    similarity = _similarity(motif, chroma)
-    # Few enough at a time to stay in the processor's cache.
-    chunks = np.split(orders, np.arange(SURROGATES_AT_ONCE, len(orders), SURROGATES_AT_ONCE))
-    return np.concatenate([_warp(similarity, columns=chunk)[0].max(axis=(0, 2)) for chunk in chunks])
+    return _warp_best(_similarity(motif, chroma), orders, _warp_cost(motif)).astype(np.float64)
 
 
 def _p_value(score: float, chance: np.ndarray) -> float:
