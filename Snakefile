@@ -2,16 +2,16 @@
 #
 #   snakemake --cores all                                   the embedded demo, results/report/index.html
 #   snakemake --cores all --configfile config/my-study.yaml your own studies
-#   snakemake certify | labels | probes | verdicts          as far as that
-#   snakemake review                                        pages to review the events on
-#   snakemake organisms                                     train the embedded models anew
+#   snakemake certify --cores all                           as far as that; also labels, probes, verdicts
+#   snakemake review --cores all                            pages to review the events on
+#   snakemake organisms --cores all                         train the embedded models anew
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 # A configuration of one's own replaces the default instead of being merged into it.
-if "studies" not in config:
+if "studies" not in config and not workflow.configfiles:
 
     configfile: "config/config.yaml"
 

@@ -27,13 +27,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 MODEL_FILES = ("state_dict.bin", "compression_state_dict.bin")
+SAE_FILES = ("cfg.json", "sae_weights.safetensors")
 PROMPT_COLUMNS = ["prompt_id", "prompt", "group"]
 _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
 _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _ROLE = re.compile(r"[a-z][a-z0-9_]*")
 # Directories under results/ that are not studies.
-_RESERVED_NAMES = ("report",)
+_RESERVED_NAMES = ("report", "logs", "benchmarks", "organisms")
 # No clip is longer than this: a larger number is milliseconds, samples or frames.
 _MAX_S = 600.0
 # Representations that count as evidence of a plan; the others are checks.
@@ -62,12 +63,17 @@ class Settings(BaseModel):
     @classmethod
     def _no_booleans(cls, value: Any, info: ValidationInfo) -> Any:
         # pydantic would read `yes` or `true` as the number 1; only a field declared as a truth value may be one.
-        if cls.model_fields[info.field_name or ""].annotation is bool:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if kind is bool or (isinstance(kind, type) and issubclass(kind, Settings)):
             return value
-        inside = value if isinstance(value, (list, tuple)) else [value]
-        if any(isinstance(v, bool) for v in inside):
+        if _holds_boolean(value):
             raise PydanticCustomError("bool", "a truth value")
         return value
+
+
+def _holds_boolean(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(map(_holds_boolean, inside))
 
 
 def _unique(values: tuple) -> tuple:
@@ -377,15 +383,19 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def load_config(path: str | Path, *, base_dir: str | Path = ".", check_files: bool = True) -> Config:
     """Read and validate a YAML file. Raises ConfigError with every problem found; see `validate`."""
+    return validate(read_yaml(path), base_dir=base_dir, source=str(path), check_files=check_files)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """A YAML file as plain builtins. Raises ConfigError where it is none, or says the same key twice."""
     text = read_text(Path(path))
     try:
-        raw = yaml.load(text, _UniqueKeyLoader)
+        return yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
         problem = getattr(error, "problem", None) or "not readable as YAML"
         raise ConfigError([f"{path}{where}: {problem}; valid: a YAML file, see config/config.default.yaml"]) from error
-    return validate(raw, base_dir=base_dir, source=str(path), check_files=check_files)
 
 
 def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", check_files: bool = True) -> Config:
@@ -416,7 +426,9 @@ def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", ch
     for name, entry in entries.items():
         entry = {} if entry is None else entry
         if not (isinstance(name, str) and _STUDY_NAME.fullmatch(name)) or name in _RESERVED_NAMES:
-            valid = "a directory's name of lower-case letters, digits, - and _, other than report"
+            valid = (
+                f"a directory's name of lower-case letters, digits, - and _, other than {', '.join(_RESERVED_NAMES)}"
+            )
             lines.append(f"{source}: studies: got the name {_show(name)}; valid: {valid}")
         if not isinstance(entry, Mapping):
             lines.append(f"{source}: studies.{name}: got {_show(entry)}; valid: a mapping of study fields")
@@ -611,6 +623,9 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
         if not (base_dir / folder).is_dir():
             text = f"there is no directory {_show(folder)}; valid: the directory of layer {layer}'s SAE"
             yield _Problem(("saes", layer), text, ("saes",))
+        elif missing := [f for f in SAE_FILES if not (base_dir / folder / f).is_file()]:
+            text = f"{_show(folder)} has no {' and no '.join(missing)}; valid: a directory in SAELens form, with both"
+            yield _Problem(("saes", layer), text, ("saes",))
     for i, file in enumerate(study.review.files):
         if not (base_dir / file).is_file():
             text = f"there is no file {_show(file)}; valid: a JSON file downloaded from the study's review page"
@@ -622,6 +637,9 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
         for line in error.problems:
             yield _Problem(place, line, ("prompts",))
         return
+    if "group" in study.events.others and not any(p.group for p in prompts):
+        text = f"got 'group', but {study.prompts} has no column group; valid: with one that names some prompts' group"
+        yield _Problem(("events", "others"), text, ("events.others", "prompts"))
     n_clips = len(prompts) * len(study.seeds)
     total = f"{n_clips} clips ({len(prompts)} prompts x {len(study.seeds)} seeds)"
     for group in ("certificate", "ablation"):

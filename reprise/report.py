@@ -69,8 +69,8 @@ MEANINGS = {
 NO_EVENTS = "The motif never validly returned, so there was no return to foresee."
 MECHANISMS = {
     "stored": "The plan is stored: editing the opening alone keeps {share} of the effect.",
-    "recomputed": "The plan is worked out anew: editing the opening alone keeps {share} of the effect.",
-    "undecided": "Whether the plan is stored or worked out anew is open: editing the opening alone keeps {share} of "
+    "recomputed": "The plan is recomputed on the way: editing the opening alone keeps {share} of the effect.",
+    "undecided": "Whether the plan is stored or recomputed is open: editing the opening alone keeps {share} of "
     "the effect.",
 }
 # Title, digits, unit and sense of each gate of reprise.verdict.

@@ -15,11 +15,15 @@ from reprise.config import (
     horizon_name,
     parse_horizon_name,
     read_prompts,
+    read_yaml,
     validate,
 )
 from reprise.provenance import code_digest
 
 try:
+    for _file in workflow.configfiles:
+        # Snakemake has read them already, but takes the last of two equal keys without a word.
+        read_yaml(_file)
     STUDIES = validate(
         config, source=", ".join(map(str, workflow.configfiles)) or "config"
     ).studies

@@ -334,12 +334,38 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
 def project(folder: Path, n_prompts: int = 6) -> dict:
     """A folder with everything a study names, and the study."""
-    for path in ("models/tiny/state_dict.bin", "models/tiny/compression_state_dict.bin", "sae/cfg.json"):
+    sae = ("sae/cfg.json", "sae/sae_weights.safetensors")
+    for path in ("models/tiny/state_dict.bin", "models/tiny/compression_state_dict.bin", *sae):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).touch()
     rows = "".join(f"p{i}\tmusic {i}\n" for i in range(n_prompts))
     (folder / "prompts.tsv").write_text(f"prompt_id\tprompt\n{rows}")
     return {"model": {"name": "models/tiny"}, "saes": {2: "sae"}, "prompts": "prompts.tsv"}
+
+
+def test_an_sae_directory_without_its_files_is_named(tmp_path: Path) -> None:
+    study = project(tmp_path)
+    (tmp_path / "sae" / "sae_weights.safetensors").unlink()
+    assert file_problems(tmp_path, study) == [
+        'c.yaml: studies.a.saes.2: "sae" has no sae_weights.safetensors; valid: a directory in SAELens form, with both'
+    ]
+
+
+def test_groups_are_needed_where_they_are_asked_for(tmp_path: Path) -> None:
+    study = {**project(tmp_path), "events": {"others": ["group"]}}
+    (line,) = [line for line in file_problems(tmp_path, study) if "events.others" in line]
+    assert "prompts.tsv has no column group" in line
+
+
+def test_a_truth_value_inside_a_horizon_is_none() -> None:
+    (line,) = problems(horizons={"local": [True, 2], "long": [4, 8]})
+    assert "horizons" in line and "true" in line
+
+
+@pytest.mark.parametrize("name", ["report", "logs", "benchmarks", "organisms"])
+def test_a_study_is_not_named_like_another_folder_of_the_results(name: str) -> None:
+    with pytest.raises(ConfigError, match="other than report, logs, benchmarks, organisms"):
+        validate({"studies": {name: STUDY}}, check_files=False)
 
 
 def file_problems(folder: Path, study: dict) -> list[str]:
