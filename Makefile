@@ -20,7 +20,7 @@ $(VENV)/.installed: $(REQUIREMENTS)
 	touch $@
 
 demo: install    ## run the embedded study and write results/report/index.html
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete
+	$(BIN)/snakemake --cores $(CORES)
 
 test: install    ## run the tests
 	$(BIN)/pytest
