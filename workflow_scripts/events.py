@@ -10,8 +10,8 @@ import soundfile
 from reprise.descriptors import check_audio
 from reprise.identity import seed_from
 from reprise.job import log, progress, start
-from reprise.motifs import clip_events
-from reprise.recurrence import EventSettings, clip_features, empty_events
+from reprise.motifs import ClipEvents, clip_events
+from reprise.recurrence import EventSettings, check_motif, clip_features, empty_events
 from reprise.stores import read_manifest, write_parquet
 
 settings = start(snakemake)
@@ -26,6 +26,8 @@ def read_audio(clip_id: str) -> tuple[np.ndarray, int]:
     audio, sample_rate_hz = soundfile.read(audio_path / f"{clip_id}.flac", dtype="float32")
     if sample_rate_hz != meta["model"]["sample_rate_hz"]:
         raise ValueError(f"sample rate: is {sample_rate_hz} Hz; valid: {meta['model']['sample_rate_hz']} Hz")
+    if events["motif"] != "discovered":
+        check_motif(audio, sample_rate_hz, events["motif_start_s"], events["motif_duration_s"])
     return check_audio(audio, sample_rate_hz), sample_rate_hz
 
 
@@ -46,8 +48,16 @@ tables, rows = [], []
 for clip in progress(clips, total=len(clips), what="events"):
     clip_id, prompt_id = clip["clip_id"], clip["prompt_id"]
     try:
+        audio, sample_rate_hz = read_audio(clip_id)
+    except (ValueError, soundfile.LibsndfileError) as error:
+        log.warning("%s: left out, %s", clip_id, error)
+        usable, found = False, ClipEvents([], empty_events(), f"unusable: {error}")
+    else:
+        # Beyond reading, an error is ours, and fails the job.
+        usable = True
         found = clip_events(
-            *read_audio(clip_id),
+            audio,
+            sample_rate_hz,
             motif=events["motif"],
             start_s=events["motif_start_s"],
             duration_s=events["motif_duration_s"],
@@ -57,20 +67,16 @@ for clip in progress(clips, total=len(clips), what="events"):
                 chroma[other["clip_id"]] for other in clips if other["clip_id"] in chroma and is_other(clip, other)
             ],
         )
-        motifs, reason, table = found.motifs, found.no_events_because, found.events
-    except (ValueError, soundfile.LibsndfileError) as error:
-        log.warning("%s: left out, %s", clip_id, error)
-        motifs, reason, table = None, f"unusable: {error}", empty_events()
-    if reason:
-        log.info("%s: no events because %s", clip_id, reason)
-    tables.append(table.assign(clip_id=clip_id, prompt_id=prompt_id))
+    if found.no_events_because:
+        log.info("%s: no events because %s", clip_id, found.no_events_because)
+    tables.append(found.events.assign(clip_id=clip_id, prompt_id=prompt_id))
     rows.append(
         {
             "clip_id": clip_id,
             "prompt_id": prompt_id,
-            "usable": motifs is not None,
-            "motif_end_s": min((m.start_s + m.duration_s for m in motifs or []), default=np.nan),
-            "no_events_because": reason,
+            "usable": usable,
+            "motif_end_s": min((m.start_s + m.duration_s for m in found.motifs), default=np.nan),
+            "no_events_because": found.no_events_because,
         }
     )
 write_parquet(Path(snakemake.output.events), pd.concat(tables, ignore_index=True))
