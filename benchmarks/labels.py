@@ -39,8 +39,9 @@ from benchmarks import planted
 from benchmarks.plain import plain_candidates, plain_curve, plain_curves
 from benchmarks.planted import SETTINGS, TOLERANCE_S
 from benchmarks.scores import CORPORA, EXACT, NEAR, Piece, find_truth, motif_length_q, perform, pieces
+from reprise.chroma import MIN_MOTIF_S
 from reprise.identity import seed_from
-from reprise.recurrence import MIN_MOTIF_S, find_events
+from reprise.recurrence import find_events
 from reprise.synth import Note, render
 
 SAMPLE_RATE_HZ = 16_000

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import soundfile
 from scipy.sparse import csr_matrix
 
+from reprise.descriptors import check_audio
 from reprise.stores import read_manifest, read_store
 
 
@@ -38,6 +40,28 @@ def read_clips(manifests: Sequence[str]) -> pd.DataFrame:
 def read_meta(manifests: Sequence[str]) -> dict[str, Any]:
     """What the first batch's manifest says, for facts that are the same in all."""
     return read_manifest(store_of(manifests[0]))["meta"]
+
+
+def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
+    """A clip's audio, float32 `[sample]`. Raises ValueError, naming the fault, for a file that cannot be read, another
+    sample rate, more than one channel, or samples that are not finite."""
+    try:
+        audio, found_hz = soundfile.read(folder / f"{clip_id}.flac", dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise ValueError(str(error)) from None
+    if found_hz != sample_rate_hz:
+        raise ValueError(f"sample rate: is {found_hz} Hz; valid: {sample_rate_hz} Hz")
+    return check_audio(audio, found_hz)
+
+
+def read_motif_ends_s(heard: Sequence[str], clip_ids: pd.Series, *, otherwise_s: float) -> np.ndarray:
+    """When each clip's (first) motif has ended, float64 `[clip]`; NaN where the clip is unusable.
+
+    `heard`: tables of what was heard in each clip (`events/<batch>.clips.parquet`). Where no motif was found, none can
+    have ended before `otherwise_s`.
+    """
+    table = pd.concat([pd.read_parquet(path) for path in heard]).set_index("clip_id").loc[clip_ids]
+    return table["motif_end_s"].fillna(otherwise_s).where(table["usable"]).to_numpy()
 
 
 def read_array(manifests: Sequence[str], name: str, positions: Sequence[int] | None = None) -> np.ndarray:

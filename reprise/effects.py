@@ -1,6 +1,6 @@
 """What an edit did to the return, what it did to everything else, and the first at equal amounts of the second.
 
-Effect. The motif is matched against the edited continuation (`reprise.recurrence.match_curve`, given here as arrays
+Effect. The motif is matched against the edited continuation (`reprise.matching.match_curve`, given here as arrays
 of onset times and scores). `score` is the best match with its onset in the target window; `found` says whether it is
 at least the declared least score of an event. Effects are falls, baseline minus edited, so that removing a return is
 positive: `effect_rate` (0 or 1 a clip) and `effect_score`. Lag bins say what happened between prefix and target

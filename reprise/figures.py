@@ -19,7 +19,8 @@ import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from reprise.recurrence import FRAME_RATE_HZ, Motif, clip_features, match_curve
+from reprise.chroma import FRAME_RATE_HZ, clip_features
+from reprise.matching import Motif, match_curve
 
 NEVER_DATA = "—"
 

@@ -10,7 +10,7 @@ the first window of the best pair that lies far enough apart and has enough pitc
 many pairs is chosen, it has to beat the best pair of surrogates of the whole clip, chosen in the same way: that
 p-value is the least its events can have. More motifs follow until one is no better than chance.
 
-Conventions. Seconds from the clip's start; frames as in `reprise.recurrence`. Discovery sees the whole clip: it makes
+Conventions. Seconds from the clip's start; frames as in `reprise.chroma`. Discovery sees the whole clip: it makes
 labels. `repeats_so_far` is the causal counterpart, for the baseline.
 
 Degenerate input: a clip too short for two windows and a gap, silence, and a drone give no motif.
@@ -23,22 +23,18 @@ import librosa
 import numpy as np
 import pandas as pd
 
-from reprise.descriptors import LONG_FRAME_S, check_audio
-from reprise.recurrence import (
-    DEFAULT_SETTINGS,
+from reprise.chroma import (
     FRAME_RATE_HZ,
     SILENCE_DB,
-    EventSettings,
-    _count_onsets,
-    _raw_chroma,
-    _sounding,
-    _unit,
+    centred_unit_rows,
     check_motif,
     clip_features,
-    empty_events,
-    find_events,
-    surrogate_orders,
+    clip_spectra,
+    count_onsets,
+    is_sounding,
 )
+from reprise.descriptors import LONG_FRAME_S, check_audio
+from reprise.recurrence import DEFAULT_SETTINGS, EventSettings, empty_events, find_events, surrogate_orders
 
 MAX_MOTIFS = 3
 # Of windows that repeat equally well the earliest is the motif, the others are its returns.
@@ -166,7 +162,7 @@ def discover(
             break
         start_s = first / FRAME_RATE_HZ
         passage = audio[round(start_s * sample_rate_hz) : round((start_s + duration_s) * sample_rate_hz)]
-        if _count_onsets(passage, sample_rate_hz) >= settings.min_onsets:
+        if count_onsets(passage, sample_rate_hz) >= settings.min_onsets:
             found.append(Passage(start_s, duration_s, p_value))
             taken = [first, second]
         else:
@@ -187,9 +183,9 @@ def repeats_so_far(
     out. (The causal form of the matrix profile; nothing is standardised over the clip.)
     """
     audio = check_audio(audio, sample_rate_hz)
-    raw, level, _ = _raw_chroma(audio, sample_rate_hz)
+    raw, level, _ = clip_spectra(audio, sample_rate_hz)
     sounding = level > np.maximum(np.maximum.accumulate(level), 1e-10) * 10 ** (SILENCE_DB / 10)
-    chroma = _unit(raw - raw.mean(axis=1, keepdims=True)) * sounding[:, None]
+    chroma = centred_unit_rows(raw) * sounding[:, None]
     width, apart = round(duration_s * FRAME_RATE_HZ), round((duration_s + min_gap_s) * FRAME_RATE_HZ)
     n_positions = round(len(audio) / sample_rate_hz * frame_rate_hz) + 1
     table, names = np.zeros((n_positions, 2), np.float32), ["match_so_far", "match_since_s"]
@@ -210,9 +206,9 @@ def repeats_so_far(
 
 def window_entropy_bits(audio: np.ndarray, sample_rate_hz: int, width: int) -> np.ndarray:
     """Entropy in bits of the strongest pitch class over the sounding frames of every window of `width` frames,
-    float `[window]`: `reprise.recurrence.motif_content` at all places at once."""
-    raw, level, _ = _raw_chroma(audio, sample_rate_hz)
-    sounding = _sounding(level, audio_peak=float(np.abs(audio).max(initial=0)))
+    float `[window]`: `reprise.chroma.motif_content` at all places at once."""
+    raw, level, _ = clip_spectra(audio, sample_rate_hz)
+    sounding = is_sounding(level, audio_peak=float(np.abs(audio).max(initial=0)))
     one_hot = np.eye(12)[raw.argmax(axis=1)] * sounding[:, None]
     counts = np.lib.stride_tricks.sliding_window_view(one_hot, width, axis=0).sum(axis=-1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

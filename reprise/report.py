@@ -48,7 +48,7 @@ from reprise.figures import (
     share_bar,
     xy_plot,
 )
-from reprise.recurrence import Motif, best_match, motif_template
+from reprise.matching import Motif, best_match, motif_template
 
 AUDIO_RATE_HZ = 16000
 AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 makes a third more of it

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from reprise.chroma import clip_features
 from reprise.figures import Window, number, p_text, passage_figure
-from reprise.recurrence import clip_features
 from reprise.report import REASONS, Heard, encode_flac, flac_uri, page_template
 
 FADE_S = 0.01  # cut sounds click

@@ -10,6 +10,7 @@ checkpoint candidates:
             labels_table(wildcards.study, h) for h in horizons(wildcards.study)
         ],
         events=lambda wildcards: events_tables(wildcards.study),
+        heard=lambda wildcards: heard_tables(wildcards.study),
         reviews=lambda wildcards: reviews_table(wildcards.study),
         descriptors=lambda wildcards: stores("descriptors", wildcards.study),
         activations=lambda wildcards: [
@@ -39,7 +40,8 @@ checkpoint candidates:
             "ablation",
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
-            plan_from_s=lambda wildcards: plan_from_s(wildcards.study),
+            context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
+            motif=lambda wildcards: motif(wildcards.study),
             reviewed_only=reviewed_only,
             saes=lambda wildcards: STUDIES[wildcards.study].model_dump(mode="json")[
                 "saes"
@@ -163,16 +165,6 @@ def horizons_by_role(study):
     return {
         role: horizon_name(a, b) for role, (a, b) in STUDIES[study].horizons.items()
     }
-
-
-def plan_from_s(study):
-    """When the motif, and what the baseline hears of it, is over."""
-    settings = STUDIES[study]
-    return (
-        settings.events.motif_start_s
-        + settings.events.motif_duration_s
-        + settings.descriptors.context_s
-    )
 
 
 def layer_of(candidate):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reprise.artifacts import read_array, read_clips, read_codes, read_meta
+from reprise.artifacts import read_array, read_clips, read_codes, read_meta, read_motif_ends_s
 from reprise.candidates import (
     MAX_CONTROL_AUROC_OFFSET,
     candidate_name,
@@ -52,17 +52,23 @@ def manifests(paths: list[str], layer: int) -> list[str]:
 
 # Positions at which a plan could be held: after the motif (and what the baseline hears of it), before the return.
 frame_rate_hz = 1 / read_meta(inputs.activations)["seconds_per_position"]
-positions = np.arange(round(settings["plan_from_s"] * frame_rate_hz), round(prefix_s * frame_rate_hz))
+motif_end_s = read_motif_ends_s(inputs.heard, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"])
+planned_from = np.rint((motif_end_s + settings["context_s"]) * frame_rate_hz)
+stop = round(prefix_s * frame_rate_hz)
+positions = np.arange(int(min(np.nanmin(planned_from, initial=stop), stop)), stop)
+could_plan = positions >= planned_from[:, None]
+known &= could_plan.any(axis=1)
 clip_of_row = np.repeat(np.arange(len(clips)), len(positions))
 grids = {
     h: label_grid(pd.read_parquet(p), clips["clip_id"])
     for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)
 }
 
+comparable = len(continued) > 0 and (known & returns).any() and (known & ~returns).any()
 rows, specs = [], []
 codes, statistics, directions = {}, {}, {}
 for found in ranked.itertuples():
-    if len(specs) == settings["screen"]["max_candidates"] or len(continued) == 0:
+    if len(specs) == settings["screen"]["max_candidates"] or not comparable:
         break
     layer, feature, grid = int(found.layer), int(found.feature), grids[found.horizon]
     baseline, _ = baseline_features(
@@ -107,16 +113,13 @@ for found in ranked.itertuples():
     if passed:
         if layer not in codes:
             codes[layer] = read_codes(manifests(inputs.codes, layer), positions)
-            rows_known, clip_known = known[clip_of_row], np.cumsum(known) - 1
+            rows_known, clip_known = (could_plan & known[:, None]).ravel(), np.cumsum(known) - 1
             statistics[layer] = feature_statistics(
                 codes[layer][rows_known], clip_known[clip_of_row[rows_known]], returns[known]
             )
-            means = (
-                read_array(manifests(inputs.activations, layer), "resid_post", positions)
-                .astype(np.float64)
-                .mean(axis=1)
-            )
-            directions[layer] = mean_difference(means[returns], means[known & ~returns])
+            x = read_array(manifests(inputs.activations, layer), "resid_post", positions).astype(np.float64)
+            means = x.mean(axis=1, where=could_plan[..., None])
+            directions[layer] = mean_difference(means[known & returns], means[known & ~returns])
         about = statistics[layer]
         norm = load_sae(Path(layers[layer])).W_dec.norm(dim=1).numpy()
         telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
@@ -127,7 +130,7 @@ for found in ranked.itertuples():
             n=ablation["n_matched"],
             excluded=telling[telling != feature].tolist(),
         )
-        mean = float(codes[layer][:, feature].mean()) if ablation["target"] == "mean" else 0.0
+        mean = float(codes[layer][could_plan.ravel(), feature].mean()) if ablation["target"] == "mean" else 0.0
         spec = {
             "layer": layer,
             "feature": feature,

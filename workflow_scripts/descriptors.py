@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
+from reprise.artifacts import read_audio
 from reprise.descriptors import causal_descriptors
-from reprise.job import progress, start
+from reprise.job import log, progress, start
 from reprise.motifs import Passage, on_beats, repeats_so_far
 from reprise.recurrence import causal_match
 from reprise.stores import ArraySpec, read_manifest, write_store
@@ -15,7 +15,9 @@ from reprise.stores import ArraySpec, read_manifest, write_store
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
 audio_path = Path(snakemake.input.audio.removesuffix(".manifest.json"))
-clips = read_manifest(audio_path)["meta"]["clips"]
+audio_meta = read_manifest(audio_path)["meta"]
+clips, duration_s = audio_meta["clips"], audio_meta["duration_s"]
+n_positions = round(duration_s * identity["frame_rate_hz"]) + 1
 context_s = settings["descriptors"]["context_s"]
 # The codec's decoder looks ahead, so what is known at a position ends that much earlier.
 lookahead_positions = int(np.ceil(identity["codec_lookahead_s"] * identity["frame_rate_hz"] - 1e-9))
@@ -39,19 +41,32 @@ def matches_so_far(audio: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, 
 
 
 def describe(clip: dict) -> tuple[np.ndarray, list[str]]:
-    audio, sample_rate_hz = soundfile.read(audio_path / f"{clip['clip_id']}.flac", dtype="float32")
+    audio = read_audio(audio_path, clip["clip_id"], sample_rate_hz=identity["sample_rate_hz"])
     heard, names = causal_descriptors(
-        audio, sample_rate_hz, frame_rate_hz=identity["frame_rate_hz"], context_s=context_s
+        audio, identity["sample_rate_hz"], frame_rate_hz=identity["frame_rate_hz"], context_s=context_s
     )
-    matched, match_names = matches_so_far(audio, sample_rate_hz)
+    if len(heard) != n_positions:
+        raise ValueError(f"audio: lasts {len(audio) / identity['sample_rate_hz']:g} s; valid: {duration_s:g} s")
+    matched, match_names = matches_so_far(audio, identity["sample_rate_hz"])
     table = np.column_stack([heard, matched])
     delayed = np.concatenate([np.repeat(table[:1], lookahead_positions, axis=0), table])[: len(table)]
     return delayed.astype(np.float32), names + match_names
 
 
-first, names = describe(clips[0])
+tables: dict[str, np.ndarray] = {}
+names: list[str] = []
+for clip in progress(clips, total=len(clips), what="descriptors"):
+    try:
+        tables[clip["clip_id"]], names = describe(clip)
+    except ValueError as error:
+        # Nothing is known of it: its labels are all unusable, and a number taken by mistake would show.
+        log.warning("%s: left out, %s", clip["clip_id"], error)
+if not tables:
+    raise ValueError(f"{audio_path}: none of its {len(clips)} clips could be read, see the log above")
+shape = next(iter(tables.values())).shape
+unknown = np.full(shape, np.nan, dtype=np.float32)
 meta = {"clips": clips, "names": names, "lookahead_positions": lookahead_positions, "context_s": context_s}
-arrays = {"descriptors": ArraySpec((len(clips), *first.shape), "float32")}
+arrays = {"descriptors": ArraySpec((len(clips), *shape), "float32")}
 with write_store(Path(snakemake.output.store), arrays, meta=meta) as store:
-    for clip in progress(clips, total=len(clips), what="descriptors"):
-        store.append("descriptors", describe(clip)[0][None])
+    for clip in clips:
+        store.append("descriptors", tables.get(clip["clip_id"], unknown)[None])

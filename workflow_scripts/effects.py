@@ -12,8 +12,8 @@ from reprise.device import pick_device
 from reprise.effects import Continuation, Target, compare, continuation_nll, matched_damage
 from reprise.identity import seed_from
 from reprise.job import progress, start
+from reprise.matching import match_curve, motif_template
 from reprise.musicgen import decode_audio, load_identified
-from reprise.recurrence import match_curve, motif_template
 from reprise.stores import read_manifest, write_folder, write_parquet
 
 N_PLAYED_CLIPS = 3

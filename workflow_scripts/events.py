@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 
-from reprise.descriptors import check_audio
+from reprise.artifacts import read_audio
+from reprise.chroma import check_motif, clip_features
 from reprise.identity import seed_from
 from reprise.job import log, progress, start
 from reprise.motifs import ClipEvents, clip_events
-from reprise.recurrence import EventSettings, check_motif, clip_features, empty_events
+from reprise.recurrence import EventSettings, empty_events
 from reprise.stores import read_manifest, write_parquet
 
 settings = start(snakemake)
@@ -22,13 +22,14 @@ meta = read_manifest(audio_path)["meta"]
 clips = meta["clips"]
 
 
-def read_audio(clip_id: str) -> tuple[np.ndarray, int]:
-    audio, sample_rate_hz = soundfile.read(audio_path / f"{clip_id}.flac", dtype="float32")
-    if sample_rate_hz != meta["model"]["sample_rate_hz"]:
-        raise ValueError(f"sample rate: is {sample_rate_hz} Hz; valid: {meta['model']['sample_rate_hz']} Hz")
+sample_rate_hz = meta["model"]["sample_rate_hz"]
+
+
+def read_searched(clip_id: str) -> np.ndarray:
+    audio = read_audio(audio_path, clip_id, sample_rate_hz=sample_rate_hz)
     if events["motif"] != "discovered":
         check_motif(audio, sample_rate_hz, events["motif_start_s"], events["motif_duration_s"])
-    return check_audio(audio, sample_rate_hz), sample_rate_hz
+    return audio
 
 
 def is_other(clip: dict, other: dict) -> bool:
@@ -42,14 +43,14 @@ def is_other(clip: dict, other: dict) -> bool:
 chroma: dict[str, np.ndarray] = {}
 for clip in clips if events["others"] else []:
     # A clip that can't be read is named below, in its own turn.
-    with suppress(ValueError, soundfile.LibsndfileError):
-        chroma[clip["clip_id"]] = clip_features(*read_audio(clip["clip_id"])).chroma
+    with suppress(ValueError):
+        chroma[clip["clip_id"]] = clip_features(read_searched(clip["clip_id"]), sample_rate_hz).chroma
 tables, rows = [], []
 for clip in progress(clips, total=len(clips), what="events"):
     clip_id, prompt_id = clip["clip_id"], clip["prompt_id"]
     try:
-        audio, sample_rate_hz = read_audio(clip_id)
-    except (ValueError, soundfile.LibsndfileError) as error:
+        audio = read_searched(clip_id)
+    except ValueError as error:
         log.warning("%s: left out, %s", clip_id, error)
         usable, found = False, ClipEvents([], empty_events(), f"unusable: {error}")
     else:

@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
-import pandas as pd
-
-from reprise.artifacts import read_clips, read_meta
+from reprise.artifacts import read_clips, read_meta, read_motif_ends_s
 from reprise.job import log, start
 from reprise.labels import horizon_labels
 from reprise.overrule import read_events
 from reprise.stores import write_parquet
 
 settings = start(snakemake)
-# Where no motif was found, none can have ended before one that begins the clip would have.
-heard = pd.concat([pd.read_parquet(path) for path in snakemake.input.heard]).set_index("clip_id")
-motif_end_s = heard["motif_end_s"].fillna(settings["motif"]["duration_s"]).where(heard["usable"])
 clips = read_clips(snakemake.input.audio)
-clips["motif_end_s"] = motif_end_s.loc[clips["clip_id"]].to_numpy()
+clips["motif_end_s"] = read_motif_ends_s(
+    snakemake.input.heard, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"]
+)
 reviewed_only = settings["labels"]["reviewed_only"]
 events = read_events(snakemake.input.events, snakemake.input.reviews, reviewed_only=reviewed_only)
 table = horizon_labels(

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from reprise.chroma import FRAME_RATE_HZ, clip_features, motif_content
 from reprise.motifs import _pair_scores, clip_events, discover, on_beats, repeats_so_far, window_entropy_bits
 from reprise.organisms.score import BAR_S, FILLERS, MOTIFS, Clip, clip_notes
-from reprise.recurrence import DEFAULT_SETTINGS, FRAME_RATE_HZ, clip_features, motif_content
+from reprise.recurrence import DEFAULT_SETTINGS
 from reprise.synth import Note, render
 
 RATE_HZ = 16_000

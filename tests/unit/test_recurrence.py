@@ -6,21 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reprise.chroma import FRAME_RATE_HZ, clip_features, motif_content
+from reprise.matching import WARP_COST, Motif, best_match, curve_of, match_curve, motif_template
 from reprise.organisms.score import BAR_S, CLIP_S, FILLERS, INSTRUMENTS, MOTIFS, Clip, clip_notes, draw_clip
-from reprise.recurrence import (
-    DEFAULT_SETTINGS,
-    EVENT_COLUMNS,
-    FRAME_RATE_HZ,
-    WARP_COST,
-    Motif,
-    _curve,
-    best_match,
-    clip_features,
-    find_events,
-    match_curve,
-    motif_content,
-    motif_template,
-)
+from reprise.recurrence import DEFAULT_SETTINGS, EVENT_COLUMNS, find_events
 from reprise.synth import Note, render
 
 RATE_HZ = 16_000
@@ -151,7 +140,7 @@ def test_match_curve_is_the_best_path_of_the_definition():
     clip = np.concatenate(
         [frames(9), np.roll(motif.chroma[[0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]], 4, 1), frames(9)]
     )
-    curve = _curve(clip, motif, 0)
+    curve = curve_of(clip, motif, 0)
     by_hand = [warp_by_hand(np.roll(motif.chroma, s, axis=1) @ clip.T / 13) for s in range(12)]
     for j in range(len(curve.score)):
         scores = [by_hand[s][j][0] for s in range(12)]

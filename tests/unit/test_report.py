@@ -568,7 +568,7 @@ def test_example_clips_are_chosen_by_rule() -> None:
 
 
 def test_match_curve_of_a_return_peaks_where_it_returns() -> None:
-    from reprise.recurrence import motif_template
+    from reprise.matching import motif_template
 
     audio = clip_audio(0, return_s=10.0)
     template = motif_template(audio, RATE_HZ, start_s=2.0, duration_s=2.0)
