@@ -11,19 +11,13 @@ a sentence that says so in the place of the figure. A number that could not be c
 dash.
 """
 
-import base64
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import soundfile
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
-from scipy.signal import resample_poly
 
 from reprise.config import horizon_name
 from reprise.figures import (
@@ -49,8 +43,8 @@ from reprise.figures import (
     xy_plot,
 )
 from reprise.matching import Motif, best_match, motif_template
+from reprise.pages import REASONS, Heard, encode_flac, flac_uri, page_template
 
-AUDIO_RATE_HZ = 16000
 AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 makes a third more of it
 N_EDITED_CLIPS = 2
 
@@ -96,15 +90,6 @@ KINDS = {
     "resampled": "fresh noise",
 }
 WINDOWS = {"until_event": "Edited until the event", "prefix_only": "Edited in the prefix only"}
-REASONS = {
-    "score": "match too weak",
-    "p_value": "chance could do it",
-    "p_others": "other clips match as well",
-    "gap": "no gap before",
-    "timbre": "timbre only",
-    "review": "rejected by a reviewer",
-    "unreviewed": "reviewers have not decided",
-}
 # What becomes of a labelled time: style and name.
 LABEL_PARTS = {
     "l-yes": "a return follows",
@@ -114,18 +99,6 @@ LABEL_PARTS = {
     "l-early": "too near the motif",
 }
 UNREVIEWED_PART = ("l-unreviewed", "not reviewed")
-
-
-class Heard(NamedTuple):
-    """A clip to show and play: mono float `audio` `[sample]`, the `file` it came from, its `prompt` and `why` it was
-    chosen."""
-
-    clip_id: str
-    audio: np.ndarray
-    sample_rate_hz: int
-    file: str
-    prompt: str = ""
-    why: str = ""
 
 
 class Edited(NamedTuple):
@@ -169,21 +142,6 @@ class Results(NamedTuple):
 
 
 # --- audio ----------------------------------------------------------------------------------------------------
-
-
-def encode_flac(audio: np.ndarray, sample_rate_hz: int) -> bytes:
-    """Mono audio as 16-bit FLAC at `AUDIO_RATE_HZ`, or at its own rate if that is lower."""
-    if sample_rate_hz > AUDIO_RATE_HZ:
-        common = math.gcd(sample_rate_hz, AUDIO_RATE_HZ)
-        audio = resample_poly(audio, AUDIO_RATE_HZ // common, sample_rate_hz // common)
-        sample_rate_hz = AUDIO_RATE_HZ
-    file = io.BytesIO()
-    soundfile.write(file, np.clip(audio, -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
-
-
-def flac_uri(flac: bytes) -> str:
-    return "data:audio/flac;base64," + base64.b64encode(flac).decode()
 
 
 def embed(sounds: Iterable[tuple[np.ndarray, int]], n_bytes: int) -> list[str]:
@@ -826,18 +784,6 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[s
             text = (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
             out.append((f"{prefix}{key}", text))
     return out
-
-
-def page_template(name: str) -> Template:
-    """A page's template, from beside this module; a name that it lacks is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)
 
 
 def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ worst margin says what would have to change for the decision to be another one, 
 margin's distance from 0. Only the first `max_events` are on the page: there a reviewer's time changes most.
 
 What a page holds. Two passages an event, A the motif and B the candidate, each with a little context, 16-bit FLAC at
-most `reprise.report.AUDIO_RATE_HZ`; a motif's sound is embedded once however many candidates it has. The chromagram of
+most `reprise.pages.AUDIO_RATE_HZ`; a motif's sound is embedded once however many candidates it has. The chromagram of
 a transposed candidate is moved so that it looks like its motif. No reviewer's decision is on the page, so that nobody
 is led by another's.
 
@@ -24,7 +24,7 @@ import pandas as pd
 
 from reprise.chroma import clip_features
 from reprise.figures import Window, number, p_text, passage_figure
-from reprise.report import REASONS, Heard, encode_flac, flac_uri, page_template
+from reprise.pages import REASONS, Heard, encode_flac, flac_uri, page_template
 
 FADE_S = 0.01  # cut sounds click
 

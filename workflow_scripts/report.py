@@ -10,7 +10,8 @@ import soundfile
 from reprise.artifacts import store_of
 from reprise.job import log, start
 from reprise.overrule import read_events
-from reprise.report import Edited, Heard, Results, example_clips, render
+from reprise.pages import Heard
+from reprise.report import Edited, Results, example_clips, render
 from reprise.stores import read_manifest, write_text
 
 STAGES = [

@@ -7,7 +7,7 @@ import soundfile
 
 from reprise.artifacts import store_of
 from reprise.job import log, start
-from reprise.report import Heard
+from reprise.pages import Heard
 from reprise.review import event_ids, read_audio_digests
 from reprise.review_page import render_review, to_review
 from reprise.stores import read_manifest, write_text

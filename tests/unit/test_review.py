@@ -13,7 +13,7 @@ from reprise.candidates import returning
 from reprise.config import ConfigError, Study, validate
 from reprise.labels import horizon_labels
 from reprise.overrule import overrule, read_events
-from reprise.report import Heard
+from reprise.pages import Heard
 from reprise.review import agreement, event_ids, import_reviews, parse_review, read_audio_digests, read_reviews
 from reprise.review_page import checks_of, cut, margins, render_review, to_review
 from reprise.stores import write_folder, write_parquet

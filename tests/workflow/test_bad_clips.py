@@ -1,5 +1,6 @@
 """A clip that cannot be read is named with its reason, and costs no other clip of its batch."""
 
+import json
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,26 @@ import soundfile
 from reprise.config import EventSettings
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip
-from reprise.stores import write_folder
+from reprise.stores import read_store, write_folder
 
-SCRIPT = Path(__file__).resolve().parents[2] / "workflow_scripts" / "events.py"
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow_scripts"
 RATE_HZ = 16_000
+IDENTITY = {"sample_rate_hz": RATE_HZ, "frame_rate_hz": 25.0, "codec_lookahead_s": 0.05}
+
+
+def run(rule: str, directory: Path, **settings: object) -> None:
+    """One job of a rule on the batch in `directory`, as Snakemake runs it."""
+    outputs = {"events": "events.parquet", "clips": "clips.parquet", "store": "descriptors"}
+    job = SimpleNamespace(
+        params=SimpleNamespace(settings=settings),
+        input=SimpleNamespace(audio=str(directory / "b00.manifest.json"), model=str(directory / "model.json")),
+        output=SimpleNamespace(**{name: str(directory / file) for name, file in outputs.items()}),
+        log=[str(directory / "log")],
+        threads=1,
+        rule=rule,
+        wildcards={},
+    )
+    runpy.run_path(str(SCRIPTS / f"{rule}.py"), init_globals={"snakemake": job})
 
 
 def test_unreadable_clips_are_named_and_the_others_keep_their_events(tmp_path: Path) -> None:
@@ -22,22 +39,16 @@ def test_unreadable_clips_are_named_and_the_others_keep_their_events(tmp_path: P
     clips = [{"clip_id": name, "prompt_id": name, "prompt": name, "seed": 0} for name in names]
     audio = render_clip(Clip("piano", "c", "ember", 0, 5, (0, 1, 2, 3, 0, 1, 2, 3)))
     waves = {"stereo": np.stack([audio, audio], axis=1), "short": audio[: 3 * RATE_HZ], "silent": np.zeros_like(audio)}
-    with write_folder(tmp_path / "b00", meta={"clips": clips, "model": {"sample_rate_hz": RATE_HZ}}) as folder:
+    with write_folder(
+        tmp_path / "b00", meta={"clips": clips, "duration_s": 16.0, "model": {"sample_rate_hz": RATE_HZ}}
+    ) as folder:
         for name in names:
             soundfile.write(folder / f"{name}.flac", waves.get(name, audio), 8000 if name == "slow" else RATE_HZ)
     file = tmp_path / "b00" / "corrupt.flac"
     # The size stays, so that only reading tells.
     file.write_bytes(bytes(200) + file.read_bytes()[200:])
-    job = SimpleNamespace(
-        params=SimpleNamespace(settings={"events": EventSettings().model_dump(mode="json"), "groups": {}}),
-        input=SimpleNamespace(audio=str(tmp_path / "b00.manifest.json")),
-        output=SimpleNamespace(events=str(tmp_path / "events.parquet"), clips=str(tmp_path / "clips.parquet")),
-        log=[str(tmp_path / "log")],
-        threads=1,
-        rule="events",
-        wildcards={},
-    )
-    runpy.run_path(str(SCRIPT), init_globals={"snakemake": job})
+    (tmp_path / "model.json").write_text(json.dumps(IDENTITY))
+    run("events", tmp_path, events=EventSettings().model_dump(mode="json"), groups={})
 
     heard = pd.read_parquet(tmp_path / "clips.parquet").set_index("clip_id")
     assert heard.index.tolist() == list(names)
@@ -49,3 +60,14 @@ def test_unreadable_clips_are_named_and_the_others_keep_their_events(tmp_path: P
     events = pd.read_parquet(tmp_path / "events.parquet")
     accepted = events[events["accepted"]]
     assert accepted["clip_id"].tolist() == ["good"] and abs(accepted["onset_s"].iloc[0] - 10) < 0.1
+
+    run(
+        "descriptors",
+        tmp_path,
+        descriptors={"context_s": 3.0},
+        motif={"kind": "opening", "start_s": 2, "duration_s": 2},
+    )
+    described = read_store(tmp_path / "descriptors")["descriptors"][:]
+    known = np.isfinite(described).all(axis=(1, 2))
+    assert dict(zip(names, known, strict=True)) == heard["usable"].to_dict()
+    assert np.isnan(described[~known]).all()

@@ -11,7 +11,7 @@ import pytest
 from reprise.config import Study
 from reprise.labels import horizon_labels
 from reprise.overrule import overrule
-from reprise.report import Heard
+from reprise.pages import Heard
 from reprise.review import event_ids, import_reviews, read_reviews
 from reprise.review_page import render_review, to_review
 from reprise.synth import Note, render
