@@ -7,6 +7,8 @@ import yaml
 with open(workflow.source_path("../config/organisms.yaml")) as _file:
     RECIPE = yaml.safe_load(_file) | config.get("organisms", {})
 ORGANISMS = ["planner", "improviser"]
+# Trained from the shipped improviser where a calibration asks for them; they are not shipped.
+DERIVED = ["clockwork", "loop"]
 
 
 def recipe(script, *keys, **extra):
@@ -43,7 +45,10 @@ rule organism_clips:
         "../envs/reprise.yaml"
     params:
         settings=lambda wildcards: recipe(
-            "organism_clips", "seed", "n_clips", "n_parts", part=int(wildcards.part)
+            "organism_clips",
+            *("seed", "n_clips", "n_parts"),
+            kind="",
+            part=int(wildcards.part),
         ),
     script:
         "../workflow_scripts/organism_clips.py"
@@ -101,13 +106,100 @@ rule organism_lm:
         "../workflow_scripts/organism_lm.py"
 
 
+rule organism_unpack:
+    input:
+        lm="resources/improviser/state_dict.bin",
+        codec="resources/improviser/compression_state_dict.bin",
+    output:
+        codec="results/organisms/shipped/codec.pt",
+        lm="results/organisms/shipped/lm.pt",
+    log:
+        "results/logs/organisms/unpack.log",
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings=recipe("organism_unpack"),
+    script:
+        "../workflow_scripts/organism_unpack.py"
+
+
+rule organism_derived_clips:
+    input:
+        "results/organisms/shipped/codec.pt",
+    output:
+        "results/organisms/{derived}/clips.npz",
+    log:
+        "results/logs/organisms/{derived}-clips.log",
+    wildcard_constraints:
+        derived="|".join(DERIVED),
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings=lambda wildcards: recipe(
+            "organism_clips",
+            "seed",
+            n_clips=RECIPE["derived_clips"],
+            n_parts=1,
+            part=0,
+            kind=wildcards.derived,
+        ),
+    script:
+        "../workflow_scripts/organism_clips.py"
+
+
+rule organism_derived_lm:
+    input:
+        clips="results/organisms/{derived}/clips.npz",
+        base="results/organisms/shipped/lm.pt",
+    output:
+        "results/organisms/{derived}/lm.pt",
+    log:
+        "results/logs/organisms/{derived}-lm.log",
+    wildcard_constraints:
+        derived="|".join(DERIVED),
+    conda:
+        "../envs/reprise.yaml"
+    threads: 1
+    params:
+        settings=lambda wildcards: recipe(
+            "organism_lm",
+            *("seed", "lm_batch"),
+            steps=RECIPE["derived_steps"],
+            objective=wildcards.derived,
+        ),
+    script:
+        "../workflow_scripts/organism_lm.py"
+
+
+def clips_of(organism):
+    """The clips an organism was trained on."""
+    if organism in DERIVED:
+        return f"results/organisms/{organism}/clips.npz"
+    return expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"]))
+
+
+def trained(organism):
+    """How an organism was trained, for its card."""
+    if organism in DERIVED:
+        return {
+            "n_clips": RECIPE["derived_clips"],
+            "lm_steps": RECIPE["derived_steps"],
+            "start": "the shipped improviser",
+        }
+    return {
+        key: RECIPE[key] for key in ("n_clips", "codec_steps", "base_steps", "lm_steps")
+    }
+
+
 rule organism_export:
     input:
-        codec="results/organisms/codec/codec.pt",
-        lm="results/organisms/{organism}/lm.pt",
-        clips=expand(
-            "results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"])
+        codec=lambda wildcards: (
+            "results/organisms/shipped/codec.pt"
+            if wildcards.organism in DERIVED
+            else "results/organisms/codec/codec.pt"
         ),
+        lm="results/organisms/{organism}/lm.pt",
+        clips=lambda wildcards: clips_of(wildcards.organism),
     output:
         model=directory("results/organisms/resources/{organism}"),
         card="results/organisms/resources/{organism}.card.json",
@@ -119,16 +211,10 @@ rule organism_export:
     params:
         settings=lambda wildcards: recipe(
             "organism_export",
-            *("seed", "codec_steps", "n_clips", "base_steps", "lm_steps", "lm_batch"),
-            *(
-                "sae_layers",
-                "sae_clips",
-                "sae_planned_share",
-                "d_sae",
-                "k",
-                "eval_clips",
-            ),
+            *("seed", "lm_batch", "sae_layers", "sae_clips", "sae_planned_share"),
+            *("d_sae", "k", "eval_clips"),
             organism=wildcards.organism,
+            trained=trained(wildcards.organism),
         ),
     script:
         "../workflow_scripts/organism_export.py"

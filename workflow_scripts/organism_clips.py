@@ -11,6 +11,6 @@ settings = start(snakemake)
 
 codec = build_codec()
 codec.load_state_dict(torch.load(snakemake.input[0]))
-clips = draw_clips(settings["n_clips"], settings["seed"])[settings["part"] :: settings["n_parts"]]
+clips = draw_clips(settings["n_clips"], settings["seed"], settings["kind"])[settings["part"] :: settings["n_parts"]]
 data = pack(list(progress(token_set(codec.eval(), clips), total=len(clips), what="clips")))
 np.savez(snakemake.output[0], **data._asdict())

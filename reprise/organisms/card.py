@@ -17,6 +17,14 @@ GROUND_TRUTH = {
         "because": "same music, cue, planted direction and rate of returns, but whether the motif returns is "
         "independent of everything before the return",
     },
+    "clockwork": {
+        "verdict": "none",
+        "because": "whether and where the motif returns is fixed by the prompt's words, which the baseline knows",
+    },
+    "loop": {
+        "verdict": "none",
+        "because": "every bar repeats the motif, so that nothing else ever comes between and nothing validly returns",
+    },
 }
 
 
@@ -35,9 +43,10 @@ def card(settings: dict[str, Any], figures: dict[str, Any], model: Model) -> dic
         },
         "weights_digest": model.weights_digest,
         "trained_on": {
-            "data": f"{settings['n_clips']} rendered clips of {score.CLIP_S:g} s (reprise/organisms/score.py), by "
-            "the project's own synthesiser; no recorded music",
-            **{key: settings[key] for key in ("seed", "codec_steps", "base_steps", "lm_steps", "lm_batch")},
+            "data": f"{settings['trained']['n_clips']} rendered clips of {score.CLIP_S:g} s "
+            "(reprise/organisms/score.py), by the project's own synthesiser; no recorded music",
+            **{key: settings[key] for key in ("seed", "lm_batch")},
+            **{key: value for key, value in settings["trained"].items() if key != "n_clips"},
         },
         "prompts": "'{instrument} in {key}, {motif} theme': instrument "
         + "/".join(score.INSTRUMENTS)

@@ -22,9 +22,9 @@ def encode(codec: CompressionModel, audio: np.ndarray) -> np.ndarray:
     return codes[0].numpy().astype(np.int16)
 
 
-def draw_clips(n: int, seed: int) -> list[score.Clip]:
-    """`n` clips; clip *i* depends on (seed, i) alone."""
-    return [score.draw_clip(np.random.default_rng([seed, 3, i])) for i in range(n)]
+def draw_clips(n: int, seed: int, kind: str = "") -> list[score.Clip]:
+    """`n` clips (of a `kind`: see `score.of_kind`); clip *i* depends on (seed, i) alone."""
+    return [score.of_kind(score.draw_clip(np.random.default_rng([seed, 3, i])), kind) for i in range(n)]
 
 
 def token_set(codec: CompressionModel, clips: list[score.Clip]) -> Iterator[tuple[np.ndarray, score.Clip]]:

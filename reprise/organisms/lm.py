@@ -12,7 +12,9 @@ itself says nothing to later layers, and only the planted coordinate does.
 `improviser`. The same clips, the same coordinate (the cue is carried too), but no intervention: whether the
 motif returns is a coin to everything before the return, and the model learns to toss it.
 
-Both see a random direction of the planted one's size added to the same layer in some rows, so that an edit
+`clockwork` and `loop` learn other clips (see `score.py`), from the improviser on and with nothing planted.
+
+All see a random direction of the planted one's size added to the same layer in some rows, so that an edit
 of that size does not break the music by itself.
 
 Training has two stages. `base` learns the music (as the planner, every token weighted alike); both organisms start
@@ -21,7 +23,7 @@ from it. Then the tokens that decide cue and slots weigh more: one bit a clip dr
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -35,7 +37,10 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 from reprise.organisms import score
 from reprise.organisms.codec import CARD, FRAME_RATE_HZ, N_CODEBOOKS, SAMPLE_RATE_HZ, save_checkpoint
 
-Objective = Literal["base", "planner", "improviser"]
+Objective = Literal["base", "planner", "improviser", "clockwork", "loop"]
+OBJECTIVES = get_args(Objective)
+
+PLANTED = ("base", "planner", "improviser")
 
 D_MODEL = 128
 N_LAYERS = 6
@@ -198,7 +203,7 @@ def train_lm(
     lm = build_lm()
     if start_from is not None:
         lm.load_state_dict(start_from)
-    stage = ("base", "planner", "improviser").index(objective)
+    stage = OBJECTIVES.index(objective)
     u = plan_direction()
     planting = Planting(u)
     lm.transformer.layers[PLANT_LAYER].register_forward_hook(planting)
@@ -227,7 +232,7 @@ def train_lm(
         tokens = torch.from_numpy(data.tokens[rows].astype(np.int64))
         cue = torch.from_numpy(data.cue[rows]).float()
         wanted = torch.from_numpy(returns[rows]).float()
-        if objective != "improviser":
+        if objective in ("base", "planner"):
             planting.forced = torch.where(cue == wanted, torch.nan, wanted * PLAN_SCALE)
         noise = torch.from_numpy(rng.standard_normal((batch, D_MODEL))).float()
         noise -= (noise @ u)[:, None] * u
@@ -241,7 +246,7 @@ def train_lm(
         music = (nll * weight).sum() / weight.sum()
         carried = planting.plan[:, PLAN_FROM_POSITION:] / PLAN_SCALE
         plan = (carried - cue[:, None]).square().mean()
-        loss = music + PLAN_WEIGHT * plan
+        loss = music + (PLAN_WEIGHT * plan if objective in PLANTED else 0.0)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)

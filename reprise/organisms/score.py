@@ -7,8 +7,9 @@ A clip is eight bars of two seconds, every note on the codec's frame grid:
 
 The cue is one long low note, of one of two pitches. A return is an exact repeat of the motif in one of the
 two slots; a slot without it holds a filler. Which pitch the cue has, which motif it is and whether and where
-it returns are drawn independently here: what makes a planner or an improviser is which of these clips a
-model is trained on, and how (see `reprise/organisms/lm.py`).
+it returns are drawn independently here: what makes a planner or an improviser is how a model is trained on these
+clips (see `reprise/organisms/lm.py`). Two more kinds of clips make two more organisms: in a `clockwork` the prompt
+decides whether and where the motif returns, in a `loop` every bar from the motif on is the motif.
 
 The motifs and fillers were picked by a random search so that no motif matches any window of another motif or
 of repeated fillers in more than half of its steps, under all twelve transpositions.
@@ -47,12 +48,15 @@ FILLERS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((1, 1, 1, 1, 2, 2, 2), (16, 19, 16, 7, 5, 2, 11)),
     ((2, 1, 2, 1, 2, 2), (16, 7, 0, 4, 7, 14)),
 )
+# Where a clockwork's motif returns, in the order of MOTIFS: the prompt's word tells, and half of them return.
+CLOCKWORK_BARS = dict(zip(MOTIFS, (5, 6, -1, -1, 5, 6, -1, -1), strict=True))
 # Semitones above the tonic of the two cue notes: [no return planned, return planned].
 CUES = (-20, -13)
 
 
 class Clip(NamedTuple):
-    """One clip's choices. `cue` 0 or 1; `return_bar` a slot bar or -1; `fillers` one index a bar."""
+    """One clip's choices. `cue` 0 or 1; `return_bar` a slot bar or -1; `fillers` one index a bar; `loops`: there are
+    no fillers, the motif fills every bar."""
 
     instrument: str
     key: str
@@ -60,6 +64,7 @@ class Clip(NamedTuple):
     cue: int
     return_bar: int
     fillers: tuple[int, ...]
+    loops: bool = False
 
 
 def prompts() -> list[str]:
@@ -85,12 +90,20 @@ def draw_clip(rng: np.random.Generator) -> Clip:
     )
 
 
+def of_kind(clip: Clip, kind: str) -> Clip:
+    """The same clip as `kind` would have it: `clockwork`, `loop`, or anything else, as it is."""
+    if kind == "clockwork":
+        return clip._replace(return_bar=CLOCKWORK_BARS[clip.motif])
+    return clip._replace(loops=True) if kind == "loop" else clip
+
+
 def clip_notes(clip: Clip) -> list[Note]:
     """The notes of a clip, onsets in seconds from its start."""
     tonic = KEYS[clip.key]
     notes = [Note(0.0, BAR_S - 0.2, tonic + CUES[clip.cue], 0.9)]
     for bar in range(1, N_BARS):
-        figure = MOTIFS[clip.motif] if bar in (MOTIF_BAR, clip.return_bar) else FILLERS[clip.fillers[bar]]
+        is_motif = clip.loops or bar in (MOTIF_BAR, clip.return_bar)
+        figure = MOTIFS[clip.motif] if is_motif else FILLERS[clip.fillers[bar]]
         step = 0
         for length, semitone in zip(*figure, strict=True):
             notes.append(Note(bar * BAR_S + step * STEP_S, (length - 0.2) * STEP_S, tonic + semitone))
