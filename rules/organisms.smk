@@ -149,7 +149,7 @@ rule organism_derived_clips:
 
 rule organism_derived_lm:
     input:
-        clips="results/organisms/{derived}/clips.npz",
+        clips=["results/organisms/{derived}/clips.npz"],
         base="results/organisms/shipped/lm.pt",
     output:
         "results/organisms/{derived}/lm.pt",
@@ -174,7 +174,7 @@ rule organism_derived_lm:
 def clips_of(organism):
     """The clips an organism was trained on."""
     if organism in DERIVED:
-        return f"results/organisms/{organism}/clips.npz"
+        return [f"results/organisms/{organism}/clips.npz"]
     return expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"]))
 
 
