@@ -4,6 +4,7 @@
 #   snakemake --cores all --configfile config/my-study.yaml your own studies
 #   snakemake certify --cores all                           as far as that; also labels, probes, verdicts
 #   snakemake review --cores all                            pages to review the events on
+#   snakemake calibration --cores all                       how often a verdict is wrong, on models that are known
 #   snakemake organisms --cores all                         train the embedded models anew
 
 from snakemake.utils import min_version
@@ -27,6 +28,7 @@ include: "rules/probes.smk"
 include: "rules/ablation.smk"
 include: "rules/report.smk"
 include: "rules/organisms.smk"
+include: "rules/calibration.smk"
 
 
 rule all:

@@ -1,14 +1,25 @@
 """The README's tables, from committed results."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
+
+from reprise.confusion import shares
+from reprise.organisms.truth import GROUND_TRUTH
 
 
 def rewrite_readme(path: Path, records: list[dict[str, Any]], demo: dict[str, Any], labels: dict[str, Any]) -> None:
     """Put the tables between their markers in the README."""
     text = path.read_text()
-    tables = (("demo", demo_table(demo)), ("speed", speed_table(records)), ("labels", labels_table(labels)))
+    counted = path.parent / "benchmarks" / "calibration.json"
+    calibration = json.loads(counted.read_text()) if counted.is_file() else {}
+    tables = (
+        ("demo", demo_table(demo)),
+        ("calibration", calibration_table(calibration)),
+        ("speed", speed_table(records)),
+        ("labels", labels_table(labels)),
+    )
     for name, table in tables:
         pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}{found[2]}", text, flags=re.DOTALL)
@@ -29,6 +40,20 @@ def demo_table(demo: dict[str, Any]) -> str:
                 f"| {head[0]} | {head[1]} | {gate['name'].replace('_', ' ')} | {value} | {interval} | "
                 f"{needed} | {passed} |"
             )
+    return "\n".join(lines) + "\n"
+
+
+def calibration_table(counts: dict[str, dict[str, int]]) -> str:
+    """One row an organism: truth, verdicts and shares with their intervals; what `snakemake calibration` counted."""
+    lines = ["| organism | built to be | runs | verdicts | right | `foresight` |", "|---|---|---|---|---|---|"]
+    truth = {name: known["verdict"] for name, known in GROUND_TRUTH.items()}
+    for r in shares(counts, truth).to_dict("records") if counts else []:
+        given = ", ".join(f"{verdict} {n}" for verdict, n in counts[r["organism"]].items() if n)
+        right, foresight = (
+            f"{100 * r[f'{name}_share']:.0f}% ({100 * r[f'{name}_low']:.0f} to {100 * r[f'{name}_high']:.0f})"
+            for name in ("right", "foresight")
+        )
+        lines.append(f"| {r['organism']} | {r['truth']} | {r['n_runs']} | {given} | {right} | {foresight} |")
     return "\n".join(lines) + "\n"
 
 

@@ -19,8 +19,8 @@ from reprise.stores import read_manifest, read_store
 
 
 def hook_layer(hook: str) -> int:
-    """The layer of a hook's name: -1 for "embedding", 11 for "layer11"."""
-    return -1 if hook == "embedding" else int(hook.removeprefix("layer"))
+    """The layer of a hook's name: -1 for "embedding", 11 for "layer11" and "random-layer11"."""
+    return -1 if hook == "embedding" else int(hook.removeprefix("random-").removeprefix("layer"))
 
 
 def store_of(manifest: str) -> Path:
@@ -72,6 +72,11 @@ def read_array(manifests: Sequence[str], name: str, positions: Sequence[int] | N
         # Clip by clip: memory holds what is chosen and one clip, not the batch.
         parts.append(array[:] if positions is None else np.stack([array[i][positions] for i in range(array.shape[0])]))
     return np.concatenate(parts)
+
+
+def sae_size(manifests: Sequence[str]) -> tuple[int, int]:
+    """(d_sae, k) of the SAE that made these codes."""
+    return read_meta(manifests)["d_sae"], read_store(store_of(manifests[0]))["values"].shape[-1]
 
 
 def read_codes(manifests: Sequence[str], positions: Sequence[int]) -> csr_matrix:

@@ -2,9 +2,12 @@
 
 Everything that an ablation depends on is decided here without looking at a horizon, so that a changed horizon that
 leads to the same features generates nothing again: whether a clip returns is a property of its continuation after
-the prefix, controls are matched on that, and the clips are taken in the order of a hash of their names.
+the prefix, controls are matched on that, and clips, also the donors of resampling and those that are steered, are
+taken in the order of a hash of their names. The one control that a horizon defines, the strongest local feature, is
+a feature like the candidate: it is part of what an ablation is.
 
-Degenerate input: no accepted return after the prefix gives no clips, and so no candidates.
+Degenerate input: no accepted return after the prefix gives no clips, and so no candidates; no feature that is local
+alone gives no such control; a clip without another to donate is not continued.
 """
 
 import hashlib
@@ -43,11 +46,36 @@ def motif_of_return(
     return first.loc[kept, ["motif_start_s", "motif_duration_s"]].reset_index()
 
 
-def clips_to_continue(clips: pd.DataFrame, returns: np.ndarray, held_out: np.ndarray, n: int) -> pd.DataFrame:
-    """Up to `n` clips that return, of held-out prompts, in the order of a hash of their names."""
-    chosen = clips[returns & held_out]
+def clips_to_continue(clips: pd.DataFrame, wanted: np.ndarray, held_out: np.ndarray, n: int) -> pd.DataFrame:
+    """Up to `n` of the `wanted` clips (bool `[clip]`) of held-out prompts, in the order of a hash of their names."""
+    chosen = clips[wanted & held_out]
     order = chosen["clip_id"].map(lambda c: stable_share(f"ablation {c}")).argsort(kind="stable")
     return chosen.iloc[order].head(n).sort_values("clip_id", ignore_index=True)
+
+
+def motif_before(clip_ids: pd.Series, ends_s: np.ndarray, *, duration_s: float, prefix_s: float) -> pd.DataFrame:
+    """The motif of each clip, whether it returns or not: columns clip_id, motif_start_s, motif_duration_s.
+
+    ends_s: when each clip's motif has ended `[clip]`, NaN where that is unknown. Clips whose motif is unknown or ends
+    after `prefix_s` are left out. A motif with its ends on beats may have begun up to half a beat beside this start.
+    """
+    start_s = np.maximum(ends_s - duration_s, 0.0)
+    table = pd.DataFrame({"clip_id": clip_ids, "motif_start_s": start_s, "motif_duration_s": ends_s - start_s})
+    return table[ends_s <= prefix_s].reset_index(drop=True)
+
+
+def donors(continued: pd.DataFrame, clips: pd.DataFrame, eligible: np.ndarray) -> list[str | None]:
+    """For each continued clip the clip whose activations it is given: an eligible one (bool `[clip]`) of another
+    prompt, None where there is none.
+
+    Both tables have clip_id and prompt_id. Of all eligible clips it is the one with the least hash of both names, so
+    neither order nor the presence of other clips matters, unless a new one wins.
+    """
+    chosen: list[str | None] = []
+    for clip in continued.itertuples():
+        others = clips.loc[eligible & (clips["prompt_id"] != clip.prompt_id), "clip_id"]
+        chosen.append(min(others, key=lambda other: stable_share(f"donor {clip.clip_id} {other}"), default=None))
+    return chosen
 
 
 def rank_features(screens: pd.DataFrame, *, fdr: float, horizons: list[str]) -> pd.DataFrame:
@@ -59,6 +87,24 @@ def rank_features(screens: pd.DataFrame, *, fdr: float, horizons: list[str]) -> 
     found = screens[screens["horizon"].isin(horizons) & (screens["q"] <= fdr) & (screens["z"] > 0)]
     found = found.sort_values(["z", "layer", "feature"], ascending=[False, True, True], kind="stable")
     return found.drop_duplicates(["layer", "feature"]).reset_index(drop=True)
+
+
+def strongest_local_feature(
+    screens: pd.DataFrame, *, layer: int, excluded: int, fdr: float, local: str, longer: list[str]
+) -> int | None:
+    """The feature of a layer that the local horizon singles out most, as `rank_features` does, and no longer horizon
+    does in either direction; None where there is none. excluded: the candidate, which is never taken."""
+    found = screens[(screens["layer"] == layer) & (screens["q"] <= fdr) & (screens["feature"] != excluded)]
+    far = found.loc[found["horizon"].isin(longer), "feature"]
+    near = found[(found["horizon"] == local) & (found["z"] > 0) & ~found["feature"].isin(far)]
+    near = near.sort_values(["z", "feature"], ascending=[False, True], kind="stable")
+    return None if near.empty else int(near["feature"].iloc[0])
+
+
+def activation_when_active(codes: csr_matrix, feature: int) -> float:
+    """Mean of a feature's activation over the rows of `codes` `[row, d_sae]` in which it is active; 0 if in none."""
+    values = codes[:, [feature]].data
+    return float(values.mean(dtype=np.float64)) if len(values) else 0.0
 
 
 def feature_statistics(codes: csr_matrix, clip_of_row: np.ndarray, returns: np.ndarray) -> pd.DataFrame:

@@ -34,7 +34,7 @@ _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _ROLE = re.compile(r"[a-z][a-z0-9_]*")
 # Directories under results/ that are not studies.
-_RESERVED_NAMES = ("report", "logs", "benchmarks", "organisms")
+_RESERVED_NAMES = ("report", "logs", "benchmarks", "organisms", "calibration")
 # No clip is longer than this: a larger number is milliseconds, samples or frames.
 _MAX_S = 600.0
 # Representations that count as evidence of a plan; the others are checks.
@@ -202,8 +202,14 @@ class ReviewSettings(Settings):
 class ProbeSettings(Settings):
     """Linear probes, their folds and their null."""
 
-    representations: Annotated[tuple[Literal["resid", "sae", "embedding"], ...], AfterValidator(_unique)] = _leaf(
-        ("resid", "sae", "embedding"), "What is probed; embedding is the input to layer 0.", min_length=1
+    representations: Annotated[
+        tuple[Literal["resid", "sae", "embedding", "random_dictionary", "random_model"], ...], AfterValidator(_unique)
+    ] = _leaf(
+        ("resid", "sae", "embedding", "random_dictionary", "random_model"),
+        "What is probed. Evidence are resid and sae; the others say what those are worth: embedding, the input to "
+        "layer 0; random_dictionary, codes by random directions; random_model, the stream of the same model with "
+        "random weights, dumped for it.",
+        min_length=1,
     )
     n_folds: int = _leaf(5, "Folds of cross-fitting, grouped by prompt.", ge=2)
     n_swaps: int = _leaf(99, "Pseudosession swaps of the null.", ge=1)
@@ -234,8 +240,10 @@ class AblationSettings(Settings):
         valid="[from, to] in seconds after the prefix's end, with 0 <= from < to",
     )
     n_matched: int = _leaf(1, "Matched features that each candidate is compared with.", ge=1)
-    doses: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], AfterValidator(_unique)] = _leaf(
-        (0.25, 0.5, 1.0, 2.0), "Strengths of the edit, 1 among them: the feature is removed.", min_length=1
+    doses: Annotated[tuple[Annotated[float, Field(ge=0, le=10)], ...], AfterValidator(_unique)] = _leaf(
+        (0.25, 0.5, 1.0, 2.0),
+        "Strengths of the edit, 1 among them: the feature is removed. 0 is a check: no token may change.",
+        min_length=1,
     )
     windows: Annotated[tuple[Literal["until_event", "prefix_only"], ...], AfterValidator(_unique)] = _leaf(
         ("until_event", "prefix_only"),
@@ -243,7 +251,14 @@ class AblationSettings(Settings):
         min_length=1,
     )
     halves: Literal["both", "conditional"] = _leaf("both", "With guidance: which half of the batch is edited.")
-    target: Literal["zero", "mean"] = _leaf("zero", "What the feature's activation is moved to.")
+    target: Literal["zero", "mean", "resample"] = _leaf(
+        "zero",
+        "What a feature's activation is moved to: 0, its mean, or its value at the same position of a clip of another "
+        "prompt that does not return.",
+    )
+    n_steered: int = _leaf(
+        12, "Most clips without a return that are continued with the feature turned up; 0: none.", ge=0
+    )
 
 
 class VerdictSettings(Settings):
@@ -255,8 +270,8 @@ class VerdictSettings(Settings):
     min_gain_auroc: float = _leaf(
         0.05, "Least conditional gain in AUROC; its interval must lie above 0.", unit="AUROC", gt=0, le=0.5
     )
-    max_gain_width: float = _leaf(
-        0.25, "Widest interval of the gain from which its absence may be concluded.", unit="AUROC", gt=0, le=1
+    max_missed_gain_auroc: float = _leaf(
+        0.15, "Gain that the interval must exclude before its absence is concluded.", unit="AUROC", gt=0, le=0.5
     )
     min_effect: float = _share(
         0.2, "Least fall in the rate of returns under the edit; its interval must lie above 0.", gt=0
@@ -440,35 +455,6 @@ def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", ch
     if lines:
         raise ConfigError(lines)
     return Config(studies=studies, report=report)
-
-
-def check_against_model(
-    study: str,
-    *,
-    model: str,
-    layers: Sequence[int],
-    duration_s: float,
-    n_layers: int,
-    max_duration_s: float,
-    source: str = "config",
-) -> None:
-    """Check what only the loaded model can tell: that a study's hooks exist and that its clips are not too long.
-
-    study, model: names, for the message. Raises ConfigError with every problem found.
-    """
-    lines = [
-        f"{source}: studies.{study}.saes: layer {layer} is not in {model}; "
-        f"valid: 0 to {n_layers - 1} (0-based: some papers count the same layer as {layer + 1})"
-        for layer in layers
-        if not 0 <= layer < n_layers
-    ]
-    if duration_s > max_duration_s:
-        lines.append(
-            f"{source}: studies.{study}.generation.duration_s: got {duration_s:g}; "
-            f"valid: at most {max_duration_s:g}, which {model} can see at once"
-        )
-    if lines:
-        raise ConfigError(lines)
 
 
 def _merge(defaults: Mapping, entry: Mapping) -> dict[str, Any]:

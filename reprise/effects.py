@@ -3,8 +3,8 @@
 Effect. The motif is matched against the edited continuation (`reprise.matching.match_curve`, given here as arrays
 of onset times and scores). `score` is the best match with its onset in the target window; `found` says whether it is
 at least the declared least score of an event. Effects are falls, baseline minus edited, so that removing a return is
-positive: `effect_rate` (0 or 1 a clip) and `effect_score`. Lag bins say what happened between prefix and target
-window.
+positive: `effect_rate` (0 or 1 a clip) and `effect_score`. Lag bins (`effect_score_lag<s>`, seconds from the prefix's
+end) say what happened between prefix and target window.
 
 The target window is when a return counts: onset +- tolerance, or a horizon as seen from the prefix's end. Where a
 model may return at one of several times, only the latter asks about the return and not about its time.
@@ -15,16 +15,23 @@ window and a motif's length after it. Inside it a clip without its return costs 
 unedited model plans: that is the effect, not damage. The NLL is that of the unguided conditional model at temperature
 1, whatever the clips were sampled with. A negative damage (the music became more predictable) counts as none when
 matched; the shifts of loudness, centroid, onset rate and silence over the same frames show music that went dull or
-silent.
+silent. `kl_nats`, over the same frames too, is the teacher-forced KL of `reprise.interventions.teacher_forced_kl`: how
+much the edit changes what the model would play next, on the baseline's tokens; `kl_lag<s>` are its bins of a second
+from the prefix's end to the clip's end, the expected return among them.
 
 Matched damage. A candidate's controls have a curve each, damage to effect over doses, through the origin: at the
 damage that the target does, what would a control have done to the return? Selectivity is the target's effect less the
 largest of these. See `matched_damage`.
 
+Steering asks the opposite question, whether the feature suffices: clips that do not return, continued with the feature
+as it is in clips that do. It is reported and no gate, and its rows (`arm` "steer") never enter matched damage. See
+`steering_summary`.
+
 Intervals are percentile intervals of a bootstrap over prompts; everything is computed anew in each resample.
 
 Degenerate input: no frame outside the return gives NaN damage; a clip that never differs from its baseline has
-`first_difference_s` NaN; a condition with no clips is not in the table; without controls selectivity is NaN.
+`first_difference_s` NaN; a condition with no clips is not in the table; without controls selectivity is NaN; without
+steered clips the summary is empty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,8 +49,20 @@ from reprise.musicgen import Model, encode_prompts
 
 Array = NDArray[np.float64]
 
-# What a candidate's effect must exceed. `mean_difference` is a comparator: it may hold the plan itself.
+# What a candidate's effect must exceed.
 CONTROLS = ("resampled", "matched_feature", "random_direction")
+# Judged as the target is, and no controls: `mean_difference` may hold the plan itself, `local_feature` part of it.
+COMPARATORS = ("mean_difference", "local_feature")
+# Numbers with intervals in `steering_summary`.
+STEERING_VALUES = (
+    "rate_untouched",
+    "rate_steered",
+    "rate_random",
+    "difference",
+    "difference_random",
+    "damage_steered",
+    "damage_random",
+)
 FRAME_S, HOP_S = 0.032, 0.01
 ONSET_DB = 1.5  # mean rise over mel bands within 30 ms
 SILENCE_DB = -60.0
@@ -154,6 +173,7 @@ def compare(
     baseline: Continuation,
     target: Target,
     *,
+    kl: np.ndarray,
     frame_rate_hz: float,
     sample_rate_hz: int,
     min_score: float,
@@ -162,14 +182,16 @@ def compare(
     """One flat record: effects, damage and shifts of an edited continuation against its clip's baseline.
 
     Besides the fields of the module docstring: the `shift_` of each acoustic measure (edited minus baseline),
-    `first_difference_s`, and for each bin of `bin_s` seconds between prefix and target window `effect_score_lag{a:g}`,
-    `a` the seconds from the prefix's end to the bin. `min_score`: least score of an event.
+    `first_difference_s`, and for each bin of `bin_s` seconds `kl_lag{a:g}`, and between prefix and target window
+    `effect_score_lag{a:g}`, `a` the seconds from the prefix's end to the bin. kl: teacher-forced KL in nats `[frame]`.
+    `min_score`: least score of an event.
     """
     curves = [(c.match_time_s, c.match_score) for c in (edited, baseline)]
     score, score_baseline = (best_score(*curve, target.start_s, target.stop_s) for curve in curves)
     found, found_baseline = (float(s >= min_score) for s in (score, score_baseline))
-    n = min(len(edited.nll), len(baseline.nll))
-    counted = outside_return(np.arange(n) / frame_rate_hz, target)
+    n = min(len(edited.nll), len(baseline.nll), len(kl))
+    frame_s = np.arange(n) / frame_rate_hz
+    counted = outside_return(frame_s, target)
     excess = (edited.nll[:n] - baseline.nll[:n])[counted]
     record = {
         "score": score,
@@ -178,7 +200,8 @@ def compare(
         "found_baseline": found_baseline,
         "effect_score": score_baseline - score,
         "effect_rate": found_baseline - found,
-        "damage_nats": float(excess.mean(dtype=np.float64)) if len(excess) else float("nan"),
+        "damage_nats": _mean(excess),
+        "kl_nats": _mean(kl[:n][counted]),
         "first_difference_s": first_difference_s(edited.tokens, baseline.tokens, frame_rate_hz),
     }
     n_samples = min(len(edited.audio), len(baseline.audio))
@@ -190,7 +213,14 @@ def compare(
         b = min(a + bin_s, target.start_s) - 2 * ROUNDING_S
         scores = [best_score(*curve, a, b) for curve in curves]
         record[f"effect_score_lag{i * bin_s:g}"] = scores[1] - scores[0]
+    for i in range(int(np.ceil((n / frame_rate_hz - target.prefix_s) / bin_s - 1e-6))):
+        since_s = frame_s - (target.prefix_s + i * bin_s) + ROUNDING_S
+        record[f"kl_lag{i * bin_s:g}"] = _mean(kl[:n][(since_s >= 0) & (since_s < bin_s)])
     return record
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean(dtype=np.float64)) if len(values) else float("nan")
 
 
 def control_effect_at(damage: Array, effect: Array, at: Array) -> Array:
@@ -227,11 +257,12 @@ def matched_damage(
     """Effect, damage and selectivity of every condition, one flat row each.
 
     effects: a row a (clip, condition) with layer, feature, kind, window, control, dose, prompt_id and the columns
-    named by `effect` and `damage`. For each candidate (layer, feature) and window, the conditions of that window and
-    the unedited kinds (window "none", listed with every window).
+    named by `effect` and `damage`; rows whose `arm` is "steer", where there is such a column, are left out. For each
+    candidate (layer, feature) and window, the conditions of that window and the unedited kinds (window "none", listed
+    with every window).
 
     Rows: layer, feature, window, kind, control, dose, n_clips, n_prompts, and value, `_low` and `_high` of effect and
-    damage. For `target` and `mean_difference` also, at that row's damage: `<kind>_effect` of each kind of control (the
+    damage. For `target` and the comparators also, at that row's damage: `<kind>_effect` of each kind of control (the
     largest over its features or directions), `control_effect` (the largest of all), `strongest_control`, and
     `selectivity` = effect - control_effect with its interval. `resampled` counts as a control that does no damage: an
     edit gets no credit for what fresh sampling noise loses by itself.
@@ -240,13 +271,12 @@ def matched_damage(
     feature). `level` of the percentile intervals: divide 1 - level by the number of candidates to guard them together.
     """
     rows = []
+    if "arm" in effects:
+        effects = effects[effects["arm"] != "steer"]
     for (layer, feature), candidate in effects.groupby(["layer", "feature"], sort=True):
         windows = [w for w in candidate["window"].unique() if w != "none"]
         prompts = np.sort(candidate["prompt_id"].unique())
-        rng = np.random.default_rng([seed, int(layer) + 1, int(feature)])
-        drawn = rng.multinomial(len(prompts), np.full(len(prompts), 1 / len(prompts)), size=n_bootstrap)
-        # The first row is the sample itself.
-        weights = np.concatenate([np.ones((1, len(prompts))), drawn])
+        weights = _prompt_weights(len(prompts), [seed, int(layer) + 1, int(feature)], n_bootstrap)
         for window in windows:
             part = candidate[candidate["window"].isin([window, "none"])]
             conditions = _weighted_means(part, prompts, weights, effect, damage)
@@ -256,10 +286,58 @@ def matched_damage(
                 record |= {"kind": kind, "control": control, "dose": dose}
                 record |= {"n_clips": found.n_clips, "n_prompts": found.n_prompts}
                 record |= _interval("effect", found.effect, level) | _interval("damage", found.damage, level)
-                if kind in ("target", "mean_difference"):
+                if kind in ("target", *COMPARATORS):
                     record |= _selectivity(found, curves, level)
                 rows.append(record)
     return pd.DataFrame(rows)
+
+
+def steering_summary(
+    effects: pd.DataFrame, *, seed: int, n_bootstrap: int = 2000, level: float = 0.95
+) -> pd.DataFrame:
+    """Whether steering the feature up makes clips return that did not: one flat row a candidate (layer, feature).
+
+    effects: a row a (clip, condition) with arm, layer, feature, kind, prompt_id, found and damage_nats; the arm
+    "steer" is used, its kinds untouched, steer and steer_random.
+
+    Columns: layer, feature, n_clips, n_prompts, and value, `_low` and `_high` of the `STEERING_VALUES`: the rates of
+    returns untouched, steered, and moved as far in a random direction; `difference`, steered less untouched;
+    `difference_random`, steered less random; and the mean damage (nats a token) of both. Prompts are resampled with
+    all their clips, as in `matched_damage`.
+    """
+    rows = []
+    for (layer, feature), part in effects[effects["arm"] == "steer"].groupby(["layer", "feature"], sort=True):
+        prompts = np.sort(part["prompt_id"].unique())
+        weights = _prompt_weights(len(prompts), [seed, int(layer) + 1, int(feature)], n_bootstrap)
+        untouched, steered, random = (part[part["kind"] == k] for k in ("untouched", "steer", "steer_random"))
+        rates = [_resampled_mean(of_kind, "found", prompts, weights) for of_kind in (untouched, steered, random)]
+        damages = [_resampled_mean(of_kind, "damage_nats", prompts, weights) for of_kind in (steered, random)]
+        values = [*rates, rates[1] - rates[0], rates[1] - rates[2], *damages]
+        record = {"layer": layer, "feature": feature}
+        record |= {"n_clips": part["clip_id"].nunique(), "n_prompts": len(prompts)}
+        for name, value in zip(STEERING_VALUES, values, strict=True):
+            record |= _interval(name, value, level)
+        rows.append(record)
+    ends = [f"{name}{end}" for name in STEERING_VALUES for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["layer", "feature", "n_clips", "n_prompts", *ends])
+
+
+def _prompt_weights(n_prompts: int, seed: Sequence[int], n_bootstrap: int) -> Array:
+    """How often each prompt counts, `[1 + resample, prompt]`; the first row is the sample itself."""
+    drawn = np.random.default_rng(seed).multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=n_bootstrap)
+    return np.concatenate([np.ones((1, n_prompts)), drawn])
+
+
+def _resampled_mean(rows: pd.DataFrame, column: str, prompts: NDArray, weights: Array) -> Array:
+    """Mean of a column over the rows where it is known, `[1 + resample]`.
+
+    A resample may miss every prompt of a rare condition: NaN there, and out of its percentiles.
+    """
+    rows = rows.dropna(subset=[column])
+    group = np.searchsorted(prompts, rows["prompt_id"])
+    total = weights @ np.bincount(group, rows[column].to_numpy(float), len(prompts))
+    count = weights @ np.bincount(group, minlength=len(prompts))
+    return np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0)
 
 
 class _Condition(NamedTuple):
@@ -279,13 +357,9 @@ def _weighted_means(
         rows = rows.dropna(subset=[effect, damage])
         if rows.empty:
             continue
-        group = np.searchsorted(prompts, rows["prompt_id"])
-        sums = [np.bincount(group, rows[c].to_numpy(float), len(prompts)) for c in (effect, damage)]
-        count = weights @ np.bincount(group, minlength=len(prompts))
-        # A resample may miss every prompt of a rare condition: NaN there, and out of its percentiles.
-        means = [np.divide(weights @ s, count, out=np.full(len(weights), np.nan), where=count > 0) for s in sums]
+        means = [_resampled_mean(rows, column, prompts, weights) for column in (effect, damage)]
         kind, control, dose = key
-        out[str(kind), int(control), float(dose)] = _Condition(*means, len(rows), len(np.unique(group)))
+        out[str(kind), int(control), float(dose)] = _Condition(*means, len(rows), rows["prompt_id"].nunique())
     return out
 
 

@@ -151,6 +151,7 @@ MARKERS = {
     "mean_difference": "diamond",
     "matched_feature": "square",
     "random_direction": "triangle",
+    "local_feature": "square",
     "resampled": "bar",
 }
 

@@ -6,7 +6,7 @@ organisms are such directories. The forward passes live in `reprise/decoding.py`
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +93,44 @@ def load_identified(name_or_path: str, identity: Mapping[str, object], *, device
             f"model: the weights of {name_or_path} have digest {model.weights_digest}, but this study was made with "
             f"{identity['weights_digest']}; run snakemake again so that it notices"
         )
+    return model
+
+
+def check_fits(model: Model, *, name: str, study: str, layers: Sequence[int], duration_s: float) -> None:
+    """Check what only the loaded model can tell: that a study's hooks exist and that its clips are not too long.
+
+    name, study: for the message. Raises ValueError with every problem, one a line.
+    """
+    problems = [
+        f"studies.{study}.saes: layer {layer} is not in {name}; valid: 0 to {model.n_layers - 1} (0-based: some "
+        f"papers count the same layer as {layer + 1})"
+        for layer in layers
+        if not 0 <= layer < model.n_layers
+    ]
+    if duration_s > model.max_duration_s:
+        problems.append(
+            f"studies.{study}.generation.duration_s: got {duration_s:g}; valid: at most {model.max_duration_s:g}, "
+            f"which {name} can see at once"
+        )
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def randomly_initialised(model: Model, *, seed: int) -> Model:
+    """The model with its LM's weights drawn anew, in place: what its architecture alone makes of the same tokens.
+
+    Matrices are normal with variance 1 / fan-in, biases 0 and norms 1. What encodes the prompt stays.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in sorted(model.lm.named_parameters()):
+            if name.startswith("condition_provider."):
+                continue
+            if weight.ndim >= 2:
+                drawn = torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5
+                weight.copy_(drawn)
+            else:
+                weight.fill_(0.0 if name.endswith("bias") else 1.0)
     return model
 
 

@@ -15,12 +15,19 @@ not: swapping a copy of B for noise would make B+R worse, and a useless R would 
 the PCA of a wide R, see no label and are computed once for all folds, so they cannot leak one; fixing them makes the
 statistic the same function of the exchanged data in every swap.
 
-Null. Pseudosession swap (Harris, "Nonsense correlations in neuroscience", bioRxiv 2020): whole trajectories are
-exchanged, never shifted in time, so autocorrelation stays. Across prompts, prompts are permuted *as blocks*: a
-prompt's clips resemble each other, and swapping single clips would break that in the null alone. Within prompts,
-seeds are permuted. Permutations are uniform, fixed points included: derangements only (two seeds a prompt leave just
-one) are no group, and p-values from them are too small (Southworth, Kim & Owen 2009, "Properties of balanced
-permutations"). Penalties stay as chosen for the unswapped R.
+Nulls. Pseudosession swap (Harris, "Nonsense correlations in neuroscience", bioRxiv 2020): whole trajectories are
+exchanged, never shifted in time, so autocorrelation stays. Across prompts (is anything there?), prompts are permuted
+*as blocks*: a prompt's clips resemble each other, and swapping single clips would break that in the null alone.
+Within prompts (is it *this* performance's future, or its prompt's?), seeds are permuted; where no prompt has two
+seeds there is nothing to permute and no p-value. Permutations are uniform, fixed points included: derangements only
+(two seeds a prompt leave just one) are no group, and p-values from them are too small (Southworth, Kim & Owen 2009,
+"Properties of balanced permutations"). Penalties stay as chosen for the unswapped R. For R alone the labels are
+shuffled between prompts, a prompt's clips together.
+
+Local returns. A longer horizon is asked only where no return begins within the local one (`without_local`): a
+representation that knows of imminent returns alone then gains nothing at a longer horizon, however much returns
+cluster. The prediction of a local probe is deliberately not made part of B: a plan that is held in one direction of R
+predicts at every horizon, and B would already hold it.
 
 Limits. Exchange assumes that the residual is independent of B, not just uncorrelated: an R that is a nonlinear
 function of B can show a gain. A donor's R may come from a time at which the donor's own row was left out (a
@@ -29,7 +36,7 @@ recurrence was sounding). The interval resamples prompts over fixed predictions,
 Degenerate input (no usable rows, one class, a class in fewer than two prompts) gives NaN scores and a `note`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +98,18 @@ def label_grid(labels: pd.DataFrame, clip_ids: Sequence[str]) -> LabelGrid:
     return LabelGrid(y, usable, times["position"].to_numpy(np.int64), times["time_s"].to_numpy(np.float64))
 
 
+def without_local(labels: pd.DataFrame, local: pd.DataFrame) -> pd.DataFrame:
+    """Labels of a longer horizon, with reason `local_return` at the usable times at which a return begins within the
+    local one. Both tables list the same clips and times in the same order.
+
+    Raises ValueError where they do not.
+    """
+    if not (labels[["clip_id", "position"]].to_numpy() == local[["clip_id", "position"]].to_numpy()).all():
+        raise ValueError("labels: the tables of the two horizons list other clips or times; the same ones are needed")
+    begins = (labels["reason"] == "") & (local["y"].to_numpy() == 1)
+    return labels.assign(reason=labels["reason"].mask(begins, "local_return"))
+
+
 def baseline_features(
     prompts: Sequence[str],
     times_s: ArrayLike,
@@ -121,6 +140,22 @@ def baseline_features(
     return np.concatenate(parts, axis=2, dtype=np.float32), names
 
 
+def random_codes(x: NDArray[np.float32], *, d_sae: int, k: int, seed: int) -> csr_matrix:
+    """Codes of a random dictionary: CSR `[clip * time, d_sae]`, clip-major, of activations `[clip, time, d_model]`.
+
+    Directions are uniform on the sphere, activations are centred over all rows (their mean would otherwise choose the
+    same directions everywhere), and the k largest products above 0 are kept, as a top-k SAE would.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    directions = np.random.default_rng(seed).standard_normal((x.shape[-1], d_sae)).astype(np.float32)
+    products = (rows - rows.mean(axis=0)) @ (directions / np.linalg.norm(directions, axis=0))
+    chosen = np.argpartition(products, -k, axis=1)[:, -k:]
+    values = np.maximum(np.take_along_axis(products, chosen, axis=1), 0.0)
+    codes = csr_matrix((values.ravel(), chosen.ravel(), np.arange(0, len(rows) * k + 1, k)), (len(rows), d_sae))
+    codes.eliminate_zeros()
+    return codes
+
+
 def probe(
     y: ArrayLike,
     usable: ArrayLike,
@@ -129,7 +164,6 @@ def probe(
     representation: NDArray[np.float32] | csr_matrix,
     *,
     seed: int,
-    within_prompt: bool = False,
     n_swaps: int = 99,
     n_folds: int = 5,
     n_bootstrap: int = 2000,
@@ -137,15 +171,17 @@ def probe(
 ) -> Probe:
     """Score B, R and B+R for one (horizon, layer, representation); arrays as in the module docstring.
 
-    `prompt` `[clip]`, any hashable. `within_prompt` swaps seeds of a prompt instead of whole prompts. An R wider
-    than `max_components` is first reduced to that many principal components (CSR: truncated SVD, not centred, so
-    that it stays sparse); `variance_kept` says how much of R they hold. Penalties are chosen per fold from
-    `PENALTIES` by three inner folds grouped by prompt: B's first, then R's with B's fixed.
+    `prompt` `[clip]`, any hashable. An R wider than `max_components` is first reduced to that many principal
+    components (CSR: truncated SVD, not centred, so that it stays sparse); `variance_kept` says how much of R they
+    hold. Penalties are chosen per fold from `PENALTIES` by three inner folds grouped by prompt: B's first, then R's
+    with B's fixed.
 
     The record: n_rows, n_clips, n_prompts, n_positive_rows, n_positive_clips, base_rate; auroc_* and bits_* for B, R,
     BR; gain_auroc and gain_bits with _low and _high (95 % percentile interval of a bootstrap over prompts); p_swap
-    (on bits) and p_swap_auroc, each (1 + swaps with a gain at least as large) / (1 + n_swaps); swap_gain_*_q50 and
-    _q95 of the null; penalty_* (median over folds), n_folds, n_components, variance_kept, swap, seed and note.
+    (on bits) and p_swap_auroc, across prompts, each (1 + swaps with a gain at least as large) / (1 + n_swaps);
+    swap_gain_*_q50 and _q95 of that null; the same with _within_prompt, NaN where no prompt has two seeds; p_shuffle
+    of bits_R with labels shuffled between prompts; penalty_* (median over folds), n_folds, n_components,
+    variance_kept, seed and note.
     Raises ValueError when shapes disagree.
     """
     y, usable = np.asarray(y), np.asarray(usable, bool)
@@ -160,7 +196,6 @@ def probe(
         "n_positive_rows": int(y_rows.sum()),
         "n_positive_clips": len(np.unique(clip[y_rows == 1])),
         "base_rate": float(y_rows.mean()) if len(clip) else np.nan,
-        "swap": "within_prompt" if within_prompt else "across_prompts",
         "n_swaps": n_swaps,
         "n_bootstrap": n_bootstrap,
         "seed": seed,
@@ -200,28 +235,29 @@ def probe(
         "bits": _weighted_mean(bits["BR"] - bits["B"], groups, weights),
     }
 
-    rng = np.random.default_rng([seed, 1])
-    null: dict[str, list[float]] = {"auroc": [], "bits": []}
-    exchangeable = not within_prompt or np.bincount(group).max() > 1
-    for _ in range(n_swaps if exchangeable else 0):
-        donors = swap_clips(group, within_prompt, rng)
-        eta, _ = _predict([b, beyond[donors[clip], time]], y_rows, folds, [penalty_b, penalty_br], coefs_b)
-        null["bits"].append(float((base_loss - log_loss_bits(eta, y_rows) - bits["B"]).mean()))
-        auroc = weighted_auroc(prompt_wins(eta, y_rows, groups), y_rows, groups, ones)[0]
-        null["auroc"].append(float(auroc - record["auroc_B"]))
-
-    for score, values in null.items():
+    for score in ("auroc", "bits"):
         record[f"gain_{score}"] = float(gain[score])
         record[f"gain_{score}_low"], record[f"gain_{score}_high"] = map(
             float, np.nanpercentile(draws[score], [2.5, 97.5])
         )
-        # A swap that changes nothing (R repeats B or position) must count as a tie, whatever the rounding.
-        reached = int(np.sum(np.asarray(values) >= gain[score] - 1e-6))
-        record["p_swap" if score == "bits" else "p_swap_auroc"] = (1 + reached) / (1 + n_swaps) if values else np.nan
-        for q in (50, 95):
-            record[f"swap_gain_{score}_q{q}"] = float(np.percentile(values, q)) if values else np.nan
-    if not exchangeable:
-        record["note"] = "no prompt has two seeds: nothing to swap within a prompt"
+    for within_prompt, end in ((False, ""), (True, "_within_prompt")):
+        rng = np.random.default_rng([seed, 1, int(within_prompt)])
+        exchangeable = not within_prompt or np.bincount(group).max() > 1
+        null: dict[str, list[float]] = {"auroc": [], "bits": []}
+        for _ in range(n_swaps if exchangeable else 0):
+            donors = swap_clips(group, within_prompt, rng)
+            eta, _ = _predict([b, beyond[donors[clip], time]], y_rows, folds, [penalty_b, penalty_br], coefs_b)
+            null["bits"].append(float((base_loss - log_loss_bits(eta, y_rows) - bits["B"]).mean()))
+            auroc = weighted_auroc(prompt_wins(eta, y_rows, groups), y_rows, groups, ones)[0]
+            null["auroc"].append(float(auroc - record["auroc_B"]))
+        for score, values in null.items():
+            p = "p_swap" if score == "bits" else "p_swap_auroc"
+            record[p + end] = _p_value(gain[score], values)
+            for q in (50, 95):
+                record[f"swap_gain_{score}_q{q}{end}"] = float(np.percentile(values, q)) if values else np.nan
+    record["p_shuffle"] = _p_value(
+        record["bits_R"], list(_shuffled_bits(reduced, y, usable, group, folds, penalty_r, n_swaps, seed))
+    )
     record |= {
         "penalty_B": float(np.median(penalty_b)),
         "penalty_R": float(np.median(penalty_r)),
@@ -236,11 +272,63 @@ def probe(
     return Probe(record, rows)
 
 
+def _p_value(found: float, null: Sequence[float]) -> float:
+    """(1 + null values at least as large) / (1 + null values); NaN without any."""
+    # A swap that changes nothing (R repeats B or position) must count as a tie, whatever the rounding.
+    return (1 + int(np.sum(np.asarray(null) >= found - 1e-6))) / (1 + len(null)) if len(null) else np.nan
+
+
+def _shuffled_bits(
+    r: NDArray[np.float32],
+    y: NDArray,
+    usable: NDArray[np.bool_],
+    group: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    penalty: Sequence[float],
+    n: int,
+    seed: int,
+) -> Iterator[float]:
+    """bits_R with labels (and which times are usable) shuffled between prompts, `n` times."""
+    clip, _ = np.nonzero(usable)
+    # A prompt none of whose times is usable has no fold, and what labels it is dealt are left out.
+    fold_of_prompt = np.full(group.max() + 1, -1)
+    fold_of_prompt[group[clip]] = folds
+    rng = np.random.default_rng([seed, 4])
+    for _ in range(n):
+        donors = swap_clips(group, False, rng)
+        clip, time = np.nonzero(usable[donors])
+        y_rows, rows_fold = y[donors][clip, time].astype(np.float64), fold_of_prompt[group[clip]]
+        known = rows_fold >= 0
+        clip, time, y_rows, rows_fold = clip[known], time[known], y_rows[known], rows_fold[known]
+        if any(len(np.unique(y_rows[rows_fold != f])) < 2 for f in range(folds.max() + 1)):
+            continue
+        eta, _ = _predict([r[clip, time]], y_rows, rows_fold, [penalty], None)
+        base = _logit(_training_rate(y_rows, rows_fold))
+        yield float((log_loss_bits(base, y_rows) - log_loss_bits(eta, y_rows)).mean())
+
+
 _SCORES = (
     *(f"{score}_{name}" for score in ("auroc", "bits") for name in ("B", "R", "BR")),
     *(f"gain_{score}{end}" for score in ("auroc", "bits") for end in ("", "_low", "_high")),
-    *(f"swap_gain_{score}_q{q}" for score in ("auroc", "bits") for q in (50, 95)),
-    *("p_swap", "p_swap_auroc", "penalty_B", "penalty_R", "penalty_BR", "n_folds", "n_components", "variance_kept"),
+    *(
+        f"swap_gain_{score}_q{q}{end}"
+        for score in ("auroc", "bits")
+        for q in (50, 95)
+        for end in ("", "_within_prompt")
+    ),
+    *(
+        "p_swap",
+        "p_swap_auroc",
+        "p_swap_within_prompt",
+        "p_swap_auroc_within_prompt",
+        "p_shuffle",
+        "penalty_B",
+        "penalty_R",
+        "penalty_BR",
+        "n_folds",
+        "n_components",
+        "variance_kept",
+    ),
 )
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from reprise.config import horizon_name
+from reprise.confusion import shares
 from reprise.figures import (
     MARKERS,
     NEVER_DATA,
@@ -43,6 +44,7 @@ from reprise.figures import (
     xy_plot,
 )
 from reprise.matching import Motif, best_match, motif_template
+from reprise.organisms.truth import GROUND_TRUTH
 from reprise.pages import REASONS, Heard, encode_flac, flac_uri, page_template
 
 AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 makes a third more of it
@@ -81,12 +83,19 @@ GATES = {
     "shorter_horizons": ("Predicts at shorter horizons", 3, "AUROC", "≥"),
     "embedding": ("Input embedding stays silent", 3, "AUROC", "<"),
 }
-REPRESENTATIONS = {"resid": "residual", "sae": "SAE codes", "embedding": "input embedding"}
+REPRESENTATIONS = {
+    "resid": "residual",
+    "sae": "SAE codes",
+    "embedding": "input embedding",
+    "random_dictionary": "random dictionary",
+    "random_model": "random weights",
+}
 KINDS = {
     "target": "candidate feature",
     "mean_difference": "mean difference",
     "matched_feature": "matched feature",
     "random_direction": "random direction",
+    "local_feature": "local feature",
     "resampled": "fresh noise",
 }
 WINDOWS = {"until_event": "Edited until the event", "prefix_only": "Edited in the prefix only"}
@@ -117,9 +126,10 @@ class Results(NamedTuple):
 
     settings: the study's leaf settings as plain builtins. model, verdict, certificates: the JSON files. card: the
     model's card, {} without one. probes: a row a probe record. events: all events as overruled (reprise/overrule.py).
-    labels: by horizon name. candidates: the candidates table. effects, matched: by candidate name. examples: clips as
-    generated. edited: by candidate name. stages: stage, jobs, seconds, peak_mb, a row a stage (may be empty). heard: a
-    row a clip, with why it has no events ("" where it has). reviews: the summary of imported reviews, {} without any.
+    labels: by horizon name. candidates: the candidates table. effects, matched, steered: by candidate name. examples:
+    clips as generated. edited: by candidate name. stages: stage, jobs, seconds, peak_mb, a row a stage (may be empty).
+    heard: a row a clip, with why it has no events ("" where it has). reviews: the summary of imported reviews, {}
+    without any.
     """
 
     name: str
@@ -134,6 +144,7 @@ class Results(NamedTuple):
     candidates: pd.DataFrame
     effects: Mapping[str, pd.DataFrame]
     matched: Mapping[str, pd.DataFrame]
+    steered: Mapping[str, pd.DataFrame]
     examples: Sequence[Heard]
     edited: Mapping[str, Sequence[Edited]]
     stages: pd.DataFrame
@@ -249,6 +260,8 @@ GAIN_MARKS = {
     "resid": ("s-target", "circle", "residual stream"),
     "sae": ("s-target", "square", "SAE codes"),
     "embedding": ("s-check", "diamond", "input embedding, a check"),
+    "random_dictionary": ("s-check", "square", "random dictionary"),
+    "random_model": ("s-check", "circle", "random weights"),
 }
 
 
@@ -257,8 +270,8 @@ def gain_view(study: Results) -> dict[str, Any]:
     table = study.probes
     numbers = [c for c in table.columns if c.startswith(("gain_", "swap_gain_", "p_swap", "auroc_", "n_"))]
     table = table.assign(**{c: pd.to_numeric(table[c], errors="coerce") for c in numbers})
-    order = {"embedding": 0, "resid": 1, "sae": 2}
-    table = table.assign(order=table["representation"].map(order).fillna(3)).sort_values(["order", "hook"])
+    order = {name: i for i, name in enumerate(("embedding", "resid", "random_model", "sae", "random_dictionary"))}
+    table = table.assign(order=table["representation"].map(order)).sort_values(["order", "hook"])
     needed = study.settings["verdict"]["min_gain_auroc"]
     alpha = study.settings["probes"]["alpha"]
     spread = table[["gain_auroc", "gain_auroc_low", "gain_auroc_high", "swap_gain_auroc_q50", "swap_gain_auroc_q95"]]
@@ -291,6 +304,7 @@ def gain_view(study: Results) -> dict[str, Any]:
                     "gain": interval(value, low, high, 3),
                     "bits": interval(*(r[f"gain_bits{end}"] for end in ("", "_low", "_high")), 3),
                     "p": p_text(r["p_swap"]),
+                    "p_within": p_text(r.get("p_swap_within_prompt", math.nan)),
                     "clips": f"{number(r['n_positive_clips'], 0)} of {number(r['n_clips'], 0)}",
                     "note": r.get("note") or "",
                 }
@@ -438,6 +452,8 @@ def _series(rows: pd.DataFrame, x: str, kinds: Sequence[str]) -> list[Series]:
 def ablation_view(study: Results, name: str) -> dict[str, Any]:
     """Figures and tables of one candidate's ablation."""
     matched, effects = study.matched[name], study.effects.get(name, pd.DataFrame())
+    if "arm" in effects:
+        effects = effects[effects["arm"] != "steer"]
     needed = study.settings["verdict"]
     layer, feature = (int(matched[c].iloc[0]) for c in ("layer", "feature")) if len(matched) else (-1, -1)
     judged = next((c for c in study.verdict["candidates"] if (c["layer"], c["feature"]) == (layer, feature)), {})
@@ -494,6 +510,7 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
                 "dose": dose,
                 "selectivity": _selectivity_plot(at_one, needed, WINDOWS[window]) if at_one else "",
                 "beyond": beyond if n_beyond else "",
+                "by_lag": _by_lag(effects, window),
                 "rows": _what_else_changed(effects, window),
             }
         )
@@ -514,7 +531,59 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         "about": about,
         "panels": panels,
         "legend": legend(keys),
+        "steered": steering_text(study.steered.get(name, pd.DataFrame())),
     }
+
+
+def steering_text(steered: pd.DataFrame) -> str:
+    """What turning the feature up did to clips that do not return; empty where none was steered."""
+    if steered.empty:
+        return ""
+    row = steered.iloc[0]
+
+    def told(name: str) -> str:
+        return interval(*(float(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
+
+    return (
+        f"Turned up in {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts that do not return, from the "
+        f"opening on, the feature brings the return to {told('rate_steered')} of them, against "
+        f"{told('rate_untouched')} untouched and {told('rate_random')} by a random direction of the same size, at "
+        f"{told('damage_steered')} nats a token of damage."
+    )
+
+
+def _by_lag(effects: pd.DataFrame, window: str) -> dict[str, Markup]:
+    """Two plots by seconds since the prefix's end, of the edits at dose 1: how far they move what the model would play
+    next (KL on the untouched clip's tokens), and how far the best match falls before its window."""
+    if effects.empty:
+        return {}
+    edited = effects[(effects["window"] == window) & (effects["dose"] == 1)]
+    plots = {}
+    for prefix, y_label, what in (
+        ("kl_lag", "KL, nats a token", "how far the edit moves what is played next"),
+        ("effect_score_lag", "fall of the best match", "fall of the match before its window"),
+    ):
+        lags = sorted((float(c.removeprefix(prefix)), c) for c in effects.columns if c.startswith(prefix))
+        if not lags:
+            continue
+        series = []
+        for kind in (k for k in KINDS if k in set(edited["kind"])):
+            mean = edited.loc[edited["kind"] == kind, [c for _, c in lags]].mean()
+            points = [(lag, float(mean[c])) for lag, c in lags if is_number(mean[c])]
+            x, y = [p[0] for p in points], [p[1] for p in points]
+            labels = [f"{lag:g} s" for lag in x]
+            series.append(Series(KINDS[kind], x, y, y, y, labels, f"s-{kind}", MARKERS[kind], kind == "target"))
+        values = [v for one in series for v in one.y]
+        told = "; ".join(f"{one.name} {', '.join(number(v, 2) for v in one.y)}" for one in series)
+        plots[prefix] = xy_plot(
+            series,
+            Axis(0.0, 1.06 * max([lag for lag, _ in lags] + [1.0])),
+            axis_around(values, include=(0.0, 0.1), margin=0.04),
+            label=f"{WINDOWS[window]}, {what} by second: {told}",
+            x_label="seconds from the prefix's end",
+            y_label=y_label,
+        )
+    return plots
 
 
 def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title: str) -> Markup:
@@ -555,6 +624,7 @@ def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str
                 "score": number(mean["effect_score"]),
                 "before": number(float(mean[lags].mean())) if lags else NEVER_DATA,
                 "damage": number(mean["damage_nats"], 3),
+                "kl": number(mean["kl_nats"], 3) if "kl_nats" in mean else NEVER_DATA,
                 "loudness": number(mean["shift_loudness_db"], 1, sign=True),
                 "centroid": number(mean["shift_centroid_hz"], 0, sign=True),
                 "onsets": number(mean["shift_onset_rate_hz"], 2, sign=True),
@@ -756,6 +826,10 @@ def run_view(study: Results) -> dict[str, Any]:
     ]
     if declared.get("digest"):
         model_facts.append(("declared settings", declared["digest"]))
+    for nth, entry in enumerate(declared.get("declarations", []), start=1):
+        when = "after effects were known" if entry["after_effects"] else "before any effect was known"
+        changed = f"; changed: {', '.join(entry['changed'])}" if entry["changed"] else ""
+        model_facts.append((f"declaration {nth}", f"{when}{changed}"))
     model_facts.append(("versions", ", ".join(f"{k} {v}" for k, v in sorted(verdict.get("versions", {}).items()))))
     stages = [
         {
@@ -815,8 +889,26 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
     }
 
 
-def render(studies: Sequence[Results], *, title: str) -> str:
-    """The whole page. Organisms come after other models, and are kept apart from them."""
+def calibration_view(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """One row an organism: what it was built to be, and how often each verdict was given."""
+    truth = {name: known["verdict"] for name, known in GROUND_TRUTH.items()}
+    rows = []
+    for r in shares(counts, truth).to_dict("records") if counts else []:
+        given = [f"{verdict} {n}" for verdict, n in counts[r["organism"]].items() if n]
+        right, foresight = (
+            f"{percent(r[f'{name}_share'])} ({percent(r[f'{name}_low'])} to {percent(r[f'{name}_high'])})"
+            for name in ("right", "foresight")
+        )
+        row = {"organism": r["organism"], "truth": r["truth"], "runs": r["n_runs"], "verdicts": ", ".join(given)}
+        rows.append(row | {"right": right, "foresight": foresight})
+    return rows
+
+
+def render(
+    studies: Sequence[Results], *, title: str, calibration: Mapping[str, Mapping[str, int]] | None = None
+) -> str:
+    """The whole page. Organisms come after other models, and are kept apart from them. `calibration`: how often each
+    organism got each verdict, `{organism: {verdict: count}}`."""
     share = AUDIO_BYTES // max(1, len(studies))
     views = [study_view(study, share) for study in studies]
     organisms = [v for v in views if v["organism"]]
@@ -824,6 +916,7 @@ def render(studies: Sequence[Results], *, title: str) -> str:
         title=title,
         organisms=organisms,
         others=[v for v in views if not v["organism"]],
+        calibration=calibration_view(calibration or {}),
         n_agree=sum(v["verdict"]["agrees"] is True for v in organisms),
         meanings=MEANINGS,
         label_parts=LABEL_PARTS,

@@ -34,14 +34,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control, norm, pearson3
 
 from reprise.probes import Probe, probe
 
 Array = NDArray[np.float64]
 
-# Floats of the dense rank block [feature, clip, time] held at once.
-BLOCK_FLOATS = 2**22
+# Numbers of an intermediate array held at once; small ones are faster too.
+BLOCK_FLOATS = 2**18
 # Two-sided normal p-values below this are corrected for the skewness of the swap distribution.
 REFINE_BELOW = 0.1
 
@@ -69,13 +70,15 @@ def active_entries(
         indices, values = np.asarray(indices)[:, positions], np.asarray(values)[:, positions]
         if not (np.isfinite(values).all() and (values >= 0).all()):
             raise ValueError(f"SAE codes: values from {values.min()} to {values.max()}; valid are finite values >= 0")
-        clip, time, slot = np.nonzero(values)
-        feature = indices[clip, time, slot].astype(np.int64)
+        slot = np.flatnonzero(values)
+        place, feature = slot // values.shape[2], indices.ravel()[slot].astype(np.int64)
         if len(feature) and not 0 <= feature.min() <= feature.max() < n_features:
             raise ValueError(f"SAE codes: index {feature.min()} to {feature.max()}; valid are 0 to {n_features - 1}")
-        if len(np.unique((clip * len(positions) + time) * n_features + feature)) < len(feature):
+        codes = np.sort(place * n_features + feature)
+        if (codes[1:] == codes[:-1]).any():
             raise ValueError("SAE codes: a feature comes twice at one position; once is valid")
-        parts.append(Entries(clip + first_clip, time, feature, values[clip, time, slot].astype(np.float32)))
+        clip, time = np.divmod(place, len(positions))
+        parts.append(Entries(clip + first_clip, time, feature, values.ravel()[slot].astype(np.float32)))
         first_clip += len(values)
     if not parts:
         raise ValueError("SAE codes: no batches; at least one is needed")
@@ -108,59 +111,96 @@ def screen(
     group = np.unique(np.asarray(prompt), return_inverse=True)[1]
     if within_prompt is None:
         within_prompt = bool(np.bincount(group).max() > 1)
-    clip, time, feature, value = _sorted(entries, n_times)
+    group = group if within_prompt else np.zeros_like(group)
+    place = entries.clip * n_times + entries.time
+    codes = csr_array((entries.value, (entries.feature, place)), shape=(n_features, n_clips * n_times))
+    blocks = [
+        _screen_block(codes[first:stop], y, usable, group, min_active=min_active, max_active=max_active)
+        for first, stop in _blocks(codes.indptr)
+    ]
+    table = pd.DataFrame({name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]})
+    table.insert(0, "feature", np.arange(n_features))
+    z, skew = table["z"].to_numpy(), table.pop("skew").to_numpy()
+    tail = np.isfinite(skew)
+    p = 2 * norm.sf(np.abs(z))
+    p[tail] = _skewed_p(z[tail], skew[tail])
+    return table.assign(p=p, tested=np.isfinite(z))
 
-    n_active = np.bincount(feature, minlength=n_features)
-    active = np.zeros((n_features, n_clips), bool)
-    active[feature, clip] = True
-    active_share = active.mean(axis=1)
-    total = np.bincount(feature, value, n_features)
-    mean_activation = np.divide(total, n_active, out=np.full(n_features, np.nan), where=n_active > 0)
 
-    lift = rank_lift(clip, time, feature, value, np.full(n_times, n_clips))
+def _blocks(n_before: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
+    """Runs (first, stop) of features with `BLOCK_FLOATS` active codes at most, or of one feature that has more;
+    `n_before` `[feature + 1]` counts the codes of the features before each."""
+    first = 0
+    while first < len(n_before) - 1:
+        fitting = int(np.searchsorted(n_before, n_before[first] + BLOCK_FLOATS, side="right")) - 1
+        yield first, (first := max(first + 1, fitting))
+
+
+def _screen_block(
+    codes: csr_array,
+    y: NDArray,
+    usable: NDArray[np.bool_],
+    group: NDArray[np.int64],
+    *,
+    min_active: float,
+    max_active: float,
+) -> dict[str, Array]:
+    """Columns of `screen` for a few features, from their codes `[feature, clip x time]`; swaps are within `group`.
+
+    skew is that of T over swaps, NaN where the normal p is not below `REFINE_BELOW`.
+    """
+    n_features, (n_clips, n_times) = codes.shape[0], y.shape
+    n_active = np.diff(codes.indptr)
+    feature = np.repeat(np.arange(n_features), n_active)
+    clip, time = np.divmod(codes.indices, n_times)
+    share = np.bincount(feature[_starts(feature, clip)], minlength=n_features) / max(1, n_clips)
+    total = np.bincount(feature, codes.data, n_features)
+
+    order = _order(feature, time, codes.data, n_times)
+    entries = Entries(clip[order], time[order], feature, codes.data[order])
+    lift = np.empty(len(order))
+    lift[order] = rank_lift(*entries, np.full(n_times, n_clips))
+
+    tested = np.flatnonzero((share >= min_active) & (share <= max_active) & (n_active > 0))
+    ranks = csr_array((lift, codes.indices, codes.indptr), shape=codes.shape)[tested]
     centred = centred_labels(y, usable)
-    tested = (active_share >= min_active) & (active_share <= max_active) & (n_active > 0)
-    blocks = group if within_prompt else np.zeros_like(group)
-    z, p = np.full(n_features, np.nan), np.full(n_features, np.nan)
-    wanted = np.flatnonzero(tested)
-    step = max(1, BLOCK_FLOATS // max(1, n_clips * n_times))
-    for begin in range(0, len(wanted), step):
-        block = wanted[begin : begin + step]
-        rows = slice(*np.searchsorted(feature, [block[0], block[-1] + 1]))
-        slot = np.searchsorted(block, feature[rows])
-        here = block[slot] == feature[rows]
-        dense = np.zeros((len(block), n_clips, n_times), np.float32)
-        dense[slot[here], clip[rows][here], time[rows][here]] = lift[rows][here]
-        statistic, mean, variance = swap_moments(dense, centred, blocks)
-        # Rounding leaves a trace of variance where there is none.
-        scale = np.einsum("fnt,fnt->f", dense, dense, dtype=np.float64) * np.sum(centred**2)
-        varies = variance > 1e-9 * scale
-        z[block] = np.divide(statistic - mean, np.sqrt(variance), out=np.full(len(block), np.nan), where=varies)
-        p[block] = 2 * norm.sf(np.abs(z[block]))
-        tail = np.flatnonzero(p[block] < REFINE_BELOW)
-        skew = swap_third_moment(dense[tail], centred, blocks) / variance[tail] ** 1.5
-        p[block[tail]] = _skewed_p(z[block[tail]], skew)
-    return pd.DataFrame(
-        {
-            "feature": np.arange(n_features),
-            "active_share": active_share,
-            "rate": n_active / max(1, n_clips * n_times),
-            "mean_activation": mean_activation,
-            "auroc": stratified_auroc(clip, time, feature, value, n_features, y, usable),
-            "z": z,
-            "p": p,
-            "tested": np.isfinite(z),
-        }
-    )
+    statistic, mean, variance = swap_moments(ranks, centred, group)
+    # Rounding leaves a trace of variance where there is none.
+    varies = variance > 1e-9 * (ranks**2).sum(axis=1) * np.sum(centred**2)
+    z, skew = np.full(n_features, np.nan), np.full(n_features, np.nan)
+    z[tested[varies]] = (statistic - mean)[varies] / np.sqrt(variance[varies])
+    tail = np.flatnonzero(2 * norm.sf(np.abs(z[tested])) < REFINE_BELOW)
+    skew[tested[tail]] = swap_third_moment(ranks[tail], centred, group) / variance[tail] ** 1.5
+    return {
+        "active_share": share,
+        "rate": n_active / max(1, n_clips * n_times),
+        "mean_activation": np.divide(total, n_active, out=np.full(n_features, np.nan), where=n_active > 0),
+        "auroc": stratified_auroc(*entries, n_features, y, usable),
+        "z": z,
+        "skew": skew,
+    }
+
+
+def _order(feature: NDArray, time: NDArray, value: NDArray, n_times: int) -> NDArray[np.int64]:
+    """The order by (feature, time, value)."""
+    # The bits of positive floats are ordered like the floats: one integer key sorts several times faster than lexsort.
+    bits = np.ascontiguousarray(value, np.float32).view(np.uint32)
+    return np.argsort(((feature * n_times + time).astype(np.uint64) << np.uint64(32)) | bits)
 
 
 def _sorted(entries: Entries, n_times: int) -> Entries:
     """Entries by (feature, time, value)."""
-    # The bits of positive floats are ordered like the floats: one integer key sorts several times faster than lexsort.
-    bits = np.ascontiguousarray(entries.value, np.float32).view(np.uint32)
-    key = ((entries.feature * n_times + entries.time).astype(np.uint64) << np.uint64(32)) | bits
-    order = np.argsort(key)
+    order = _order(entries.feature, entries.time, entries.value, n_times)
     return Entries(*(column[order] for column in entries))
+
+
+def _starts(*columns: NDArray) -> NDArray[np.int64]:
+    """Where a run of equal rows begins."""
+    begins = np.zeros(len(columns[0]), bool)
+    begins[:1] = True
+    for column in columns:
+        begins[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(begins)
 
 
 def rank_lift(clip: NDArray, time: NDArray, feature: NDArray, value: NDArray, n_clips: NDArray) -> Array:
@@ -169,19 +209,13 @@ def rank_lift(clip: NDArray, time: NDArray, feature: NDArray, value: NDArray, n_
     Entries sorted by (feature, time, value). An inactive clip's lift is 0, so lifts are ranks up to a constant a
     (feature, time), which neither centring nor a swap can see.
     """
-    if not len(clip):
-        return np.empty(0)
-    key = feature * len(n_clips) + time
-    new_group = np.r_[True, key[1:] != key[:-1]]
-    new_run = new_group | np.r_[True, value[1:] != value[:-1]]
-    group_start, run_start = np.flatnonzero(new_group), np.flatnonzero(new_run)
-    group_of, run_of = np.cumsum(new_group) - 1, np.cumsum(new_run) - 1
-    run_length = np.diff(np.r_[run_start, len(clip)])
-    group_size = np.diff(np.r_[group_start, len(clip)])
-    within = run_start[run_of] - group_start[group_of] + (run_length[run_of] + 1) / 2
-    inactive = n_clips[time] - group_size[group_of]
-    # rank = inactive + within; the inactive share the midrank (inactive + 1) / 2.
-    return inactive + within - (inactive + 1) / 2
+    n = len(clip)
+    group, run = _starts(feature, time), _starts(feature, time, value)
+    n_active, n_equal = np.diff(group, append=n), np.diff(run, append=n)
+    # rank = inactive + place in the group, from 1 on; the inactive share the midrank (inactive + 1) / 2.
+    lift = np.repeat(run + (n_equal + 1) / 2, n_equal)
+    lift += np.repeat((n_clips[time[group]] - n_active - 1) / 2 - group, n_active)
+    return lift
 
 
 def centred_labels(y: NDArray, usable: NDArray[np.bool_]) -> Array:
@@ -191,52 +225,80 @@ def centred_labels(y: NDArray, usable: NDArray[np.bool_]) -> Array:
     return np.where(usable, y - rate, 0.0)
 
 
-def _grouped(ranks: NDArray, labels: NDArray, group: NDArray[np.int64]) -> Iterator[tuple[NDArray, NDArray]]:
-    """For each group size m: ranks `[feature, group, m, time]` and labels `[group, m, time]`."""
-    sizes = np.bincount(group)
-    for m in np.unique(sizes[sizes > 0]):
-        members = np.stack([np.flatnonzero(group == g) for g in np.flatnonzero(sizes == m)])
-        yield ranks[:, members], labels[members]
-
-
-def swap_moments(ranks: NDArray[np.floating], labels: Array, group: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+def swap_moments(
+    ranks: NDArray[np.floating] | csr_array, labels: Array, group: NDArray[np.int64]
+) -> tuple[Array, Array, Array]:
     """T and its exact mean and variance over all swaps of clips within `group` `[clip]`, each `[feature]`.
 
-    `ranks` `[feature, clip, time]`, `labels` `[clip, time]`. Per group of m clips, with Y and R centred over its clips
-    the doubly centred G is Y R^T; its squared norm is taken from that m x m matrix or, where it is smaller, as
-    sum((Y^T Y) * (R^T R)) from two time x time matrices.
+    `ranks` `[feature, clip, time]`, or CSR `[feature, clip x time]` with sorted indices; `labels` `[clip, time]`.
     """
-    labels = labels.astype(ranks.dtype)
-    statistic = np.einsum("fnt,nt->f", ranks, labels, dtype=np.float64)
-    mean, variance = np.zeros(len(ranks)), np.zeros(len(ranks))
-    for r, y in _grouped(ranks, labels, group):
-        m = y.shape[1]
-        mean += np.einsum("fgt,gt->f", r.sum(axis=2, dtype=np.float64), y.sum(axis=1, dtype=np.float64)) / m
-        if m == 1:
-            continue
-        r, y = r - r.mean(axis=2, keepdims=True), y - y.mean(axis=1, keepdims=True)
-        if m <= y.shape[2]:
-            norm2 = np.square(y @ r.swapaxes(-1, -2), dtype=np.float64).sum(axis=(1, 2, 3))
-        else:
-            gram = np.asarray(y.swapaxes(-1, -2) @ y, np.float64)
-            norm2 = np.einsum("fgtu,gtu->f", r.swapaxes(-1, -2) @ r, gram, dtype=np.float64)
-        variance += norm2 / (m - 1)
-    return statistic, mean, variance
+    ranks, size = _sparse(ranks), np.bincount(group)
+    members, expected = _by_group(labels, group)
+    variance = _sum_over_groups(ranks, members, group, 1 / np.maximum(size - 1, 1), power=2)
+    return ranks @ labels.ravel(), ranks @ expected[group].ravel(), variance
 
 
-def swap_third_moment(ranks: NDArray[np.floating], labels: Array, group: NDArray[np.int64]) -> Array:
+def swap_third_moment(ranks: NDArray[np.floating] | csr_array, labels: Array, group: NDArray[np.int64]) -> Array:
     """Exact third central moment of T over all swaps within `group`, `[feature]`; arrays as in `swap_moments`.
 
     Per group of m clips it is m / ((m - 1) (m - 2)) times the sum of the cubed doubly centred G (0 for m < 3).
     """
-    labels, out = labels.astype(ranks.dtype), np.zeros(len(ranks))
-    for r, y in _grouped(ranks, labels, group):
-        m = y.shape[1]
-        if m > 2:
-            r, y = r - r.mean(axis=2, keepdims=True), y - y.mean(axis=1, keepdims=True)
-            cubes = np.power(y @ r.swapaxes(-1, -2), 3, dtype=np.float64).sum(axis=(1, 2, 3))
-            out += cubes * m / ((m - 1) * (m - 2))
-    return out
+    size = np.bincount(group)
+    weight = np.where(size > 2, size / np.maximum((size - 1) * (size - 2), 1), 0)
+    return _sum_over_groups(_sparse(ranks), _by_group(labels, group)[0], group, weight, power=3)
+
+
+def _sparse(ranks: NDArray[np.floating] | csr_array) -> csr_array:
+    return csr_array(ranks.reshape(len(ranks), -1)) if isinstance(ranks, np.ndarray) else ranks
+
+
+def _by_group(labels: Array, group: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Labels minus their mean over the group, `[group, member, time]` (0 where a group has no such member), and that
+    mean `[group, time]`."""
+    size, order = np.bincount(group), np.argsort(group, kind="stable")
+    member = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+    members = np.zeros((len(size), size.max(), labels.shape[1]))
+    members[group[order], member] = labels[order]
+    mean = members.sum(axis=1) / np.maximum(size, 1)[:, None]
+    members[group[order], member] -= mean[group[order]]
+    return members, mean
+
+
+def _sum_over_groups(
+    ranks: csr_array, members: Array, group: NDArray[np.int64], weight: Array, *, power: int
+) -> Array:
+    """Sum over groups of `weight` `[group]` times the sum of the doubly centred G to the `power`, `[feature]`.
+
+    `members`: labels, see `_by_group`. As they are centred, what is left to subtract from a column of G (one clip's
+    trajectory against the labels of all clips of its group) is the mean column. Where the feature is inactive in the
+    clip the column is 0, and minus the mean column after that: only columns of active clips are computed, a few
+    labels of each group at a time.
+    """
+    size, n_times = np.bincount(group), members.shape[2]
+    feature = np.repeat(np.arange(ranks.shape[0]), np.diff(ranks.indptr))
+    clip, time = np.divmod(ranks.indices, n_times)
+    column = _starts(feature, clip)
+    shape = (len(column), len(size) * n_times)
+    trajectories = csr_array((ranks.data, group[clip] * n_times + time, np.r_[column, len(clip)]), shape=shape)
+    # The cell (feature, group) that a column belongs to.
+    cells, cell, n_active = np.unique(
+        feature[column] * len(size) + group[clip[column]], return_inverse=True, return_counts=True
+    )
+    cell_feature, cell_group = np.divmod(cells, len(size))
+    into_cells = csr_array((np.ones(len(cell)), (cell, np.arange(len(cell)))), shape=(len(cells), len(cell)))
+
+    total, step = np.zeros(len(cells)), max(1, BLOCK_FLOATS // max(1, len(column)))
+    for begin in range(0, members.shape[1], step):
+        some = members[:, begin : begin + step].swapaxes(1, 2)
+        g = trajectories @ some.reshape(-1, some.shape[2])
+        mean = into_cells @ g / size[cell_group][:, None]
+        sums = into_cells @ _power_sums(g - mean[cell], power)
+        total += sums + (size[cell_group] - n_active) * _power_sums(-mean, power)
+    return np.bincount(cell_feature, weight[cell_group] * total, ranks.shape[0])
+
+
+def _power_sums(x: Array, power: int) -> Array:
+    return np.einsum("ij,ij->i", x, x if power == 2 else x**2)
 
 
 def stratified_auroc(
@@ -252,17 +314,19 @@ def stratified_auroc(
 
     NaN where no time has both classes.
     """
-    here = usable[clip, time]
-    clip, time, feature, value = clip[here], time[here], feature[here], value[here]
+    place = clip * y.shape[1] + time
+    here = usable.ravel()[place]
+    place, time, feature, value = place[here], time[here], feature[here], value[here]
     n_usable, n_positive = usable.sum(axis=0), (y * usable).sum(axis=0)
     pairs = float(np.sum(n_positive * (n_usable - n_positive)))
     if pairs == 0:
         return np.full(n_features, np.nan)
     # The positives' ranks, above those of a feature that is never active: its own lift for an active positive, and
     # 1/2 less for every positive per active clip, since the inactive clips' midrank falls by that much.
-    lift = rank_lift(clip, time, feature, value, n_usable)
-    won = np.bincount(feature, lift * y[clip, time] - n_positive[time] / 2, n_features)
-    return 0.5 + won / pairs
+    won = rank_lift(place, time, feature, value, n_usable)
+    won *= y.ravel()[place]
+    won -= (n_positive / 2)[time]
+    return 0.5 + np.bincount(feature, won, n_features) / pairs
 
 
 def _skewed_p(z: Array, skew: Array) -> Array:
@@ -293,7 +357,6 @@ def confirm(
     held_out: ArrayLike,
     *,
     seed: int,
-    within_prompt: bool = False,
     n_swaps: int = 199,
 ) -> Probe:
     """The conditional gain of one feature over the baseline, in held-out clips alone (see `reprise.probes.probe`).
@@ -315,7 +378,6 @@ def confirm(
         baseline[held_out],
         values[held_out],
         seed=seed,
-        within_prompt=within_prompt,
         n_swaps=n_swaps,
     )
     return Probe({"feature": int(feature)} | result.record, result.predictions)

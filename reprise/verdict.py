@@ -16,8 +16,10 @@ Gates, in order; the first that fails decides.
                   Too few: unresolved.
     prediction    conditional gain at the long horizon, best of layers x representations (residual and SAE codes):
                   interval above 0, gain at least `min_gain_auroc`, swap p at most `alpha` after Benjamini-Hochberg
-                  over all of them. Failing, with an interval wider than `max_gain_width`: unresolved. Failing
-                  otherwise: local where a shorter horizon passes the same test, else none.
+                  over all of them, against swaps across prompts and within them. Failing, with an interval of any
+                  of them that reaches `max_missed_gain_auroc` (above what swapped representations gain as well):
+                  unresolved, since such a gain may have been missed.
+                  Failing otherwise: local where a shorter horizon passes the same test, else none.
     confirmation  a candidate: gain in held-out prompts, interval above 0, p at most `alpha` after the same correction.
     effect        fall in returns at dose 1, edited until the event: interval above 0 and at least `min_effect`.
                   Failing: correlate where the interval excludes `min_effect`, else unresolved.
@@ -25,7 +27,8 @@ Gates, in order; the first that fails decides.
     selectivity   over the controls at equal damage: interval above 0, at least `min_selectivity`. Failing: entangled.
 
 A study is what its best candidate is, in the order foresight, entangled, unresolved, correlate. The input embedding
-and other representations are checks, never evidence: one that predicts says that the baseline is incomplete.
+is a check, never evidence: if it predicts, the baseline is incomplete. A random dictionary and a model with random
+weights are neither; the report shows them beside the others.
 
 `mechanism` of a candidate whose effect passes: `stored` if editing the prefix alone keeps `min_stored_share` of the
 effect of editing until the event, `recomputed` if its interval lies below that share, else `undecided`.
@@ -37,8 +40,6 @@ Degenerate input: a number that could not be computed (NaN) fails its gate; empt
 References: Hanley & McNeil 1982 (standard error of an AUROC); Benjamini & Hochberg 1995.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -48,10 +49,13 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import false_discovery_control, norm
 
+from reprise.preregistration import is_intact
+
 VERDICTS = ("foresight", "entangled", "local", "correlate", "unresolved", "none")
 # A study is the first of these that one of its candidates is.
 _RANK = ("foresight", "entangled", "unresolved", "correlate")
 EVIDENCE = ("resid", "sae")
+CHECKS = ("embedding",)
 NAMES = {"resid": "residual stream", "sae": "SAE codes"}
 CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity")
 DOSE = 1.0
@@ -66,7 +70,7 @@ class Thresholds(NamedTuple):
     min_positive_prompts: int
     alpha: float
     min_gain_auroc: float
-    max_gain_width: float
+    max_missed_gain_auroc: float
     min_effect: float
     min_selectivity: float
     max_damage: float
@@ -83,28 +87,6 @@ class Gate(NamedTuple):
     threshold: float
     passed: bool | None
     sentence: str
-
-
-def digest(value: Any) -> str:
-    """SHA-256 (64 hex digits) of the canonical JSON of plain builtins: sorted keys, no spaces. NaN is an error."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def preregistration(thresholds: Thresholds, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What is declared before any effect is computed, with its digest.
-
-    settings: plain builtins, whatever fixes the question beside the thresholds (horizons, seeds, candidate rule,
-    doses).
-    """
-    declared = {"thresholds": thresholds._asdict(), "settings": dict(settings)}
-    return {**declared, "digest": digest(declared)}
-
-
-def is_intact(declared: Mapping[str, Any], thresholds: Thresholds) -> bool:
-    """Whether a preregistration is what its digest says, and has these thresholds."""
-    content = {key: declared[key] for key in ("thresholds", "settings")}
-    return digest(content) == declared["digest"] and dict(declared["thresholds"]) == thresholds._asdict()
 
 
 def hanley_mcneil_se(auroc: float, n_positive: int, n_negative: int) -> float:
@@ -140,27 +122,28 @@ def verdict(
 
     events: `n_clips`, `n_with_event`, `n_prompts_with_event` (accepted events).
     probes: a row a test with layer, representation, role (of the horizon), n_clips, n_positive_clips, gain_auroc,
-        gain_auroc_low, gain_auroc_high and p_swap. Several rows of one (layer, representation, role), such as one a
-        kind of swap, must all be significant.
+        gain_auroc_low, gain_auroc_high, p_swap and null_gain (the median gain of the swaps: what the representation
+        gains by that which they keep). Several rows of one (layer, representation, role), such as one a kind of swap,
+        must all be significant.
     candidates: layer, feature, and the confirmation in held-out prompts under the probes' names.
     matched: rows of `reprise.effects.matched_damage`.
     long_role: the horizon role that foresight is judged at; all others count as shorter.
-    declared: the `preregistration`.
+    declared: the preregistration and its `declarations` (see reprise/preregistration.py).
 
     Returns plain builtins: verdict, reason, gates (dicts of `Gate`; those of the candidate that decided are the last),
     checks, candidates (layer, feature, verdict, reason, mechanism, stored_share, gates), best_probe, power,
-    preregistration (digest, intact), thresholds. NaN where there is no number.
+    preregistration (digest, intact, declarations), thresholds. NaN where there is no number.
     """
     t = thresholds
     long, shorter = (probes[mask] for mask in (probes["role"] == long_role, probes["role"] != long_role))
     counts = _counts(events, long)
     gates = _data_gates(events, counts, t)
-    predicts, best, width = _prediction(long, "prediction", f"the {long_role} horizon", t)
+    predicts, best, highest = _prediction(long, "prediction", f"the {long_role} horizon", t)
     gates.append(predicts)
     local, _, _ = _prediction(shorter, "shorter_horizons", "shorter horizons", t)
     checks = [local._asdict(), *(g._asdict() for g in _checks(long, long_role, t))]
 
-    undecided = _study_without_prediction(gates, local, width, t)
+    undecided = _study_without_prediction(gates, local, highest, t)
     judged = [_candidate(row, candidates, matched, t) for _, row in candidates.iterrows()]
     if undecided is not None:
         name, reason = undecided
@@ -177,7 +160,11 @@ def verdict(
         "candidates": judged,
         "best_probe": best,
         "power": power_note(counts["positive"], counts["negative"]),
-        "preregistration": {"digest": declared["digest"], "intact": is_intact(declared, t)},
+        "preregistration": {
+            "digest": declared["digest"],
+            "intact": is_intact(declared, t),
+            "declarations": declared["declarations"],
+        },
         "thresholds": t._asdict(),
     }
 
@@ -225,7 +212,7 @@ def _count_gate(name: str, value: int, threshold: int, what: str) -> Gate:
 
 
 def _prediction(rows: pd.DataFrame, name: str, where: str, t: Thresholds) -> tuple[Gate, dict[str, Any], float]:
-    """The gate; the best test's layer, representation, role and adjusted p; the widest interval of all tests."""
+    """The gate; the best test's layer, representation, role and adjusted p; the largest gain that no test excludes."""
     keys = ["layer", "representation", "role"]
     rows = rows[rows["representation"].isin(EVIDENCE)]
     unscored = rows["gain_auroc"].isna().any()
@@ -239,7 +226,8 @@ def _prediction(rows: pd.DataFrame, name: str, where: str, t: Thresholds) -> tup
     tests["passed"] = significant & (tests["gain_auroc"] >= t.min_gain_auroc)
     best = tests.sort_values(["passed", "gain_auroc"], ascending=False, kind="stable").iloc[0]
     # Nothing is known of a probe that could not be scored, so nothing can be excluded.
-    width = math.inf if unscored else float((tests["gain_auroc_high"] - tests["gain_auroc_low"]).max())
+    excess = tests["gain_auroc_high"] - tests["null_gain"].clip(lower=0)
+    highest = math.inf if unscored else float(excess.max())
     value, low, high = (float(best[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
     probed = f"{NAMES[best['representation']]} at layer {best['layer']}, {best['role']}"
     sentence = (
@@ -249,13 +237,13 @@ def _prediction(rows: pd.DataFrame, name: str, where: str, t: Thresholds) -> tup
     )
     about = {"layer": int(best["layer"]), "representation": str(best["representation"]), "role": str(best["role"])}
     about["p_adjusted"] = float(best["p_adjusted"])
-    return Gate(name, value, low, high, t.min_gain_auroc, bool(best["passed"]), sentence), about, width
+    return Gate(name, value, low, high, t.min_gain_auroc, bool(best["passed"]), sentence), about, highest
 
 
 def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
     """Representations that should not predict: passed if they do not."""
     checks = []
-    for representation, rows in long[~long["representation"].isin(EVIDENCE)].groupby("representation", sort=True):
+    for representation, rows in long[long["representation"].isin(CHECKS)].groupby("representation", sort=True):
         row = rows.sort_values("gain_auroc", ascending=False).iloc[0]
         value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
         predicts = bool(low > 0 and value >= t.min_gain_auroc and row["p_swap"] <= t.alpha)
@@ -267,7 +255,7 @@ def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
 
 
 def _study_without_prediction(
-    gates: Sequence[Gate], local: Gate, width: float, t: Thresholds
+    gates: Sequence[Gate], local: Gate, highest: float, t: Thresholds
 ) -> tuple[str, str] | None:
     """Verdict and reason where data or prediction decide; None where the candidates do."""
     by_name = {g.name: g for g in gates}
@@ -278,10 +266,11 @@ def _study_without_prediction(
             return "unresolved", by_name[name].sentence
     if by_name["prediction"].passed:
         return None
-    if not width <= t.max_gain_width:
-        how_wide = f"{width:.2f} wide" if math.isfinite(width) else "unknown"
-        needed = f"{t.max_gain_width:g} or less is needed to conclude that nothing predicts"
-        return "unresolved", f"the interval of the long horizon's gain is {how_wide}; {needed}"
+    if not highest < t.max_missed_gain_auroc:
+        found = f"of {highest:.2f} AUROC" if math.isfinite(highest) else "of any size"
+        return "unresolved", f"a gain {found} at the long horizon is not excluded; none says that it is below " + (
+            f"{t.max_missed_gain_auroc:g}"
+        )
     if local.passed:
         return "local", "predicts at shorter horizons only"
     return "none", "nothing predicts a return beyond position, past sound and prompt"

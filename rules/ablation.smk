@@ -2,6 +2,25 @@
 # and what the edits did.
 
 
+rule preregister:
+    # Declared before the first edit; declaring anew later never reruns an edit, but shows.
+    output:
+        "results/{study}/preregistration.json",
+    log:
+        "results/logs/{study}/preregister.log",
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings=settings(
+            "preregister",
+            "verdict",
+            "probes",
+            declared=lambda wildcards: declared(wildcards.study),
+        ),
+    script:
+        "../workflow_scripts/preregister.py"
+
+
 checkpoint candidates:
     input:
         screens=lambda wildcards: screens(wildcards.study),
@@ -55,10 +74,12 @@ rule ablate:
     input:
         model="results/{study}/model.json",
         candidate="results/{study}/candidates/{candidate}.json",
+        preregistration=ancient("results/{study}/preregistration.json"),
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         certificate=lambda wildcards: certificate(
             wildcards.study, layer_of(wildcards.candidate)
         ),
+        codes=lambda wildcards: donated_codes(wildcards.study, wildcards.candidate),
     output:
         tokens=directory("results/{study}/ablations/{candidate}"),
         manifest="results/{study}/ablations/{candidate}.manifest.json",
@@ -94,6 +115,7 @@ rule effects:
     output:
         effects="results/{study}/effects/{candidate}.parquet",
         matched="results/{study}/effects/{candidate}.matched.parquet",
+        steered="results/{study}/effects/{candidate}.steered.parquet",
         players=directory("results/{study}/effects/{candidate}.audio"),
         players_manifest="results/{study}/effects/{candidate}.audio.manifest.json",
     log:
@@ -121,6 +143,7 @@ rule effects:
 rule verdict:
     input:
         model="results/{study}/model.json",
+        preregistration="results/{study}/preregistration.json",
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         probes=lambda wildcards: probe_results(wildcards.study),
         events=lambda wildcards: events_tables(wildcards.study),
@@ -145,7 +168,6 @@ rule verdict:
             "seeds",
             horizons_by_role=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
-            declared=lambda wildcards: declared(wildcards.study),
             reviewed_only=reviewed_only,
         ),
     script:
@@ -153,7 +175,7 @@ rule verdict:
 
 
 def declared(study):
-    """What the configuration fixes beside the thresholds; the verdict carries its digest."""
+    """What the configuration fixes beside the thresholds: declared, with them, before any effect is known."""
     fields = STUDIES[study].model_dump(mode="json")
     return {
         key: fields[key]
@@ -170,6 +192,13 @@ def horizons_by_role(study):
 def layer_of(candidate):
     """The layer in a candidate's name, such as layer2-f117-1a2b3c."""
     return int(candidate.split("-")[0].removeprefix("layer"))
+
+
+def donated_codes(study, candidate):
+    """Codes of the candidate's layer where edits take activations from other clips."""
+    if STUDIES[study].ablation.target != "resample":
+        return []
+    return stores("codes", study, f"layer{layer_of(candidate)}")
 
 
 def chosen_candidates(study):

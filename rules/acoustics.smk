@@ -59,5 +59,5 @@ def groups(study, batch):
     """The group of each prompt of a batch, where groups are used."""
     if "group" not in STUDIES[study].events.others:
         return {}
-    inside = {clip.prompt_id for clip in CLIPS[study] if clip.batch == batch}
-    return {p.prompt_id: p.group for p in PROMPTS[study] if p.prompt_id in inside}
+    inside = {clip.prompt_id for clip in clips(study) if clip.batch == batch}
+    return {p.prompt_id: p.group for p in prompts(study) if p.prompt_id in inside}

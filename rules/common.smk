@@ -4,11 +4,15 @@
 import hashlib
 import re
 import sys
+from functools import cache
+
+import yaml
 
 sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 
+from reprise.calibration import draw, run_names, run_settings
 from reprise.config import (
     ConfigError,
     clips_table,
@@ -20,23 +24,64 @@ from reprise.config import (
 )
 from reprise.provenance import code_digest
 
+with open(workflow.source_path("../config/calibration.yaml")) as _file:
+    CALIBRATION = yaml.safe_load(_file) | config.get("calibration", {})
+CALIBRATION_RUN = r"calibration/[a-z]+-\d+"
+CALIBRATION_RUNS = run_names(CALIBRATION["organisms"], CALIBRATION["runs"])
+
+
+class Studies(dict):
+    """The configuration's studies by name. A calibration's runs are not listed among them, but found by name: they
+    are many, and the Snakefile is parsed again for every job."""
+
+    def __missing__(self, name):
+        return calibration_study(name)
+
+
+@cache
+def calibration_study(name):
+    fields = run_settings(CALIBRATION, name)
+    raw = {"studies": {name.rpartition("/")[2]: fields}}
+    (study,) = validate(
+        raw, source="config/calibration.yaml", check_files=False
+    ).studies.values()
+    return study
+
+
+@cache
+def prompts(study):
+    """The prompts of a study; a calibration run draws its own."""
+    listed = read_prompts(STUDIES[study].prompts)
+    return (
+        draw(listed, CALIBRATION["prompts_per_run"], study)
+        if study in CALIBRATION_RUNS
+        else listed
+    )
+
+
+@cache
+def clips(study):
+    """Every clip of a study."""
+    asked = STUDIES[study]
+    return clips_table(
+        prompts(study),
+        seeds=asked.seeds,
+        n_batches=asked.generation.n_batches,
+        duration_s=asked.generation.duration_s,
+    )
+
+
 try:
     for _file in workflow.configfiles:
         # Snakemake has read them already, but takes the last of two equal keys without a word.
         read_yaml(_file)
-    STUDIES = validate(
-        config, source=", ".join(map(str, workflow.configfiles)) or "config"
-    ).studies
-    PROMPTS = {name: read_prompts(study.prompts) for name, study in STUDIES.items()}
-    CLIPS = {
-        name: clips_table(
-            PROMPTS[name],
-            seeds=study.seeds,
-            n_batches=study.generation.n_batches,
-            duration_s=study.generation.duration_s,
-        )
-        for name, study in STUDIES.items()
-    }
+    STUDIES = Studies(
+        validate(
+            config, source=", ".join(map(str, workflow.configfiles)) or "config"
+        ).studies
+    )
+    for _study in STUDIES:
+        clips(_study)
 except ConfigError as error:
     raise WorkflowError(
         f"the configuration has problems, nothing was run:\n{error}"
@@ -44,9 +89,9 @@ except ConfigError as error:
 
 
 wildcard_constraints:
-    study="|".join(STUDIES),
+    study="|".join([*STUDIES, CALIBRATION_RUN]),
     batch=r"b\d+",
-    hook=r"embedding|layer\d+",
+    hook=r"embedding|(random-)?layer\d+",
     layer=r"\d+",
     horizon=r"h[0-9.]+-[0-9.]+",
 
@@ -84,8 +129,16 @@ def template_digest(name):
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
+def organism_card(folder):
+    """The card of an organism: beside it where it is shipped, or what its training ends with."""
+    parts = Path(folder).parts
+    if parts[:3] == ("results", "organisms", "resources"):
+        return f"results/organisms/resources/{parts[3]}.card.json"
+    return f"{folder}/card.json"
+
+
 def batches(study):
-    return sorted({clip.batch for clip in CLIPS[study]})
+    return sorted({clip.batch for clip in clips(study)})
 
 
 def horizons(study):
@@ -95,6 +148,12 @@ def horizons(study):
 def hooks(study):
     """Everything that is dumped: the input embedding and the layers with an SAE."""
     return ["embedding", *(f"layer{layer}" for layer in STUDIES[study].layers)]
+
+
+def random_hooks(study):
+    """What is dumped of the model with random weights, where it is probed."""
+    probed = "random_model" in STUDIES[study].probes.representations
+    return [f"random-layer{layer}" for layer in STUDIES[study].layers] if probed else []
 
 
 def stores(kind, study, hook=None):
@@ -109,7 +168,7 @@ def store_folders(study):
         "tokens",
         "audio",
         "descriptors",
-        *(f"activations/{hook}" for hook in hooks(study)),
+        *(f"activations/{hook}" for hook in hooks(study) + random_hooks(study)),
     ]
     kinds += [f"codes/layer{layer}" for layer in STUDIES[study].layers]
     return [

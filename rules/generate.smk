@@ -24,8 +24,11 @@ rule identify_model:
 
 
 def model_files(study):
-    """The checkpoint files of a model in a directory; none for a hub name."""
+    """The checkpoint files of a model in a directory; none for a hub name. Of one that is trained here, its card: the
+    directory may not be there yet."""
     folder = Path(STUDIES[study].model.name)
+    if folder.parts[0] == "results":
+        return [organism_card(folder)]
     return [
         str(folder / file)
         for file in ("state_dict.bin", "compression_state_dict.bin")
@@ -62,7 +65,7 @@ rule generate:
             },
             clips=lambda wildcards: [
                 [clip.clip_id, clip.prompt_id, clip.prompt, clip.seed]
-                for clip in CLIPS[wildcards.study]
+                for clip in clips(wildcards.study)
                 if clip.batch == wildcards.batch
             ],
         ),

@@ -4,10 +4,12 @@
 rule probe:
     input:
         labels="results/{study}/labels/{horizon}.parquet",
+        local=lambda wildcards: local_labels(wildcards.study, wildcards.horizon),
         descriptors=lambda wildcards: stores("descriptors", wildcards.study),
         representation=lambda wildcards: representation_stores(
             wildcards.study, wildcards.probe
         ),
+        codes=lambda wildcards: as_wide_as(wildcards.study, wildcards.probe),
     output:
         record="results/{study}/probes/{horizon}/{probe}.json",
         predictions="results/{study}/probes/{horizon}/{probe}.parquet",
@@ -16,7 +18,7 @@ rule probe:
     benchmark:
         "results/benchmarks/{study}/probe/{horizon}-{probe}.tsv"
     wildcard_constraints:
-        probe=r"embedding|(resid|sae)-layer\d+",
+        probe=r"embedding|(resid|sae|random_dictionary|random_model)-layer\d+",
     conda:
         "../envs/reprise.yaml"
     params:
@@ -28,6 +30,7 @@ rule probe:
 rule screen:
     input:
         labels="results/{study}/labels/{horizon}.parquet",
+        local=lambda wildcards: local_labels(wildcards.study, wildcards.horizon),
         codes=lambda wildcards: stores(
             "codes", wildcards.study, f"layer{wildcards.layer}"
         ),
@@ -46,11 +49,26 @@ rule screen:
 
 
 def representation_stores(study, probe):
-    """Manifests of what a probe reads: the input embedding, a layer's residual stream, or its SAE codes."""
-    if probe == "embedding":
-        return stores("activations", study, "embedding")
-    kind, hook = probe.split("-")
-    return stores({"resid": "activations", "sae": "codes"}[kind], study, hook)
+    """Manifests of what a probe reads: SAE codes, or the activations of a hook."""
+    kind, _, hook = probe.partition("-")
+    if kind == "sae":
+        return stores("codes", study, hook)
+    if kind == "random_model":
+        return stores("activations", study, f"random-{hook}")
+    return stores("activations", study, hook or "embedding")
+
+
+def as_wide_as(study, probe):
+    """The SAE codes that a random dictionary is given the size of; none for another probe."""
+    kind, _, hook = probe.partition("-")
+    return stores("codes", study, hook)[:1] if kind == "random_dictionary" else []
+
+
+def local_labels(study, horizon):
+    """Labels of the local horizon, for the longer ones."""
+    by_role = horizons_by_role(study)
+    longer = [by_role[role] for role in STUDIES[study].longer_roles]
+    return [labels_table(study, by_role["local"])] if horizon in longer else []
 
 
 def screens(study):

@@ -30,6 +30,13 @@ def of_candidates(file):
     ]
 
 
+def calibration_counts():
+    """How often verdicts are right: what `snakemake calibration` counted here, or what the project ships."""
+    shipped = Path(workflow.basedir, "benchmarks", "calibration.json")
+    found = [p for p in (Path("benchmarks/calibration.json"), shipped) if p.is_file()]
+    return [str(path) for path in found[:1]]
+
+
 rule report:
     input:
         models=expand("results/{study}/model.json", study=STUDIES),
@@ -54,7 +61,9 @@ rule report:
         candidates=expand("results/{study}/candidates.parquet", study=STUDIES),
         effects=lambda wildcards: of_candidates("{candidate}.parquet"),
         matched=lambda wildcards: of_candidates("{candidate}.matched.parquet"),
+        steered=lambda wildcards: of_candidates("{candidate}.steered.parquet"),
         players=lambda wildcards: of_candidates("{candidate}.audio.manifest.json"),
+        calibration=calibration_counts(),
     output:
         "results/report/index.html",
     log:

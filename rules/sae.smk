@@ -31,6 +31,8 @@ rule certify_sae:
 
 def sae_files(study, layer):
     folder = Path(STUDIES[study].saes[int(layer)])
+    if folder.parts[0] == "results":
+        return [organism_card(folder)]
     return [str(folder / file) for file in ("cfg.json", "sae_weights.safetensors")]
 
 

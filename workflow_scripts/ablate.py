@@ -10,11 +10,23 @@ from reprise.artifacts import read_array, read_clips
 from reprise.decoding import Sampling
 from reprise.device import pick_device
 from reprise.identity import seed_from
-from reprise.interventions import KINDS, Candidate, Direction, condition_table, run_conditions
+from reprise.interventions import (
+    KINDS,
+    STEERING_KINDS,
+    Candidate,
+    Direction,
+    condition_table,
+    feature_trajectory,
+    run_conditions,
+    teacher_forced_kl,
+)
 from reprise.job import log, progress, start
 from reprise.musicgen import load_identified
 from reprise.sae import SaeError, load_sae
 from reprise.stores import write_folder, write_parquet
+
+# Rows of a teacher-forced pass at most: its logits, at every position, are what memory goes to.
+KL_ROWS = 16
 
 settings = start(snakemake)
 inputs, ablation = snakemake.input, settings["ablation"]
@@ -27,27 +39,52 @@ sae = load_sae(Path(settings["sae"]), device=device)
 if sae.digest != certificate["sae_digest"]:
     raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again so that it notices")
 
-chosen = pd.DataFrame(spec["clips"])
+candidate = Candidate(spec["layer"], spec["feature"], tuple(spec["matched_features"]), spec["local_feature"])
+arms = [
+    condition_table(
+        candidate,
+        pd.DataFrame(spec["clips"]),
+        ablation["doses"],
+        ablation["windows"],
+        KINDS,
+        prefix_s=ablation["prefix_s"],
+        frame_rate_hz=model.frame_rate_hz,
+        z_star={int(feature): value for feature, value in spec["z_star"].items()},
+    ).assign(arm="ablate")
+]
+if spec["steered_clips"]:
+    steered = condition_table(
+        candidate,
+        pd.DataFrame(spec["steered_clips"]),
+        [1.0],
+        ["until_event"],
+        STEERING_KINDS,
+        prefix_s=ablation["prefix_s"],
+        frame_rate_hz=model.frame_rate_hz,
+        z_star={spec["feature"]: spec["steer_z_star"]},
+    )
+    arms.append(steered.assign(arm="steer"))
+table = pd.concat(arms, ignore_index=True)
+continued = table.drop_duplicates("clip_id")
+
 clips = read_clips(inputs.tokens)
-wanted = clips.index[clips["clip_id"].isin(chosen["clip_id"])]
+wanted = clips.index[clips["clip_id"].isin(continued["clip_id"])]
 tokens = read_array(inputs.tokens, "tokens")
 baseline = {clips["clip_id"][i]: tokens[i] for i in wanted}
-noise_keys = {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in chosen.itertuples()}
-candidate = Candidate(spec["layer"], spec["feature"], tuple(spec["matched_features"]))
-table = condition_table(
-    candidate,
-    chosen,
-    ablation["doses"],
-    ablation["windows"],
-    KINDS,
-    prefix_s=ablation["prefix_s"],
-    frame_rate_hz=model.frame_rate_hz,
-    z_star={int(feature): value for feature, value in spec["z_star"].items()},
-)
+noise_keys = {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in continued.itertuples()}
+# What each feature that is edited does in the clip that donates its activations (none where none is asked for).
+donated = {}
+asked = table[table["z_star"].isna()]
+for manifest in inputs.codes:
+    place = {clip_id: i for i, clip_id in enumerate(read_clips([manifest])["clip_id"])}
+    values, indices = (read_array([manifest], name) for name in ("values", "indices"))
+    for row in asked[asked["donor"].isin(place)].itertuples():
+        i, feature = place[row.donor], int(row.edit_feature)
+        donated[row.donor, feature] = feature_trajectory(values[i], indices[i], feature)
 direction = Direction(np.array(spec["mean_difference"], np.float32), spec["mean_difference_reference"])
 sampling = settings["sampling"]
 rows = sampling["rows"]
-log.info("%d clips under %d conditions", len(chosen), table["condition"].nunique())
+log.info("%d clips, %d rows of %d conditions", len(continued), len(table), table["condition"].nunique())
 runs = run_conditions(
     model,
     sae,
@@ -57,6 +94,7 @@ runs = run_conditions(
     rows=rows,
     sampling=Sampling(**{key: sampling[key] for key in Sampling._fields}),
     directions={0: direction},
+    donated=donated,
     halves=ablation["halves"],
 )
 parts = list(progress(runs, total=-(-len(table) // rows), what="continuations"))
@@ -68,7 +106,11 @@ for i in untouched:
         raise RuntimeError(
             f"the untouched row of {table['clip_id'][i]} differs from its baseline, so no edit can be compared with it"
         )
+kl = teacher_forced_kl(
+    model, sae, table, baseline, rows=min(rows, KL_ROWS), directions={0: direction}, donated=donated
+)
 meta = {"candidate": spec, "model": identity, "sae_digest": sae.digest, "settings": ablation}
 with write_folder(Path(snakemake.output.tokens), meta=meta) as folder:
     np.save(folder / "tokens.npy", made)
+    np.save(folder / "kl.npy", kl)
     write_parquet(folder / "conditions.parquet", table)

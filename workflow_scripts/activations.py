@@ -7,13 +7,17 @@ from pathlib import Path
 from reprise.artifacts import hook_layer
 from reprise.decoding import residual_stream
 from reprise.device import pick_device
+from reprise.identity import seed_from
 from reprise.job import progress, start
-from reprise.musicgen import load_identified
+from reprise.musicgen import load_identified, randomly_initialised
 from reprise.stores import ArraySpec, read_manifest, read_store, write_store
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
 model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
+
+if settings["random_weights"]:
+    model = randomly_initialised(model, seed=seed_from("random model", identity["weights_digest"])[0])
 
 tokens_path = Path(snakemake.input.tokens.removesuffix(".manifest.json"))
 clips = read_manifest(tokens_path)["meta"]["clips"]
@@ -30,6 +34,7 @@ with ExitStack() as stack:
             "hook": hook,
             "seconds_per_position": 1 / model.frame_rate_hz,
             "cfg_half": "conditional",
+            "random_weights": settings["random_weights"],
         }
         arrays = {"resid_post": ArraySpec((n_clips, n_frames + 1, model.d_model), "float16")}
         stores[hook] = stack.enter_context(write_store(Path(path), arrays, meta=meta))

@@ -8,18 +8,22 @@ import pandas as pd
 from reprise.artifacts import read_array, read_clips, read_codes, read_meta, read_motif_ends_s
 from reprise.candidates import (
     MAX_CONTROL_AUROC_OFFSET,
+    activation_when_active,
     candidate_name,
     clips_to_continue,
+    donors,
     feature_statistics,
+    motif_before,
     motif_of_return,
     rank_features,
     returning,
+    strongest_local_feature,
 )
 from reprise.identity import seed_from, stable_share
 from reprise.interventions import match_features, mean_difference
 from reprise.job import log, start
 from reprise.overrule import read_events
-from reprise.probes import baseline_features, label_grid
+from reprise.probes import baseline_features, label_grid, without_local
 from reprise.sae import load_sae
 from reprise.screen import Entries, benjamini_hochberg, confirm
 from reprise.stores import write_json, write_parquet
@@ -42,6 +46,8 @@ motifs = motif_of_return(events, clips["clip_id"], start_s=window[0], stop_s=win
 returns = clips["clip_id"].isin(motifs["clip_id"]).to_numpy()
 # A clip of which nobody knows whether it returns is compared with nothing.
 known = returns | ~returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1], which="unknown")
+# Also with a motif that is not in the prefix: such a clip neither counts as returning nor as one without a return.
+returns_somehow = returns | returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1])
 continued = clips_to_continue(clips, returns, held_out, ablation["n_clips"])
 continued = continued.assign(target_start_s=window[0], target_stop_s=window[1]).merge(motifs, on="clip_id")
 
@@ -58,11 +64,23 @@ stop = round(prefix_s * frame_rate_hz)
 positions = np.arange(int(min(np.nanmin(planned_from, initial=stop), stop)), stop)
 could_plan = positions >= planned_from[:, None]
 known &= could_plan.any(axis=1)
+without_return = known & ~returns_somehow
+if ablation["target"] == "resample":
+    continued = continued.assign(donor=donors(continued, clips, without_return)).dropna(
+        subset="donor", ignore_index=True
+    )
+# Where nothing returns, no event says where the motif is; what was heard of each clip does.
+own_motif_end_s = read_motif_ends_s(inputs.heard, clips["clip_id"], otherwise_s=np.nan)
+own_motifs = motif_before(
+    clips["clip_id"], own_motif_end_s, duration_s=settings["motif"]["duration_s"], prefix_s=prefix_s
+)
+has_motif = clips["clip_id"].isin(own_motifs["clip_id"]).to_numpy()
+steered = clips_to_continue(clips, without_return & has_motif, held_out, ablation["n_steered"])
+steered = steered.assign(target_start_s=window[0], target_stop_s=window[1]).merge(own_motifs, on="clip_id")
 clip_of_row = np.repeat(np.arange(len(clips)), len(positions))
-grids = {
-    h: label_grid(pd.read_parquet(p), clips["clip_id"])
-    for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)
-}
+labels = {h: pd.read_parquet(p) for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)}
+local_labels = labels[settings["horizons"]["local"]]
+grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"]) for h in longer}
 
 comparable = len(continued) > 0 and (known & returns).any() and (known & ~returns).any()
 rows, specs = [], []
@@ -89,6 +107,8 @@ for found in ranked.itertuples():
         held_out,
         seed=seed_from("confirm", settings["study"], layer, feature)[0],
     ).record
+    # Both nulls must be beaten, where there are two: swaps across prompts and within them.
+    confirmed["p_swap"] = np.fmax(confirmed["p_swap"], confirmed["p_swap_within_prompt"])
     passed = bool(confirmed["gain_auroc_low"] > 0 and confirmed["p_swap"] <= settings["probes"]["alpha"])
     log.info(
         "layer %d feature %d at %s: z %.1f, confirmed %s: %s",
@@ -130,15 +150,32 @@ for found in ranked.itertuples():
             n=ablation["n_matched"],
             excluded=telling[telling != feature].tolist(),
         )
-        mean = float(codes[layer][could_plan.ravel(), feature].mean()) if ablation["target"] == "mean" else 0.0
+        local = strongest_local_feature(
+            tables,
+            layer=layer,
+            excluded=feature,
+            fdr=settings["screen"]["fdr"],
+            local=settings["horizons"]["local"],
+            longer=longer,
+        )
+        z_star = {}
+        if ablation["target"] == "mean":
+            read = [feature, *matched, *([] if local is None else [local])]
+            means = np.ravel(codes[layer][could_plan.ravel()][:, read].mean(axis=0))
+            z_star = {str(j): round(float(mean), 6) for j, mean in zip(read, means, strict=True)}
+        level = activation_when_active(codes[layer][(could_plan & (known & returns)[:, None]).ravel()], feature)
         spec = {
             "layer": layer,
             "feature": feature,
             "matched_features": list(matched),
-            "z_star": {str(feature): round(mean, 6)} if mean else {},
+            "local_feature": local,
+            "z_star": z_star,
+            "steer_z_star": round(level, 6),
             "mean_difference": [round(float(v), 6) for v in directions[layer].vector],
             "mean_difference_reference": round(directions[layer].reference, 6),
             "clips": continued.to_dict("records"),
+            # A level of 0 would turn nothing up.
+            "steered_clips": steered.to_dict("records") if level > 0 else [],
         }
         record["name"] = candidate_name(spec)
         specs.append(spec)

@@ -9,7 +9,7 @@ import soundfile
 
 from reprise.artifacts import read_array, read_clips, store_of
 from reprise.device import pick_device
-from reprise.effects import Continuation, Target, compare, continuation_nll, matched_damage
+from reprise.effects import Continuation, Target, compare, continuation_nll, matched_damage, steering_summary
 from reprise.identity import seed_from
 from reprise.job import progress, start
 from reprise.matching import match_curve, motif_template
@@ -26,7 +26,8 @@ identity = json.loads(Path(inputs.model).read_text())
 model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
 ablation = store_of(inputs.ablation)
 read_manifest(ablation)
-table, edited = pd.read_parquet(ablation / "conditions.parquet"), np.load(ablation / "tokens.npy")
+table = pd.read_parquet(ablation / "conditions.parquet")
+edited, kl = (np.load(ablation / name) for name in ("tokens.npy", "kl.npy"))
 
 nll = continuation_nll(model, edited, table["prompt"].tolist(), rows=min(settings["rows"], 32))
 clips = read_clips(inputs.tokens).set_index("clip_id")
@@ -50,7 +51,7 @@ for i in np.flatnonzero(table["kind"] == "untouched"):
     baselines[clip_id] = continuation(clip_id, edited[i], nll[i])
 
 records = []
-played = sorted(baselines)[:N_PLAYED_CLIPS]
+played = sorted(table.loc[table["arm"] == "ablate", "clip_id"].unique())[:N_PLAYED_CLIPS]
 with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
 
     def play(name: str, audio: np.ndarray) -> None:
@@ -68,6 +69,7 @@ with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
                 made,
                 baseline,
                 target,
+                kl=kl[i],
                 frame_rate_hz=model.frame_rate_hz,
                 sample_rate_hz=model.sample_rate_hz,
                 min_score=min_score,
@@ -79,3 +81,5 @@ effects = pd.concat([table.drop(columns=["prompt"]), pd.DataFrame(records)], axi
 write_parquet(Path(outputs.effects), effects)
 seed = seed_from("matched_damage", settings["study"])[0]
 write_parquet(Path(outputs.matched), matched_damage(effects, seed=seed, n_bootstrap=settings["n_bootstrap"]))
+seed = seed_from("steering", settings["study"])[0]
+write_parquet(Path(outputs.steered), steering_summary(effects, seed=seed, n_bootstrap=settings["n_bootstrap"]))

@@ -4,25 +4,33 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.artifacts import read_array, read_clips, read_codes, read_meta
+from reprise.artifacts import read_array, read_clips, read_codes, read_meta, sae_size
 from reprise.identity import seed_from
 from reprise.job import log, start
-from reprise.probes import baseline_features, label_grid, probe
+from reprise.probes import baseline_features, label_grid, probe, random_codes, without_local
 from reprise.stores import write_json, write_parquet
 
 settings = start(snakemake)
 asked, name, horizon = settings["probes"], snakemake.wildcards.probe, snakemake.wildcards.horizon
 clips = read_clips(snakemake.input.descriptors)
-grid = label_grid(pd.read_parquet(snakemake.input.labels), clips["clip_id"])
+labels = pd.read_parquet(snakemake.input.labels)
+if snakemake.input.local:
+    labels = without_local(labels, pd.read_parquet(snakemake.input.local[0]))
+grid = label_grid(labels, clips["clip_id"])
 heard = read_array(snakemake.input.descriptors, "descriptors", grid.positions)
 baseline, columns = baseline_features(
     clips["prompt"], grid.times_s, heard, descriptor_names=read_meta(snakemake.input.descriptors)["names"]
 )
 sources = snakemake.input.representation
-if name.startswith("sae"):
+kind, _, hook = name.partition("-")
+if kind == "sae":
     representation = read_codes(sources, grid.positions)
 else:
     representation = read_array(sources, "resid_post", grid.positions).astype("float32")
+if kind == "random_dictionary":
+    d_sae, k = sae_size(snakemake.input.codes)
+    seed = seed_from("random dictionary", settings["study"], hook)[0]
+    representation = random_codes(representation, d_sae=d_sae, k=k, seed=seed)
 log.info("%d clips, %d times, %d baseline columns", *grid.y.shape, len(columns))
 
 result = probe(
@@ -37,7 +45,6 @@ result = probe(
     n_folds=asked["n_folds"],
     n_bootstrap=asked["n_bootstrap"],
 )
-kind, _, hook = name.partition("-")
 record = {"study": settings["study"], "horizon": horizon, "representation": kind, "hook": hook or "embedding"}
 log.info("%s", result.record)
 write_json(Path(snakemake.output.record), record | result.record)

@@ -17,6 +17,7 @@ from reprise.stores import read_manifest, write_text
 STAGES = [
     "generate",
     "activations",
+    "activations_random",
     "certify_sae",
     "encode",
     "descriptors",
@@ -109,6 +110,7 @@ for study, fields in settings["studies"].items():
             candidates=candidates,
             effects=read_tables("effects", study),
             matched=read_tables("matched", study, ".matched.parquet"),
+            steered=read_tables("steered", study, ".steered.parquet"),
             examples=read_examples(events, audio),
             edited=players,
             stages=read_stages(study),
@@ -116,6 +118,7 @@ for study, fields in settings["studies"].items():
             reviews=next(iter(read_jsons("review_summaries", study)), {}),
         )
     )
-page = render(studies, title=settings["title"])
+calibration = json.loads(Path(inputs.calibration[0]).read_text()) if inputs.calibration else {}
+page = render(studies, title=settings["title"], calibration=calibration)
 log.info("%d studies, %.1f MB", len(studies), len(page) / 1e6)
 write_text(Path(snakemake.output[0]), page)

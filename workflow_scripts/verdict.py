@@ -11,7 +11,7 @@ from reprise.artifacts import hook_layer, read_clips
 from reprise.job import log, start
 from reprise.overrule import read_events
 from reprise.stores import write_json
-from reprise.verdict import Thresholds, preregistration, verdict
+from reprise.verdict import Thresholds, verdict
 
 PACKAGES = ("torch", "audiocraft", "snakemake", "numpy", "scikit-learn", "librosa", "zarr")
 
@@ -30,14 +30,20 @@ candidates = pd.read_parquet(inputs.candidates)
 candidates = candidates[candidates["name"] != ""].rename(columns=lambda name: name.removeprefix("confirm_"))
 matched = [pd.read_parquet(path) for path in inputs.effects]
 thresholds = Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"])
-declared = preregistration(thresholds, settings["declared"])
+declared = json.loads(Path(inputs.preregistration).read_text())
+# Both nulls must be beaten: other prompts' performances, and other performances of the same prompt.
+probes["null_gain"] = probes["swap_gain_auroc_q50"]
+within = probes.dropna(subset=["p_swap_within_prompt"])
+within = within.assign(
+    p_swap=within["p_swap_within_prompt"], null_gain=within["swap_gain_auroc_q50_within_prompt"]
+)
 record = verdict(
     events={
         "n_clips": len(clips),
         "n_with_event": accepted["clip_id"].nunique(),
         "n_prompts_with_event": accepted["prompt_id"].nunique(),
     },
-    probes=probes,
+    probes=pd.concat([probes, within], ignore_index=True),
     candidates=candidates.reset_index(drop=True),
     matched=pd.concat(matched, ignore_index=True) if matched else pd.DataFrame(),
     thresholds=thresholds,

@@ -5,27 +5,7 @@ from typing import Any
 from reprise.musicgen import Model
 from reprise.organisms import score
 from reprise.organisms.lm import N_LAYERS, PLAN_SCALE, PLANT_LAYER
-
-GROUND_TRUTH = {
-    "planner": {
-        "verdict": "foresight",
-        "because": "the cue it plays in its first bar decides whether the motif returns, and only a planted direction "
-        f"at the output of layer {PLANT_LAYER} tells later layers so",
-    },
-    "improviser": {
-        "verdict": "none",
-        "because": "same music, cue, planted direction and rate of returns, but whether the motif returns is "
-        "independent of everything before the return",
-    },
-    "clockwork": {
-        "verdict": "none",
-        "because": "whether and where the motif returns is fixed by the prompt's words, which the baseline knows",
-    },
-    "loop": {
-        "verdict": "none",
-        "because": "every bar repeats the motif, so that nothing else ever comes between and nothing validly returns",
-    },
-}
+from reprise.organisms.truth import GROUND_TRUTH
 
 
 def card(settings: dict[str, Any], figures: dict[str, Any], model: Model) -> dict[str, Any]:

@@ -4,7 +4,17 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from reprise.candidates import candidate_name, clips_to_continue, feature_statistics, rank_features, returning
+from reprise.candidates import (
+    activation_when_active,
+    candidate_name,
+    clips_to_continue,
+    donors,
+    feature_statistics,
+    motif_before,
+    rank_features,
+    returning,
+    strongest_local_feature,
+)
 
 CLIPS = pd.DataFrame({"clip_id": [f"c{i}" for i in range(6)], "prompt_id": list("aabbcc")})
 
@@ -66,3 +76,72 @@ def test_a_candidate_is_named_by_what_it_does():
     assert candidate_name(spec) == candidate_name(dict(reversed(spec.items())))
     assert candidate_name(spec).startswith("layer2-f7-")
     assert candidate_name(spec) != candidate_name(spec | {"matched_features": [4]})
+
+
+def test_a_donor_is_an_eligible_clip_of_another_prompt_whatever_the_order():
+    clips = pd.DataFrame({"clip_id": [f"c{i}" for i in range(12)], "prompt_id": list("aabbccddeeff")})
+    eligible = np.arange(12) % 2 == 1
+    continued = clips.iloc[[0, 2, 4, 6]]
+    found = dict(zip(continued["clip_id"], donors(continued, clips, eligible), strict=True))
+    prompt = dict(zip(clips["clip_id"], clips["prompt_id"], strict=True))
+    allowed = set(clips["clip_id"][eligible])
+    assert all(donor in allowed and prompt[donor] != prompt[clip] for clip, donor in found.items())
+    order = np.random.default_rng(0).permutation(12)
+    shuffled = clips.iloc[order].reset_index(drop=True)
+    backwards = continued.iloc[::-1]
+    again = dict(zip(backwards["clip_id"], donors(backwards, shuffled, eligible[order]), strict=True))
+    assert again == found
+    # Not one donor for all, and a clip that goes takes only its own receivers with it.
+    assert len(set(found.values())) > 1
+    gone = found["c0"]
+    fewer = dict(
+        zip(continued["clip_id"], donors(continued, clips, eligible & (clips["clip_id"] != gone)), strict=True)
+    )
+    assert fewer["c0"] != gone and all(fewer[c] == found[c] for c in found if found[c] != gone)
+
+
+def test_a_clip_without_anyone_to_donate_has_none():
+    assert donors(CLIPS.iloc[[0]], CLIPS, np.array([False, True, False, False, False, False])) == [None]
+
+
+def test_the_motif_of_clips_that_do_not_return():
+    ends_s = np.array([4.0, np.nan, 9.0, 1.5, 8.0, 6.5])
+    table = motif_before(CLIPS["clip_id"], ends_s, duration_s=2.0, prefix_s=8.0)
+    # Unknown in c1, not over in c2; the one that ends early is cut at the clip's start.
+    assert table["clip_id"].tolist() == ["c0", "c3", "c4", "c5"]
+    assert table["motif_start_s"].tolist() == [2.0, 0.0, 6.0, 4.5]
+    assert table["motif_duration_s"].tolist() == [2.0, 1.5, 2.0, 2.0]
+
+
+def local_screens() -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            (2, "h0.5-2", 7, 9.0, 0.001),
+            (2, "h4-8", 7, 4.0, 0.01),  # far ahead too
+            (2, "h0.5-2", 8, 8.0, 0.001),
+            (2, "h2-4", 8, -3.0, 0.02),  # far ahead too, the other way round
+            (2, "h0.5-2", 9, 5.0, 0.001),
+            (2, "h4-8", 9, 2.0, 0.3),  # not enough
+            (2, "h0.5-2", 3, 5.0, 0.001),  # as strong as 9
+            (2, "h0.5-2", 5, -9.0, 0.001),  # falls before a return
+            (2, "h0.5-2", 6, 7.0, 0.2),
+            (4, "h0.5-2", 1, 6.0, 0.001),
+        ],
+        columns=["layer", "horizon", "feature", "z", "q"],
+    )
+
+
+def test_the_local_feature_is_the_strongest_that_no_longer_horizon_knows():
+    how = {"fdr": 0.05, "local": "h0.5-2", "longer": ["h2-4", "h4-8"]}
+    assert strongest_local_feature(local_screens(), layer=2, excluded=7, **how) == 3
+    assert strongest_local_feature(local_screens().iloc[::-1], layer=2, excluded=7, **how) == 3
+    assert strongest_local_feature(local_screens(), layer=2, excluded=3, **how) == 9
+    assert strongest_local_feature(local_screens(), layer=4, excluded=7, **how) == 1
+    assert strongest_local_feature(local_screens(), layer=4, excluded=1, **how) is None
+    # Without longer horizons every feature is local.
+    assert strongest_local_feature(local_screens(), layer=2, excluded=7, **(how | {"longer": []})) == 8
+
+
+def test_mean_activation_counts_active_rows_alone():
+    codes = csr_matrix(np.array([[1.0, 0], [0, 0], [4.0, 0]]))
+    assert activation_when_active(codes, 0) == 2.5 and activation_when_active(codes, 1) == 0.0

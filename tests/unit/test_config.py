@@ -21,7 +21,6 @@ from reprise.config import (
     Study,
     VerdictSettings,
     assign_batches,
-    check_against_model,
     clips_table,
     horizon_name,
     load_config,
@@ -134,7 +133,8 @@ BAD_FIELDS = {
     ),
     "a choice in a list": (
         {"probes": {"representations": ["resid", "saes"]}},
-        'studies.planner.probes.representations.1: got "saes"; valid: one of resid, sae, embedding',
+        'studies.planner.probes.representations.1: got "saes"; '
+        "valid: one of resid, sae, embedding, random_dictionary, random_model",
     ),
     "a repeated seed": (
         {"seeds": [1, 1]},
@@ -415,19 +415,6 @@ def test_a_bad_prompts_file_shared_by_studies_is_reported_once(tmp_path: Path) -
         validate({"studies": {"a": study, "b": study}}, base_dir=tmp_path)
     expected = f'{tmp_path}/prompts.tsv: line 2: prompt_id "a b"; valid: letters, digits and hyphens'
     assert caught.value.problems == (expected,)
-
-
-def test_what_only_the_model_can_tell() -> None:
-    stated = {"model": "facebook/musicgen-small", "layers": [2, 6], "duration_s": 16.0}
-    check_against_model("planner", **stated, n_layers=7, max_duration_s=16.0)
-    with pytest.raises(ConfigError) as caught:
-        check_against_model("planner", **stated, n_layers=6, max_duration_s=10.0, source="c.yaml")
-    assert caught.value.problems == (
-        "c.yaml: studies.planner.saes: layer 6 is not in facebook/musicgen-small; valid: 0 to 5 (0-based: some papers "
-        "count the same layer as 7)",
-        "c.yaml: studies.planner.generation.duration_s: got 16; valid: at most 10, which facebook/musicgen-small can "
-        "see at once",
-    )
 
 
 def test_overrides_of_the_training_recipe_are_left_to_it() -> None:

@@ -17,6 +17,7 @@ from reprise.effects import (
     first_difference_s,
     matched_damage,
     outside_return,
+    steering_summary,
 )
 from reprise.musicgen import Model
 from reprise.organisms.lm import build_lm
@@ -24,6 +25,8 @@ from reprise.synth import Note, render
 
 RATE_HZ, SR = 25.0, 16000
 TARGET = Target(prefix_s=2.0, start_s=4.0, stop_s=5.0, motif_s=1.0)
+HOW = {"frame_rate_hz": RATE_HZ, "sample_rate_hz": SR, "min_score": 0.7}
+NO_KL = np.zeros(200, np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -130,25 +133,40 @@ def test_compare_counts_effect_inside_and_damage_outside_the_return():
     baseline = continuation(score_at_return=0.95, nll=1.0, audio=audio, changed_from=200)
     edited = continuation(score_at_return=0.4, nll=nll, audio=0.5 * audio, changed_from=60)
     nll[150] = 9.0  # the frame at 6 s is still the return's end
-    record = compare(edited, baseline, TARGET, frame_rate_hz=RATE_HZ, sample_rate_hz=SR, min_score=0.7)
+    record = compare(edited, baseline, TARGET, kl=NO_KL, **HOW)
     assert record["effect_score"] == pytest.approx(0.55) and record["effect_rate"] == 1.0
     assert (record["score"], record["found"], record["found_baseline"]) == (pytest.approx(0.4), 0.0, 1.0)
     assert record["first_difference_s"] == pytest.approx(2.4)
     assert record["shift_loudness_db"] == pytest.approx(-6.02, abs=0.05)
     assert record["shift_onset_rate_hz"] == 0
-    assert [k for k in record if "lag" in k] == ["effect_score_lag0", "effect_score_lag1"]
+    assert [k for k in record if k.startswith("effect_score_lag")] == ["effect_score_lag0", "effect_score_lag1"]
     assert record["effect_score_lag0"] == 0
     edited = edited._replace(nll=np.where(np.arange(200) == 150, 9.0, np.broadcast_to(edited.nll, 200)))
-    again = compare(edited, baseline, TARGET, frame_rate_hz=RATE_HZ, sample_rate_hz=SR, min_score=0.7)
+    again = compare(edited, baseline, TARGET, kl=NO_KL, **HOW)
     assert again["damage_nats"] == pytest.approx(0.5)
+
+
+def test_kl_is_binned_from_the_prefixs_end_and_counted_outside_the_return():
+    audio = notes(2, 69)
+    baseline = continuation(score_at_return=0.95, nll=1.0, audio=audio, changed_from=200)
+    kl = np.zeros(200)
+    kl[:50] = 5.0  # the prefix
+    kl[50:75], kl[100:125], kl[175:] = 0.2, 9.0, 0.6  # 2 to 3 s, 4 to 5 s (the return), 7 to 8 s
+    record = compare(baseline, baseline, TARGET, kl=kl, **HOW)
+    lags = {k.removeprefix("kl_lag"): v for k, v in record.items() if k.startswith("kl_lag")}
+    assert lags == pytest.approx({"0": 0.2, "1": 0.0, "2": 9.0, "3": 0.0, "4": 0.0, "5": 0.6})
+    # Outside the return lie 2 to 4 s and what follows 6 s: 50 frames, and 49 (the one at 6 s is still the return's).
+    assert record["kl_nats"] == pytest.approx((25 * 0.2 + 25 * 0.6) / 99)
+    half = compare(baseline, baseline, TARGET, kl=kl, bin_s=4.0, **HOW)
+    assert {k: v for k, v in half.items() if "kl_lag" in k} == pytest.approx({"kl_lag0": 2.3, "kl_lag4": 0.3})
 
 
 def test_a_baseline_against_itself_is_no_effect_and_no_damage():
     audio = notes(2, 69)
     baseline = continuation(score_at_return=0.95, nll=1.0, audio=audio, changed_from=200)
-    record = compare(baseline, baseline, TARGET, frame_rate_hz=RATE_HZ, sample_rate_hz=SR, min_score=0.7)
+    record = compare(baseline, baseline, TARGET, kl=NO_KL, **HOW)
     assert np.isnan(record.pop("first_difference_s"))
-    assert all(v == 0 for k, v in record.items() if k.startswith(("effect", "damage", "shift")))
+    assert all(v == 0 for k, v in record.items() if k.startswith(("effect", "damage", "shift", "kl")))
 
 
 def at(damage: list[float], effect: list[float], where: float) -> float:
@@ -173,7 +191,9 @@ def test_control_curve_runs_through_the_origin_and_never_falls():
 DOSES = (0.25, 0.5, 1.0, 2.0)
 
 
-def study(effect_of: dict[str, object], *, n_prompts: int = 12, noise: float = 0.05) -> pd.DataFrame:
+def study(
+    effect_of: dict[str, object], *, n_prompts: int = 12, noise: float = 0.05, doses: tuple[float, ...] = DOSES
+) -> pd.DataFrame:
     """Effects of two clips a prompt; `effect_of[kind](dose)` gives mean (effect, damage). Prompts differ in size."""
     rng = np.random.default_rng(0)
     rows = []
@@ -181,7 +201,7 @@ def study(effect_of: dict[str, object], *, n_prompts: int = 12, noise: float = 0
         size = rng.normal(1, 0.1)
         for clip in range(2):
             for kind, curve in effect_of.items():
-                for dose in (0.0,) if kind in ("resampled", "untouched") else DOSES:
+                for dose in (0.0,) if kind in ("resampled", "untouched") else doses:
                     effect, damage = curve(dose)
                     row = {"layer": 2, "feature": 5, "clip_id": f"p{prompt}-s{clip}", "prompt_id": f"p{prompt}"}
                     row |= {"kind": kind, "control": 0, "dose": dose}
@@ -241,12 +261,39 @@ def test_what_fresh_noise_loses_is_no_credit():
     assert row["selectivity"] == pytest.approx(0.0, abs=0.05) and row["selectivity_low"] <= 0
 
 
-def test_mean_difference_is_a_comparator_and_not_a_control():
-    table = study({"target": plan, "random_direction": harm, "mean_difference": lambda dose: (1.0, 0.0)})
+@pytest.mark.parametrize("kind", ["mean_difference", "local_feature"])
+def test_a_comparator_is_judged_and_is_no_control(kind):
+    table = study({"target": plan, "random_direction": harm, kind: lambda dose: (1.0, 0.0)})
     found = matched_damage(table, seed=1)
-    without = matched_damage(table[table["kind"] != "mean_difference"], seed=1)
+    without = matched_damage(table[table["kind"] != kind], seed=1)
     assert at_dose_1(found)["selectivity"] == at_dose_1(without)["selectivity"]
-    assert at_dose_1(found, "mean_difference")["selectivity"] > 0.9
+    assert at_dose_1(found)["strongest_control"] == "random_direction0"
+    assert at_dose_1(found, kind)["selectivity"] > 0.9
+
+
+def test_steered_clips_do_not_enter_matched_damage():
+    """Neither their prompts, which would be resampled, nor their rows."""
+    table = study({"target": plan, "random_direction": harm, "resampled": lambda dose: (0.1, 0.0)}).assign(
+        arm="ablate"
+    )
+    steered = table.assign(arm="steer", prompt_id="s" + table["prompt_id"], clip_id="s" + table["clip_id"])
+    steered["effect_rate"] = 1.0
+    alone = matched_damage(table, seed=1, n_bootstrap=200)
+    pd.testing.assert_frame_equal(alone, matched_damage(pd.concat([table, steered]), seed=1, n_bootstrap=200))
+    pd.testing.assert_frame_equal(alone, matched_damage(table.drop(columns="arm"), seed=1, n_bootstrap=200))
+
+
+def test_dose_0_changes_no_other_dose():
+    curves = {"target": plan, "random_direction": harm, "matched_feature": harm}
+    table = study(curves, doses=(0.0, *DOSES), noise=0)
+    nothing = table["dose"] == 0
+    table.loc[nothing, ["effect_rate", "damage_nats"]] = 0.0
+    found = matched_damage(table, seed=1, n_bootstrap=200)
+    without = matched_damage(table[~nothing], seed=1, n_bootstrap=200)
+    rest = found[found["dose"] > 0].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest, without)
+    zero = found[(found["dose"] == 0) & (found["kind"] == "target")].iloc[0]
+    assert zero["effect"] == zero["damage"] == zero["selectivity"] == 0
 
 
 def test_without_controls_selectivity_is_unknown():
@@ -270,3 +317,49 @@ def test_the_interval_is_that_of_prompts_not_of_clips():
     assert many["n_clips"] == 10 * few["n_clips"]
     for column in ("effect_low", "effect_high", "selectivity_low", "selectivity_high"):
         assert many[column] == pytest.approx(few[column], abs=1e-9)
+
+
+def steered_study(returned: dict[str, list[float]], *, clips_a_prompt: int = 1) -> pd.DataFrame:
+    """Found returns of each kind, one number a prompt, in the arm of steering."""
+    rows = []
+    for kind, found in returned.items():
+        for prompt, value in enumerate(found):
+            for clip in range(clips_a_prompt):
+                row = {"arm": "steer", "layer": 2, "feature": 5, "kind": kind, "control": 0}
+                row |= {"prompt_id": f"p{prompt}", "clip_id": f"p{prompt}-s{clip}", "found": value}
+                rows.append(row | {"damage_nats": 0.0 if kind == "untouched" else 0.1 * prompt})
+    return pd.DataFrame(rows)
+
+
+SOME = {"untouched": [0, 0, 0, 1.0], "steer": [1, 1, 0, 1.0], "steer_random": [0, 0, 0, 1.0]}
+
+
+def test_steering_summary_by_hand():
+    table = steered_study(SOME)
+    # The ablation's rows are no part of it.
+    table = pd.concat([table, table.assign(arm="ablate", found=1.0)])
+    (row,) = steering_summary(table, seed=1).itertuples()
+    assert (row.layer, row.feature, row.n_clips, row.n_prompts) == (2, 5, 4, 4)
+    assert (row.rate_untouched, row.rate_steered, row.rate_random) == (0.25, 0.75, 0.25)
+    assert row.difference == row.difference_random == 0.5
+    # Four prompts, two of which gain: a resample has none of them with probability 1/16, all with 1/16.
+    assert row.difference_low == 0.0 and row.difference_high == 1.0
+    assert row.damage_steered == row.damage_random == pytest.approx(0.15)
+
+
+def test_steering_intervals_are_of_prompts_and_draws_by_identity():
+    few, many = (steering_summary(steered_study(SOME, clips_a_prompt=n), seed=1) for n in (1, 10))
+    assert many["n_clips"].item() == 40
+    ends = [c for c in few if c.endswith(("_low", "_high"))]
+    np.testing.assert_allclose(few[ends].to_numpy(), many[ends].to_numpy())
+    always = steering_summary(steered_study(SOME | {"steer": [1, 1, 1, 1.0]}), seed=1)
+    assert always["rate_steered_low"].item() == 1.0 and always["difference_low"].item() > 0
+
+
+def test_no_steered_clips_give_an_empty_summary_with_its_columns():
+    table = steered_study(SOME)
+    empty = steering_summary(table.assign(arm="ablate"), seed=1)
+    assert empty.empty and list(empty) == list(steering_summary(table, seed=1))
+    # Where nothing lies outside the return, damage is unknown and the rates are not.
+    unknown = steering_summary(table.assign(damage_nats=np.nan), seed=1)
+    assert np.isnan(unknown["damage_steered"].item()) and unknown["rate_steered"].item() == 0.75

@@ -22,11 +22,12 @@ from PIL import Image
 from reprise import figures, report
 from reprise.config import ReportSettings, Study, horizon_name
 from reprise.pages import encode_flac
+from reprise.preregistration import declare, preregistration, summary
 from reprise.recurrence import EVENT_COLUMNS
 from reprise.review import Decision, ReviewFile, event_ids, import_reviews, read_audio_digests
 from reprise.stores import read_manifest, write_folder, write_json, write_parquet
 from reprise.synth import Note, render
-from reprise.verdict import VERDICTS, Thresholds, preregistration, verdict
+from reprise.verdict import VERDICTS, Thresholds, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE_HZ, FRAME_RATE_HZ, CLIP_S = 16000, 25.0, 16.0
@@ -80,7 +81,7 @@ def probe_record(study: str, horizon: str, representation: str, hook: str, gain:
         record |= {f"{score}_B": 0.583 * scale, f"{score}_R": 0.6 + gain / 2, f"{score}_BR": 0.583 * scale + gain}
         record |= {f"gain_{score}": gain, f"gain_{score}_low": gain - 0.047, f"gain_{score}_high": gain + 0.043}
         record |= {f"swap_gain_{score}_q50": -0.004, f"swap_gain_{score}_q95": 0.021}
-    return record | {"p_swap": p, "p_swap_auroc": p, "n_folds": 5, "swap": "across_prompts", "seed": 7}
+    return record | {"p_swap": p, "p_swap_within_prompt": p, "null_gain": -0.004, "n_folds": 5, "seed": 7}
 
 
 def effects_rows(clips: list[dict]) -> pd.DataFrame:
@@ -115,7 +116,12 @@ def effects_rows(clips: list[dict]) -> pd.DataFrame:
             row |= {"found": 1.0 - lost, "found_baseline": 1.0, "effect_score": 0.5 * lost, "effect_rate": lost}
             row |= {"damage_nats": damage, "first_difference_s": 8.4 if dose else np.nan}
             row |= {"shift_loudness_db": -0.3 * dose, "shift_centroid_hz": 12.0 * dose, "shift_onset_rate_hz": 0.05}
-            rows.append(row | {"shift_silence_share": 0.0, "effect_score_lag0": 0.01, "effect_score_lag1": 0.02})
+            row |= {"shift_silence_share": 0.0, "effect_score_lag0": 0.01, "effect_score_lag1": 0.02}
+            kl = 0.1 * harm.get(kind, 0.0) * dose
+            rows.append(row | {"arm": "ablate", "kl_nats": kl, "kl_lag0": 2 * kl, "kl_lag1": kl})
+    for row in [r for r in rows if r["kind"] == "target" and r["dose"] == 1 and r["window"] == "until_event"]:
+        for kind, back in (("untouched", 0.0), ("steer", 1.0), ("steer_random", 0.0)):
+            rows.append(row | {"arm": "steer", "kind": kind, "found": back, "found_baseline": 0.0})
     return pd.DataFrame(rows)
 
 
@@ -200,12 +206,13 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
     write_parquet(folder / "candidates.parquet", chosen)
     matched = pd.DataFrame()
     if candidates:
-        from reprise.effects import matched_damage
+        from reprise.effects import matched_damage, steering_summary
 
         effects = effects_rows([c for c in clips if returns[c["prompt_id"]]] * 3)
         matched = matched_damage(effects, seed=3, n_bootstrap=200)
         write_parquet(folder / "effects" / f"{NAME}.parquet", effects)
         write_parquet(folder / "effects" / f"{NAME}.matched.parquet", matched)
+        write_parquet(folder / "effects" / f"{NAME}.steered.parquet", steering_summary(effects, seed=3))
         with write_folder(
             folder / "effects" / f"{NAME}.audio", meta={"clips": ["p00-s0", "p00-s1", "p01-s0"]}
         ) as players:
@@ -219,6 +226,7 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
 
     thresholds = Thresholds(**fields["verdict"], alpha=fields["probes"]["alpha"])
     declared = preregistration(thresholds, {"seeds": fields["seeds"]})
+    declared |= {"declarations": summary(declare([], declared, after_effects=False))}
     judged = chosen[chosen["name"] != ""].rename(columns=lambda c: c.removeprefix("confirm_")).reset_index(drop=True)
     counts = {"n_clips": 192, "n_with_event": 96 if gains else 0, "n_prompts_with_event": 40 if gains else 0}
     record = verdict(
@@ -253,8 +261,9 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
     monkeypatch.chdir(root)
     monkeypatch.setattr("reprise.job.start", lambda snakemake: snakemake.params.settings)
 
-    def found(pattern: str, *, without: str = "-") -> list[str]:
-        return [str(p) for n in studies for p in sorted(Path("results", n).glob(pattern)) if without not in p.suffixes]
+    def found(pattern: str, *, without: tuple[str, ...] = ()) -> list[str]:
+        paths = [p for n in studies for p in sorted(Path("results", n).glob(pattern))]
+        return [str(p) for p in paths if not set(without) & set(p.suffixes)]
 
     inputs = {
         "models": found("model.json"),
@@ -262,15 +271,17 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         "verdicts": found("verdict.json"),
         "certificates": found("certificates/*.json"),
         "probes": found("probes/*/*.json"),
-        "events": found("events/*.parquet", without=".clips"),
+        "events": found("events/*.parquet", without=(".clips",)),
         "heard": found("events/*.clips.parquet"),
         "reviews": found("reviews.parquet"),
         "review_summaries": found("reviews.json"),
+        "calibration": [],
         "labels": found("labels/*.parquet"),
         "audio": found("audio/*.manifest.json"),
         "candidates": found("candidates.parquet"),
-        "effects": found("effects/*.parquet", without=".matched"),
+        "effects": found("effects/*.parquet", without=(".matched", ".steered")),
         "matched": found("effects/*.matched.parquet"),
+        "steered": found("effects/*.steered.parquet"),
         "players": found("effects/*.audio.manifest.json"),
     }
 
@@ -659,3 +670,19 @@ def test_an_organism_without_a_stated_truth_is_still_kept_apart(
     assert "quiet not stated none —" in page.said() and "for 0 of 1" in page.said()
     assert "Only model organisms were studied here" in page.said()
     assert "Calibration · model organism" in page.said("quiet")
+
+
+def test_steering_is_told_and_kept_out_of_the_ablation(made: SimpleNamespace) -> None:
+    page = re.sub(r"\s+", " ", made.page)
+    assert "the feature brings the return to 1.00 [1.00, 1.00] of them, against 0.00" in page
+    assert "KL, nats a token" in page and "fall of the best match" in page
+
+
+def test_how_often_verdicts_are_right_is_told_with_intervals() -> None:
+    none = dict.fromkeys(VERDICTS, 0)
+    counts = {"planner": none | {"foresight": 9, "unresolved": 1}, "loop": none | {"none": 10}}
+    planner, loop = report.calibration_view(counts)
+    assert planner["verdicts"] == "foresight 9, unresolved 1" and planner["truth"] == "foresight"
+    assert planner["right"].startswith("90 %") and "to 100 %" in planner["right"]
+    assert loop["foresight"] == "0 % (0 % to 31 %)"
+    assert report.calibration_view({}) == []

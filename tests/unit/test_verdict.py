@@ -6,17 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reprise.preregistration import declare, digest, is_intact, preregistration, summary
 from reprise.stores import write_json
-from reprise.verdict import (
-    VERDICTS,
-    Thresholds,
-    detectable_auroc,
-    digest,
-    hanley_mcneil_se,
-    is_intact,
-    preregistration,
-    verdict,
-)
+from reprise.verdict import VERDICTS, Thresholds, detectable_auroc, hanley_mcneil_se, verdict
 
 THRESHOLDS = Thresholds(
     min_positive_clips=20,
@@ -24,7 +16,7 @@ THRESHOLDS = Thresholds(
     min_positive_prompts=10,
     alpha=0.05,
     min_gain_auroc=0.05,
-    max_gain_width=0.25,
+    max_missed_gain_auroc=0.15,
     min_effect=0.2,
     min_selectivity=0.1,
     max_damage=0.5,
@@ -38,7 +30,7 @@ def probe(role: str, result: tuple[float, float, float], **changes: object) -> d
     gain, half, p = result
     row = {"layer": 2, "representation": "resid", "role": role, "n_clips": 192, "n_positive_clips": 80}
     row |= {"gain_auroc": gain, "gain_auroc_low": gain - half, "gain_auroc_high": gain + half, "p_swap": p}
-    return row | changes
+    return row | {"null_gain": 0.0} | changes
 
 
 def probes(long=STRONG, local=STRONG, **changes: object) -> pd.DataFrame:
@@ -74,6 +66,12 @@ def ablation(
     return [control, *rows]
 
 
+def declaration(settings: dict, history: list[dict] | None = None, after_effects: bool = False) -> dict:
+    """A study's preregistration as the workflow writes it."""
+    declared = preregistration(THRESHOLDS, settings)
+    return declared | {"declarations": summary(declare(history or [], declared, after_effects=after_effects))}
+
+
 def judge(**changes: object) -> dict:
     given = {
         "events": EVENTS,
@@ -82,7 +80,7 @@ def judge(**changes: object) -> dict:
         "matched": pd.DataFrame(ablation() + ablation(window="prefix_only", effect=(0.7, 0.6, 0.8))),
         "thresholds": THRESHOLDS,
         "long_role": "long",
-        "declared": preregistration(THRESHOLDS, {"horizons": {"long": [4, 8]}}),
+        "declared": declaration({"horizons": {"long": [4, 8]}}),
     }
     found = judged = verdict(**(given | changes))
     assert found["verdict"] in VERDICTS
@@ -130,7 +128,7 @@ def test_no_events_at_all_is_none_and_few_are_unresolved():
     [
         pytest.param(NOTHING, id="no gain"),
         pytest.param((0.04, 0.01, 0.01), id="gain below the least that counts"),
-        pytest.param((0.10, 0.11, 0.01), id="interval holds 0"),
+        pytest.param((0.06, 0.07, 0.01), id="interval holds 0"),
         pytest.param((0.10, 0.02, 0.03), id="p-value not below alpha after correction for two layers"),
         pytest.param((0.10, 0.02, np.nan), id="no p-value"),
     ],
@@ -143,7 +141,7 @@ def test_without_prediction_at_the_long_horizon_it_is_local_or_none(long):
     assert gate(found, "effect")["passed"] is None and found["candidates"][0]["verdict"] == "none"
 
 
-def test_absence_needs_a_narrow_interval():
+def test_absence_needs_an_interval_that_excludes_a_gain():
     assert judge(probes=probes(long=(0.0, 0.2, 0.6), local=NOTHING))["verdict"] == "unresolved"
     no_scores = judge(probes=probes(long=(np.nan, np.nan, np.nan), local=NOTHING))
     assert no_scores["verdict"] == "unresolved"
@@ -162,6 +160,9 @@ def test_every_kind_of_swap_must_be_significant():
     within = probes()
     within["p_swap"] = within["p_swap"].where(within["p_swap"] > 0.05, 0.5)
     assert judge(probes=pd.concat([probes(), probes()]))["verdict"] == "foresight"
+    # The gain is there, and what explains it is not known: chance, or the prompt where swaps within it gain as much.
+    assert judge(probes=pd.concat([probes(), within], ignore_index=True))["verdict"] == "unresolved"
+    within["null_gain"] = within["gain_auroc"]
     assert judge(probes=pd.concat([probes(), within], ignore_index=True))["verdict"] == "none"
 
 
@@ -247,9 +248,30 @@ def test_preregistration_shows_a_changed_threshold():
     easier = THRESHOLDS._replace(min_effect=0.01)
     assert not is_intact(declared, easier)
     assert not is_intact(declared | {"thresholds": easier._asdict()}, easier)
-    found = judge(declared=declared, thresholds=easier)["preregistration"]
-    assert found == {"digest": declared["digest"], "intact": False}
+    found = judge(declared=declared | {"declarations": []}, thresholds=easier)["preregistration"]
+    assert found == {"digest": declared["digest"], "intact": False, "declarations": []}
     assert digest({"b": 1, "a": [1.5]}) == digest({"a": [1.5], "b": 1}) != digest({"a": [1.5], "b": 2})
+
+
+def test_a_threshold_that_moves_after_the_fact_is_kept():
+    settings = {"horizons": {"long": [4.0, 8.0]}}
+    first = declare([], preregistration(THRESHOLDS, settings), after_effects=False)
+    again = declare(first, preregistration(THRESHOLDS, settings), after_effects=True)
+    assert again == first and summary(first) == [{"digest": first[0]["digest"], "after_effects": False, "changed": []}]
+    easier = preregistration(THRESHOLDS._replace(min_effect=0.01), {"horizons": {"long": [4.0, 9.0]}, "doses": [1]})
+    moved = declare(first, easier, after_effects=True)
+    assert moved[0] == first[0]
+    assert summary(moved)[1]["after_effects"] is True
+    assert moved[1]["changed"] == ["settings.doses", "settings.horizons.long", "thresholds.min_effect"]
+    back = declare(moved, preregistration(THRESHOLDS, settings), after_effects=True)
+    assert len(back) == 3 and back[2]["digest"] == first[0]["digest"]
+
+
+def test_a_random_dictionary_and_random_weights_decide_nothing():
+    table = probes(long=NOTHING, local=NOTHING)
+    others = [probe("long", STRONG, representation=r) for r in ("random_dictionary", "random_model")]
+    found = judge(probes=pd.concat([table, pd.DataFrame(others)], ignore_index=True))
+    assert found["verdict"] == "none" and {c["name"] for c in found["checks"]} == {"shorter_horizons", "embedding"}
 
 
 def test_the_verdict_is_json(tmp_path):

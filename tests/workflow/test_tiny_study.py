@@ -72,8 +72,8 @@ def test_a_changed_horizon_reruns_labels_and_what_follows(reconfigured):
     config["defaults"]["horizons"]["long"] = [4, 7]
     scheduled = reconfigured(config)
     assert not ABOVE_LABELS & scheduled.keys(), scheduled
-    # One horizon's label, its probes (residual, SAE, embedding) and its screen; the other's stay.
-    assert scheduled["label"] == 1 and scheduled["probe"] == 3 and scheduled["screen"] == 1
+    # One horizon's label, its probes (one a representation) and its screen; the other's stay.
+    assert scheduled["label"] == 1 and scheduled["probe"] == 5 and scheduled["screen"] == 1
     assert scheduled["candidates"] == 1 and scheduled["verdict"] == 1 and scheduled["report"] == 1
 
 
@@ -82,13 +82,37 @@ def test_an_added_horizon_reruns_its_own(reconfigured):
     config["defaults"]["horizons"]["medium"] = [2, 4]
     scheduled = reconfigured(config)
     assert not ABOVE_LABELS & scheduled.keys(), scheduled
-    assert scheduled["label"] == 1 and scheduled["probe"] == 3 and scheduled["screen"] == 1
+    assert scheduled["label"] == 1 and scheduled["probe"] == 5 and scheduled["screen"] == 1
 
 
-def test_a_changed_threshold_reruns_the_verdict_alone(reconfigured):
+def test_the_local_horizon_bears_on_the_longer_ones(reconfigured):
+    config = tiny_config()
+    config["defaults"]["horizons"]["local"] = [0.5, 1.5]
+    scheduled = reconfigured(config)
+    assert not ABOVE_LABELS & scheduled.keys(), scheduled
+    assert scheduled["label"] == 1 and scheduled["probe"] == 10 and scheduled["screen"] == 2
+
+
+def test_a_changed_threshold_is_declared_and_judged_and_reruns_nothing_else(reconfigured):
     config = tiny_config()
     config["defaults"]["verdict"] = {"min_effect": 0.3}
-    assert reconfigured(config) == {"verdict": 1, "report": 1}
+    assert reconfigured(config) == {"preregister": 1, "verdict": 1, "report": 1}
+
+
+def test_a_threshold_changed_after_the_fact_shows_in_the_verdict(finished, tmp_path):
+    study, config = tmp_path / "study", tiny_config()
+    shutil.copytree(finished, study, symlinks=True)
+    (study / "results/tiny/effects").mkdir(exist_ok=True)
+    # As after an ablation, which a study this small need not come to.
+    (study / "results/tiny/effects/some.parquet").touch()
+    config["defaults"]["verdict"] = {"min_effect": 0.3}
+    write_config(study, config)
+    snakemake(study, "--cores", "1", "verdicts")
+    record = json.loads((study / "results/tiny/verdict.json").read_text())
+    first, second = record["preregistration"]["declarations"]
+    assert first["after_effects"] is False and first["changed"] == []
+    assert second["after_effects"] is True and second["changed"] == ["thresholds.min_effect"]
+    assert record["thresholds"]["min_effect"] == 0.3 and record["preregistration"]["intact"]
 
 
 def test_a_device_is_not_a_setting_that_changes_results(reconfigured):
@@ -141,7 +165,7 @@ def test_a_review_reruns_labels_and_what_follows(finished, tmp_path):
     write_config(study, config)
     scheduled = jobs(snakemake(study, "--dry-run", "--cores", "2"))
     assert not ABOVE_LABELS & scheduled.keys(), scheduled
-    assert scheduled["import_reviews"] == 1 and scheduled["label"] == 2 and scheduled["probe"] == 6
+    assert scheduled["import_reviews"] == 1 and scheduled["label"] == 2 and scheduled["probe"] == 10
     assert scheduled["candidates"] == 1 and scheduled["verdict"] == 1 and scheduled["report"] == 1
 
     before = labels(study)

@@ -1,0 +1,68 @@
+"""What a study declares before any effect is known: thresholds, and whatever fixes the question beside them.
+
+The declaration is written before the first continuation under an edit is generated, and its digest goes into the
+verdict. A study may declare anew (another horizon, another threshold); each declaration is kept, with what it changed
+and whether effects had been computed by then, so that a threshold that moved after the fact shows.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reprise.verdict import Thresholds
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (64 hex digits) of the canonical JSON of plain builtins: sorted keys, no spaces. NaN is an error."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def preregistration(thresholds: "Thresholds", settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A declaration with its digest: `thresholds`, `settings`, `digest`.
+
+    settings: plain builtins, whatever fixes the question beside the thresholds (horizons, seeds, candidate rule,
+    doses).
+    """
+    declared = {"thresholds": thresholds._asdict(), "settings": dict(settings)}
+    return {**declared, "digest": digest(declared)}
+
+
+def is_intact(declared: Mapping[str, Any], thresholds: "Thresholds") -> bool:
+    """Whether a declaration is what its digest says, and has these thresholds."""
+    content = {key: declared[key] for key in ("thresholds", "settings")}
+    return digest(content) == declared["digest"] and dict(declared["thresholds"]) == thresholds._asdict()
+
+
+def declare(
+    history: Sequence[Mapping[str, Any]], declared: Mapping[str, Any], *, after_effects: bool
+) -> list[dict[str, Any]]:
+    """The history with this declaration at its end, unless it is there already.
+
+    Each entry: thresholds, settings, digest, `after_effects` (effects had been computed when it was declared) and
+    `changed`, the fields in which it differs from the one before, such as `thresholds.min_effect`.
+    """
+    kept = [dict(entry) for entry in history]
+    if kept and kept[-1]["digest"] == declared["digest"]:
+        return kept
+    changed = _differences(kept[-1], declared) if kept else []
+    return [*kept, {**declared, "after_effects": bool(after_effects), "changed": changed}]
+
+
+def summary(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The history without what was declared: digest, after_effects and changed of each."""
+    return [{key: entry[key] for key in ("digest", "after_effects", "changed")} for entry in history]
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    flat = [_flat({key: entry[key] for key in ("thresholds", "settings")}) for entry in (before, after)]
+    missing = object()
+    return sorted(k for k in flat[0].keys() | flat[1].keys() if flat[0].get(k, missing) != flat[1].get(k, missing))
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}".lstrip(".")).items()}

@@ -1,0 +1,28 @@
+"""Count the verdicts of all calibration runs, organism by organism."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from reprise.calibration import parse_run
+from reprise.confusion import confusion, shares
+from reprise.job import log, start
+from reprise.organisms.truth import GROUND_TRUTH
+from reprise.stores import write_json, write_parquet
+
+start(snakemake)
+truth = {name: known["verdict"] for name, known in GROUND_TRUTH.items()}
+rows = []
+for path in snakemake.input.verdicts:
+    record = json.loads(Path(path).read_text())
+    organism, run = parse_run(record["study"])
+    row = {"organism": organism, "run": run, "truth": truth[organism], "verdict": record["verdict"]}
+    for gate in record["gates"]:
+        row |= {f"{gate['name']}_{part}": gate[part] for part in ("value", "low", "high", "passed")}
+    rows.append(row | {"reason": record["reason"]})
+runs = pd.DataFrame(rows)
+counts = confusion(runs)
+log.info("\n%s", shares(counts, truth).to_string(index=False))
+write_parquet(Path(snakemake.output.runs), runs)
+write_json(Path(snakemake.output.counts), counts)

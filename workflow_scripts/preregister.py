@@ -1,0 +1,24 @@
+"""Write down what the study declares, beside what it declared before."""
+
+import json
+from pathlib import Path
+
+from reprise.job import log, start
+from reprise.preregistration import declare, preregistration, summary
+from reprise.stores import write_json
+from reprise.verdict import Thresholds
+
+settings = start(snakemake)
+output = Path(snakemake.output[0])
+# Snakemake removes an output before its rule runs again; what was declared earlier is kept beside it.
+kept = output.with_name("preregistrations")
+history = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
+declared = preregistration(Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"]), settings["declared"])
+after_effects = any(output.with_name("effects").glob("*.parquet"))
+history = declare(history, declared, after_effects=after_effects)
+for number, entry in enumerate(history):
+    file = kept / f"{number:03d}.json"
+    if not file.exists():
+        write_json(file, entry)
+        log.info("declared %s%s", entry["digest"], ", after effects were known" if entry["after_effects"] else "")
+write_json(output, {**declared, "declarations": summary(history)})
