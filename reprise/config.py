@@ -40,7 +40,7 @@ _MAX_S = 600.0
 # Representations that count as evidence of a plan; the others are checks.
 _EVIDENCE = ("resid", "sae")
 # `organisms` overrides config/organisms.yaml and is read by the training recipe alone.
-_TOP_LEVEL = ("studies", "defaults", "report", "organisms")
+_TOP_LEVEL = ("studies", "defaults", "report", "organisms", "calibration")
 
 
 class ConfigError(ValueError):

@@ -31,12 +31,12 @@ def schema_text() -> str:
     for name in ("Study", "ModelSettings"):
         del schema["$defs"][name]["required"]
     defaults = {"$ref": "#/$defs/Study", "description": "Study fields shared by all studies."}
-    recipe = {
-        "type": ["object", "null"],
-        "description": "Overrides of config/organisms.yaml, for the training recipe.",
+    overrides = {
+        name: {"type": ["object", "null"], "description": f"Overrides of config/{name}.yaml, for {what}."}
+        for name, what in (("organisms", "the training recipe"), ("calibration", "how often verdicts are wrong"))
     }
     properties = {"studies": schema["properties"]["studies"], "defaults": defaults, **schema["properties"]}
-    properties["organisms"] = recipe
+    properties |= overrides
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "properties": properties}
     schema["title"] = "Reprise configuration"
     schema["description"] = "Studies, the fields they share, and the report."

@@ -25,7 +25,7 @@ from reprise.config import (
 from reprise.provenance import code_digest
 
 with open(workflow.source_path("../config/calibration.yaml")) as _file:
-    CALIBRATION = yaml.safe_load(_file) | config.get("calibration", {})
+    CALIBRATION = yaml.safe_load(_file) | (config.get("calibration") or {})
 CALIBRATION_RUN = r"calibration/[a-z]+-\d+"
 CALIBRATION_RUNS = run_names(CALIBRATION["organisms"], CALIBRATION["runs"])
 

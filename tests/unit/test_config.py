@@ -417,9 +417,10 @@ def test_a_bad_prompts_file_shared_by_studies_is_reported_once(tmp_path: Path) -
     assert caught.value.problems == (expected,)
 
 
-def test_overrides_of_the_training_recipe_are_left_to_it() -> None:
-    for recipe in (None, {"lm_steps": 5}):
-        validate({"studies": {"planner": STUDY}, "organisms": recipe}, check_files=False)
+@pytest.mark.parametrize("recipe", ["organisms", "calibration"])
+def test_overrides_of_a_recipe_are_left_to_it(recipe: str) -> None:
+    for overrides in (None, {"runs": 5}):
+        validate({"studies": {"planner": STUDY}, recipe: overrides}, check_files=False)
 
 
 # --- prompts and clips ---
