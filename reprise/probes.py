@@ -176,9 +176,10 @@ def probe(
     hold. Penalties are chosen per fold from `PENALTIES` by three inner folds grouped by prompt: B's first, then R's
     with B's fixed.
 
-    The record: n_rows, n_clips, n_prompts, n_positive_rows, n_positive_clips, base_rate; auroc_* and bits_* for B, R,
-    BR; gain_auroc and gain_bits with _low and _high (95 % percentile interval of a bootstrap over prompts); p_swap
-    (on bits) and p_swap_auroc, across prompts, each (1 + swaps with a gain at least as large) / (1 + n_swaps);
+    The record: n_rows, n_clips, n_prompts, n_positive_rows, n_positive_clips, n_positive_prompts, base_rate; auroc_*
+    and bits_* for B, R, BR; gain_auroc and gain_bits with _low and _high (95 % percentile interval of a bootstrap
+    over prompts); p_swap (on bits) and p_swap_auroc, across prompts, each (1 + swaps with a gain at least as large) /
+    (1 + n_swaps);
     swap_gain_*_q50 and _q95 of that null; the same with _within_prompt, NaN where no prompt has two seeds; p_shuffle
     of bits_R with labels shuffled between prompts; penalty_* (median over folds), n_folds, n_components,
     variance_kept, seed and note.
@@ -195,6 +196,7 @@ def probe(
         "n_prompts": len(np.unique(groups)),
         "n_positive_rows": int(y_rows.sum()),
         "n_positive_clips": len(np.unique(clip[y_rows == 1])),
+        "n_positive_prompts": len(np.unique(groups[y_rows == 1])),
         "base_rate": float(y_rows.mean()) if len(clip) else np.nan,
         "n_swaps": n_swaps,
         "n_bootstrap": n_bootstrap,

@@ -263,7 +263,7 @@ def agreement(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, 
     said = [[reviewer[event] for event in common] for reviewer in (first, second)]
     record: dict[str, Any] = {"n": len(common), "alike": None, "kappa": None, "note": ""}
     if not common:
-        return record | {"note": "they decided about no event in common"}
+        return record | {"note": "they decided about no current event in common"}
     record["alike"] = float(np.mean([a == b for a, b in zip(*said, strict=True)]))
     kinds = [set(decisions) for decisions in said]
     if len(kinds[0] | kinds[1]) == 1:

@@ -6,7 +6,9 @@ way to the end of the number's range, positive where it passes and negative wher
 `candidate_score` and 1 for the score; 1 and the smallest p-value that the surrogates allow; no gap and a gap of twice
 the threshold; score less timbre score from -1 to 1). An event is accepted if all its margins are positive, so that its
 worst margin says what would have to change for the decision to be another one, and the events are sorted by the worst
-margin's distance from 0. Only the first `max_events` are on the page: there a reviewer's time changes most.
+margin's distance from 0. There is room for `max_events`: those that the tests accepted come before the others, since
+with `labels.reviewed_only` nothing else counts, and of each kind the uncertain ones, where a reviewer's time changes
+most.
 
 What a page holds. Two passages an event, A the motif and B the candidate, each with a little context, 16-bit FLAC at
 most `reprise.pages.AUDIO_RATE_HZ`; a motif's sound is embedded once however many candidates it has. The chromagram of
@@ -69,7 +71,10 @@ def to_review(events: pd.DataFrame, thresholds: Mapping[str, float], *, max_even
     """The events for the page in its order, uncertain ones first; see the module. `events` with event_id."""
     distance = margins(events, thresholds).min(axis=1).abs()
     order = events.assign(distance=distance).sort_values(["distance", "clip_id", "onset_s"], kind="stable")
-    return order.drop_duplicates("event_id").drop(columns="distance").head(max_events).reset_index(drop=True)
+    order = order.drop_duplicates("event_id").drop(columns="distance")
+    rejected = ~order["accepted"].astype(bool)
+    chosen = rejected.sort_values(kind="stable").index[:max_events]
+    return order[order.index.isin(chosen)].reset_index(drop=True)
 
 
 def cut(audio: np.ndarray, sample_rate_hz: int, start_s: float, stop_s: float) -> np.ndarray:

@@ -121,10 +121,10 @@ def verdict(
     """Judge a study.
 
     events: `n_clips`, `n_with_event`, `n_prompts_with_event` (accepted events).
-    probes: a row a test with layer, representation, role (of the horizon), n_clips, n_positive_clips, gain_auroc,
-        gain_auroc_low, gain_auroc_high, p_swap and null_gain (the median gain of the swaps: what the representation
-        gains by that which they keep). Several rows of one (layer, representation, role), such as one a kind of swap,
-        must all be significant.
+    probes: a row a test with layer, representation, role (of the horizon), n_clips, n_positive_clips,
+        n_positive_prompts, gain_auroc, gain_auroc_low, gain_auroc_high, p_swap and null_gain (the median gain of the
+        swaps: what the representation gains by that which they keep). Several rows of one (layer, representation,
+        role), such as one a kind of swap, must all be significant.
     candidates: layer, feature, and the confirmation in held-out prompts under the probes' names.
     matched: rows of `reprise.effects.matched_damage`.
     long_role: the horizon role that foresight is judged at; all others count as shorter.
@@ -185,22 +185,29 @@ def power_note(n_positive: int, n_negative: int) -> dict[str, Any]:
 
 
 def _counts(events: Mapping[str, int], long: pd.DataFrame) -> dict[str, int]:
-    """Clips with and without a return in the long horizon; from the events where no probe ran."""
+    """Clips with and without a return in the long horizon, and prompts with one; from the events where no probe
+    ran."""
     rows = long[long["representation"].isin(EVIDENCE)]
     if rows.empty:
-        return {"positive": int(events["n_with_event"]), "negative": int(events["n_clips"] - events["n_with_event"])}
+        negative = int(events["n_clips"] - events["n_with_event"])
+        return {
+            "positive": int(events["n_with_event"]),
+            "negative": negative,
+            "prompts": int(events["n_prompts_with_event"]),
+        }
     # The tests share their labels; the fewest are what all of them had.
     positive = int(rows["n_positive_clips"].min())
-    return {"positive": positive, "negative": int((rows["n_clips"] - rows["n_positive_clips"]).min())}
+    negative = int((rows["n_clips"] - rows["n_positive_clips"]).min())
+    return {"positive": positive, "negative": negative, "prompts": int(rows["n_positive_prompts"].min())}
 
 
 def _data_gates(events: Mapping[str, int], counts: Mapping[str, int], t: Thresholds) -> list[Gate]:
-    n_events, n_prompts = int(events["n_with_event"]), int(events["n_prompts_with_event"])
+    n_events = int(events["n_with_event"])
     gates = [_count_gate("events", n_events, 1, f"of {events['n_clips']} clips hold a valid recurrence")]
     asked = [
         ("positive_clips", counts["positive"], t.min_positive_clips, "clips return within the long horizon"),
         ("negative_clips", counts["negative"], t.min_negative_clips, "clips do not return within the long horizon"),
-        ("positive_prompts", n_prompts, t.min_positive_prompts, "prompts have a valid recurrence"),
+        ("positive_prompts", counts["prompts"], t.min_positive_prompts, "prompts have a return within it"),
     ]
     return gates + [_count_gate(*gate) for gate in asked]
 

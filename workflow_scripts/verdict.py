@@ -34,9 +34,7 @@ declared = json.loads(Path(inputs.preregistration).read_text())
 # Both nulls must be beaten: other prompts' performances, and other performances of the same prompt.
 probes["null_gain"] = probes["swap_gain_auroc_q50"]
 within = probes.dropna(subset=["p_swap_within_prompt"])
-within = within.assign(
-    p_swap=within["p_swap_within_prompt"], null_gain=within["swap_gain_auroc_q50_within_prompt"]
-)
+within = within.assign(p_swap=within["p_swap_within_prompt"], null_gain=within["swap_gain_auroc_q50_within_prompt"])
 record = verdict(
     events={
         "n_clips": len(clips),

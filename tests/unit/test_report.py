@@ -76,7 +76,8 @@ def label_rows(events: pd.DataFrame, clips: list[dict], a_s: float, b_s: float) 
 
 def probe_record(study: str, horizon: str, representation: str, hook: str, gain: float, p: float) -> dict:
     record = {"study": study, "horizon": horizon, "representation": representation, "hook": hook, "note": ""}
-    record |= {"n_rows": 900, "n_clips": 192, "n_prompts": 48, "n_positive_clips": 83, "base_rate": 0.31}
+    record |= {"n_rows": 900, "n_clips": 192, "n_prompts": 48, "n_positive_clips": 83, "n_positive_prompts": 31}
+    record |= {"base_rate": 0.31}
     for score, scale in (("auroc", 1.0), ("bits", 0.8)):
         record |= {f"{score}_B": 0.583 * scale, f"{score}_R": 0.6 + gain / 2, f"{score}_BR": 0.583 * scale + gain}
         record |= {f"gain_{score}": gain, f"gain_{score}_low": gain - 0.047, f"gain_{score}_high": gain + 0.043}

@@ -59,7 +59,9 @@ def test_the_event_nearest_to_its_threshold_comes_first() -> None:
     order = to_review(events, THRESHOLDS, max_events=6)["onset_s"].tolist()
     # Distances: 0.01/0.25, 0.1/2, 0.02/0.35, then the worst margin of what is far.
     assert order[:3] == [7.0, 9.0, 8.0] and set(order[-2:]) == {6.0, 10.0}
-    assert to_review(events, THRESHOLDS, max_events=2)["onset_s"].tolist() == [7.0, 9.0]
+    # What the tests accepted comes before what they rejected, however uncertain that is.
+    assert to_review(events, THRESHOLDS, max_events=2)["onset_s"].tolist() == [7.0, 5.0]
+    assert to_review(events, THRESHOLDS, max_events=3)["onset_s"].tolist() == [7.0, 9.0, 5.0]
 
 
 def test_margins_are_signed_shares_of_the_way_to_the_end() -> None:
@@ -295,7 +297,8 @@ def test_kappa_known_answers() -> None:
 
 def test_kappa_where_it_says_nothing() -> None:
     apart = agreement(said("a."), said(".a"))
-    assert apart["n"] == 0 and apart["kappa"] is None and apart["alike"] is None and "no event" in apart["note"]
+    assert apart["n"] == 0 and apart["kappa"] is None and apart["alike"] is None
+    assert "no current event" in apart["note"]
     same = agreement(said("aaa"), said("aaa"))
     assert same["kappa"] is None and same["alike"] == 1.0 and "both said accept throughout" in same["note"]
     constant = agreement(said("aaaa"), said("aarr"))

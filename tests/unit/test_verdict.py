@@ -29,6 +29,7 @@ STRONG, NOTHING = (0.30, 0.02, 0.01), (0.00, 0.04, 0.6)  # gain, half of its int
 def probe(role: str, result: tuple[float, float, float], **changes: object) -> dict:
     gain, half, p = result
     row = {"layer": 2, "representation": "resid", "role": role, "n_clips": 192, "n_positive_clips": 80}
+    row["n_positive_prompts"] = 40
     row |= {"gain_auroc": gain, "gain_auroc_low": gain - half, "gain_auroc_high": gain + half, "p_swap": p}
     return row | {"null_gain": 0.0} | changes
 
@@ -120,7 +121,8 @@ def test_no_events_at_all_is_none_and_few_are_unresolved():
     assert (found["verdict"], found["reason"]) == ("none", "no valid events")
     for changes in ({"n_positive_clips": 19}, {"n_positive_clips": 173}):
         assert judge(probes=probes(**changes))["verdict"] == "unresolved"
-    assert judge(events=EVENTS | {"n_prompts_with_event": 9})["verdict"] == "unresolved"
+    # Of prompts, too, those with a return in the horizon count, not those with any.
+    assert judge(probes=probes(n_positive_prompts=9))["verdict"] == "unresolved"
 
 
 @pytest.mark.parametrize(

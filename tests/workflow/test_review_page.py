@@ -179,6 +179,29 @@ def test_keys_can_be_turned_off_and_leave_the_browsers_own_alone(page):
     assert progress(page) == "0 of 4 decided"
 
 
+def test_another_reviewer_starts_with_decisions_of_their_own(page):
+    page.fill("#reviewer", "Ann Example")
+    page.keyboard.press("Escape")
+    page.keyboard.press("y")
+    page.keyboard.press("n")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.fill("#reviewer", "Ben Example")
+    page.keyboard.press("Escape")
+    assert progress(page) == "0 of 4 decided"
+    page.keyboard.press("u")
+    page.reload()
+    assert progress(page) == "1 of 4 decided" and page.input_value("#reviewer") == "Ben Example"
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.fill("#reviewer", "Ann Example")
+    page.keyboard.press("Escape")
+    assert progress(page) == "2 of 4 decided"
+    # A name that is only corrected keeps what it decided.
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.fill("#reviewer", "Anne Example")
+    page.keyboard.press("Escape")
+    assert progress(page) == "2 of 4 decided" and page.input_value("#reviewer") == "Anne Example"
+
+
 def test_a_download_needs_a_name(page):
     page.keyboard.press("y")
     page.click("#download")

@@ -1,0 +1,132 @@
+"""On the shipped planner: what is planted comes out as selective, and what only adds noise does not.
+
+The direction that the planner was given its plan in is known. Clips whose cue says that the motif will return are
+continued from a prefix of 8 s without it, under the same edit of controls, and with another control moved so far that
+the music breaks. Returns are read from the tokens, as the organism's card does it.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from reprise.candidates import activation_when_active, feature_statistics
+from reprise.decoding import Sampling, residual_stream
+from reprise.effects import Target, continuation_nll, matched_damage, outside_return, steering_summary
+from reprise.interventions import STEERING_KINDS, Candidate, condition_table, match_features, run_conditions
+from reprise.musicgen import encode_audio, load_model
+from reprise.organisms import evaluate, score
+from reprise.organisms.codec import FRAME_RATE_HZ, render_clip
+from reprise.organisms.lm import PLANT_LAYER, plan_direction
+from reprise.sae import encode_topk, load_sae, to_dense
+
+PLANNER = Path(__file__).parents[2] / "resources" / "planner"
+N_CUED, N_OTHERS = 10, 6
+TARGET = Target(prefix_s=8.0, start_s=9.5, stop_s=12.5, motif_s=2.0)
+PLANNED_S = (7.0, 8.0)  # after the motif, and what is heard of it; before the return
+DOSES = (2.0, 4.0, 8.0)  # of the controls
+N_RANDOM = 3
+WINDOW = ["until_event"]
+LEAST = 0.1  # the default of `verdict.min_selectivity`
+
+
+class Study(NamedTuple):
+    """Effects, a row a (clip, condition): `ablated`, of cued clips that return when left alone, and `steered`."""
+
+    ablated: pd.DataFrame
+    steered: pd.DataFrame
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    model = load_model(str(PLANNER))
+    sae = load_sae(PLANNER / "sae" / f"layer{PLANT_LAYER}")
+    feature = int(((sae.W_dec @ plan_direction()) / sae.W_dec.norm(dim=1)).argmax())
+
+    drawn = [score.draw_clip(np.random.default_rng([11, i])) for i in range(100)]
+    chosen = [c for c in drawn if c.cue == 1][:N_CUED] + [c for c in drawn if c.cue == 0][:N_OTHERS]
+    prompts = [score.prompt_text(c.instrument, c.key, c.motif) for c in chosen]
+    tokens = np.stack([encode_audio(model, render_clip(c)) for c in chosen])
+    clips = pd.DataFrame({"clip_id": [f"c{i}" for i in range(len(chosen))], "prompt_id": prompts, "prompt": prompts})
+    clips = clips.assign(seed=0, target_start_s=TARGET.start_s, target_stop_s=TARGET.stop_s)
+
+    cued = np.arange(len(chosen)) < N_CUED
+    x = next(residual_stream(model, tokens, prompts, layers=[PLANT_LAYER], rows=len(chosen)))[PLANT_LAYER]
+    planned = x[:, slice(*(round(t * FRAME_RATE_HZ) for t in PLANNED_S))]
+    codes = csr_matrix(to_dense(*encode_topk(sae, torch.from_numpy(planned)), sae.d_sae).flatten(0, 1).numpy())
+    clip_of_row = np.repeat(np.arange(len(chosen)), planned.shape[1])
+    about = feature_statistics(codes, clip_of_row, cued)
+    norm = (about["mean_activation"] * sae.W_dec.norm(dim=1).numpy()).to_numpy()
+    matched = match_features(feature, about["rate"].to_numpy(), norm, n=1)
+    level = activation_when_active(codes[cued[clip_of_row]], feature)
+
+    candidate = Candidate(PLANT_LAYER, feature, matched)
+    how = {"prefix_s": TARGET.prefix_s, "frame_rate_hz": FRAME_RATE_HZ}
+    controls = ["matched_feature", "random_direction"]
+    parts = [
+        condition_table(candidate, clips[cued], [1.0], WINDOW, ["untouched", "resampled", "target"], **how),
+        condition_table(candidate, clips[cued], DOSES, WINDOW, controls, n_random=N_RANDOM, **how),
+        condition_table(candidate, clips[~cued], [1.0], WINDOW, STEERING_KINDS, z_star={feature: level}, **how),
+    ]
+    arms = ["ablate", "ablate", "steer"]
+    table = pd.concat([part.assign(arm=arm) for part, arm in zip(parts, arms, strict=True)], ignore_index=True)
+    baseline = dict(zip(clips["clip_id"], tokens, strict=True))
+    keys = {c: (77, i) for i, c in enumerate(clips["clip_id"])}
+    sampling = Sampling(temperature=0.9, top_k=100, cfg_coef=1.0)
+    runs = run_conditions(model, sae, table, baseline, keys, rows=64, sampling=sampling)
+    made = np.concatenate([part for _, part in runs])
+    nll = continuation_nll(model, made, table["prompt"].tolist(), rows=16)
+    outside = outside_return(np.arange(made.shape[-1]) / FRAME_RATE_HZ, TARGET)
+
+    table["found"] = (evaluate.found_returns(made.astype(np.int64)) >= 0).astype(float)
+    table["nll"] = nll[:, outside].mean(axis=1, dtype=np.float64)
+    untouched = table[table["kind"] == "untouched"].set_index("clip_id")
+    table["effect_rate"] = table["clip_id"].map(untouched["found"]) - table["found"]
+    table["damage_nats"] = table["nll"] - table["clip_id"].map(untouched["nll"])
+    returns = table["clip_id"].map(untouched["found"]) == 1
+    return Study(table[(table["arm"] == "ablate") & returns], table[table["arm"] == "steer"])
+
+
+def passes(row: pd.Series) -> bool:
+    """The gate of selectivity."""
+    return bool(row["selectivity_low"] > 0 and row["selectivity"] >= LEAST)
+
+
+def test_enough_clips_return_when_left_alone(study):
+    assert study.ablated["clip_id"].nunique() >= 6
+
+
+def test_the_planted_direction_is_selective(study):
+    found = matched_damage(study.ablated, seed=1)
+    (target,) = (row for _, row in found[found["kind"] == "target"].iterrows())
+    assert target["effect"] >= 0.7 and target["damage"] < 0.1
+    assert passes(target)
+
+
+def test_noise_of_growing_strength_is_not_selective(study):
+    """The first random direction stands as the target; it breaks the return, and the music with it."""
+    noise = study.ablated[study.ablated["kind"] != "target"].copy()
+    acts = (noise["kind"] == "random_direction") & (noise["control"] == 0)
+    noise.loc[acts, ["kind", "control"]] = ["target", 0]
+
+    def judged(effects: pd.DataFrame) -> pd.DataFrame:
+        found = matched_damage(effects, seed=1)
+        return found[found["kind"] == "target"].sort_values("dose")
+
+    target = judged(noise)
+    assert target["dose"].tolist() == list(DOSES)
+    assert target["effect"].iloc[-1] >= 0.7 and target["damage"].is_monotonic_increasing
+    assert target["damage"].iloc[-1] > 0.5
+    assert not target.apply(passes, axis=1).any(), target
+    # Without controls that do as much damage it would pass.
+    assert passes(judged(noise[noise["kind"] != "random_direction"]).iloc[-1])
+
+
+def test_the_planted_direction_suffices_for_a_return(study):
+    (row,) = steering_summary(study.steered, seed=1).to_dict("records")
+    assert row["n_clips"] == N_OTHERS
+    assert row["rate_steered"] >= 0.5 and row["difference_low"] > 0 and row["difference_random_low"] > 0
