@@ -740,6 +740,11 @@ def reviews_view(study: Results) -> dict[str, Any]:
         "reviewers": ", ".join(r["name"] for r in summary["reviewers"]),
         "agreement": pairs,
         "orphaned": lost,
+        "notes": [
+            f"{d['reviewer']}, {d['clip_id'] or 'clip not stated'} at {d['onset_s']:.2f} s "
+            f"({d['decision'] or 'no decision'}): {d['note']}"
+            for d in summary["notes"]
+        ],
         "only": study.settings["labels"]["reviewed_only"],
     }
 

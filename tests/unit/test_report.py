@@ -622,7 +622,10 @@ def test_reviews_are_told_where_there_are_any(
             format="reprise review 1",
             study="improviser",
             reviewer=name,
-            decisions=tuple(Decision(event_id=i, decision=d) for i, d in decisions.items()),
+            decisions=(
+                *(Decision(event_id=i, decision=d) for i, d in decisions.items()),
+                Decision(event_id=ids[5], decision=None, note=f"{name} <b>hears</b> two voices", onset_s=12.0),
+            ),
         )
         for name, decisions in zip(("Ann", "Bob"), given, strict=True)
     ]
@@ -638,6 +641,8 @@ def test_reviews_are_told_where_there_are_any(
         "Ann and Bob: kappa 0.50 over 3 events, 67 % alike",
         "Orphaned decisions: 1, about events that no longer exist",
         f"Ann: reject, clip not stated at 0.00 s (event {'0' * 16})",
+        # A note without a decision is told as well.
+        "Bob, clip not stated at 12.00 s (no decision): Bob <b>hears</b> two voices",
         "(8 in all)",
         "rejected by a reviewer 1",
     ):
