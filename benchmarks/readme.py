@@ -45,9 +45,11 @@ def demo_table(demo: dict[str, Any]) -> str:
 
 def calibration_table(counts: dict[str, dict[str, int]]) -> str:
     """One row an organism: truth, verdicts and shares with their intervals; what `snakemake calibration` counted."""
+    if not counts:
+        return "Not counted yet.\n"
     lines = ["| organism | built to be | runs | verdicts | right | `foresight` |", "|---|---|---|---|---|---|"]
     truth = {name: known["verdict"] for name, known in GROUND_TRUTH.items()}
-    for r in shares(counts, truth).to_dict("records") if counts else []:
+    for r in shares(counts, truth).to_dict("records"):
         given = ", ".join(f"{verdict} {n}" for verdict, n in counts[r["organism"]].items() if n)
         right, foresight = (
             f"{100 * r[f'{name}_share']:.0f}% ({100 * r[f'{name}_low']:.0f} to {100 * r[f'{name}_high']:.0f})"

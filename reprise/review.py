@@ -159,8 +159,8 @@ def import_reviews(
     file states, and 0 elsewhere. Clips of equal audio share their events' decisions.
 
     Summary: counts of events (n_events, n_reviewed, n_accepted, n_rejected, n_unsure, n_disagreed; n_overruled_accept
-    and n_overruled_reject against the tests), `reviewers`, `orphaned` decisions, `notes` (also those without a decision)
-    and `agreement` of each two reviewers.
+    and n_overruled_reject against the tests), `reviewers`, `orphaned` decisions, `notes` (also those without a
+    decision) and `agreement` of each two reviewers.
     """
     table = events.assign(event_id=event_ids(events, audio_digests), tested=events["accepted"].astype(bool))
     decided = [(review.reviewer, d) for review in reviews for d in review.decisions if d.decision]
