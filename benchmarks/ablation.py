@@ -1,0 +1,199 @@
+"""What an ablation suite costs: every condition of one candidate of the shipped planner, against audiocraft by hand.
+
+Ours: the conditions of a candidate as the workflow runs them, `condition_table` and `run_conditions`: all kinds, the
+shipped doses, both windows, `ROWS` continuations a batch, whatever clips and conditions they are of.
+
+By hand, as a notebook would: a forward hook that applies the same edit to the layer, and audiocraft's own generation
+(`LMModel.generate`) from the clip's prefix. Once with a call for each condition of each clip, once with a call for
+each condition, its clips together: `N_TOGETHER` of them, as many as a study continues. The prefix is given as tokens,
+so that no codec runs on either side. audiocraft passes over a prefix at once, ours step by step, so that a
+continuation is its clip to the last bit; audiocraft always computes the unconditional half too, ours only where there
+is guidance, and here is none. What a call costs does not depend on the dose: by hand only `DOSE` is run.
+
+Wall seconds on `THREADS` threads, which is what the workflow gives such a job, in interleaved rounds. Which feature
+and directions are edited changes no cost either: they are fixed, rather than found by a whole study.
+"""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+import reprise.audiocraft_setup  # noqa: F401
+from audiocraft.modules.conditioners import ConditioningAttributes
+from benchmarks.screen import in_fresh_process
+from reprise.decoding import Sampling, generate_clips
+from reprise.identity import seed_from
+from reprise.interventions import (
+    KINDS,
+    WINDOWS,
+    Candidate,
+    Direction,
+    condition_table,
+    edit_function,
+    random_direction,
+    row_edits,
+    run_conditions,
+)
+from reprise.musicgen import Model, load_model
+from reprise.sae import Sae, load_sae
+
+ROOT = Path(__file__).parents[1]
+CANDIDATE = Candidate(layer=2, feature=78, matched_features=(5,), local_feature=9)
+N_CLIPS, N_TOGETHER = 6, 24
+# The shipped settings.
+ROWS, SAMPLING, DURATION_S = 64, Sampling(temperature=0.9, top_k=100, cfg_coef=1.0), 16.0
+DOSES, DOSE, PREFIX_S, TARGET_S = (0.25, 0.5, 1.0, 2.0), 1.0, 8.0, (9.5, 12.5)
+N_CALLS_TOGETHER = 4
+N_ROUNDS, THREADS = 3, 2
+
+
+class Bench(NamedTuple):
+    """The planner and its SAE, `N_TOGETHER` clips, and by clip_id their tokens `[codebook, frame]` and noise keys."""
+
+    model: Model
+    sae: Sae
+    clips: pd.DataFrame
+    baseline: dict[str, np.ndarray]
+    noise_keys: dict[str, tuple[int, ...]]
+
+
+def set_up() -> Bench:
+    """Load what is shipped and generate the clips."""
+    model = load_model(str(ROOT / "resources" / "planner"))
+    sae = load_sae(ROOT / "resources" / "planner" / "sae" / f"layer{CANDIDATE.layer}")
+    clips = pd.read_csv(ROOT / "config" / "prompts.tsv", sep="\t").head(N_TOGETHER)
+    clips = clips.assign(clip_id=clips["prompt_id"], seed=0, target_start_s=TARGET_S[0], target_stop_s=TARGET_S[1])
+    keys = {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in clips.itertuples()}
+    n_frames = round(DURATION_S * model.frame_rate_hz)
+    made = generate_clips(
+        model, clips["prompt"].tolist(), list(keys.values()), n_frames=n_frames, sampling=SAMPLING, rows=ROWS
+    )
+    tokens = np.concatenate(list(made)).astype(np.uint16)
+    return Bench(model, sae, clips, dict(zip(clips["clip_id"], tokens, strict=True)), keys)
+
+
+def conditions(bench: Bench, n_clips: int) -> pd.DataFrame:
+    """The condition table of the first `n_clips` clips."""
+    return condition_table(
+        CANDIDATE,
+        bench.clips.head(n_clips),
+        DOSES,
+        WINDOWS,
+        KINDS,
+        prefix_s=PREFIX_S,
+        frame_rate_hz=bench.model.frame_rate_hz,
+    )
+
+
+def some_conditions(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of each condition at `DOSE`, and of those without a dose."""
+    chosen = table[(table["dose"] == DOSE) | (table["window"] == "none")]
+    return [rows for _, rows in chosen.groupby("condition", sort=False)]
+
+
+def directions(bench: Bench) -> dict[int, Direction]:
+    """What `mean_difference` rows are moved along."""
+    return {0: Direction(random_direction(bench.model.d_model, layer=0, feature=0, control=0), 0.0)}
+
+
+def suite(bench: Bench, table: pd.DataFrame, *, rows: int = ROWS, sampling: Sampling = SAMPLING) -> np.ndarray:
+    """Tokens `[row, codebook, frame]` of every row of a condition table, by ours."""
+    runs = run_conditions(
+        bench.model,
+        bench.sae,
+        table,
+        bench.baseline,
+        bench.noise_keys,
+        rows=rows,
+        sampling=sampling,
+        directions=directions(bench),
+    )
+    return np.concatenate([tokens for _, tokens in runs])
+
+
+def by_hand(bench: Bench, table: pd.DataFrame, *, sampling: Sampling = SAMPLING) -> np.ndarray:
+    """The same of rows of one condition, by one call of audiocraft's."""
+    lm, edits = bench.model.lm, row_edits(bench.sae, table, directions(bench))
+    # audiocraft's batch holds the unconditional rows too.
+    edit, position = edit_function(bench.sae, edits, guided=True), 0
+
+    def hook(_module: torch.nn.Module, _arguments: tuple, x: torch.Tensor) -> torch.Tensor:
+        nonlocal position
+        start, position = position, position + x.shape[1]
+        return edit(edits.layer, start, x)
+
+    n_prefix = int(table["n_prefix_frames"].iloc[0])
+    prefix = np.stack([bench.baseline[c][:, :n_prefix].astype(np.int64) for c in table["clip_id"]])
+    prompts = [ConditioningAttributes(text={"description": prompt}) for prompt in table["prompt"]]
+    with ExitStack() as stack:
+        if edits.stop.any():
+            stack.callback(lm.transformer.layers[edits.layer].register_forward_hook(hook).remove)
+        tokens = lm.generate(
+            torch.from_numpy(prefix),
+            prompts,
+            max_gen_len=bench.baseline[table["clip_id"].iloc[0]].shape[1],
+            temp=sampling.temperature,
+            top_k=sampling.top_k,
+            cfg_coef=sampling.cfg_coef,
+        )
+    return tokens.numpy()
+
+
+def time_suites(n: int) -> dict[str, Any]:
+    """Wall seconds a continuation in `n` interleaved rounds; `n_conditions` and `n_rows` of the suite."""
+    bench = set_up()
+    table, together = conditions(bench, N_CLIPS), some_conditions(conditions(bench, N_TOGETHER))
+    by_hand(bench, together[0].head(1))
+    taken: dict[str, Any] = {"ours": [], "by_clip": [], "by_condition": []}
+    for i in range(n):
+        # By clip every condition in each round, of another clip each time; by condition some conditions in turn.
+        single = [rows.iloc[[i % N_TOGETHER]] for rows in together]
+        some = [together[(i * N_CALLS_TOGETHER + j) % len(together)] for j in range(N_CALLS_TOGETHER)]
+        began = time.perf_counter()
+        suite(bench, table)
+        taken["ours"].append((time.perf_counter() - began) / len(table))
+        for name, calls in (("by_clip", single), ("by_condition", some)):
+            began = time.perf_counter()
+            n_made = sum(len(by_hand(bench, rows)) for rows in calls)
+            taken[name].append((time.perf_counter() - began) / n_made)
+    return taken | {"n_conditions": int(table["condition"].nunique()), "n_rows": len(table)}
+
+
+def run() -> list[dict[str, Any]]:
+    """Records for `results.json`."""
+    taken = in_fresh_process("ablation", f"time_suites({N_ROUNDS})", threads=THREADS)
+    ours = median(taken["ours"])
+    suite = (
+        f"a continuation of 8 s under an edit: {taken['n_conditions']} conditions of {N_CLIPS} clips, "
+        f"{taken['n_rows']} continuations in batches of {ROWS}"
+    )
+
+    def record(name: str, against: float, what: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "ours": round(ours, 4),
+            "against": round(against, 4),
+            "ratio": round(against / ours, 2),
+            "unit": "s",
+            "n": N_ROUNDS,
+            "what": f"{what} (ratio: times faster; {THREADS} threads)",
+        }
+
+    return [
+        record(
+            "ablation_suite",
+            median(taken["by_clip"]),
+            f"{suite}, against audiocraft's own generation with a hook, a call for each condition of each clip",
+        ),
+        record(
+            "ablation_suite_by_condition",
+            median(taken["by_condition"]),
+            f"the same, against a call for each condition with {N_TOGETHER} clips in it",
+        ),
+    ]

@@ -1,0 +1,141 @@
+"""What the feature screen costs: a wide SAE's features at several horizons, against scikit-learn feature by feature.
+
+Codes as a wide SAE gives them: `K` of `N_FEATURES` features at each of clips x times. How often a feature comes is
+skewed (log-normal); each clip has a pool of `POOL` features, the frequent ones more often among them, and those that
+drift highest are active: half of them still are one grid time later. Labels: half of the clips return once, and y says
+whether that is within a horizon ahead.
+
+Both start from sparse codes in memory. Ours is `reprise.screen.screen` as the workflow calls it, once a horizon: all
+features are sorted, ranked and get their AUROC, those within the shipped activity limits ("tested") also z, and p
+corrected for skewness. The plain method makes a tested feature's dense column, once for all horizons, from a matrix
+that is sorted by feature already, and calls `roc_auc_score` at each horizon on the usable positions; it pools all
+times and tests nothing. Processor seconds on one thread, in interleaved rounds.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csc_array
+from sklearn.metrics import roc_auc_score
+
+from reprise.identity import seed_from
+from reprise.screen import active_entries, screen
+
+N_FEATURES, K, POOL, LOG_RATE_SD, DRIFT = 32_768, 32, 512, 1.7, 0.8
+N_PROMPTS, N_SEEDS, N_TIMES, GRID_S = 250, 4, 100, 0.25
+N_CLIPS = N_PROMPTS * N_SEEDS
+HORIZONS_S = ((0.5, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 8.0), (8.0, 12.0))
+LIMITS = {"min_active": 0.01, "max_active": 0.6}  # the shipped ones
+CLIPS_AT_ONCE = 100
+N_SAMPLED = 40
+N_ROUNDS = 5
+
+
+def in_fresh_process(module: str, call: str, *, threads: int) -> Any:
+    """What a function of `benchmarks.<module>` returns, called in a process of its own on `threads` threads."""
+    code = f"import json; from benchmarks import {module}; print(json.dumps({module}.{call}))"
+    limits = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | limits,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def draw_codes() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Batches of (indices int32, values float32) `[clip, time, k]`."""
+    rng = np.random.default_rng(seed_from("benchmark", "screen", "codes"))
+    log_rate = LOG_RATE_SD * rng.standard_normal(N_FEATURES)
+    batches = []
+    for _ in range(N_CLIPS // CLIPS_AT_ONCE):
+        # The largest of log rate plus Gumbel noise: a draw without replacement.
+        noisy = log_rate + rng.gumbel(size=(CLIPS_AT_ONCE, N_FEATURES))
+        pool = np.argpartition(-noisy, POOL, axis=1)[:, :POOL]
+        level = rng.standard_normal((CLIPS_AT_ONCE, N_TIMES, POOL))
+        for t in range(1, N_TIMES):
+            level[:, t] = DRIFT * level[:, t - 1] + np.sqrt(1 - DRIFT**2) * level[:, t]
+        top = np.argpartition(-level, K, axis=2)[:, :, :K]
+        values = np.exp(np.take_along_axis(level, top, axis=2)).astype(np.float32)
+        batches.append((pool[np.arange(CLIPS_AT_ONCE)[:, None, None], top].astype(np.int32), values))
+    return batches
+
+
+def draw_labels() -> list[tuple[np.ndarray, np.ndarray]]:
+    """(y, usable) `[clip, time]` of each horizon; not usable are the two seconds after an onset, and times whose
+    horizon ends after the clip."""
+    rng = np.random.default_rng(seed_from("benchmark", "screen", "labels"))
+    times_s = GRID_S * np.arange(N_TIMES)
+    onset_s = np.where(rng.random(N_CLIPS) < 0.5, rng.uniform(4.0, times_s[-1], N_CLIPS), np.inf)
+    ahead_s = onset_s[:, None] - times_s
+    sounding = (ahead_s < 0) & (ahead_s > -2.0)
+    return [
+        (((ahead_s >= a) & (ahead_s <= b)).astype(np.int8), ~sounding & (times_s + b <= times_s[-1]))
+        for a, b in HORIZONS_S
+    ]
+
+
+def time_screens(n: int) -> dict[str, Any]:
+    """Processor seconds of `n` interleaved rounds at all horizons: `ours` of all features, `plain` of `N_SAMPLED`
+    tested ones; `n_tested` (feature, horizon) pairs in all."""
+    entries, labels = active_entries(draw_codes(), np.arange(N_TIMES), N_FEATURES), draw_labels()
+    prompt = np.repeat(np.arange(N_PROMPTS), N_SEEDS)
+    place = entries.clip * N_TIMES + entries.time
+    columns = csc_array((entries.value, (place, entries.feature)), (N_CLIPS * N_TIMES, N_FEATURES))
+
+    def ours() -> np.ndarray:
+        tables = [screen(entries, N_FEATURES, y, usable, prompt, **LIMITS) for y, usable in labels]
+        return np.array([table["tested"] for table in tables])
+
+    def plain(features: np.ndarray) -> None:
+        for feature in features:
+            column = columns[:, [feature]].toarray().reshape(N_CLIPS, N_TIMES)
+            for y, usable in labels:
+                roc_auc_score(y[usable], column[usable])
+
+    tested = ours()
+    everywhere = np.flatnonzero(tested.all(axis=0))
+    sample = np.random.default_rng(seed_from("benchmark", "screen", "sample")).choice(everywhere, N_SAMPLED, False)
+    plain(sample[:1])
+    methods = {"ours": ours, "plain": lambda: plain(sample)}
+    taken: dict[str, Any] = {"n_tested": int(tested.sum()), "ours": [], "plain": []}
+    for _ in range(n):
+        for name, method in methods.items():
+            began = time.process_time()
+            method()
+            taken[name].append(time.process_time() - began)
+    return taken
+
+
+def run() -> list[dict[str, Any]]:
+    """The record for `results.json`."""
+    taken = in_fresh_process("screen", f"time_screens({N_ROUNDS})", threads=1)
+    n_horizons = len(HORIZONS_S)
+    ours_s, n_tested = median(taken["ours"]), taken["n_tested"] / n_horizons
+    ours_ms, plain_ms = 1e3 * ours_s / taken["n_tested"], 1e3 * median(taken["plain"]) / (N_SAMPLED * n_horizons)
+    return [
+        {
+            "name": "feature_screen",
+            "ours": round(ours_ms, 4),
+            "against": round(plain_ms, 4),
+            "ratio": round(plain_ms / ours_ms, 1),
+            "unit": "ms",
+            "n": N_ROUNDS,
+            "what": (
+                f"one feature at one horizon over {N_CLIPS * N_TIMES:,} positions: AUROC, z and p from sparse codes, "
+                f"the time of the whole screen over its {n_tested:,.0f} tested features a horizon "
+                f"({1e6 * ours_s / n_horizons / N_FEATURES:.0f} µs over all {N_FEATURES:,}), against scikit-learn's "
+                f"roc_auc_score alone on the feature's dense column (ratio: times faster; one core)"
+            ),
+        }
+    ]
