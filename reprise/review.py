@@ -1,4 +1,4 @@
-"""What people decided about events: the files that the review page gives, joined with the events there are now.
+"""What people decided about events: their files (reprise/review_files.py) joined with the events there are now.
 
 An event is addressed by what it is, not by where it stood in a table: `event_id` is a hash of the clip's audio and of
 the event's times and transposition. A rerun that finds the same event in the same audio keeps its review; an event
@@ -19,111 +19,18 @@ References: Cohen 1960, A coefficient of agreement for nominal scales.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sklearn.metrics import cohen_kappa_score
 
 from reprise.artifacts import store_of
-from reprise.config import ConfigError, describe_error, read_text
 from reprise.overrule import EVENT_KEY, event_keys
+from reprise.review_files import DECISIONS, Decision, ReviewFile
 from reprise.stores import read_manifest
-
-FORMAT = "reprise review 1"
-DECISIONS = ("accept", "reject", "unsure")
-
-
-# --- the file -------------------------------------------------------------------------------------------------
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _field(valid: str, **limits: Any) -> Any:
-    return Field(json_schema_extra={"valid": valid}, **limits)
-
-
-class Decision(_Part):
-    """One event: `decision` is None where only a note was written. `clip_id` and `onset_s` are for people."""
-
-    event_id: Annotated[str, _field("16 hex digits, as on the review page", pattern=r"^[0-9a-f]{16}$")]
-    decision: Annotated[Literal["accept", "reject", "unsure"] | None, _field("accept, reject, unsure or null")]
-    note: Annotated[str, _field("text")] = ""
-    clip_id: Annotated[str, _field("text")] = ""
-    onset_s: Annotated[float, _field("seconds from the clip's start", ge=0)] = 0.0
-
-
-class ReviewFile(_Part):
-    """What one reviewer downloaded from a study's review page."""
-
-    format: Annotated[Literal["reprise review 1"], _field(FORMAT)]
-    study: Annotated[str, _field("the name of a study", min_length=1)]
-    reviewer: Annotated[str, _field("the reviewer's name", pattern=r"\S")]
-    decisions: Annotated[tuple[Decision, ...], _field("a list of decisions")]
-
-
-def parse_review(text: str, *, study: str, source: str) -> ReviewFile:
-    """The review in `text`. Raises ConfigError naming `source`, each bad field, its value and what is valid."""
-    try:
-        raw = json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"{source}: line {error.lineno}"
-        raise ConfigError([f"{where}: {error.msg}; valid: a JSON file downloaded from the review page"]) from error
-    if not isinstance(raw, Mapping):
-        raise ConfigError(
-            [f"{source}: got a {type(raw).__name__}; valid: a JSON file downloaded from the review page"]
-        )
-    try:
-        # As JSON, so that a list may stand for a tuple although fields are strict.
-        review = ReviewFile.model_validate_json(text)
-    except ValidationError as error:
-        schema = ReviewFile.model_json_schema()
-        raise ConfigError(
-            [
-                f"{source}: {'.'.join(map(str, e['loc']))}: {describe_error(e, e['loc'], schema)}"
-                for e in error.errors(include_url=False)
-            ]
-        ) from error
-    problems, first = [], {}
-    if review.study != study:
-        problems.append(
-            f"{source}: study: got {json.dumps(review.study)}; valid: {study}, the study that names the file"
-        )
-    for i, decision in enumerate(review.decisions):
-        if (j := first.setdefault(decision.event_id, i)) != i:
-            text = f"got {decision.event_id}, as in decisions.{j}; valid: each event once"
-            problems.append(f"{source}: decisions.{i}.event_id: {text}")
-    if problems:
-        raise ConfigError(problems)
-    return review
-
-
-def read_reviews(files: Sequence[str | Path], *, study: str) -> list[ReviewFile]:
-    """All review files of a study. Raises ConfigError with the problems of all of them."""
-    reviews: list[ReviewFile] = []
-    problems: list[str] = []
-    first: dict[str, str] = {}
-    for file in map(str, files):
-        try:
-            reviews.append(parse_review(read_text(Path(file)), study=study, source=file))
-        except ConfigError as error:
-            problems.extend(error.problems)
-            continue
-        name = reviews[-1].reviewer
-        if (other := first.setdefault(name.strip().casefold(), file)) != file:
-            text = f"got {json.dumps(name, ensure_ascii=False)}, as in {other}; valid: one file a reviewer"
-            problems.append(f"{file}: reviewer: {text}")
-    if problems:
-        raise ConfigError(problems)
-    return reviews
-
 
 # --- identity -------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from reprise.config import (
     validate,
 )
 from reprise.provenance import code_digest
+from reprise.review_files import read_reviews
 
 with open(workflow.source_path("../config/calibration.yaml")) as _file:
     CALIBRATION = yaml.safe_load(_file) | (config.get("calibration") or {})
@@ -82,6 +83,7 @@ try:
     )
     for _study in STUDIES:
         clips(_study)
+        read_reviews(STUDIES[_study].review.files, study=_study)
 except ConfigError as error:
     raise WorkflowError(
         f"the configuration has problems, nothing was run:\n{error}"

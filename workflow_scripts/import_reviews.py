@@ -1,29 +1,34 @@
 """Join the downloaded reviews of a study with its events."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from reprise.job import log, start
-from reprise.review import import_reviews, read_audio_digests, read_reviews
+from reprise.review import import_reviews, read_audio_digests
+from reprise.review_files import read_reviews
 from reprise.stores import write_json, write_parquet
 
 study = start(snakemake)["study"]
 inputs, outputs = snakemake.input, snakemake.output
 events = pd.concat([pd.read_parquet(path) for path in inputs.events], ignore_index=True)
-table, summary = import_reviews(
-    events, read_audio_digests(inputs.audio), read_reviews(inputs.files, study=study), study=study
-)
+reviews = read_reviews(inputs.files, study=study)
+table, summary = import_reviews(events, read_audio_digests(inputs.audio), reviews, study=study)
 log.info("%s", {name: value for name, value in summary.items() if name.startswith("n_")})
-for lost in summary["orphaned"]:
+for decision in summary["orphaned"]:
     log.warning(
         "%s of %s decides nothing: there is no event %s any more (%s at %.2f s)",
-        lost["decision"],
-        lost["reviewer"],
-        lost["event_id"],
-        lost["clip_id"] or "clip not stated",
-        lost["onset_s"],
+        decision["decision"],
+        decision["reviewer"],
+        decision["event_id"],
+        decision["clip_id"] or "clip not stated",
+        decision["onset_s"],
     )
+if lost := len(summary["orphaned"]):
+    given = sum(len([d for d in review.decisions if d.decision]) for review in reviews)
+    text = f"{lost} of {given} decisions decide nothing, since their events are gone: {outputs.summary} lists them"
+    print(f"import_reviews: {study}: {text}", file=sys.stderr)
 for pair in summary["agreement"]:
     log.info(
         "agreement of %s: kappa %s, n %d. %s", " and ".join(pair["reviewers"]), pair["kappa"], pair["n"], pair["note"]

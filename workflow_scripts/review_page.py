@@ -1,5 +1,6 @@
 """Write the page on which a person reviews a study's events."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,11 @@ inputs = snakemake.input
 events = pd.concat([pd.read_parquet(path) for path in inputs.events], ignore_index=True)
 events["event_id"] = event_ids(events, read_audio_digests(inputs.audio))
 chosen = to_review(events, settings["events"], max_events=settings["review"]["max_events"])
+left_out = set(events["event_id"][events["accepted"]]) - set(chosen["event_id"])
+if left_out:
+    text = f"review.max_events leaves {len(left_out)} events that the tests accepted off the page"
+    log.warning(text)
+    print(f"review_page: {settings['study']}: {text}", file=sys.stderr)
 wanted, clips = set(chosen["clip_id"]), {}
 for folder in map(store_of, inputs.audio):
     for clip in read_manifest(folder)["meta"]["clips"]:

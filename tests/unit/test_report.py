@@ -24,7 +24,8 @@ from reprise.config import ReportSettings, Study, horizon_name
 from reprise.pages import encode_flac
 from reprise.preregistration import declare, preregistration, summary
 from reprise.recurrence import EVENT_COLUMNS
-from reprise.review import Decision, ReviewFile, event_ids, import_reviews, read_audio_digests
+from reprise.review import event_ids, import_reviews, read_audio_digests
+from reprise.review_files import Decision, ReviewFile
 from reprise.stores import read_manifest, write_folder, write_json, write_parquet
 from reprise.synth import Note, render
 from reprise.verdict import VERDICTS, Thresholds, verdict

@@ -14,7 +14,8 @@ from reprise.config import ConfigError, Study, validate
 from reprise.labels import horizon_labels
 from reprise.overrule import overrule, read_events
 from reprise.pages import Heard
-from reprise.review import agreement, event_ids, import_reviews, parse_review, read_audio_digests, read_reviews
+from reprise.review import agreement, event_ids, import_reviews, read_audio_digests
+from reprise.review_files import parse_review, read_reviews
 from reprise.review_page import checks_of, cut, margins, render_review, to_review
 from reprise.stores import write_folder, write_parquet
 from reprise.synth import Note, render
@@ -154,8 +155,22 @@ def test_audio_digests_are_the_manifests(tmp_path: Path) -> None:
 # --- import ---------------------------------------------------------------------------------------------------
 
 BAD_FILES = {
-    "not JSON": ("{", "r.json: line 1: Expecting property name enclosed in double quotes; valid: a JSON file"),
-    "a list": ("[]", "r.json: got a list; valid: a JSON file downloaded from the review page"),
+    "nothing": ("", "r.json: EOF while parsing a value at line 1 column 0; valid: a JSON file downloaded"),
+    "not JSON": ("{", "r.json: EOF while parsing an object at line 1 column 1; valid: a JSON file downloaded"),
+    "a list": ("[]", "r.json: holds no object; valid: a JSON file downloaded from the review page"),
+    "far too deep": ("[" * 100_000, "r.json: recursion limit exceeded at line 1 column"),
+    "half a character": (
+        review_text({}, reviewer="x").replace("x", "\\ud800"),
+        "r.json: unexpected end of hex escape",
+    ),
+    "a number without end": (
+        review_text({"0" * 16: "accept"}).replace("12", "9" * 5000),
+        "r.json: number out of range at line 1 column",
+    ),
+    "a decision that is none": (
+        review_text({}).replace("[]", "[7]"),
+        "r.json: decisions.0: got 7; valid: ",
+    ),
     "another format": (
         review_text({}).replace("review 1", "review 2"),
         'r.json: format: got "reprise review 2"; valid: reprise review 1',

@@ -12,7 +12,8 @@ from reprise.config import Study
 from reprise.labels import horizon_labels
 from reprise.overrule import overrule
 from reprise.pages import Heard
-from reprise.review import event_ids, import_reviews, read_reviews
+from reprise.review import event_ids, import_reviews
+from reprise.review_files import read_reviews
 from reprise.review_page import render_review, to_review
 from reprise.synth import Note, render
 
