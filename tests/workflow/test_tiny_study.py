@@ -169,7 +169,8 @@ def test_a_review_reruns_labels_and_what_follows(finished, tmp_path):
     assert scheduled["candidates"] == 1 and scheduled["verdict"] == 1 and scheduled["report"] == 1
 
     before = labels(study)
-    snakemake(study, "--cores", "1", "labels")
+    output = snakemake(study, "--cores", "1", "labels")
+    assert "import_reviews: tiny: 1 of 2 decisions decide nothing, since their events are gone" in output
     changed = labels(study)["y"] != before["y"]
     assert set(before.loc[changed, "clip_id"]) == {accepted["clip_id"].iloc[0]}
     summary = json.loads((study / "results/tiny/reviews.json").read_text())
@@ -181,6 +182,14 @@ def test_a_review_reruns_labels_and_what_follows(finished, tmp_path):
     decide({ids[0]: "accept"})
     scheduled = jobs(snakemake(study, "--dry-run", "--cores", "2", "labels"))
     assert {"import_reviews": 1, "label": 2}.items() <= scheduled.items() and len(scheduled) <= 3
+
+    # A file that is no review stops the run before its last import would be thrown away.
+    good = file.read_text()
+    file.write_text(good[:-1])
+    output = snakemake(study, "--cores", "1", "labels", check=False)
+    assert "nothing was run:\nann.json: EOF while parsing" in output and "Traceback" not in output
+    assert (study / "results/tiny/reviews.parquet").exists()
+    file.write_text(good)
 
     # Only reviewed events count: every other return is unknown.
     config["defaults"]["labels"] = {"reviewed_only": True}

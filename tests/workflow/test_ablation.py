@@ -1,0 +1,86 @@
+"""A study that reaches its ablations, and what of them a changed setting computes again."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reprise.artifacts import read_array, read_clips
+from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
+
+EDITING = {"generate", "activations_tiny", "certify_sae", "encode", "descriptors", "events", "ablate", "effects"}
+
+
+def ablation_config() -> dict:
+    config = tiny_config()
+    fields = config["defaults"]
+    fields["generation"] = {"n_batches": 1, "rows": 32}
+    # What is tested is what follows a candidate, so one is taken on with less evidence than a study asks for.
+    fields["screen"] = {"max_candidates": 1, "fdr": 0.9}
+    fields["descriptors"] = {"context_s": 1}
+    fields["probes"] |= {"representations": ["sae"], "alpha": 0.5}
+    fields["ablation"] = {"n_clips": 3, "doses": [0, 1.0], "windows": ["until_event"], "n_steered": 2}
+    return config
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The directory of a finished study whose screen finds the planted plan."""
+    directory = tmp_path_factory.mktemp("ablation")
+    prompts = (ROOT / "config" / "prompts.tsv").read_text().splitlines()
+    (directory / "prompts.tsv").write_text("\n".join([prompts[0], *prompts[1:]]) + "\n")
+    write_config(directory, ablation_config())
+    snakemake(directory, "--cores", "2")
+    return directory
+
+
+def results(study):
+    return study / "results" / "tiny"
+
+
+def test_a_candidate_is_found_edited_and_judged(study):
+    (candidate,) = json.loads((results(study) / "verdict.json").read_text())["candidates"]
+    found = pd.read_parquet(results(study) / "candidates.parquet").query("confirmed")
+    assert [(candidate["layer"], candidate["feature"])] == list(zip(found["layer"], found["feature"], strict=True))
+    assert {"effect", "damage", "selectivity"} <= {gate["name"] for gate in candidate["gates"]}
+    effects = pd.read_parquet(results(study) / "effects" / f"{found['name'].item()}.parquet")
+    nothing = effects[(effects["dose"] == 0) & (effects["kind"] != "resampled")]
+    assert (nothing[["effect_score", "effect_rate", "damage_nats", "kl_nats"]] == 0).all(axis=None)
+
+
+def test_continuations_keep_their_prefix_and_a_dose_of_nothing_changes_no_token(study):
+    (folder,) = (p for p in (results(study) / "ablations").iterdir() if p.is_dir())
+    table, made = pd.read_parquet(folder / "conditions.parquet"), np.load(folder / "tokens.npy")
+    manifests = [str(results(study) / "tokens" / "b00.manifest.json")]
+    clips = read_clips(manifests)["clip_id"].tolist()
+    own = read_array(manifests, "tokens")[[clips.index(c) for c in table["clip_id"]]]
+    assert made.shape == own.shape
+    n_prefix = 8 * 25
+    assert (made[..., :n_prefix] == own[..., :n_prefix]).all()
+    fresh_noise = table["kind"] == "resampled"
+    nothing = (table["dose"] == 0) & ~fresh_noise
+    assert nothing.sum() > 2 * 3 and (made[nothing] == own[nothing]).all()
+    assert (made[fresh_noise] != own[fresh_noise]).any(axis=(1, 2)).all()
+    # Removing the plan does something.
+    removed = (table["kind"] == "target") & (table["window"] == "until_event") & (table["dose"] == 1)
+    assert (made[removed] != own[removed]).any(axis=(1, 2)).any()
+
+
+def test_a_changed_horizon_that_selects_the_same_feature_edits_nothing_again(study):
+    config = ablation_config()
+    config["defaults"]["horizons"]["long"] = [4, 7.5]
+    before = {p.name: p.stat().st_mtime_ns for p in (results(study) / "candidates").iterdir()}
+    write_config(study, config)
+    snakemake(study, "--cores", "2", "results/tiny/candidates.parquet")
+    assert {p.name for p in (results(study) / "candidates").iterdir()} == set(before)
+    scheduled = jobs(snakemake(study, "--dry-run", "--cores", "2"))
+    assert not EDITING & scheduled.keys() and scheduled["verdict"] == 1, scheduled
+
+
+def test_a_changed_dose_edits_again_and_generates_no_clip(study):
+    config = ablation_config()
+    config["defaults"]["ablation"]["doses"] = [1.0]
+    write_config(study, config)
+    scheduled = jobs(snakemake(study, "--dry-run", "--cores", "2"))
+    assert scheduled["candidates"] == 1 and not {"generate", "probe", "label"} & scheduled.keys(), scheduled
