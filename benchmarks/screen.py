@@ -54,7 +54,7 @@ def in_fresh_process(module: str, call: str, *, threads: int) -> Any:
 
 
 def draw_codes() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Batches of (indices int32, values float32) `[clip, time, k]`."""
+    """Batches of (values float32, indices int32) `[clip, time, k]`."""
     rng = np.random.default_rng(seed_from("benchmark", "screen", "codes"))
     log_rate = LOG_RATE_SD * rng.standard_normal(N_FEATURES)
     batches = []
@@ -67,7 +67,7 @@ def draw_codes() -> list[tuple[np.ndarray, np.ndarray]]:
             level[:, t] = DRIFT * level[:, t - 1] + np.sqrt(1 - DRIFT**2) * level[:, t]
         top = np.argpartition(-level, K, axis=2)[:, :, :K]
         values = np.exp(np.take_along_axis(level, top, axis=2)).astype(np.float32)
-        batches.append((pool[np.arange(CLIPS_AT_ONCE)[:, None, None], top].astype(np.int32), values))
+        batches.append((values, pool[np.arange(CLIPS_AT_ONCE)[:, None, None], top].astype(np.int32)))
     return batches
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import soundfile
-from scipy.sparse import csr_matrix
 
 from reprise.descriptors import check_audio
 from reprise.stores import read_manifest, read_store
@@ -72,20 +71,3 @@ def read_array(manifests: Sequence[str], name: str, positions: Sequence[int] | N
         # Clip by clip: memory holds what is chosen and one clip, not the batch.
         parts.append(array[:] if positions is None else np.stack([array[i][positions] for i in range(array.shape[0])]))
     return np.concatenate(parts)
-
-
-def sae_size(manifests: Sequence[str]) -> tuple[int, int]:
-    """(d_sae, k) of the SAE that made these codes."""
-    return read_meta(manifests)["d_sae"], read_store(store_of(manifests[0]))["values"].shape[-1]
-
-
-def read_codes(manifests: Sequence[str], positions: Sequence[int]) -> csr_matrix:
-    """SAE codes at chosen positions as CSR float32 `[clip * time, d_sae]`, clip-major."""
-    values, indices = (read_array(manifests, name, positions) for name in ("values", "indices"))
-    d_sae, k = read_meta(manifests)["d_sae"], values.shape[-1]
-    rows = values.shape[0] * values.shape[1]
-    # An unused slot holds value 0 and index 0, which adds nothing.
-    codes = csr_matrix((values.ravel(), indices.ravel(), np.arange(0, rows * k + 1, k)), shape=(rows, d_sae))
-    codes.sum_duplicates()
-    codes.eliminate_zeros()
-    return codes

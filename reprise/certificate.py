@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reprise.sae import Sae, decode, encode_topk
+from reprise.sae import Sae, decode, encode
 
 ROWS_AT_ONCE = 4096
 
@@ -59,8 +59,8 @@ def reconstruction_metrics(
         bin_of = bin_of.repeat(acts.shape[0]).to(device)
         for x, b in zip(acts.reshape(-1, acts.shape[-1]).split(ROWS_AT_ONCE), bin_of.split(ROWS_AT_ONCE), strict=True):
             x = x.to(device, torch.float32)
-            values, indices = encode_topk(sae, x)
-            guess = decode(sae, values, indices)
+            values, indices = encode(sae, x)
+            guess = decode(sae, values, indices, x)
             l0 = (values > 0).sum(dim=-1)
             offset = (x - sae.b_dec).double()
             n.index_add_(0, b, torch.ones_like(b, dtype=torch.float64))

@@ -26,8 +26,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from reprise.sae_forms import missing_files, sae_form
+
 MODEL_FILES = ("state_dict.bin", "compression_state_dict.bin")
-SAE_FILES = ("cfg.json", "sae_weights.safetensors")
 PROMPT_COLUMNS = ["prompt_id", "prompt", "group"]
 _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
 _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -609,9 +610,8 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
         if not (base_dir / folder).is_dir():
             text = f"there is no directory {_show(folder)}; valid: the directory of layer {layer}'s SAE"
             yield _Problem(("saes", layer), text, ("saes",))
-        elif missing := [f for f in SAE_FILES if not (base_dir / folder / f).is_file()]:
-            text = f"{_show(folder)} has no {' and no '.join(missing)}; valid: a directory in SAELens form, with both"
-            yield _Problem(("saes", layer), text, ("saes",))
+        elif sae_form(base_dir / folder) is None:
+            yield _Problem(("saes", layer), f"{_show(folder)} {missing_files(base_dir / folder)}", ("saes",))
     for i, file in enumerate(study.review.files):
         if not (base_dir / file).is_file():
             text = f"there is no file {_show(file)}; valid: a JSON file downloaded from the study's review page"

@@ -80,7 +80,7 @@ def power_spectra(audio: np.ndarray, ends: np.ndarray, n_fft: int) -> np.ndarray
 
 @njit(cache=True)
 def _windowed(padded: np.ndarray, starts: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """The samples from each start on, times the window, `[start, sample]`; compiled, since indices would copy twice."""
+    """The samples from each start on, times the window: `[start, sample]`. Compiled: indexing would copy twice."""
     frames = np.empty((len(starts), len(window)), dtype=np.float32)
     for i in range(len(starts)):
         frame = padded[starts[i] : starts[i] + len(window)]

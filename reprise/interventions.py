@@ -48,7 +48,7 @@ import torch
 import reprise.audiocraft_setup  # noqa: F401
 from reprise.decoding import EditFunction, Sampling, generate, teacher_forced
 from reprise.musicgen import Model, encode_prompts
-from reprise.sae import Sae, decoder_direction, encode_topk
+from reprise.sae import Sae, decoder_direction, encode, write_scale
 
 KINDS = (
     "untouched",
@@ -323,7 +323,7 @@ def edit_function(sae: Sae, edits: RowEdits, *, guided: bool, halves: Halves = "
 
     def size(x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         """Signed size `[row, position]` of the edit along each row's direction, before the dose."""
-        values, indices = encode_topk(sae, x)
+        values, indices = encode(sae, x)
         z = (values * (indices == edits.feature[:, None, None])).sum(dim=-1)
         along = (x * edits.probe[:, None]).sum(dim=-1)
         difference = torch.where(edits.by_probe[:, None], along, z)
@@ -337,7 +337,11 @@ def edit_function(sae: Sae, edits: RowEdits, *, guided: bool, halves: Halves = "
             raise ValueError(f"edit: the batch has {len(x)} rows; the edits were made for {rows} (guided={guided})")
         exact = x.float()
         position = torch.arange(start, start + x.shape[1], device=x.device)
-        moved = exact - (edits.dose[:, None] * size(exact, position))[..., None] * edits.direction[:, None]
+        by = edits.dose[:, None] * size(exact, position)
+        if sae.normalize_activations != "none":
+            # What the SAE writes is stretched on its way into the stream; a direction of the stream's own is not.
+            by = by * torch.where(edits.by_probe[:, None], 1.0, write_scale(sae, exact)[..., 0])
+        moved = exact - by[..., None] * edits.direction[:, None]
         inside = position[None] < edits.stop[:, None]
         return torch.where(inside[..., None], moved.to(x.dtype), x)
 

@@ -57,17 +57,17 @@ class Entries(NamedTuple):
 
 
 def active_entries(
-    batches: Iterable[tuple[NDArray[np.integer], NDArray[np.floating]]], positions: ArrayLike, n_features: int
+    batches: Iterable[tuple[NDArray[np.floating], NDArray[np.integer]]], positions: ArrayLike, n_features: int
 ) -> Entries:
-    """Collect the active codes at grid `positions` `[time]` from batches of (indices, values) `[clip, position, k]`.
+    """Collect the active codes at grid `positions` `[time]` from batches of (values, indices) `[clip, position, n]`.
 
     Batches come in clip order and are read once, one at a time. Raises ValueError on a negative or non-finite value,
     an index out of range, or a feature that comes twice at one position.
     """
     positions = np.asarray(positions, np.int64)
     parts, first_clip = [], 0
-    for indices, values in batches:
-        indices, values = np.asarray(indices)[:, positions], np.asarray(values)[:, positions]
+    for values, indices in batches:
+        values, indices = np.asarray(values)[:, positions], np.asarray(indices)[:, positions]
         if not (np.isfinite(values).all() and (values >= 0).all()):
             raise ValueError(f"SAE codes: values from {values.min()} to {values.max()}; valid are finite values >= 0")
         slot = np.flatnonzero(values)

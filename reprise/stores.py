@@ -9,7 +9,8 @@ A store is written in a sibling `.<folder name>.partial` and renamed when comple
 sibling at most, and the next writer of the same store removes it. One writer per store.
 
 Arrays are `[clip, ...]`: one chunk a clip, `clips_per_shard` clips a file, no compression (zstd halves the speed
-and saves 9% on activations). A one-dimensional array is one chunk. zarr reads a missing shard as zeros, without a
+and saves 9% on activations). A one-dimensional array is one chunk, or, where its length is not known beforehand, grows
+in chunks of `ENTRIES_PER_CHUNK`. zarr reads a missing shard as zeros, without a
 word: that is why `read_store` compares the files with the manifest first.
 
 Degenerate input: an array of no clips gives an array without shards; an empty table is written as one.
@@ -31,6 +32,7 @@ import pandas as pd
 import zarr
 
 FORMAT = "reprise store 1"
+ENTRIES_PER_CHUNK = 2**20
 FLOAT16_LIMIT = 65520.0  # the least float32 that rounds to infinity in float16
 
 
@@ -39,9 +41,10 @@ class StoreError(ValueError):
 
 
 class ArraySpec(NamedTuple):
-    """One array of a store: `shape` `[clip, ...]`, numpy `dtype` name, clips in one shard file."""
+    """One array of a store: `shape` `[clip, ...]`, numpy `dtype` name, clips in one shard file. The shape `(None,)`
+    is that of an array which holds as many entries as are appended to it."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: str
     clips_per_shard: int = 16
 
@@ -74,7 +77,7 @@ class StoreWriter:
         if clips.ndim != len(spec.shape) or clips.shape[1:] != tuple(spec.shape[1:]):
             raise StoreError(f"array {name!r}: clips have shape {clips.shape}; valid: [n, {_commas(spec.shape[1:])}]")
         n_seen = self._written[name] + sum(map(len, self._waiting[name])) + len(clips)
-        if n_seen > spec.shape[0]:
+        if spec.shape[0] is not None and n_seen > spec.shape[0]:
             raise StoreError(f"array {name!r}: {n_seen} clips were added; it was declared with {spec.shape[0]}")
         if self._arrays[name].dtype == np.float16:
             clips = to_float16_checked(clips, what=f"array {name!r}")
@@ -91,6 +94,8 @@ class StoreWriter:
         if n == 0:
             return
         clips = np.concatenate(waiting)
+        if self._specs[name].shape[0] is None:
+            self._arrays[name].resize((self._written[name] + n,))
         for start in range(0, n, per_shard):
             stop, offset = min(start + per_shard, n), self._written[name]
             self._arrays[name][offset : offset + stop - start] = clips[start:stop]
@@ -99,6 +104,8 @@ class StoreWriter:
 
     def _shard_length(self, name: str) -> int:
         spec = self._specs[name]
+        if spec.shape[0] is None:
+            return ENTRIES_PER_CHUNK
         return spec.clips_per_shard if len(spec.shape) > 1 else max(1, spec.shape[0])
 
     def _widen(self, name: str) -> None:
@@ -118,7 +125,7 @@ class StoreWriter:
         """Write what is waiting; StoreError when an array lacks clips."""
         for name, spec in sorted(self._specs.items()):
             self._flush(name, whole_shards=False)
-            if self._written[name] != spec.shape[0]:
+            if spec.shape[0] is not None and self._written[name] != spec.shape[0]:
                 raise StoreError(f"array {name!r} got {self._written[name]} of its {spec.shape[0]} clips")
 
 
@@ -263,11 +270,11 @@ def _create(group: zarr.Group, name: str, spec: ArraySpec) -> zarr.Array:
         chunk = (1, *(max(1, n) for n in spec.shape[1:]))
         shards = (spec.clips_per_shard, *chunk[1:])
     else:
-        chunk, shards = (max(1, spec.shape[0]),), None
+        chunk, shards = (ENTRIES_PER_CHUNK if spec.shape[0] is None else max(1, spec.shape[0]),), None
     # Chunks of nothing but zeros are written too: a shard that is not there was never written.
     return group.create_array(
         name,
-        shape=spec.shape,
+        shape=[n or 0 for n in spec.shape],
         dtype=spec.dtype,
         chunks=chunk,
         shards=shards,

@@ -33,7 +33,11 @@ def sae_files(study, layer):
     folder = Path(STUDIES[study].saes[int(layer)])
     if folder.parts[0] == "results":
         return [organism_card(folder)]
-    return [str(folder / file) for file in ("cfg.json", "sae_weights.safetensors")]
+    files = [
+        *SAE_FORMS[sae_form(folder) or "SAELens"],
+        *(["activation_scaler.json"] if (folder / "activation_scaler.json").is_file() else []),
+    ]
+    return [str(folder / file) for file in files]
 
 
 rule encode:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reprise.artifacts import read_array, read_clips
+from reprise.codes import clip_code
 from reprise.decoding import Sampling
 from reprise.device import pick_device
 from reprise.identity import seed_from
@@ -22,7 +23,8 @@ from reprise.interventions import (
 )
 from reprise.job import log, progress, start
 from reprise.musicgen import load_identified
-from reprise.sae import SaeError, load_sae
+from reprise.sae import SaeError
+from reprise.sae_files import load_sae
 from reprise.stores import write_folder, write_parquet
 
 # Rows of a teacher-forced pass at most: its logits, at every position, are what memory goes to.
@@ -77,10 +79,9 @@ donated = {}
 asked = table[table["z_star"].isna()]
 for manifest in inputs.codes:
     place = {clip_id: i for i, clip_id in enumerate(read_clips([manifest])["clip_id"])}
-    values, indices = (read_array([manifest], name) for name in ("values", "indices"))
     for row in asked[asked["donor"].isin(place)].itertuples():
-        i, feature = place[row.donor], int(row.edit_feature)
-        donated[row.donor, feature] = feature_trajectory(values[i], indices[i], feature)
+        feature = int(row.edit_feature)
+        donated[row.donor, feature] = feature_trajectory(*clip_code(manifest, place[row.donor]), feature)
 direction = Direction(np.array(spec["mean_difference"], np.float32), spec["mean_difference_reference"])
 sampling = settings["sampling"]
 rows = sampling["rows"]

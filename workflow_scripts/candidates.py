@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reprise.artifacts import read_array, read_clips, read_codes, read_meta, read_motif_ends_s
+from reprise.artifacts import read_array, read_clips, read_meta, read_motif_ends_s
 from reprise.candidates import (
     MAX_CONTROL_AUROC_OFFSET,
     activation_when_active,
@@ -19,12 +19,13 @@ from reprise.candidates import (
     returning,
     strongest_local_feature,
 )
+from reprise.codes import read_codes
 from reprise.identity import seed_from, stable_share
 from reprise.interventions import match_features, mean_difference
 from reprise.job import log, start
 from reprise.overrule import read_events
 from reprise.probes import baseline_features, label_grid, without_local
-from reprise.sae import load_sae
+from reprise.sae_files import load_sae
 from reprise.screen import Entries, benjamini_hochberg, confirm
 from reprise.stores import write_json, write_parquet
 

@@ -11,7 +11,7 @@ from reprise.decoding import residual_stream
 from reprise.device import pick_device
 from reprise.job import log, progress, start
 from reprise.musicgen import load_identified
-from reprise.sae import load_sae
+from reprise.sae_files import load_sae
 from reprise.stores import read_manifest, read_store, write_json
 
 settings = start(snakemake)

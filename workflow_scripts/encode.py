@@ -5,10 +5,12 @@ from pathlib import Path
 
 import torch
 
+from reprise.codes import CLIPS_AT_ONCE, append_codes, code_arrays
 from reprise.device import pick_device
 from reprise.job import progress, start
-from reprise.sae import SaeError, encode_topk, load_sae
-from reprise.stores import ArraySpec, read_manifest, read_store, write_store
+from reprise.sae import SaeError, encode
+from reprise.sae_files import load_sae
+from reprise.stores import read_manifest, read_store, write_store
 
 settings = start(snakemake)
 certificate = json.loads(Path(snakemake.input.certificate).read_text())
@@ -25,14 +27,9 @@ path = Path(snakemake.input.activations.removesuffix(".manifest.json"))
 clips = read_manifest(path)["meta"]["clips"]
 acts = read_store(path)["resid_post"]
 n_clips, n_positions, _ = acts.shape
-arrays = {
-    "indices": ArraySpec((n_clips, n_positions, sae.k), "int32"),
-    "values": ArraySpec((n_clips, n_positions, sae.k), "float32"),
-}
+arrays = code_arrays(n_clips, n_positions, d_sae=sae.d_sae, k=sae.k)
 meta = {"clips": clips, "sae_digest": sae.digest, "d_sae": sae.d_sae, "hook_layer": certificate["hook_layer"]}
 with write_store(Path(snakemake.output.codes), arrays, meta=meta) as store:
-    shard = arrays["values"].clips_per_shard
-    for first in progress(range(0, n_clips, shard), total=-(-n_clips // shard), what="encode"):
-        values, indices = encode_topk(sae, torch.from_numpy(acts[first : first + shard]))
-        store.append("indices", indices.cpu().numpy())
-        store.append("values", values.cpu().numpy())
+    for first in progress(range(0, n_clips, CLIPS_AT_ONCE), total=-(-n_clips // CLIPS_AT_ONCE), what="encode"):
+        values, indices = encode(sae, torch.from_numpy(acts[first : first + CLIPS_AT_ONCE]))
+        append_codes(store, values.cpu().numpy(), indices.cpu().numpy(), k=sae.k)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.artifacts import read_array, read_clips, read_codes, read_meta, sae_size
+from reprise.artifacts import read_array, read_clips, read_meta
+from reprise.codes import read_codes, sae_size
 from reprise.identity import seed_from
 from reprise.job import log, start
 from reprise.probes import baseline_features, label_grid, probe, random_codes, without_local

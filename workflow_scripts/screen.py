@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.artifacts import read_clips, read_meta, store_of
+from reprise.artifacts import read_clips, read_meta
+from reprise.codes import code_batches
 from reprise.identity import stable_share
 from reprise.job import log, start
 from reprise.probes import label_grid, without_local
 from reprise.screen import active_entries, screen
-from reprise.stores import read_store, write_parquet
+from reprise.stores import write_parquet
 
 settings = start(snakemake)["screen"]
 manifests = snakemake.input.codes
@@ -19,8 +20,7 @@ if snakemake.input.local:
     labels = without_local(labels, pd.read_parquet(snakemake.input.local[0]))
 grid = label_grid(labels, clips["clip_id"])
 d_sae = read_meta(manifests)["d_sae"]
-stores = (read_store(store_of(m)) for m in manifests)
-entries = active_entries(((s["indices"][:], s["values"][:]) for s in stores), grid.positions, d_sae)
+entries = active_entries(code_batches(manifests), grid.positions, d_sae)
 
 screened = clips["prompt_id"].map(stable_share).to_numpy() >= settings["confirm_share"]
 table = screen(

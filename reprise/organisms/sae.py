@@ -19,7 +19,8 @@ import torch
 from torch.nn import functional as F
 
 from reprise.certificate import reconstruction_metrics
-from reprise.sae import Sae, make_sae, save_saelens_v6
+from reprise.sae import Sae, make_sae
+from reprise.sae_files import save_saelens_v6
 
 LEARNING_RATE = 2e-3
 AUX_WEIGHT = 1 / 32

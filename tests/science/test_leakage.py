@@ -12,7 +12,8 @@ from reprise.musicgen import codec_lookahead_s, decode_audio, encode_audio, enco
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip
 from reprise.recurrence import causal_match
-from reprise.sae import encode_topk, load_sae
+from reprise.sae import encode
+from reprise.sae_files import load_sae
 
 RESOURCES = Path(__file__).parents[2] / "resources" / "planner"
 PROMPT = "piano in c, amber theme"
@@ -66,7 +67,7 @@ def test_representations_at_t_know_nothing_after_t(model, tokens, t):
     found = []
     for clip in (tokens, scrambled(tokens, t, seed=t)):
         captured, _ = teacher_forced(model, torch.from_numpy(clip.astype(np.int64))[None], text, layers=[-1, 2, 4])
-        values, indices = encode_topk(sae, captured[2][:, : t + 1])
+        values, indices = encode(sae, captured[2][:, : t + 1])
         found.append([captured[layer][:, : t + 1] for layer in (-1, 2, 4)] + [values, indices])
     for before, after in zip(*found, strict=True):
         assert torch.equal(before, after)

@@ -12,7 +12,7 @@ from reprise.musicgen import load_model
 from reprise.organisms import dataset, evaluate, score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.lm import plan_direction, train_lm
-from reprise.sae import load_sae
+from reprise.sae_files import load_sae
 
 RESOURCES = Path(__file__).parents[2] / "resources"
 

@@ -22,7 +22,8 @@ from reprise.musicgen import encode_audio, load_model
 from reprise.organisms import evaluate, score
 from reprise.organisms.codec import FRAME_RATE_HZ, render_clip
 from reprise.organisms.lm import PLANT_LAYER, plan_direction
-from reprise.sae import encode_topk, load_sae, to_dense
+from reprise.sae import encode, to_dense
+from reprise.sae_files import load_sae
 
 PLANNER = Path(__file__).parents[2] / "resources" / "planner"
 N_CUED, N_OTHERS = 10, 6
@@ -57,7 +58,7 @@ def study() -> Study:
     cued = np.arange(len(chosen)) < N_CUED
     x = next(residual_stream(model, tokens, prompts, layers=[PLANT_LAYER], rows=len(chosen)))[PLANT_LAYER]
     planned = x[:, slice(*(round(t * FRAME_RATE_HZ) for t in PLANNED_S))]
-    codes = csr_matrix(to_dense(*encode_topk(sae, torch.from_numpy(planned)), sae.d_sae).flatten(0, 1).numpy())
+    codes = csr_matrix(to_dense(*encode(sae, torch.from_numpy(planned)), sae.d_sae).flatten(0, 1).numpy())
     clip_of_row = np.repeat(np.arange(len(chosen)), planned.shape[1])
     about = feature_statistics(codes, clip_of_row, cued)
     norm = (about["mean_activation"] * sae.W_dec.norm(dim=1).numpy()).to_numpy()

@@ -347,7 +347,9 @@ def test_an_sae_directory_without_its_files_is_named(tmp_path: Path) -> None:
     study = project(tmp_path)
     (tmp_path / "sae" / "sae_weights.safetensors").unlink()
     assert file_problems(tmp_path, study) == [
-        'c.yaml: studies.a.saes.2: "sae" has no sae_weights.safetensors; valid: a directory in SAELens form, with both'
+        'c.yaml: studies.a.saes.2: "sae" has only cfg.json; valid: SAELens: cfg.json and sae_weights.safetensors; '
+        "sparsify: cfg.json and sae.safetensors; dictionary_learning: config.json and ae.pt; "
+        "DC-SAE: model.json and model.safetensors"
     ]
 
 

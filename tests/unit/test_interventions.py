@@ -27,7 +27,8 @@ from reprise.interventions import (
 )
 from reprise.musicgen import Model, encode_prompts, load_model
 from reprise.organisms.lm import build_lm
-from reprise.sae import Sae, decode, encode_topk, feature_activation, load_sae, make_sae
+from reprise.sae import Sae, decode, encode, feature_activation, make_sae, write_scale
+from reprise.sae_files import load_sae
 
 PLANNER = Path(__file__).parents[2] / "resources" / "planner"
 
@@ -162,7 +163,7 @@ def test_edit_lies_in_the_decoder_direction_and_keeps_the_error_term(clips, sae)
     table = one_of_each(clips, dose=0.5)
     change = dict(zip(table.index, edited(sae, table, x) - x, strict=True))
     row = {kind: i for i, kind in enumerate(table.index)}
-    values, indices = encode_topk(sae, x)
+    values, indices = encode(sae, x)
 
     def activation(kind: str, feature: int) -> torch.Tensor:
         return ((indices == feature) * values).sum(-1)[row[kind]]
@@ -175,8 +176,8 @@ def test_edit_lies_in_the_decoder_direction_and_keeps_the_error_term(clips, sae)
         unit = sae.W_dec[feature] / sae.W_dec[feature].norm()
         across = change[kind] - (change[kind] @ unit)[:, None] * unit
         assert across.abs().max() < 1e-5
-        error = x - decode(sae, values, indices)
-        explained = decode(sae, values * torch.where(indices == feature, 0.5, 1.0), indices)
+        error = x - decode(sae, values, indices, x)
+        explained = decode(sae, values * torch.where(indices == feature, 0.5, 1.0), indices, x)
         torch.testing.assert_close(
             x[row[kind]] + change[kind] - explained[row[kind]], error[row[kind]], atol=1e-4, rtol=0
         )
@@ -189,10 +190,33 @@ def test_edit_lies_in_the_decoder_direction_and_keeps_the_error_term(clips, sae)
     assert not change["untouched"].any() and not change["resampled"].any()
 
 
+@pytest.mark.parametrize("normalisation", ["layer_norm", "constant_norm_rescale"])
+def test_an_edit_is_stretched_as_the_sae_stretches_what_it_writes(clips, sae, normalisation):
+    x = 3 * torch.randn(N_KINDS, 16, D, generator=torch.Generator().manual_seed(6))
+    normed = sae._replace(normalize_activations=normalisation)
+    table = one_of_each(clips)
+    change = dict(zip(table.index, edited(normed, table, x) - x, strict=True))
+    row = {kind: i for i, kind in enumerate(table.index)}
+    values, indices = encode(normed, x)
+    z = ((indices == FEATURE) * values).sum(-1, keepdim=True)
+    scale = write_scale(normed, x)
+    i = row["target"]
+    torch.testing.assert_close(change["target"], -(z * scale)[i] * sae.W_dec[FEATURE], atol=1e-4, rtol=0)
+    # The feature's part of the reconstruction is gone, and nothing else is.
+    without = decode(normed, torch.where(indices == FEATURE, 0.0, values), indices, x)[i]
+    torch.testing.assert_close(change["target"], without - decode(normed, values, indices, x)[i], atol=1e-4, rtol=0)
+    j = row["random_direction"]
+    norm = (z * scale)[j, :, 0] * sae.W_dec[FEATURE].norm()
+    torch.testing.assert_close(change["random_direction"].norm(dim=-1), norm)
+    v = torch.from_numpy(DIRECTIONS[0].vector)
+    moved = x[row["mean_difference"]] + change["mean_difference"]
+    torch.testing.assert_close(moved @ v, torch.full((16,), 0.25), atol=1e-4, rtol=0)
+
+
 def test_mean_target_moves_the_activation_to_the_mean(clips, sae):
     x = torch.randn(1, 4, D, generator=torch.Generator().manual_seed(3))
     table = table_of(clips.iloc[:1], doses=(1.0,), windows=("until_event",), kinds=("target",), z_star={FEATURE: 2.0})
-    values, indices = encode_topk(sae, x)
+    values, indices = encode(sae, x)
     z = (values * (indices == FEATURE)).sum(-1)[0]
     change = edited(sae, table, x)[0] - x[0]
     torch.testing.assert_close(change, -(z - 2.0)[:, None] * sae.W_dec[FEATURE], atol=1e-5, rtol=0)
@@ -202,7 +226,7 @@ def test_steering_moves_a_silent_feature_up_and_its_control_as_far(clips, sae):
     x = torch.randn(2, 8, D, generator=torch.Generator().manual_seed(5))
     kinds = STEERING_KINDS[1:]
     table = table_of(clips.iloc[:1], doses=(1.0,), windows=("until_event",), kinds=kinds, z_star={FEATURE: 30.0})
-    values, indices = encode_topk(sae, x)
+    values, indices = encode(sae, x)
     z = (values * (indices == FEATURE)).sum(-1)
     assert z.max() < 30.0
     steered, random = edited(sae, table, x) - x
@@ -237,7 +261,7 @@ def test_resampling_gives_each_position_the_donors_activation(clips, sae):
     edits = row_edits(sae, table, DIRECTIONS, donated)
     edit = edit_function(sae, edits, guided=False)
     change = dict(zip(table.index, edit(LAYER, 0, x) - x, strict=True))
-    values, indices = encode_topk(sae, x)
+    values, indices = encode(sae, x)
     for row, kind in enumerate(table.index):
         if kind not in (*READING, "steer"):
             continue
@@ -268,7 +292,7 @@ def test_a_clip_that_is_its_own_donor_is_left_as_it_is(model, sae, clips, baseli
     """The donor's trajectory is read where the edit reads the stream: equal clips, no edit."""
     tokens = torch.from_numpy(np.stack([baseline[c] for c in clips["clip_id"]]).astype(np.int64))
     x = teacher_forced(model, tokens, encode_prompts(model, PROMPTS), layers=(LAYER,))[0][LAYER]
-    codes = [part.numpy() for part in encode_topk(sae, x)]
+    codes = [part.numpy() for part in encode(sae, x)]
     ids = clips["clip_id"].tolist()
     donated = {(c, FEATURE): feature_trajectory(codes[0][i], codes[1][i], FEATURE) for i, c in enumerate(ids)}
     assert np.array_equal(donated["p1-s0", FEATURE], feature_activation(sae, x, [FEATURE])[1, :, 0].numpy())

@@ -14,18 +14,8 @@ from safetensors.torch import load_file, save_file
 import reprise.sae
 from reprise.certificate import reconstruction_metrics
 from reprise.organisms.sae import train_and_save, train_topk_sae
-from reprise.sae import (
-    Sae,
-    SaeError,
-    decode,
-    decoder_direction,
-    encode_topk,
-    feature_activation,
-    load_sae,
-    make_sae,
-    save_saelens_v6,
-    to_dense,
-)
+from reprise.sae import Sae, SaeError, decode, decoder_direction, encode, feature_activation, make_sae, to_dense
+from reprise.sae_files import load_sae, save_saelens_v6
 
 # Two inputs, four features: +x, +y, -x and x + y.
 TINY = {
@@ -102,20 +92,20 @@ RECONSTRUCTED = torch.tensor([[1 + 2 + 1.0, -1 + 1.0], [1 - 3.0, -1 + 0.5], [1.2
 
 
 def test_known_codes_and_reconstructions() -> None:
-    values, indices = encode_topk(tiny(), X)
+    values, indices = encode(tiny(), X)
     torch.testing.assert_close(values, VALUES)
     torch.testing.assert_close(indices, INDICES)
-    torch.testing.assert_close(decode(tiny(), values, indices), RECONSTRUCTED)
+    torch.testing.assert_close(decode(tiny(), values, indices, X), RECONSTRUCTED)
 
 
 def test_without_b_dec_at_the_input() -> None:
-    values, indices = encode_topk(tiny(apply_b_dec_to_input=False), torch.tensor([2.0, 1.0]))
+    values, indices = encode(tiny(apply_b_dec_to_input=False), torch.tensor([2.0, 1.0]))
     torch.testing.assert_close(values, VALUES[0])
     torch.testing.assert_close(indices, INDICES[0])
 
 
 def test_a_relu_sae_keeps_every_active_feature() -> None:
-    values, indices = encode_topk(tiny(k=None), X)
+    values, indices = encode(tiny(k=None), X)
     assert values.shape == (3, 3)
     torch.testing.assert_close(values[0], torch.tensor([2.0, 2.0, 1.5]))
     assert indices[0].tolist() == [0, 3, 1]
@@ -124,19 +114,20 @@ def test_a_relu_sae_keeps_every_active_feature() -> None:
 
 def test_shapes_dtypes_and_no_rows() -> None:
     x = torch.randn(2, 5, 2).half()
-    values, indices = encode_topk(tiny(), x)
+    values, indices = encode(tiny(), x)
     assert values.shape == indices.shape == (2, 5, 2)
     assert values.dtype == torch.float32 and indices.dtype == torch.int32
-    assert decode(tiny(), values, indices).shape == (2, 5, 2)
-    values, indices = encode_topk(tiny(), torch.zeros(0, 2))
-    assert values.shape == indices.shape == (0, 2) and decode(tiny(), values, indices).shape == (0, 2)
+    assert decode(tiny(), values, indices, x).shape == (2, 5, 2)
+    values, indices = encode(tiny(), torch.zeros(0, 2))
+    assert values.shape == indices.shape == (0, 2)
+    assert decode(tiny(), values, indices, torch.zeros(0, 2)).shape == (0, 2)
 
 
 def test_ties_go_to_the_lower_index_also_at_the_last_place() -> None:
     sae = make_sae(
         W_enc=torch.ones(1, 50), b_enc=torch.zeros(50), W_dec=torch.ones(50, 1), b_dec=torch.zeros(1), k=3, declared={}
     )
-    _, indices = encode_topk(sae, torch.ones(4, 1))
+    _, indices = encode(sae, torch.ones(4, 1))
     assert indices.tolist() == [[0, 1, 2]] * 4
 
 
@@ -156,9 +147,9 @@ def test_agrees_with_the_plain_definition(seed: int, k: int, coarse: bool) -> No
 
     tensors = (torch.tensor(a) for a in (W_enc, b_enc, W_dec, b_dec))
     sae = make_sae(**dict(zip(TINY, tensors, strict=True)), k=k, declared={})
-    values, indices = encode_topk(sae, torch.tensor(x))
+    values, indices = encode(sae, torch.tensor(x))
     np.testing.assert_allclose(to_dense(values, indices, 12), dense, atol=1e-5)
-    np.testing.assert_allclose(decode(sae, values, indices), dense @ W_dec + b_dec, atol=1e-4)
+    np.testing.assert_allclose(decode(sae, values, indices, x), dense @ W_dec + b_dec, atol=1e-4)
     assert bool((values[:, :-1] >= values[:, 1:]).all()) and bool((indices[values == 0] == 0).all())
     if coarse:
         np.testing.assert_array_equal(indices, np.where(np.take_along_axis(hidden, order, -1) > 0, order, 0))
@@ -168,9 +159,9 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     x = torch.from_numpy(rng.integers(-3, 4, (50, 2)).astype(np.float32))
     for k in (2, None):
-        whole = encode_topk(tiny(k=k), x)
+        whole = encode(tiny(k=k), x)
         monkeypatch.setattr(reprise.sae, "PRE_ACTIVATIONS_AT_ONCE", 12)
-        pieces = encode_topk(tiny(k=k), x)
+        pieces = encode(tiny(k=k), x)
         monkeypatch.undo()
         assert all(torch.equal(a, b) for a, b in zip(whole, pieces, strict=True))
 
@@ -186,7 +177,7 @@ def test_feature_activation_is_after_topk() -> None:
 def test_decoder_direction_is_what_one_unit_adds() -> None:
     direction = decoder_direction(tiny(), 3)
     torch.testing.assert_close(direction, torch.tensor([0.5, 0.5]))
-    more = decode(tiny(), VALUES[0] + torch.tensor([0.0, 1.0]), INDICES[0])
+    more = decode(tiny(), VALUES[0] + torch.tensor([0.0, 1.0]), INDICES[0], X[0])
     torch.testing.assert_close(more - RECONSTRUCTED[0], direction)
 
 
@@ -196,7 +187,7 @@ def test_decoder_direction_is_what_one_unit_adds() -> None:
 )
 def test_bad_activations_are_refused(x: torch.Tensor, message: str) -> None:
     with pytest.raises(SaeError, match=message):
-        encode_topk(tiny(), x)
+        encode(tiny(), x)
 
 
 # Loading
@@ -216,11 +207,11 @@ def test_v5_standard_with_topk_loads_as_topk(tmp_path: Path) -> None:
         "model_digest": None,
         "context_size": 501,
     }
-    values, indices = encode_topk(sae, X)
+    values, indices = encode(sae, X)
     torch.testing.assert_close(values, VALUES)
     torch.testing.assert_close(indices, INDICES)
     misread = load_sae(on_disk(tmp_path / "relu", V5, activation_fn="relu", activation_fn_kwargs={}))
-    assert misread.k is None and encode_topk(misread, X)[0].shape[-1] == 3
+    assert misread.k is None and encode(misread, X)[0].shape[-1] == 3
 
 
 def test_older_v5_spelling_and_training_fields(tmp_path: Path) -> None:
@@ -233,7 +224,7 @@ def test_v6_topk(tmp_path: Path) -> None:
     sae = load_sae(on_disk(tmp_path / "sae", V6))
     assert (sae.k, sae.hook_layer) == (2, 2)
     assert sae.declared["model_digest"] == "0123456789abcdef" and sae.declared["context_size"] == 401
-    torch.testing.assert_close(encode_topk(sae, X)[0], VALUES)
+    torch.testing.assert_close(encode(sae, X)[0], VALUES)
     assert sae.digest == load_sae(on_disk(tmp_path / "v5", V5)).digest
 
 
@@ -245,13 +236,13 @@ def test_v6_standard_is_relu(tmp_path: Path) -> None:
 def test_rescaling_by_decoder_norm(tmp_path: Path) -> None:
     """Norms (1, 1, 1, sqrt(1/2)): feature 3's hidden 2 becomes 1.414, less than feature 1's 1.5."""
     sae = load_sae(on_disk(tmp_path / "sae", V6, rescale_acts_by_decoder_norm=True))
-    values, indices = encode_topk(sae, X)
+    values, indices = encode(sae, X)
     assert indices[0].tolist() == [0, 1]
     torch.testing.assert_close(values[0], torch.tensor([2.0, 1.5]))
     # x - b_dec = (1, 3): hidden (1, 3.5, -1, 3), feature 3 scaled to 2.121 and undone in decoding.
-    values, indices = encode_topk(sae, torch.tensor([2.0, 2.0]))
+    values, indices = encode(sae, torch.tensor([2.0, 2.0]))
     torch.testing.assert_close(values, torch.tensor([3.5, 3 * 0.5**0.5]))
-    torch.testing.assert_close(decode(sae, values, indices), torch.tensor([1 + 1.5, -1 + 3.5 + 1.5]))
+    torch.testing.assert_close(decode(sae, values, indices, X[:1]), torch.tensor([1 + 1.5, -1 + 3.5 + 1.5]))
     torch.testing.assert_close(decoder_direction(sae, 3).norm(), torch.tensor(1.0))
 
 
@@ -259,9 +250,9 @@ def test_a_decoder_row_of_zeros_is_never_active_nor_nan(tmp_path: Path) -> None:
     weights = {**TINY, "W_dec": TINY["W_dec"].clone()}
     weights["W_dec"][0] = 0
     sae = load_sae(on_disk(tmp_path / "sae", V6, weights, rescale_acts_by_decoder_norm=True))
-    values, indices = encode_topk(sae, X)
+    values, indices = encode(sae, X)
     assert 0 not in indices[values > 0].tolist()
-    assert bool(torch.isfinite(decode(sae, values, indices)).all())
+    assert bool(torch.isfinite(decode(sae, values, indices, X[:1])).all())
 
 
 def test_dtype_is_rounded_as_declared(tmp_path: Path) -> None:
@@ -275,8 +266,16 @@ def test_dtype_is_rounded_as_declared(tmp_path: Path) -> None:
     ("cfg", "changes", "message"),
     [
         (V5, {"use_magic": True}, "unknown field use_magic"),
-        (V5, {"normalize_activations": "layer_norm"}, "normalize_activations is 'layer_norm'; valid: 'none'"),
-        (V5, {"normalize_activations": True}, "normalize_activations is True"),
+        (
+            V5,
+            {"normalize_activations": "whitened"},
+            "normalize_activations is 'whitened'; valid: 'none', 'layer_norm'",
+        ),
+        (
+            V5,
+            {"normalize_activations": True},
+            "'expected_average_only_in', and the folder has no activation_scaler.json",
+        ),
         (V5, {"finetuning_scaling_factor": True}, "finetuning_scaling_factor is True"),
         (V5, {"hook_head_index": 3}, "hook_head_index is 3"),
         (V5, {"activation_fn": "tanh-relu"}, "activation_fn is 'tanh-relu'; valid: 'relu', 'topk'"),
@@ -288,8 +287,14 @@ def test_dtype_is_rounded_as_declared(tmp_path: Path) -> None:
         (V5, {"hook_layer": 12}, "hook_layer is 12, but hook_name is 'hook_layers.11'"),
         (V5, {"dtype": "int8"}, "dtype is 'int8'; valid: float32"),
         (V5, {"d_in": None}, "d_in is None; valid: a positive integer"),
-        (V5, {"d_sae": 5}, r"W_enc has shape \(2, 4\); cfg.json says \(2, 5\)"),
-        (V6, {"architecture": "jumprelu"}, "'jumprelu'; valid: 'standard', 'topk' .others are not supported yet"),
+        (V5, {"d_sae": 5}, r"W_enc has shape \(2, 4\); its description says \(2, 5\)"),
+        (
+            V6,
+            {"architecture": "batchtopk"},
+            "'batchtopk'; valid: 'standard', 'topk', 'jumprelu', 'gated' .a BatchTopK",
+        ),
+        (V6, {"architecture": "jumprelu"}, "k is 2; valid: absent"),
+        (V6, {"architecture": "gated", "activation_fn": "topk"}, "activation_fn is 'topk'; valid: 'relu', as the"),
         (V6, {"reshape_activations": "hook_z"}, "reshape_activations is 'hook_z'"),
         (V6, {"k": 0}, "k is 0"),
         (V6, {"metadata": {"hook_head_index": 1}}, "hook_head_index is 1"),
@@ -315,12 +320,12 @@ def test_bad_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SaeError, match="not a whole safetensors file"):
         load_sae(tmp_path / "sae")
     file.unlink()
-    with pytest.raises(SaeError, match=r"has no sae_weights\.safetensors"):
+    with pytest.raises(SaeError, match=r"has only cfg\.json; valid: SAELens: cfg\.json and sae_weights\.safetensors"):
         load_sae(tmp_path / "sae")
-    (tmp_path / "sae" / "cfg.json").write_text("{")
+    (on_disk(tmp_path / "sae", V5) / "cfg.json").write_text("{")
     with pytest.raises(SaeError, match="not JSON"):
         load_sae(tmp_path / "sae")
-    with pytest.raises(SaeError, match=r"has no cfg\.json"):
+    with pytest.raises(SaeError, match=r"nowhere has no file of an SAE; valid: SAELens"):
         load_sae(tmp_path / "nowhere")
 
 

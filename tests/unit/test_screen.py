@@ -205,8 +205,8 @@ def test_entries_from_batches() -> None:
     rng = np.random.default_rng(9)
     indices = np.argsort(rng.random((5, 8, 12)), axis=2)[:, :, :3].astype(np.int32)
     values = (rng.random((5, 8, 3)) * (rng.random((5, 8, 3)) < 0.8)).astype(np.float32)
-    one = active_entries([(indices, values)], [1, 4, 7], 12)
-    two = active_entries([(indices[:2], values[:2]), (indices[2:], values[2:])], [1, 4, 7], 12)
+    one = active_entries([(values, indices)], [1, 4, 7], 12)
+    two = active_entries([(values[:2], indices[:2]), (values[2:], indices[2:])], [1, 4, 7], 12)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
     dense = np.zeros((5, 8, 12), np.float32)
@@ -215,11 +215,11 @@ def test_entries_from_batches() -> None:
     back[one.clip, one.time, one.feature] = one.value
     np.testing.assert_array_equal(back, dense[:, [1, 4, 7]])
     with pytest.raises(ValueError, match="valid are finite"):
-        active_entries([(indices, values - 1)], [1], 12)
+        active_entries([(values - 1, indices)], [1], 12)
     with pytest.raises(ValueError, match="valid are 0 to 4"):
-        active_entries([(indices, values)], [1], 5)
+        active_entries([(values, indices)], [1], 5)
     with pytest.raises(ValueError, match="comes twice"):
-        active_entries([(np.zeros_like(indices), np.ones_like(values))], [1], 12)
+        active_entries([(np.ones_like(values), np.zeros_like(indices))], [1], 12)
 
 
 def test_confirmation_uses_held_out_prompts_alone() -> None:

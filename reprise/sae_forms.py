@@ -1,0 +1,25 @@
+"""Which file forms of an SAE there are, by the files that a folder holds. Nothing heavy is imported here: the
+Snakefile asks this at every parse. They are read in reprise/sae_files.py."""
+
+from pathlib import Path
+
+# Name of the form: what describes the SAE, and its weights.
+SAE_FORMS = {
+    "SAELens": ("cfg.json", "sae_weights.safetensors"),
+    "sparsify": ("cfg.json", "sae.safetensors"),
+    "dictionary_learning": ("config.json", "ae.pt"),
+    "DC-SAE": ("model.json", "model.safetensors"),
+}
+
+
+def sae_form(folder: Path) -> str | None:
+    """The form of the SAE in a folder, or None where the files of none are there."""
+    return next((form for form, files in SAE_FORMS.items() if all((folder / file).is_file() for file in files)), None)
+
+
+def missing_files(folder: Path) -> str:
+    """What a folder lacks, in words."""
+    known = sorted({file for files in SAE_FORMS.values() for file in files})
+    found = [file for file in known if (folder / file).is_file()]
+    valid = "; ".join(f"{form}: {' and '.join(files)}" for form, files in SAE_FORMS.items())
+    return f"has {'only ' + ', '.join(found) if found else 'no file of an SAE'}; valid: {valid}"
