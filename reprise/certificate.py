@@ -3,8 +3,12 @@
 An SAE fed with the activations of another layer, model or file form still gives codes, and plausible ones. So
 before anything is encoded, two things are asked. What the SAE says of itself (hook, width, model, context) must agree
 with what was captured. And it must reconstruct the activations of its hook: well enough, sharply better than those of
-the neighbouring layers, with no more active features than its k. `reconstruction_metrics` measures one layer;
-`certify` judges.
+the hooks around it, with no more active features than its k. `reconstruction_metrics` measures one hook; `certify`
+judges; by position it also says where in a clip even a certified SAE does not reconstruct well enough.
+
+The hooks around layer L are the outputs of layers L - 2, L - 1 and L + 1 (so that inputs and outputs of L - 1, L and
+L + 1 are among them), and all of these and L itself as the next layer's first norm makes them. An SAE that normalises
+its input can't tell the last ones from the others, and they are left out.
 
 Units. FVU, the fraction of variance unexplained: sum |x - x_hat|^2 / sum |x - mean|^2, the mean over all vectors
 given; 0 perfect, 1 no better than the mean, above 1 worse. Its parts by position share that mean, so that the whole
@@ -18,7 +22,7 @@ without variance has FVU NaN and is not passed; no vectors at all are an error. 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +30,19 @@ import torch
 from reprise.sae import Sae, decode, encode
 
 ROWS_AT_ONCE = 4096
+
+
+class Hook(NamedTuple):
+    """Where activations are taken: after layer `layer` (-1: the input embedding), as they are or, `normed`, as the
+    next layer's first norm makes them."""
+
+    layer: int
+    normed: bool
+
+    @property
+    def text(self) -> str:
+        where = f"layer {self.layer}" if self.layer >= 0 else "the input embedding"
+        return f"{where}, normed," if self.normed else where
 
 
 @torch.no_grad()
@@ -99,36 +116,40 @@ def reconstruction_metrics(
 def certify(
     declared: Mapping[str, Any],
     expected: Mapping[str, Any],
-    metrics_by_layer: Mapping[int, Mapping[str, Any]],
+    metrics: Mapping[Hook, Mapping[str, Any]],
     *,
     max_fvu: float,
     min_neighbour_ratio: float,
+    unconditional: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Judge whether an SAE belongs to a hook. Never raises for a misfit: a refusal is a result.
 
-    declared: `Sae.declared`. expected: what was captured, `hook_layer`, `d_model`, and, where known, `model_name`,
-    `model_digest`, `n_positions`. metrics_by_layer: `reconstruction_metrics` at the hook and at the layers below and
-    above it (those that exist); may be empty when the widths differ. max_fvu: bound at the hook.
-    min_neighbour_ratio: by what factor the FVU at every other layer must exceed that at the hook.
+    declared: `Sae.declared`. expected: what was captured, `hook_layer`, `d_model`, `frame_rate_hz`, and, where known,
+    `model_name`, `model_digest`, `n_positions`. metrics: `reconstruction_metrics` at the hook and at others around it;
+    may be empty when the widths differ. max_fvu: bound at the hook. min_neighbour_ratio: by what factor the FVU at
+    every other hook must exceed that at this one. unconditional: `reconstruction_metrics` at the hook in rows without
+    a prompt, which guidance runs beside the others.
 
     Returns `passed`, `reason` ("" or all failures, in words), `failures` (their names, in the order tested: hook,
     width, model, measured, l0, best_hook, fvu), `agreements` (`hook`, `width`, `model`, `context`: true, false, or
-    null where one side does not say), `hook_layer`, `better_hook` (the layer with the least FVU, when it is not the
-    hook), `layers` (`layer`, `fvu`, `l0`, `cosine` of each measured), `neighbour_ratio` (the least other FVU over the
-    hook's; null without others), `declared`, the metrics at the hook (null if not measured), and `bins`, each with
-    `passed` (FVU within max_fvu) and `in_context` (null if not declared). `context` false does not refuse by itself:
-    those positions must earn it by their FVU.
+    null where one side does not say), `hook_layer`, `better_hook` (`layer` and `normed` of the hook with the least
+    FVU, when it is another one), `hooks` (`layer`, `normed`, `fvu`, `l0`, `dead_share`, `cosine` of each measured),
+    `neighbour_ratio` (the least other FVU over the hook's; null without others), `declared`, the metrics at the hook
+    (null if not measured), and `bins`, each with `start_s`, `stop_s`, `passed` (FVU within max_fvu) and `in_context`
+    (null if not declared). `context` false does not refuse by itself: those positions must earn it by their FVU.
+    Neither does a poor `unconditional` (the same metrics, with `passed`; null if not measured): nothing is encoded
+    there.
     """
-    hook = expected["hook_layer"]
-    at_hook = metrics_by_layer.get(hook)
-    finite = {layer: m["fvu"] for layer, m in metrics_by_layer.items() if math.isfinite(m["fvu"])}
-    best = min(finite, key=lambda layer: (finite[layer], layer), default=None)
-    better = best if best is not None and best != hook else None
-    others = [fvu for layer, fvu in finite.items() if layer != hook]
-    ratio = min(others) / finite[hook] if others and finite.get(hook) else None
+    own = Hook(expected["hook_layer"], normed=False)
+    at_hook = metrics.get(own)
+    finite = {hook: m["fvu"] for hook, m in metrics.items() if math.isfinite(m["fvu"])}
+    best = min(finite, key=lambda hook: (finite[hook], hook), default=None)
+    better = best if best is not None and best != own else None
+    others = {hook: fvu for hook, fvu in finite.items() if hook != own}
+    ratio = min(others.values()) / finite[own] if others and finite.get(own) else None
     context, n_positions = declared.get("context_size"), expected.get("n_positions")
     agreements = {
-        "hook": _agree(declared.get("hook_layer"), hook),
+        "hook": _agree(declared.get("hook_layer"), own.layer),
         "width": _agree(declared.get("d_in"), expected["d_model"]),
         "model": _model_agrees(declared, expected),
         "context": None if context is None or n_positions is None else n_positions <= context,
@@ -136,18 +157,22 @@ def certify(
 
     failures: dict[str, str] = {}
     if agreements["hook"] is False:
-        failures["hook"] = f"the SAE declares hook layer {declared['hook_layer']}, the activations are of layer {hook}"
+        failures["hook"] = (
+            f"the SAE declares hook layer {declared['hook_layer']}, the activations are of layer {own.layer}"
+        )
     if agreements["width"] is False:
         failures["width"] = f"the SAE declares d_in {declared.get('d_in')}, the model's width is {expected['d_model']}"
     if agreements["model"] is False:
         names = [_model_text(side) for side in (declared, expected)]
         failures["model"] = f"the SAE was trained on {names[0]}, the activations are of {names[1]}"
     if at_hook is None:
-        failures["measured"] = f"nothing was measured at layer {hook}"
+        failures["measured"] = f"nothing was measured at layer {own.layer}"
     elif not math.isfinite(at_hook["fvu"]):
-        failures["measured"] = f"the activations of layer {hook} have no variance, so nothing can be reconstructed"
+        failures["measured"] = (
+            f"the activations of layer {own.layer} have no variance, so nothing can be reconstructed"
+        )
     elif not others:
-        failures["measured"] = f"no layer beside {hook} was measured, so it cannot be called the best hook"
+        failures["measured"] = f"no hook beside layer {own.layer} was measured, so it cannot be called the best"
     else:
         k = declared.get("k")
         if k is not None and at_hook["l0_max"] > k:
@@ -157,41 +182,47 @@ def certify(
             )
         if better is not None:
             failures["best_hook"] = (
-                f"layer {better} is the better hook: FVU {finite[better]:.3f} there, "
-                f"{at_hook['fvu']:.3f} at layer {hook}"
+                f"{better.text} is the better hook: FVU {finite[better]:.3f} there, {at_hook['fvu']:.3f} at {own.text}"
             )
         elif ratio is not None and ratio < min_neighbour_ratio:
-            close = min((layer for layer in finite if layer != hook), key=lambda layer: finite[layer])
+            close = min(others, key=lambda hook: (others[hook], hook))
             failures["best_hook"] = (
-                f"layer {hook} is not sharply the best hook: FVU {at_hook['fvu']:.3f} there, {finite[close]:.3f} at "
-                f"layer {close}, {ratio:.2f} times as much; at least {min_neighbour_ratio:g} times is asked for"
+                f"{own.text} is not sharply the best hook: FVU {at_hook['fvu']:.3f} there, {finite[close]:.3f} at "
+                f"{close.text}, {ratio:.2f} times as much; at least {min_neighbour_ratio:g} times is asked for"
             )
         if at_hook["fvu"] > max_fvu:
-            failures["fvu"] = f"FVU at layer {hook} is {at_hook['fvu']:.3f}; at most {max_fvu:g} is asked for"
+            failures["fvu"] = f"FVU at {own.text} is {at_hook['fvu']:.3f}; at most {max_fvu:g} is asked for"
 
     return {
         "passed": not failures,
         "reason": "; ".join(failures.values()),
         "failures": list(failures),
-        "hook_layer": hook,
-        "better_hook": better,
+        "hook_layer": own.layer,
+        "better_hook": better and better._asdict(),
         "agreements": agreements,
         "declared": dict(declared),
-        "layers": [
-            {"layer": layer, **{name: m[name] for name in ("fvu", "l0", "cosine")}}
-            for layer, m in sorted(metrics_by_layer.items())
+        "hooks": [
+            {**hook._asdict(), **{name: m[name] for name in ("fvu", "l0", "dead_share", "cosine")}}
+            for hook, m in sorted(metrics.items())
         ],
         "neighbour_ratio": ratio,
-        **{name: (at_hook or {}).get(name) for name in ("fvu", "l0", "l0_max", "dead_share", "cosine", "n_vectors")},
+        **{name: (at_hook or {}).get(name) for name in _METRICS},
+        "unconditional": unconditional
+        and {name: unconditional[name] for name in _METRICS} | {"passed": unconditional["fvu"] <= max_fvu},
         "bins": [
             {
                 **b,
+                "start_s": b["start"] / expected["frame_rate_hz"],
+                "stop_s": b["stop"] / expected["frame_rate_hz"],
                 "passed": b["fvu"] <= max_fvu,  # False for NaN too
                 "in_context": None if context is None else b["stop"] <= context,
             }
             for b in (at_hook or {}).get("bins", [])
         ],
     }
+
+
+_METRICS = ("fvu", "l0", "l0_max", "dead_share", "cosine", "n_vectors")
 
 
 def _agree(declared: Any, expected: Any) -> bool | None:

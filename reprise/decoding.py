@@ -153,13 +153,22 @@ def teacher_forced(
     return captured, _logits(model, x) if with_logits else None
 
 
+@torch.no_grad()
+def normed(model: Model, layer: int, x: np.ndarray) -> np.ndarray:
+    """The residual stream x `[..., d_model]` after `layer` as what follows takes it in: through the first norm of the
+    next layer, or `out_norm` after the last. float32."""
+    layers = model.lm.transformer.layers
+    norm = layers[layer + 1].norm1 if layer + 1 < len(layers) else model.lm.out_norm
+    return norm(torch.from_numpy(x).to(model.device, model.dtype)).float().cpu().numpy()
+
+
 def residual_stream(
-    model: Model, tokens: Any, prompts: Sequence[str], *, layers: Sequence[int], rows: int
+    model: Model, tokens: Any, prompts: Sequence[str | None], *, layers: Sequence[int], rows: int
 ) -> Iterator[dict[int, np.ndarray]]:
     """Teacher-forced capture in passes of exactly `rows` rows, the last filled up with repeats.
 
     tokens: `[clip, codebook, frame]`, an array or a zarr array read pass by pass. Yields, for each pass in order,
-    float32 `[<= rows, frame + 1, d_model]` of each layer (the conditional half, where there is guidance).
+    float32 `[<= rows, frame + 1, d_model]` of each layer. A prompt of None: as guidance's unconditional half sees it.
     """
     for start in range(0, len(prompts), rows):
         stop = min(start + rows, len(prompts))

@@ -36,8 +36,8 @@ recurrence was sounding). The interval resamples prompts over fixed predictions,
 Degenerate input (no usable rows, one class, a class in fewer than two prompts) gives NaN scores and a `note`.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -110,6 +110,19 @@ def without_local(labels: pd.DataFrame, local: pd.DataFrame) -> pd.DataFrame:
     return labels.assign(reason=labels["reason"].mask(begins, "local_return"))
 
 
+def unusable_because(certificate: Mapping[str, Any], times_s: ArrayLike) -> str:
+    """Why codes at `times_s` `[time]` are no evidence, in words; "" where the SAE reconstructs well enough at all of
+    them, by its `certificate` (reprise/certificate.py). What is asked of a horizon would otherwise rest on codes that
+    say little of the activations."""
+    times_s = np.asarray(times_s)
+    failing = [
+        f"{b['start_s']:g}-{b['stop_s']:g} s"
+        for b in certificate["bins"]
+        if not b["passed"] and ((times_s >= b["start_s"]) & (times_s < b["stop_s"])).any()
+    ]
+    return f"the SAE does not reconstruct well enough at {', '.join(failing)}, where this is asked" if failing else ""
+
+
 def baseline_features(
     prompts: Sequence[str],
     times_s: ArrayLike,
@@ -168,13 +181,15 @@ def probe(
     n_folds: int = 5,
     n_bootstrap: int = 2000,
     max_components: int = 128,
+    unusable_because: str = "",
 ) -> Probe:
     """Score B, R and B+R for one (horizon, layer, representation); arrays as in the module docstring.
 
     `prompt` `[clip]`, any hashable. An R wider than `max_components` is first reduced to that many principal
     components (CSR: truncated SVD, not centred, so that it stays sparse); `variance_kept` says how much of R they
     hold. Penalties are chosen per fold from `PENALTIES` by three inner folds grouped by prompt: B's first, then R's
-    with B's fixed.
+    with B's fixed. Where R is known to be worthless `unusable_because` says why: nothing is fitted, and that is the
+    note.
 
     The record: n_rows, n_clips, n_prompts, n_positive_rows, n_positive_clips, n_positive_prompts, base_rate; auroc_*
     and bits_* for B, R, BR; gain_auroc and gain_bits with _low and _high (95 % percentile interval of a bootstrap
@@ -205,7 +220,7 @@ def probe(
     }
     rows = pd.DataFrame({"clip": clip, "time": time, "prompt": np.asarray(prompt)[clip], "y": y_rows.astype(np.int8)})
     folds, note = prompt_folds(y_rows, groups, n_folds, seed)
-    if note:
+    if note := unusable_because or note:
         return Probe(record | dict.fromkeys(_SCORES, np.nan) | {"note": note}, rows)
 
     reduced, variance_kept = _reduce(representation, y.shape, max_components, seed)

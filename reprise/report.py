@@ -362,17 +362,16 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
     views = []
     for c in sorted(study.certificates, key=lambda c: c["hook_layer"]):
         asked = c.get("settings") or study.settings["certificate"]
-        layers = c["layers"]
-        worst = max([1.0, *(x["fvu"] for x in layers if is_number(x["fvu"]))])
+        worst = max([1.0, *(x["fvu"] for x in c["hooks"] if is_number(x["fvu"]))])
         axis = Axis(0.0, min(worst, 3.0) * 1.06)
         rows = []
-        for x in layers:
-            name = "input" if x["layer"] < 0 else f"layer {x['layer']}"
-            own = x["layer"] == c["hook_layer"]
+        for x in c["hooks"]:
+            name = ("input" if x["layer"] < 0 else f"layer {x['layer']}") + ", normed" * x["normed"]
+            own = x["layer"] == c["hook_layer"] and not x["normed"]
             style = "s-target" if own else "s-control"
             text = number(x["fvu"], 3)
             rows.append(Row(name + ", hook" * own, x["fvu"], text=text, style=style, filled=own))
-        label = f"FVU by layer: {', '.join(f'{r.label} {r.text}' for r in rows)}."
+        label = f"FVU by hook: {', '.join(f'{r.label} {r.text}' for r in rows)}."
         rate = study.model["frame_rate_hz"]
         bins = [
             Row(
@@ -402,6 +401,7 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
                     ("L0, mean and most", active),
                     ("never active", percent(c["dead_share"])),
                     ("cosine", number(c["cosine"], 3)),
+                    *([("FVU without a prompt", number(c["unconditional"]["fvu"], 3))] if c["unconditional"] else []),
                     *((name, agreements[agreed]) for name, agreed in c["agreements"].items() if name != "context"),
                 ],
             }

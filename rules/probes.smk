@@ -10,6 +10,7 @@ rule probe:
             wildcards.study, wildcards.probe
         ),
         codes=lambda wildcards: as_wide_as(wildcards.study, wildcards.probe),
+        certificate=lambda wildcards: certificate_of(wildcards.study, wildcards.probe),
     output:
         record="results/{study}/probes/{horizon}/{probe}.json",
         predictions="results/{study}/probes/{horizon}/{probe}.parquet",
@@ -34,6 +35,7 @@ rule screen:
         codes=lambda wildcards: stores(
             "codes", wildcards.study, f"layer{wildcards.layer}"
         ),
+        certificate=lambda wildcards: certificate(wildcards.study, wildcards.layer),
     output:
         "results/{study}/screens/{horizon}/layer{layer}.parquet",
     log:
@@ -62,6 +64,12 @@ def as_wide_as(study, probe):
     """The SAE codes that a random dictionary is given the size of; none for another probe."""
     kind, _, hook = probe.partition("-")
     return stores("codes", study, hook)[:1] if kind == "random_dictionary" else []
+
+
+def certificate_of(study, probe):
+    """The certificate of the SAE whose codes are probed, which says where in a clip they can be trusted."""
+    kind, _, hook = probe.partition("-")
+    return [certificate(study, hook.removeprefix("layer"))] if kind == "sae" else []
 
 
 def local_labels(study, horizon):

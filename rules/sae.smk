@@ -22,6 +22,7 @@ rule certify_sae:
             "model",
             "certificate",
             rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
+            guided=lambda wildcards: STUDIES[wildcards.study].generation.cfg_coef != 1,
             layer=lambda wildcards: int(wildcards.layer),
             sae=lambda wildcards: STUDIES[wildcards.study].saes[int(wildcards.layer)],
         ),

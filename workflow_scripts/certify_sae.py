@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reprise.certificate import certify, reconstruction_metrics
-from reprise.decoding import residual_stream
+from reprise.certificate import Hook, certify, reconstruction_metrics
+from reprise.decoding import normed, residual_stream
 from reprise.device import pick_device
 from reprise.job import log, progress, start
 from reprise.musicgen import load_identified
@@ -21,6 +21,7 @@ sae = load_sae(Path(settings["sae"]))
 expected = {
     "hook_layer": layer,
     "d_model": identity["d_model"],
+    "frame_rate_hz": identity["frame_rate_hz"],
     "model_name": settings["model"]["name"],
     "model_digest": identity["weights_digest"],
 }
@@ -36,17 +37,28 @@ chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(asked["n_clips"],
 tokens = np.stack([read_store(path)["tokens"][i] for path, i, _ in chosen])
 expected["n_positions"] = tokens.shape[-1] + 1
 
-metrics = {}
+metrics, unconditional = {}, None
 if sae.d_in == identity["d_model"]:
     model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
-    beside = [i for i in (layer - 1, layer, layer + 1) if -1 <= i < model.n_layers]
+    layers = [i for i in range(layer - 2, layer + 2) if -1 <= i < model.n_layers]
     rows = min(settings["rows"], len(chosen))
-    passes = residual_stream(model, tokens, [clip["prompt"] for _, _, clip in chosen], layers=beside, rows=rows)
-    captured = list(progress(passes, total=-(-len(chosen) // rows), what="activations"))
     quarter = tokens.shape[-1] // 4
-    for i in beside:
+    edges = (quarter, 2 * quarter, 3 * quarter)
+
+    def capture(prompts: list[str | None], of: list[int]) -> list[dict[int, np.ndarray]]:
+        passes = residual_stream(model, tokens, prompts, layers=of, rows=rows)
+        return list(progress(passes, total=-(-len(chosen) // rows), what="activations"))
+
+    captured = capture([clip["prompt"] for _, _, clip in chosen], layers)
+    for i in layers:
         acts = [c[i] for c in captured]
-        metrics[i] = reconstruction_metrics(sae, acts, position_edges=(quarter, 2 * quarter, 3 * quarter))
+        metrics[Hook(i, normed=False)] = reconstruction_metrics(sae, acts, position_edges=edges)
+        if sae.normalize_activations == "none":
+            acts = [normed(model, i, x) for x in acts]
+            metrics[Hook(i, normed=True)] = reconstruction_metrics(sae, acts, position_edges=edges)
+    if settings["guided"]:
+        captured = capture([None] * len(chosen), [layer])
+        unconditional = reconstruction_metrics(sae, [c[layer] for c in captured], position_edges=edges)
 
 record = certify(
     sae.declared,
@@ -54,6 +66,7 @@ record = certify(
     metrics,
     max_fvu=asked["max_fvu"],
     min_neighbour_ratio=asked["min_neighbour_ratio"],
+    unconditional=unconditional,
 )
 record |= {"sae": settings["sae"], "sae_digest": sae.digest, "n_clips": len(chosen), "settings": asked}
 log.info("certificate %s: %s", "passed" if record["passed"] else "refused", record["reason"])

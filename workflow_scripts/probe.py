@@ -1,5 +1,6 @@
 """Fit one probe: one representation, one layer, one horizon, against the baseline."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ from reprise.artifacts import read_array, read_clips, read_meta
 from reprise.codes import read_codes, sae_size
 from reprise.identity import seed_from
 from reprise.job import log, start
-from reprise.probes import baseline_features, label_grid, probe, random_codes, without_local
+from reprise.probes import baseline_features, label_grid, probe, random_codes, unusable_because, without_local
 from reprise.stores import write_json, write_parquet
 
 settings = start(snakemake)
@@ -33,6 +34,7 @@ if kind == "random_dictionary":
     seed = seed_from("random dictionary", settings["study"], hook)[0]
     representation = random_codes(representation, d_sae=d_sae, k=k, seed=seed)
 log.info("%d clips, %d times, %d baseline columns", *grid.y.shape, len(columns))
+unusable = [unusable_because(json.loads(Path(path).read_text()), grid.times_s) for path in snakemake.input.certificate]
 
 result = probe(
     grid.y,
@@ -45,6 +47,7 @@ result = probe(
     n_swaps=asked["n_swaps"],
     n_folds=asked["n_folds"],
     n_bootstrap=asked["n_bootstrap"],
+    unusable_because="".join(unusable),
 )
 record = {"study": settings["study"], "horizon": horizon, "representation": kind, "hook": hook or "embedding"}
 log.info("%s", result.record)

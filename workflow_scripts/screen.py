@@ -1,5 +1,6 @@
 """Screen every feature of one layer for one horizon, on the prompts that are not held out."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ from reprise.artifacts import read_clips, read_meta
 from reprise.codes import code_batches
 from reprise.identity import stable_share
 from reprise.job import log, start
-from reprise.probes import label_grid, without_local
+from reprise.probes import label_grid, unusable_because, without_local
 from reprise.screen import active_entries, screen
 from reprise.stores import write_parquet
 
@@ -22,12 +23,15 @@ grid = label_grid(labels, clips["clip_id"])
 d_sae = read_meta(manifests)["d_sae"]
 entries = active_entries(code_batches(manifests), grid.positions, d_sae)
 
+unusable = unusable_because(json.loads(Path(snakemake.input.certificate).read_text()), grid.times_s)
+if unusable:
+    log.warning("nothing is tested: %s", unusable)
 screened = clips["prompt_id"].map(stable_share).to_numpy() >= settings["confirm_share"]
 table = screen(
     entries,
     d_sae,
     grid.y,
-    grid.usable & screened[:, None],
+    grid.usable & screened[:, None] & (not unusable),
     clips["prompt_id"],
     min_active=settings["min_active"],
     max_active=settings["max_active"],

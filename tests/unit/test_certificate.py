@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import reprise.certificate
-from reprise.certificate import certify, reconstruction_metrics
+from reprise.certificate import Hook, certify, reconstruction_metrics
+from reprise.probes import unusable_because
 from reprise.sae import Sae, SaeError, make_sae
 from reprise.stores import write_json
 
@@ -19,7 +20,9 @@ TURN = 0.6  # radians between one layer and the next
 NOISE = 0.1
 OFFSET = 3.0
 DECLARED = {"hook_layer": 2, "model_name": "planner", "model_digest": "aa", "context_size": N_POSITIONS}
-EXPECTED = {"hook_layer": 2, "d_model": D, "model_name": "planner", "model_digest": "aa", "n_positions": N_POSITIONS}
+EXPECTED = {"hook_layer": 2, "d_model": D, "model_name": "planner", "model_digest": "aa"}
+EXPECTED |= {"n_positions": N_POSITIONS, "frame_rate_hz": 2.0}
+EDGES = {"position_edges": (5,)}
 BOUNDS = {"max_fvu": 0.1, "min_neighbour_ratio": 1.5}
 
 
@@ -48,9 +51,17 @@ def sae_for(layer: int, **declared: Any) -> Sae:
     return make_sae(W_enc=W_dec.T, W_dec=W_dec, **b, k=K, declared={**DECLARED, "hook_layer": layer, **declared})
 
 
+def normalised(x: np.ndarray) -> np.ndarray:
+    """What a layer norm without weights makes of it."""
+    x = x - x.mean(axis=-1, keepdims=True)
+    return x / x.std(axis=-1, keepdims=True)
+
+
 def certificate(sae: Sae, *, hook: int = 2, **expected: Any) -> dict[str, Any]:
     metrics = {
-        L: reconstruction_metrics(sae, [activations(L)], position_edges=(5,)) for L in (hook - 1, hook, hook + 1)
+        Hook(L, normed): reconstruction_metrics(sae, [(normalised if normed else np.asarray)(activations(L))], **EDGES)
+        for L in range(hook - 2, hook + 2)
+        for normed in (False, True)
     }
     return certify(sae.declared, {**EXPECTED, "hook_layer": hook, **expected}, metrics, **BOUNDS)
 
@@ -135,7 +146,10 @@ def test_the_right_sae_passes(tmp_path: Path) -> None:
     assert out["passed"] and out["reason"] == "" and out["failures"] == [] and out["better_hook"] is None
     assert out["fvu"] < 0.05 and out["neighbour_ratio"] > 4 and out["l0_max"] <= K
     assert out["agreements"] == {"hook": True, "width": True, "model": True, "context": True}
-    assert [layer["layer"] for layer in out["layers"]] == [1, 2, 3]
+    assert [(hook["layer"], hook["normed"]) for hook in out["hooks"]] == [
+        (layer, normed) for layer in range(4) for normed in (False, True)
+    ]
+    assert [(b["start_s"], b["stop_s"]) for b in out["bins"]] == [(0, 2.5), (2.5, 5)]
     assert all(b["passed"] and b["in_context"] for b in out["bins"]) and len(out["bins"]) == 2
     write_json(tmp_path / "certificate.json", out)
     assert json.loads((tmp_path / "certificate.json").read_text())["passed"] is True
@@ -145,14 +159,14 @@ def test_the_right_sae_passes(tmp_path: Path) -> None:
 def test_an_off_by_one_layer_is_refused_and_the_better_hook_named(true_layer: int) -> None:
     """The SAE says layer 2, but its weights are another layer's."""
     out = certificate(sae_for(true_layer, hook_layer=2))
-    assert not out["passed"] and out["better_hook"] == true_layer
+    assert not out["passed"] and out["better_hook"] == {"layer": true_layer, "normed": False}
     assert out["failures"] == ["best_hook", "fvu"]
     assert f"layer {true_layer} is the better hook: FVU 0.0" in out["reason"]
 
 
 def test_a_declared_other_layer_is_refused() -> None:
     out = certificate(sae_for(3))
-    assert out["failures"] == ["hook", "best_hook", "fvu"] and out["better_hook"] == 3
+    assert out["failures"] == ["hook", "best_hook", "fvu"] and out["better_hook"]["layer"] == 3
     assert "declares hook layer 3, the activations are of layer 2" in out["reason"]
 
 
@@ -186,13 +200,47 @@ def test_another_model_is_refused_by_its_weights() -> None:
 
 
 def test_not_sharply_best_is_refused() -> None:
-    metrics = {L: reconstruction_metrics(sae_for(2), [activations(L)]) for L in (1, 2, 3)}
-    metrics[3] = {**metrics[3], "fvu": 1.2 * metrics[2]["fvu"]}
+    hooks = [Hook(L, normed=False) for L in (1, 2, 3)]
+    metrics = {hook: reconstruction_metrics(sae_for(2), [activations(hook.layer)]) for hook in hooks}
+    metrics[hooks[2]] = {**metrics[hooks[2]], "fvu": 1.2 * metrics[hooks[1]]["fvu"]}
     out = certify(sae_for(2).declared, EXPECTED, metrics, **BOUNDS)
     assert out["failures"] == ["best_hook"] and out["neighbour_ratio"] == pytest.approx(1.2)
     assert out["better_hook"] is None and "layer 2 is not sharply the best hook" in out["reason"]
-    alone = certify(sae_for(2).declared, EXPECTED, {2: metrics[2]}, **BOUNDS)
-    assert alone["failures"] == ["measured"] and "no layer beside 2 was measured" in alone["reason"]
+    alone = certify(sae_for(2).declared, EXPECTED, {hooks[1]: metrics[hooks[1]]}, **BOUNDS)
+    assert alone["failures"] == ["measured"] and "no hook beside layer 2 was measured" in alone["reason"]
+
+
+def test_an_sae_of_normed_activations_is_refused_and_told_apart() -> None:
+    """Trained on what the next layer's norm makes of layer 2, and fed with layer 2 itself."""
+    sae = sae_for(2)
+    mean, sd = (f(axis=-1).mean() for f in (activations(2).mean, activations(2).std))
+    shrunk = sae._replace(W_enc=sae.W_enc * sd, W_dec=sae.W_dec / sd, b_dec=(sae.b_dec - mean) / sd)
+    out = certificate(shrunk)
+    assert "best_hook" in out["failures"] and out["better_hook"] == {"layer": 2, "normed": True}
+    assert "layer 2, normed, is the better hook" in out["reason"]
+
+
+def test_rows_without_a_prompt_are_measured_and_refuse_nothing() -> None:
+    sae = sae_for(2)
+    metrics = {Hook(L, normed=False): reconstruction_metrics(sae, [activations(L)]) for L in (1, 2, 3)}
+    assert certify(sae.declared, EXPECTED, metrics, **BOUNDS)["unconditional"] is None
+    for layer in (2, 1):
+        without = reconstruction_metrics(sae, [activations(layer, seed=4)])
+        out = certify(sae.declared, EXPECTED, metrics, **BOUNDS, unconditional=without)
+        assert out["passed"] and out["unconditional"]["passed"] is (layer == 2)
+        assert out["unconditional"]["fvu"] == without["fvu"] and out["unconditional"]["l0"] == without["l0"]
+
+
+def test_a_horizon_that_needs_positions_where_the_sae_fails_is_unusable() -> None:
+    sae, x = sae_for(2), activations(2)
+    x[:, 5:] += np.random.default_rng(3).standard_normal((len(x), 5, D)) * 0.8
+    metrics = {Hook(L, normed=False): reconstruction_metrics(sae, [activations(L)]) for L in (1, 3)}
+    metrics[Hook(2, normed=False)] = reconstruction_metrics(sae, [x], **EDGES)
+    out = certify(sae.declared, EXPECTED, metrics, max_fvu=0.3, min_neighbour_ratio=1.0)
+    assert [b["passed"] for b in out["bins"]] == [True, False]
+    assert unusable_because(out, [0.5, 2.0, 2.4]) == ""
+    expected = "the SAE does not reconstruct well enough at 2.5-5 s, where this is asked"
+    assert unusable_because(out, [0.5, 2.5]) == expected
 
 
 def test_positions_beyond_the_context_are_marked_not_refused() -> None:
@@ -205,5 +253,6 @@ def test_positions_beyond_the_context_are_marked_not_refused() -> None:
 def test_activations_without_variance_are_refused() -> None:
     flat = reconstruction_metrics(sae_for(2), [np.ones((2, 3, D), dtype=np.float32)])
     good = reconstruction_metrics(sae_for(2), [activations(2)])
-    out = certify(sae_for(2).declared, EXPECTED, {1: good, 2: flat, 3: good}, **BOUNDS)
+    metrics = {Hook(L, normed=False): flat if L == 2 else good for L in (1, 2, 3)}
+    out = certify(sae_for(2).declared, EXPECTED, metrics, **BOUNDS)
     assert out["failures"] == ["measured"] and "no variance" in out["reason"] and not out["bins"][0]["passed"]

@@ -136,9 +136,12 @@ def certificate(layer: int, *, passed: bool) -> dict:
         for i in range(4)
     ]
     record = {"passed": passed, "reason": reason, "failures": [] if passed else ["best_hook"], "hook_layer": layer}
-    record |= {"better_hook": None if passed else layer + 1, "declared": {"k": 16, "d_in": 128, "hook_layer": layer}}
+    better = None if passed else {"layer": layer + 1, "normed": False}
+    record |= {"better_hook": better, "declared": {"k": 16, "d_in": 128, "hook_layer": layer}}
     record |= {"agreements": {"hook": True, "width": True, "model": None, "context": False}}
-    record |= {"layers": [{"layer": i, "fvu": f, "l0": 15.6, "cosine": 0.94} for i, f in fvu.items()]}
+    common = {"l0": 15.6, "cosine": 0.94, "dead_share": 0.02}
+    record |= {"hooks": [{"layer": i, "normed": False, "fvu": f, **common} for i, f in fvu.items()]}
+    record |= {"unconditional": None}
     record |= {"neighbour_ratio": 3.3 if passed else 0.6, "fvu": fvu[layer], "l0": 15.6, "l0_max": 16, "bins": bins}
     record |= {"dead_share": 0.031, "cosine": 0.94, "n_vectors": 6416, "sae": f"sae/layer{layer}", "n_clips": 16}
     return record | {"sae_digest": f"5ae{layer}" * 8, "settings": {"max_fvu": 0.5, "min_neighbour_ratio": 1.2}}
