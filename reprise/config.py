@@ -113,6 +113,10 @@ class ModelSettings(Settings):
         valid="a hub id such as facebook/musicgen-small, or a directory such as resources/planner",
         min_length=1,
     )
+    dtype: Literal["float32", "float16", "bfloat16"] = _leaf(
+        "float32",
+        "What the language model computes in. The half-wide ones are for GPUs: half the memory, twice the speed.",
+    )
     device: Literal["auto", "cpu", "cuda"] = _leaf("auto", "Where it runs; auto: the GPU if there is one.")
 
 
@@ -122,6 +126,7 @@ class GenerationSettings(Settings):
     duration_s: float = _seconds(16.0, "Length of a clip.", ge=1)
     temperature: float = _leaf(0.9, "Sampling temperature.", gt=0)
     top_k: int = _leaf(100, "Sample among the k most likely tokens; 0: all.", ge=0)
+    top_p: float = _share(0.0, "Sample among the likeliest tokens that hold this share together; 0: not so.")
     cfg_coef: float = _leaf(1.0, "Classifier-free guidance; 1: none (and half the work).", ge=1)
     n_batches: int = _leaf(
         4, "How many stores the clips are split into, by prompt. Changing it reshuffles all clips.", ge=1
@@ -554,6 +559,9 @@ def _across(study: Study) -> Iterator[_Problem]:
         valid = f"[from, to] with from < to, and to at most {room_s:g} (clip less prefix_s and a whole return)"
         text = f"got [{from_s:g}, {to_s:g}]; valid: {valid}"
         yield _Problem(("ablation", "return_window_s"), text, (*clip, "ablation.prefix_s", "ablation.return_window_s"))
+    if g.top_p and g.top_k:
+        text = f"got {g.top_p:g} beside top_k {g.top_k}; valid: one of the two, the other 0"
+        yield _Problem(("generation", "top_p"), text, ("generation.top_p", "generation.top_k"))
     probes = study.probes
     evidence = [r for r in probes.representations if r in _EVIDENCE]
     if not evidence:

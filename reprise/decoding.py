@@ -29,11 +29,13 @@ EditFunction = Callable[[int, int, torch.Tensor], torch.Tensor]
 
 
 class Sampling(NamedTuple):
-    """Sampling settings: `temperature` > 0; `top_k` 0 for all tokens; `cfg_coef` 1 for no guidance."""
+    """Sampling settings: `temperature` > 0; `top_k` 0 for all tokens; `cfg_coef` 1 for no guidance; `top_p` 0 for no
+    nucleus."""
 
     temperature: float
     top_k: int
     cfg_coef: float
+    top_p: float = 0.0
 
 
 def delayed(tokens: torch.Tensor, special: int) -> torch.Tensor:
@@ -288,4 +290,10 @@ def choose(logits: torch.Tensor, noise: torch.Tensor, sampling: Sampling) -> tor
     if sampling.top_k:
         kth = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < kth, float("-inf"))
-    return (logits / sampling.temperature - noise.log()).argmax(dim=-1)
+    logits = logits / sampling.temperature
+    if sampling.top_p:
+        probability, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+        # A token counts while those before it do not yet hold the share, so at least one does.
+        outside = probability.cumsum(dim=-1) - probability > sampling.top_p
+        logits = logits.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), float("-inf"))
+    return (logits - noise.log()).argmax(dim=-1)

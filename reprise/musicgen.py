@@ -8,7 +8,7 @@ organisms are such directories. The forward passes live in `reprise/decoding.py`
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,8 +53,11 @@ class TextConditions(NamedTuple):
     mask: torch.Tensor
 
 
-def load_model(name_or_path: str, *, device: str = "cpu") -> Model:
-    """Load a MusicGen model for inference.
+def load_model(name_or_path: str, *, dtype: str = "float32", device: str = "cpu") -> Model:
+    """Load a MusicGen model for inference, its language model in `dtype` (float32, float16 or bfloat16).
+
+    The weights' digest is that of the file, whatever they are rounded to. The codec and a text encoder of its own
+    stay in float32.
 
     Raises FileNotFoundError when `name_or_path` is a directory that lacks one of the two checkpoint files.
     """
@@ -65,16 +68,26 @@ def load_model(name_or_path: str, *, device: str = "cpu") -> Model:
                 raise FileNotFoundError(
                     f"model: {folder} has no {file}; a model directory holds both checkpoint files"
                 )
-    musicgen = MusicGen.get_pretrained(name_or_path, device=device)
+    # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
+    musicgen = MusicGen.get_pretrained(name_or_path, device="cpu")
     lm = musicgen.lm.eval()
     if lm.cfg.codebooks_pattern.modeling != "delay":
         raise ValueError(
             f"model: {name_or_path} uses the {lm.cfg.codebooks_pattern.modeling!r} pattern; valid: 'delay'"
         )
+    codec = musicgen.compression_model.eval()
+    digest = weights_digest(lm, codec)
+    lm.to(device, getattr(torch, dtype))
+    lm.condition_provider.device = device
+    for conditioner in lm.condition_provider.conditioners.values():
+        # T5 is hidden from `to`, as it is from the checkpoint.
+        if (t5 := vars(conditioner).get("t5")) is not None:
+            t5.to(device)
+            conditioner.device = device
     return Model(
         lm=lm,
-        codec=musicgen.compression_model.eval(),
-        weights_digest=weights_digest(lm, musicgen.compression_model),
+        codec=codec.to(device),
+        weights_digest=digest,
         frame_rate_hz=float(musicgen.frame_rate),
         sample_rate_hz=int(musicgen.sample_rate),
         n_codebooks=lm.n_q,
@@ -85,13 +98,14 @@ def load_model(name_or_path: str, *, device: str = "cpu") -> Model:
     )
 
 
-def load_identified(name_or_path: str, identity: Mapping[str, object], *, device: str = "cpu") -> Model:
-    """Load the model that `identify_model` wrote down; RuntimeError when the weights are not those any more."""
-    model = load_model(name_or_path, device=device)
+def load_identified(settings: Mapping[str, Any], identity: Mapping[str, object], *, device: str = "cpu") -> Model:
+    """Load the model that `identify_model` wrote down, by a study's settings `name` and `dtype`; RuntimeError when the
+    weights are not those any more."""
+    model = load_model(settings["name"], dtype=settings["dtype"], device=device)
     if model.weights_digest != identity["weights_digest"]:
         raise RuntimeError(
-            f"model: the weights of {name_or_path} have digest {model.weights_digest}, but this study was made with "
-            f"{identity['weights_digest']}; run snakemake again so that it notices"
+            f"model: the weights of {settings['name']} have digest {model.weights_digest}, but this study was made "
+            f"with {identity['weights_digest']}; run snakemake again so that it notices"
         )
     return model
 

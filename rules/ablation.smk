@@ -210,5 +210,6 @@ def chosen_candidates(study):
 def sampling(study):
     generation = STUDIES[study].generation.model_dump(mode="json")
     return {
-        key: generation[key] for key in ("temperature", "top_k", "cfg_coef", "rows")
+        key: generation[key]
+        for key in ("temperature", "top_k", "top_p", "cfg_coef", "rows")
     }

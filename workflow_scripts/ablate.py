@@ -36,7 +36,7 @@ identity, spec, certificate = (
     json.loads(Path(p).read_text()) for p in (inputs.model, inputs.candidate, inputs.certificate)
 )
 device = pick_device(snakemake.resources.device)
-model = load_identified(settings["model"]["name"], identity, device=device)
+model = load_identified(settings["model"], identity, device=device)
 sae = load_sae(Path(settings["sae"]), device=device)
 if sae.digest != certificate["sae_digest"]:
     raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again so that it notices")

@@ -14,7 +14,7 @@ from reprise.stores import ArraySpec, read_manifest, read_store, write_store
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
-model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
+model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
 
 if settings["random_weights"]:
     model = randomly_initialised(model, seed=seed_from("random model", identity["weights_digest"])[0])

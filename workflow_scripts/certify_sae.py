@@ -39,7 +39,7 @@ expected["n_positions"] = tokens.shape[-1] + 1
 
 metrics, unconditional = {}, None
 if sae.d_in == identity["d_model"]:
-    model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
+    model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
     layers = [i for i in range(layer - 2, layer + 2) if -1 <= i < model.n_layers]
     rows = min(settings["rows"], len(chosen))
     quarter = tokens.shape[-1] // 4

@@ -23,7 +23,7 @@ settings = start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output
 min_score, prefix_s = settings["min_score"], settings["ablation"]["prefix_s"]
 identity = json.loads(Path(inputs.model).read_text())
-model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
+model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
 ablation = store_of(inputs.ablation)
 read_manifest(ablation)
 table = pd.read_parquet(ablation / "conditions.parquet")

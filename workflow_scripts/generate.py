@@ -15,7 +15,7 @@ from reprise.stores import ArraySpec, write_folder, write_store
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
-model = load_identified(settings["model"]["name"], identity, device=pick_device(snakemake.resources.device))
+model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
 generation = settings["generation"]
 n_frames = round(generation["duration_s"] * model.frame_rate_hz)
 clips = [dict(zip(("clip_id", "prompt_id", "prompt", "seed"), clip, strict=True)) for clip in settings["clips"]]

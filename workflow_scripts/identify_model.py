@@ -8,7 +8,7 @@ from reprise.musicgen import check_fits, codec_lookahead_s, load_model
 from reprise.stores import write_json
 
 settings = start(snakemake)
-model = load_model(settings["model"]["name"])
+model = load_model(settings["model"]["name"], dtype=settings["model"]["dtype"])
 check_supported(model)
 check_fits(
     model,
@@ -19,4 +19,5 @@ check_fits(
 )
 facts = {field: getattr(model, field) for field in model._fields if field not in ("lm", "codec")}
 lookahead_s = codec_lookahead_s(model)
-write_json(Path(snakemake.output[0]), {"name": settings["model"]["name"], **facts, "codec_lookahead_s": lookahead_s})
+about = {"name": settings["model"]["name"], "dtype": settings["model"]["dtype"]}
+write_json(Path(snakemake.output[0]), {**about, **facts, "codec_lookahead_s": lookahead_s})

@@ -86,16 +86,20 @@ BAD_FIELDS = {
     "unknown field": (
         {"generation": {"topk": 5}},
         "studies.planner.generation.topk: unknown field 'topk'; did you mean 'top_k'? valid: duration_s, temperature, "
-        "top_k, cfg_coef, n_batches, rows",
+        "top_k, top_p, cfg_coef, n_batches, rows",
     ),
     "field of another group": (
         {"generation": {"context_s": 2}},
         "studies.planner.generation.context_s: unknown field 'context_s'; did you mean 'descriptors.context_s'? "
-        "valid: duration_s, temperature, top_k, cfg_coef, n_batches, rows",
+        "valid: duration_s, temperature, top_k, top_p, cfg_coef, n_batches, rows",
     ),
     "negative": (
         {"generation": {"temperature": -1}},
         "studies.planner.generation.temperature: got -1; valid: a number > 0",
+    ),
+    "two of a kind": (
+        {"generation": {"top_p": 0.9}},
+        "studies.planner.generation.top_p: got 0.9 beside top_k 100; valid: one of the two, the other 0",
     ),
     "zero": ({"labels": {"step_s": 0}}, "studies.planner.labels.step_s: got 0; valid: seconds >= 0.01 and <= 600"),
     "text": (

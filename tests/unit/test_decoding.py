@@ -6,7 +6,16 @@ import torch
 
 import reprise.audiocraft_setup  # noqa: F401
 from audiocraft.modules.conditioners import ConditioningAttributes
-from reprise.decoding import Sampling, clip_noise, delayed, generate, generate_clips, residual_stream, teacher_forced
+from reprise.decoding import (
+    Sampling,
+    choose,
+    clip_noise,
+    delayed,
+    generate,
+    generate_clips,
+    residual_stream,
+    teacher_forced,
+)
 from reprise.musicgen import encode_prompts, load_model
 
 PROMPTS = ["piano in c, amber theme", "organ", "vibraphone in eb, coral theme"]
@@ -51,6 +60,22 @@ def test_residual_stream_and_logits_equal_audiocrafts(random_model, tokens):
             torch.testing.assert_close(
                 logits[:, k, k:N_FRAMES], expected.logits[:, k, : N_FRAMES - k], rtol=1e-4, atol=1e-3
             )
+
+
+def test_a_nucleus_holds_the_likeliest_tokens_and_only_them():
+    """Shares drawn from are audiocraft's: probabilities, cut where those before a token hold more than top_p."""
+    logits = torch.randn(1, 1, 40, generator=torch.Generator().manual_seed(1)) * 2
+    noise = torch.empty(20_000, 1, 40).exponential_(generator=torch.Generator().manual_seed(2))
+    for top_p, temperature in ((0.6, 1.0), (0.3, 0.7), (1e-6, 1.0)):
+        probability = (logits[0, 0] / temperature).softmax(-1)
+        order = probability.argsort(descending=True)
+        before = probability[order].cumsum(0) - probability[order]
+        kept = order[before <= top_p]
+        expected = torch.zeros(40).index_put((kept,), probability[kept]) / probability[kept].sum()
+        drawn = choose(logits.expand(20_000, 1, 40), noise, Sampling(temperature, 0, 1.0, top_p))[:, 0]
+        found = torch.bincount(drawn, minlength=40) / len(drawn)
+        torch.testing.assert_close(found, expected, atol=0.015, rtol=0)
+        assert not found[expected == 0].any()
 
 
 def test_a_prompt_is_encoded_as_if_alone(random_model, tokens):

@@ -44,3 +44,14 @@ def test_what_only_the_model_can_tell() -> None:
         "studies.small.saes: layer 6 is not in m; valid: 0 to 5 (0-based: some papers count the same layer as 7)",
         "studies.small.generation.duration_s: got 16; valid: at most 10, which m can see at once",
     ]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_width_keeps_the_digest_and_comes_near(dtype: str) -> None:
+    exact, half = load_model(str(PLANNER)), load_model(str(PLANNER), dtype=dtype)
+    assert half.weights_digest == exact.weights_digest and half.dtype == getattr(torch, dtype)
+    tokens = np.random.default_rng(0).integers(exact.card, size=(2, exact.n_codebooks, 40))
+    prompts = ["piano in c, amber theme", None]
+    before, after = (next(residual_stream(m, tokens, prompts, layers=[4], rows=2))[4] for m in (exact, half))
+    assert after.dtype == np.float32 and np.abs(after - before).max() > 0
+    assert np.square(after - before).mean() < 1e-3 * before.var()
