@@ -14,6 +14,9 @@ from reprise.musicgen import load_identified
 from reprise.sae_files import load_sae
 from reprise.stores import read_manifest, read_store, write_json
 
+# Short enough to see where a published SAE's training context ends, long enough for a sound mean.
+BIN_S = 2.5
+
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
 layer, asked = settings["layer"], settings["certificate"]
@@ -42,8 +45,9 @@ if sae.d_in == identity["d_model"]:
     model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
     layers = [i for i in range(layer - 2, layer + 2) if -1 <= i < model.n_layers]
     rows = min(settings["rows"], len(chosen))
-    quarter = tokens.shape[-1] // 4
-    edges = (quarter, 2 * quarter, 3 * quarter)
+    # By position: stretches of BIN_S, the last one up to half as long again.
+    per_bin = round(BIN_S * identity["frame_rate_hz"])
+    edges = range(per_bin, expected["n_positions"] - per_bin // 2, per_bin)
 
     def capture(prompts: list[str | None], of: list[int]) -> list[dict[int, np.ndarray]]:
         passes = residual_stream(model, tokens, prompts, layers=of, rows=rows)
