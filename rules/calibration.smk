@@ -7,7 +7,7 @@ rule calibrate:
         verdicts=[f"results/{run}/verdict.json" for run in CALIBRATION_RUNS],
     output:
         counts="benchmarks/calibration.json",
-        runs="results/calibration/runs.parquet",
+        runs="benchmarks/calibration_runs.json",
     log:
         "results/logs/calibration.log",
     conda:

@@ -1,4 +1,4 @@
-"""Count the verdicts of all calibration runs, organism by organism."""
+"""Count the verdicts of all calibration runs, organism by organism, and keep each run's numbers."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from reprise.calibration import parse_run
 from reprise.confusion import confusion, shares
 from reprise.job import log, start
 from reprise.organisms.truth import GROUND_TRUTH
-from reprise.stores import write_json, write_parquet
+from reprise.stores import write_json
 
 start(snakemake)
 truth = {name: known["verdict"] for name, known in GROUND_TRUTH.items()}
@@ -21,8 +21,7 @@ for path in snakemake.input.verdicts:
     for gate in record["gates"]:
         row |= {f"{gate['name']}_{part}": gate[part] for part in ("value", "low", "high", "passed")}
     rows.append(row | {"reason": record["reason"]})
-runs = pd.DataFrame(rows)
-counts = confusion(runs)
+counts = confusion(pd.DataFrame(rows))
 log.info("\n%s", shares(counts, truth).to_string(index=False))
-write_parquet(Path(snakemake.output.runs), runs)
+write_json(Path(snakemake.output.runs), rows)
 write_json(Path(snakemake.output.counts), counts)
