@@ -41,7 +41,8 @@ from reprise.interventions import (
     run_conditions,
 )
 from reprise.musicgen import Model, load_model
-from reprise.sae import Sae, load_sae
+from reprise.sae import Sae
+from reprise.sae_files import load_sae
 
 ROOT = Path(__file__).parents[1]
 CANDIDATE = Candidate(layer=2, feature=78, matched_features=(5,), local_feature=9)
