@@ -26,7 +26,7 @@ import torch
 
 import reprise.audiocraft_setup  # noqa: F401
 from audiocraft.modules.conditioners import ConditioningAttributes
-from benchmarks.screen import in_fresh_process
+from benchmarks.processes import in_fresh_process
 from reprise.decoding import Sampling, generate_clips
 from reprise.identity import seed_from
 from reprise.interventions import (

@@ -19,11 +19,7 @@ definition; repeats on the heels of their like and variants count for nothing, f
 count too. Intervals: 95%, bootstrap over pieces.
 """
 
-import json
-import os
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -38,6 +34,7 @@ import pandas as pd
 from benchmarks import planted
 from benchmarks.plain import plain_candidates, plain_curve, plain_curves
 from benchmarks.planted import SETTINGS, TOLERANCE_S
+from benchmarks.processes import in_fresh_process
 from benchmarks.scores import CORPORA, EXACT, NEAR, Piece, find_truth, motif_length_q, perform, pieces
 from reprise.chroma import MIN_MOTIF_S
 from reprise.identity import seed_from
@@ -57,8 +54,6 @@ PLAIN_FRAME_S, PLAIN_HOP_S = 0.064, 0.25
 N_BOOTSTRAP = 2000
 N_PLANTED = 60
 N_SPEED = 3
-# The one thread a job of the workflow has for this.
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 
 
 class Labelled(NamedTuple):
@@ -468,24 +463,14 @@ def peak_mb(n_clips: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _in_fresh_process(call: str) -> Any:
-    code = f"import json; from benchmarks import labels; print(json.dumps(labels.{call}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[1],
-        env=os.environ | ONE_THREAD,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def speed_records() -> list[dict[str, Any]]:
     """Flat records for `results.json`."""
-    taken = {name: median(values) for name, values in _in_fresh_process(f"time_labels({N_SPEED})").items()}
+    taken = {
+        name: median(values)
+        for name, values in in_fresh_process("labels", f"time_labels({N_SPEED})", threads=1).items()
+    }
     few, many = 5, 50
-    small, large = (_in_fresh_process(f"peak_mb({n})") for n in (few, many))
+    small, large = (in_fresh_process("labels", f"peak_mb({n})", threads=1) for n in (few, many))
 
     def record(name: str, ours: float, against: float, ratio: float, unit: str, n: int, what: str) -> dict[str, Any]:
         return {

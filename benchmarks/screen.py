@@ -12,12 +12,7 @@ that is sorted by feature already, and calls `roc_auc_score` at each horizon on 
 times and tests nothing. Processor seconds on one thread, in interleaved rounds.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -25,6 +20,7 @@ import numpy as np
 from scipy.sparse import csc_array
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.processes import in_fresh_process
 from reprise.identity import seed_from
 from reprise.screen import active_entries, screen
 
@@ -36,21 +32,6 @@ LIMITS = {"min_active": 0.01, "max_active": 0.6}  # the shipped ones
 CLIPS_AT_ONCE = 100
 N_SAMPLED = 40
 N_ROUNDS = 5
-
-
-def in_fresh_process(module: str, call: str, *, threads: int) -> Any:
-    """What a function of `benchmarks.<module>` returns, called in a process of its own on `threads` threads."""
-    code = f"import json; from benchmarks import {module}; print(json.dumps({module}.{call}))"
-    limits = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[1],
-        env=os.environ | limits,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def draw_codes() -> list[tuple[np.ndarray, np.ndarray]]:

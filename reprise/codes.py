@@ -3,7 +3,7 @@
 Where an SAE has a k, a store holds `values` float32 and `indices` `[clip, position, k]`. Where it has none, as many
 features are active as there are, and the store holds `counts` int32 `[clip, position]` and, one after the other, the
 `values` and `indices` of all positions, `[entry]`. Indices are uint16 where the SAE is small enough for that, which
-it mostly is: a quarter of all bytes.
+it mostly is: that saves a quarter of all bytes.
 
 What is read looks alike: `[clip, position, n]`, by falling value, unused slots (0, 0) at the end (`reprise.sae`).
 """

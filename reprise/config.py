@@ -115,7 +115,7 @@ class ModelSettings(Settings):
     )
     dtype: Literal["float32", "float16", "bfloat16"] = _leaf(
         "float32",
-        "What the language model computes in. The half-wide ones are for GPUs: half the memory, twice the speed.",
+        "What the language model computes in. The half-wide ones take half the memory and are for GPUs.",
     )
     device: Literal["auto", "cpu", "cuda"] = _leaf("auto", "Where it runs; auto: the GPU if there is one.")
 

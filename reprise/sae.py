@@ -32,7 +32,6 @@ from typing import Any, NamedTuple
 import torch
 
 PRE_ACTIVATIONS_AT_ONCE = 2**22  # 16 MiB of float32: the most that encoding holds beside its result
-ACTIVATIONS = ("relu", "topk", "jumprelu", "gated")
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 LAYER_NORM_EPS = 1e-5
 

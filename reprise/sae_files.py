@@ -7,9 +7,11 @@
 - dictionary_learning (`config.json`, `ae.pt`): AutoEncoder, AutoEncoderNew, AutoEncoderTopK, BatchTopKSAE,
   MatryoshkaBatchTopKSAE, JumpReluAutoEncoder, GatedAutoEncoder.
 - DC-SAE (`model.json`, `model.safetensors`): two codes side by side, loaded as one SAE whose first half are the
-  features of z_i and whose second half are those of z_j.
+  features of z_i and whose second half are those of z_j. What its tensors are called is assumed (`W_enc_i`, `W_enc_j`
+  and so on), not read from a published file: other names are an error that lists them.
 
-Loading is strict: a field that is not known, or has a value that would change the maths, is an error that names it.
+Loading is strict: weights of other names or shapes are an error, and so is a field of cfg.json that is not known, or
+has a value that would change the maths. What else dictionary_learning and DC-SAE describe is how they were trained.
 Only SAELens says which layer it counts from 0; the other forms' layer is kept as text, and their certificate rests
 on how well they reconstruct.
 
@@ -31,12 +33,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from reprise.sae import NORMALISATIONS, Sae, SaeError, make_sae
-from reprise.sae_forms import SAE_FORMS, missing_files, sae_form
+from reprise.sae_forms import SAE_FORMS, SCALER_FILE, missing_files, sae_form
 from reprise.stores import write_json
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SAELENS_VERSION = "6.54.12"  # whose form `save_saelens_v6` writes
-SCALER_FILE = "activation_scaler.json"
 
 # Fields of SAELens' cfg.json by what they mean for the maths. `_MATHS` is read; `_FIXED` must have the value given
 # (or be absent); `_INERT` describes, trains or places the SAE. Whatever is in none of them is refused.
@@ -92,8 +93,17 @@ _INERT = {"device", "metadata", *_DESCRIBING, *_TRAINING_V5}
 _SAELENS_ARCHITECTURES = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
 
 # The same for sparsify's cfg.json.
-_SPARSIFY_MATHS = {"activation", "d_in", "expansion_factor", "num_latents", "k", "skip_connection", "transcode"}
-_SPARSIFY_INERT = {"normalize_decoder", "multi_topk", "signed"}
+_SPARSIFY_MATHS = {
+    "activation",
+    "d_in",
+    "expansion_factor",
+    "num_latents",
+    "k",
+    "skip_connection",
+    "transcode",
+    "signed",
+}
+_SPARSIFY_INERT = {"normalize_decoder", "multi_topk"}
 
 # dictionary_learning: by class the names of its weights here, "" where it has none of that kind.
 _ENCODER = {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "decoder.weight"}

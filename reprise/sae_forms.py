@@ -10,6 +10,8 @@ SAE_FORMS = {
     "dictionary_learning": ("config.json", "ae.pt"),
     "DC-SAE": ("model.json", "model.safetensors"),
 }
+# What SAELens may put beside them.
+SCALER_FILE = "activation_scaler.json"
 
 
 def sae_form(folder: Path) -> str | None:

@@ -24,7 +24,7 @@ from reprise.config import (
 )
 from reprise.provenance import code_digest
 from reprise.review_files import read_reviews
-from reprise.sae_forms import SAE_FORMS, sae_form
+from reprise.sae_forms import SAE_FORMS, SCALER_FILE, sae_form
 
 with open(workflow.source_path("../config/calibration.yaml")) as _file:
     CALIBRATION = yaml.safe_load(_file) | (config.get("calibration") or {})

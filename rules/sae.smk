@@ -36,7 +36,7 @@ def sae_files(study, layer):
         return [organism_card(folder)]
     files = [
         *SAE_FORMS[sae_form(folder) or "SAELens"],
-        *(["activation_scaler.json"] if (folder / "activation_scaler.json").is_file() else []),
+        *([SCALER_FILE] if (folder / SCALER_FILE).is_file() else []),
     ]
     return [str(folder / file) for file in files]
 

@@ -5,6 +5,8 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["ablation", "labels", "planted", "readme", "scores", "screen", "workflow"])
+@pytest.mark.parametrize(
+    "name", ["ablation", "labels", "planted", "processes", "readme", "scores", "screen", "workflow"]
+)
 def test_a_benchmark_finds_what_it_measures(name: str) -> None:
     importlib.import_module(f"benchmarks.{name}")
