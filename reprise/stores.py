@@ -22,16 +22,18 @@ import math
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import zarr
 
 FORMAT = "reprise store 1"
+Item = TypeVar("Item")
 ENTRIES_PER_CHUNK = 2**20
 FLOAT16_LIMIT = 65520.0  # the least float32 that rounds to infinity in float16
 
@@ -169,6 +171,21 @@ def write_store(path: Path, arrays: Mapping[str, ArraySpec], *, meta: dict[str, 
         writer = StoreWriter(folder, arrays)
         yield writer
         writer.finish()
+
+
+def write_behind(items: Iterable[Item], write: Callable[[Item], None]) -> None:
+    """Write each item in a thread while the next is made. What `write` raises is raised here.
+
+    One item at most waits to be written, so memory holds two.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        writing: Future[None] | None = None
+        for item in items:
+            if writing is not None:
+                writing.result()
+            writing = thread.submit(write, item)
+        if writing is not None:
+            writing.result()
 
 
 def read_manifest(path: Path, *, verify: Literal["sizes", "content"] = "sizes") -> dict[str, Any]:

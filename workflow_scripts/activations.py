@@ -4,13 +4,15 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from reprise.artifacts import hook_layer
 from reprise.decoding import residual_stream
 from reprise.device import pick_device
 from reprise.identity import seed_from
 from reprise.job import progress, start
 from reprise.musicgen import load_identified, randomly_initialised
-from reprise.stores import ArraySpec, read_manifest, read_store, write_store
+from reprise.stores import ArraySpec, read_manifest, read_store, write_behind, write_store
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
@@ -41,6 +43,10 @@ with ExitStack() as stack:
     passes = residual_stream(
         model, tokens, [clip["prompt"] for clip in clips], layers=list(layers.values()), rows=settings["rows"]
     )
-    for captured in progress(passes, total=-(-n_clips // settings["rows"]), what="activations"):
+
+    def write(captured: dict[int, np.ndarray]) -> None:
         for hook, layer in layers.items():
             stores[hook].append("resid_post", captured[layer])
+
+    n_passes = -(-n_clips // settings["rows"])
+    write_behind(progress(passes, total=n_passes, what="activations"), write)
