@@ -235,8 +235,13 @@ def to_float16_checked(x: np.ndarray, *, what: str = "values") -> np.ndarray:
     Raises StoreError when `x` holds a NaN or an infinity to begin with.
     """
     x = np.asarray(x)
-    # min and max see both NaN and infinity, at a tenth of the cost of the conversion.
-    largest = max(-float(x.min()), float(x.max())) if x.size else 0.0
+    if x.dtype == np.float16:
+        # numpy compares these one by one: thirty times slower than their bits, whose exponent says it.
+        bits = np.ascontiguousarray(x).view(np.uint16) & 0x7FFF
+        largest = float(bits.max(initial=0).astype(np.uint16).view(np.float16))
+    else:
+        # min and max see both NaN and infinity, at a tenth of the cost of the conversion.
+        largest = max(-float(x.min()), float(x.max())) if x.size else 0.0
     if not math.isfinite(largest):
         raise StoreError(f"{what}: not all values are finite; valid: finite numbers")
     return x.astype(np.float16 if largest < FLOAT16_LIMIT else np.float32)

@@ -4,15 +4,13 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
 from reprise.artifacts import hook_layer
-from reprise.decoding import residual_stream
+from reprise.capture import store_residual_stream
 from reprise.device import pick_device
 from reprise.identity import seed_from
-from reprise.job import progress, start
+from reprise.job import start
 from reprise.musicgen import load_identified, randomly_initialised
-from reprise.stores import ArraySpec, read_manifest, read_store, write_behind, write_store
+from reprise.stores import ArraySpec, read_manifest, read_store, write_store
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
@@ -25,7 +23,6 @@ tokens_path = Path(snakemake.input.tokens.removesuffix(".manifest.json"))
 clips = read_manifest(tokens_path)["meta"]["clips"]
 tokens = read_store(tokens_path)["tokens"]
 n_clips, _, n_frames = tokens.shape
-layers = {hook: hook_layer(hook) for hook in settings["hooks"]}
 
 with ExitStack() as stack:
     stores = {}
@@ -39,14 +36,5 @@ with ExitStack() as stack:
             "random_weights": settings["random_weights"],
         }
         arrays = {"resid_post": ArraySpec((n_clips, n_frames + 1, model.d_model), "float16")}
-        stores[hook] = stack.enter_context(write_store(Path(path), arrays, meta=meta))
-    passes = residual_stream(
-        model, tokens, [clip["prompt"] for clip in clips], layers=list(layers.values()), rows=settings["rows"]
-    )
-
-    def write(captured: dict[int, np.ndarray]) -> None:
-        for hook, layer in layers.items():
-            stores[hook].append("resid_post", captured[layer])
-
-    n_passes = -(-n_clips // settings["rows"])
-    write_behind(progress(passes, total=n_passes, what="activations"), write)
+        stores[hook_layer(hook)] = stack.enter_context(write_store(Path(path), arrays, meta=meta))
+    store_residual_stream(model, tokens, [clip["prompt"] for clip in clips], stores, rows=settings["rows"])

@@ -3,15 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from reprise.codes import CLIPS_AT_ONCE, append_codes, code_arrays
+from reprise.codes import code_arrays
 from reprise.device import pick_device
-from reprise.job import progress, start
-from reprise.sae import SaeError, encode
+from reprise.encoding import store_codes
+from reprise.job import start
+from reprise.sae import SaeError
 from reprise.sae_files import load_sae
-from reprise.stores import read_manifest, read_store, write_behind, write_store
+from reprise.stores import read_manifest, read_store, write_store
 
 settings = start(snakemake)
 certificate = json.loads(Path(snakemake.input.certificate).read_text())
@@ -30,18 +28,5 @@ acts = read_store(path)["resid_post"]
 n_clips, n_positions, _ = acts.shape
 arrays = code_arrays(n_clips, n_positions, d_sae=sae.d_sae, k=sae.k)
 meta = {"clips": clips, "sae_digest": sae.digest, "d_sae": sae.d_sae, "hook_layer": certificate["hook_layer"]}
-Codes = tuple[np.ndarray, np.ndarray]
-
-
-def encoded(first: int) -> Codes:
-    values, indices = encode(sae, torch.from_numpy(acts[first : first + CLIPS_AT_ONCE]))
-    return values.cpu().numpy(), indices.cpu().numpy()
-
-
 with write_store(Path(snakemake.output.codes), arrays, meta=meta) as store:
-
-    def write(codes: Codes) -> None:
-        append_codes(store, *codes, k=sae.k)
-
-    firsts = range(0, n_clips, CLIPS_AT_ONCE)
-    write_behind(map(encoded, progress(firsts, total=len(firsts), what="encode")), write)
+    store_codes(sae, acts, store)

@@ -182,6 +182,10 @@ def test_float16_conversion_keeps_the_limit_and_refuses_what_is_not_finite() -> 
     for value in (np.nan, np.inf, -np.inf):
         with pytest.raises(StoreError, match="finite"):
             to_float16_checked(np.array([1.0, value, 2.0]))
+        with pytest.raises(StoreError, match="finite"):
+            to_float16_checked(np.array([[1.0, 2.0], [-3.0, value]], dtype=np.float16)[:, 1])
+    exact = np.array([65504.0, -65504.0, 0.0], dtype=np.float16)
+    np.testing.assert_array_equal(to_float16_checked(exact), exact)
     assert to_float16_checked(np.zeros((0, 3))).shape == (0, 3)
 
 
