@@ -1,21 +1,29 @@
 """Import audiocraft 1.3.0 on today's torch. Import this module before anything of audiocraft's.
 
-Three things stand in the way, each mended here and nowhere else:
+Four things stand in the way, each mended here and nowhere else:
 
 1. torchaudio's wheel loads a CUDA library on import, which a CPU-only torch lacks. audiocraft needs only
    torchaudio's pure-torch transforms, so on a CPU build a stand-in takes the place of the extension loader.
 2. xformers prints a long warning on a CPU torch, and is not needed: attention goes through torch.
 3. audiocraft's `whitespace` tokenizer loads (and, where missing, downloads) a spaCy language model. Where
    that model is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it.
+4. audiocraft and transformers ask the Hugging Face hub for what they load by name, newer files too: a node without
+   network waits, one with it may get other weights than the job before. Here they take what is in the cache.
 """
 
 import logging
+import os
 import re
 import sys
 import types
 import warnings
 
+import huggingface_hub.constants
 import torch
+
+# The variable serves where huggingface_hub has not been imported yet, and whatever this process starts.
+os.environ["HF_HUB_OFFLINE"] = "1"
+huggingface_hub.constants.HF_HUB_OFFLINE = True
 
 if torch.version.cuda is None and "torchaudio._extension" not in sys.modules:
     _extension = types.ModuleType("torchaudio._extension")

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 import reprise.audiocraft_setup  # noqa: F401
 from audiocraft.modules.transformer import create_sin_embedding
 from reprise.musicgen import Model, TextConditions, encode_prompts
+from reprise.variants import SUPPORTED, unsupported
 
 # edit(layer, position slice start, x [row, position, d_model]) -> x; called at every layer of an edited pass.
 EditFunction = Callable[[int, int, torch.Tensor], torch.Tensor]
@@ -52,18 +53,9 @@ def delayed(tokens: torch.Tensor, special: int) -> torch.Tensor:
 
 
 def check_supported(model: Model) -> None:
-    """Raise ValueError naming the setting when a model uses a transformer variant this module does not run."""
-    cfg = model.lm.cfg.transformer_lm
-    required = {
-        "norm_first": True,
-        "positional_embedding": "sin",
-        "qk_layer_norm": False,
-        "qk_layer_norm_cross": False,
-    }
-    optional = {"layer_scale": None, "past_context": None, "kv_repeat": 1}
-    for key, value in {**required, **optional}.items():
-        if cfg.get(key, value) != value:
-            raise ValueError(f"model: transformer_lm.{key} is {cfg.get(key)!r}; supported: {value!r}")
+    """Raise ValueError naming the settings in which a model is of a kind that this module does not run."""
+    if problems := unsupported(model.lm.cfg):
+        raise ValueError(f"model: {', '.join(problems)}; valid: {SUPPORTED}")
 
 
 def _embed(model: Model, sequence: torch.Tensor, start: int) -> torch.Tensor:

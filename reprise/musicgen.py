@@ -1,13 +1,12 @@
 """The one adapter to MusicGen: load a model, encode prompts, decode audio.
 
-`load_model` takes anything `audiocraft.models.MusicGen.get_pretrained` takes: a hub name such as
-`facebook/musicgen-small`, or a directory with `state_dict.bin` and `compression_state_dict.bin`. The embedded
-organisms are such directories. The forward passes live in `reprise/decoding.py`.
+`load_model` takes a hub id such as `facebook/musicgen-small`, whose files were fetched beforehand (`reprise/hub.py`),
+or a directory with `state_dict.bin` and `compression_state_dict.bin`. The embedded organisms are such directories.
+The forward passes live in `reprise/decoding.py`.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,8 @@ from audiocraft.models import MusicGen
 from audiocraft.models.encodec import CompressionModel
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningAttributes
+from reprise.hub import model_folder
+from reprise.variants import misfits
 
 
 class Model(NamedTuple):
@@ -59,31 +60,37 @@ def load_model(name_or_path: str, *, dtype: str = "float32", device: str = "cpu"
     The weights' digest is that of the file, whatever they are rounded to. The codec and a text encoder of its own
     stay in float32.
 
-    Raises FileNotFoundError when `name_or_path` is a directory that lacks one of the two checkpoint files.
+    Raises FileNotFoundError when the model was not fetched, or its directory lacks one of the two checkpoint files,
+    and RuntimeError when they cannot be read.
     """
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        for file in ("state_dict.bin", "compression_state_dict.bin"):
-            if not (folder / file).is_file():
-                raise FileNotFoundError(
-                    f"model: {folder} has no {file}; a model directory holds both checkpoint files"
-                )
-    # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
-    musicgen = MusicGen.get_pretrained(name_or_path, device="cpu")
+    folder = model_folder(name_or_path)
+    for file in ("state_dict.bin", "compression_state_dict.bin"):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"model: {folder} has no {file}; a model directory holds both checkpoint files")
+    try:
+        # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
+        musicgen = MusicGen.get_pretrained(str(folder), device="cpu")
+    except Exception as error:
+        # torch, omegaconf, audiocraft and transformers each raise errors of their own for a damaged file.
+        (reason, *_), kind = str(error).splitlines() or [""], type(error).__name__
+        raise RuntimeError(
+            f"model: {name_or_path} cannot be loaded from {folder} ({kind}: {reason}); valid: a whole checkpoint as "
+            "audiocraft writes it, and its text encoder in the hub's cache: `snakemake doctor` looks at both"
+        ) from error
     lm = musicgen.lm.eval()
     if lm.cfg.codebooks_pattern.modeling != "delay":
         raise ValueError(
             f"model: {name_or_path} uses the {lm.cfg.codebooks_pattern.modeling!r} pattern; valid: 'delay'"
         )
     codec = musicgen.compression_model.eval()
-    digest = weights_digest(lm, codec)
+    # T5 is hidden from `to` and from what a digest sees, as it is from the checkpoint.
+    of_t5 = [c for c in lm.condition_provider.conditioners.values() if vars(c).get("t5") is not None]
+    digest = weights_digest(lm, codec, *(conditioner.t5 for conditioner in of_t5))
     lm.to(device, getattr(torch, dtype))
     lm.condition_provider.device = device
-    for conditioner in lm.condition_provider.conditioners.values():
-        # T5 is hidden from `to`, as it is from the checkpoint.
-        if (t5 := vars(conditioner).get("t5")) is not None:
-            t5.to(device)
-            conditioner.device = device
+    for conditioner in of_t5:
+        conditioner.t5.to(device)
+        conditioner.device = device
     return Model(
         lm=lm,
         codec=codec.to(device),
@@ -115,19 +122,9 @@ def check_fits(model: Model, *, name: str, study: str, layers: Sequence[int], du
 
     name, study: for the message. Raises ValueError with every problem, one a line.
     """
-    problems = [
-        f"studies.{study}.saes: layer {layer} is not in {name}; valid: 0 to {model.n_layers - 1} (0-based: some "
-        f"papers count the same layer as {layer + 1})"
-        for layer in layers
-        if not 0 <= layer < model.n_layers
-    ]
-    if duration_s > model.max_duration_s:
-        problems.append(
-            f"studies.{study}.generation.duration_s: got {duration_s:g}; valid: at most {model.max_duration_s:g}, "
-            f"which {name} can see at once"
-        )
+    problems = misfits(model._asdict(), name=name, layers=layers, duration_s=duration_s)
     if problems:
-        raise ValueError("\n".join(problems))
+        raise ValueError("\n".join(f"studies.{study}.{'.'.join(path)}: {text}" for path, text in problems))
 
 
 def randomly_initialised(model: Model, *, seed: int) -> Model:

@@ -1,0 +1,135 @@
+"""What a MusicGen checkpoint says of itself: which kind of model it is, its size, its text encoder.
+
+Conventions. A checkpoint (`state_dict.bin`, `compression_state_dict.bin`) holds beside its weights the configuration
+it was built from, YAML text under `xp.cfg`. `read_config` takes that text alone out of the file, without torch and
+without unpickling: milliseconds, whatever the size, so that the Snakefile can ask. A value such as "${sample_rate}"
+is a reference that nothing resolves here: it counts as not said.
+
+Degenerate input: a file that is no zip archive (torch before 1.6 wrote such) or has no `xp.cfg` gives {}, which says
+nothing: what it is shows when it is loaded.
+"""
+
+import math
+import pickletools
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_FUSED = {"cross": ["description"], "prepend": [], "sum": [], "input_interpolate": []}
+# As StreamingTransformer has them by default, and as reprise/decoding.py runs them.
+_TRANSFORMER = {
+    "norm_first": (False, True),
+    "causal": (False, True),
+    "positional_embedding": ("sin", "sin"),
+    "qk_layer_norm": (False, False),
+    "qk_layer_norm_cross": (False, False),
+    "layer_scale": (None, None),
+    "past_context": (None, None),
+    "kv_repeat": (1, 1),
+}
+SUPPORTED = "a mono text-to-music model, such as facebook/musicgen-small, -medium or -large"
+
+
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """The configuration in a checkpoint of audiocraft's; {} where there is none to be found."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            pickled = archive.read(name)
+        start = pickled.index(b"xp.cfg") + len(b"xp.cfg")
+        text = next(found for _, found, _ in pickletools.genops(pickled[start:]) if isinstance(found, str))
+        config = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, zipfile.BadZipFile, ValueError, StopIteration, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def unsupported(config: Mapping[str, Any]) -> list[str]:
+    """What of a language model's configuration `reprise/decoding.py` does not run, a field each; [] where it runs.
+
+    It runs codebook k delayed by k steps, the text as cross-attention and nothing else fused in, and pre-norm layers
+    with sinusoidal positions. So not MusicGen's melody and style models, which put a melody before the music, the
+    stereo ones, which delay eight codebooks by pairs, MAGNeT or JASCO.
+    """
+    if not config:
+        return []
+    transformer = config.get("transformer_lm") or {}
+    pattern, fuser = config.get("codebooks_pattern") or {}, config.get("fuser") or {}
+    delay, stereo = pattern.get("delay") or {}, config.get("interleave_stereo_codebooks") or {}
+    n_q, delays = transformer.get("n_q"), list(delay.get("delays") or [])
+    in_order = list(range(n_q)) if isinstance(n_q, int) else delays
+    fields = [
+        ("lm_model", config.get("lm_model"), "transformer_lm"),
+        # The oldest checkpoints name the pattern in the transformer.
+        ("codebooks_pattern.modeling", pattern.get("modeling") or transformer.get("q_modeling"), "delay"),
+        ("codebooks_pattern.delay.delays", delays or in_order, in_order),
+        ("codebooks_pattern.delay.flatten_first", delay.get("flatten_first", 0), 0),
+        ("codebooks_pattern.delay.empty_initial", delay.get("empty_initial", 0), 0),
+        ("interleave_stereo_codebooks.use", stereo.get("use", False), False),
+        ("conditioners", sorted(set(config.get("conditioners") or {}) - {"args"}), ["description"]),
+        *[(f"fuser.{how}", list(fuser.get(how) or []), only) for how, only in _FUSED.items()],
+        ("fuser.cross_attention_pos_emb", fuser.get("cross_attention_pos_emb", False), False),
+        # Otherwise torch's own attention is inside, under other names.
+        ("transformer_lm.custom", bool(transformer.get("custom") or transformer.get("memory_efficient")), True),
+        *[
+            (f"transformer_lm.{name}", transformer.get(name, default), runs)
+            for name, (default, runs) in _TRANSFORMER.items()
+        ],
+    ]
+    return [
+        f"{name} is {value!r}; supported: {runs!r}" for name, value, runs in fields if value != runs and _said(value)
+    ]
+
+
+def text_encoders(config: Mapping[str, Any]) -> list[str]:
+    """The hub names of the T5 models that a configuration reads prompts with."""
+    conditioners = (config.get("conditioners") or {}).values()
+    of_t5 = [c["t5"] for c in conditioners if isinstance(c, Mapping) and c.get("model") == "t5"]
+    return sorted({t5["name"] for t5 in of_t5})
+
+
+def read_facts(folder: Path, *, backend: str = "audiocraft") -> dict[str, Any]:
+    """What `results/<study>/model.json` will say of a model, as far as its files' configurations do: `n_layers`,
+    `d_model`, `n_codebooks`, `card`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`. {} for another backend."""
+    if backend != "audiocraft":
+        return {}
+    config, codec = (read_config(folder / f"{part}state_dict.bin") for part in ("", "compression_"))
+    transformer, ratios = config.get("transformer_lm") or {}, (codec.get("seanet") or {}).get("ratios")
+    rate_hz = codec.get("sample_rate")
+    facts = {
+        "n_layers": transformer.get("num_layers"),
+        "d_model": transformer.get("dim"),
+        "n_codebooks": transformer.get("n_q"),
+        "card": transformer.get("card"),
+        "max_duration_s": (config.get("dataset") or {}).get("segment_duration"),
+        "sample_rate_hz": rate_hz,
+        "frame_rate_hz": rate_hz / math.prod(ratios) if ratios and isinstance(rate_hz, int) else None,
+    }
+    return {name: value for name, value in facts.items() if isinstance(value, int | float)}
+
+
+def misfits(
+    facts: Mapping[str, Any], *, name: str, layers: Sequence[int], duration_s: float
+) -> list[tuple[tuple[str, ...], str]]:
+    """Where a study asks for what a model does not have: (the study's field, what is wrong) each.
+
+    facts: `n_layers` and `max_duration_s` of the model; one that is not there is not checked. name: the model's, for
+    the text.
+    """
+    problems: list[tuple[tuple[str, ...], str]] = []
+    n_layers, longest_s = facts.get("n_layers"), facts.get("max_duration_s")
+    for layer in layers:
+        if n_layers is not None and not 0 <= layer < n_layers:
+            valid = f"0 to {n_layers - 1} (0-based: some papers count the same layer as {layer + 1})"
+            problems.append((("saes",), f"layer {layer} is not in {name}; valid: {valid}"))
+    if longest_s is not None and duration_s > longest_s:
+        valid = f"at most {longest_s:g}, which {name} can see at once"
+        problems.append((("generation", "duration_s"), f"got {duration_s:g}; valid: {valid}"))
+    return problems
+
+
+def _said(value: Any) -> bool:
+    return not (isinstance(value, str) and value.startswith("${"))
