@@ -27,7 +27,7 @@ from reprise.sae import Sae, SaeError
 from reprise.sae_files import load_sae
 from reprise.sae_forms import sae_form
 from reprise.stores import stored_bytes
-from reprise.variants import read_config, read_facts, text_encoders
+from reprise.variants import read_checkpoint, read_facts, text_encoders
 from reprise.weights import MODEL_FILES, model_problems, sae_problems
 
 USUAL_L0 = 100
@@ -55,7 +55,7 @@ def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
     found = [f"{name} ({backend}, {bytes_text(size)})"]
     if "n_layers" in facts:
         found.append("{n_layers} layers of width {d_model}, {n_codebooks} codebooks of {card}".format(**facts))
-    if encoders := text_encoders(read_config(folder / MODEL_FILES[backend][0][0])):
+    if encoders := text_encoders(read_checkpoint(folder / MODEL_FILES[backend][0][0]).config):
         found.append(f"prompts read with {', '.join(encoders)}")
     if model_place(name):
         found.append(f"in {folder}")

@@ -23,9 +23,9 @@ CODEC_BYTES, TEXT_ENCODER_BYTES = 0.24e9, 0.44e9
 # MusicGen's codec on one clip, measured: its decoder has 64 channels of every sample, six times over.
 DECODING_BYTES_A_SAMPLE = 1650
 TEXT_TOKENS = 64  # of a long prompt
-# In one layer of a teacher-forced pass: the stream before and after, its norm, and the MLP's inner layer before and
-# after its activation, in units of d_model.
-ACTIVATIONS_WIDTH = 11
+# In one layer of a teacher-forced pass, in units of d_model: the stream before and after attention, queries, keys and
+# values, what both attentions found, a norm, and the MLP's inner layer before and after its activation.
+ACTIVATIONS_WIDTH = 16
 # float32 copies of a step's logits: two halves, guided, with noise, sorted; and of one codebook's at all positions,
 # where two models' are compared: both, their logarithms, and a product.
 LOGITS_COPIES, COMPARED_COPIES = 6, 5
@@ -56,7 +56,7 @@ def weights_bytes(facts: Mapping[str, Any], *, dtype: str) -> float:
 def generation_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, guided: bool) -> Need:
     """What `decoding.generate` takes for clips of `n_frames`, and decoding them afterwards."""
     n_steps = n_frames + facts["n_codebooks"] - 1
-    a_half = 2 * facts["n_layers"] * facts["d_model"] * (n_steps + TEXT_TOKENS) * ITEMSIZE[dtype]
+    a_half = 2 * facts["n_layers"] * facts["d_model"] * n_steps * ITEMSIZE[dtype] + prompt_bytes(facts, dtype=dtype)
     a_half += LOGITS_COPIES * facts["n_codebooks"] * facts["card"] * 4
     return Need(weights_bytes(facts, dtype=dtype), (1 + guided) * a_half, decoding_bytes(facts, n_frames=n_frames))
 
@@ -66,7 +66,6 @@ def pass_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, n_hooks: i
     `n_logits` sets of logits."""
     n_positions, itemsize = n_frames + 1, ITEMSIZE[dtype]
     stream = facts["d_model"] * n_positions * itemsize
-    prompt = 2 * facts["n_layers"] * facts["d_model"] * TEXT_TOKENS * itemsize
     most = ACTIVATIONS_WIDTH * stream
     if n_logits:
         of_codebook = facts["card"] * n_positions
@@ -74,7 +73,12 @@ def pass_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, n_hooks: i
         # They are stacked, and so there twice; later one codebook at a time is compared in float32.
         at_a_time = max(2 * logits, logits + COMPARED_COPIES * of_codebook * 4)
         most = (n_logits - 1) * logits + max(most, stream + at_a_time)
-    return Need(weights_bytes(facts, dtype=dtype), prompt + n_hooks * stream + most)
+    return Need(weights_bytes(facts, dtype=dtype), prompt_bytes(facts, dtype=dtype) + n_hooks * stream + most)
+
+
+def prompt_bytes(facts: Mapping[str, Any], *, dtype: str) -> float:
+    """A prompt's embedding, in the making twice, and its keys and values in every layer."""
+    return (2 * facts["n_layers"] + 4) * facts["d_model"] * TEXT_TOKENS * ITEMSIZE[dtype]
 
 
 def decoding_bytes(facts: Mapping[str, Any], *, n_frames: int) -> float:

@@ -78,10 +78,6 @@ def load_model(name_or_path: str, *, dtype: str = "float32", device: str = "cpu"
             "audiocraft writes it, and its text encoder in the hub's cache: `snakemake doctor` looks at both"
         ) from error
     lm = musicgen.lm.eval()
-    if lm.cfg.codebooks_pattern.modeling != "delay":
-        raise ValueError(
-            f"model: {name_or_path} uses the {lm.cfg.codebooks_pattern.modeling!r} pattern; valid: 'delay'"
-        )
     codec = musicgen.compression_model.eval()
     # T5 is hidden from `to` and from what a digest sees, as it is from the checkpoint.
     of_t5 = [c for c in lm.condition_provider.conditioners.values() if vars(c).get("t5") is not None]

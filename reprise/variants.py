@@ -1,20 +1,22 @@
 """What a MusicGen checkpoint says of itself: which kind of model it is, its size, its text encoder.
 
-Conventions. A checkpoint (`state_dict.bin`, `compression_state_dict.bin`) holds beside its weights the configuration
-it was built from, YAML text under `xp.cfg`. `read_config` takes that text alone out of the file, without torch and
-without unpickling: milliseconds, whatever the size, so that the Snakefile can ask. A value such as "${sample_rate}"
-is a reference that nothing resolves here: it counts as not said.
+Conventions. A checkpoint (`state_dict.bin`, `compression_state_dict.bin`) holds beside its weights `xp.cfg`, the
+configuration it was built from: YAML text, or in some an OmegaConf object; or, for a codec, `pretrained`: the hub id
+of another. `read_checkpoint` takes these out of the file without torch and without what the pickle names, all of which
+is replaced by `_Stub`: milliseconds, whatever the size, so that the Snakefile can ask. A value such as
+"${sample_rate}" is a reference that nothing resolves here: it counts as not said.
 
-Degenerate input: a file that is no zip archive (torch before 1.6 wrote such) or has no `xp.cfg` gives {}, which says
-nothing: what it is shows when it is loaded.
+Degenerate input: a file that is no zip archive (torch before 1.6 wrote such) or holds something else says nothing:
+what it is shows when it is loaded.
 """
 
+import io
 import math
-import pickletools
+import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -33,18 +35,54 @@ _TRANSFORMER = {
 SUPPORTED = "a mono text-to-music model, such as facebook/musicgen-small, -medium or -large"
 
 
-def read_config(checkpoint: Path) -> dict[str, Any]:
-    """The configuration in a checkpoint of audiocraft's; {} where there is none to be found."""
+class Checkpoint(NamedTuple):
+    """What a checkpoint of audiocraft's says beside its weights: its configuration ({}: nothing), or whose it is."""
+
+    config: dict[str, Any]
+    pretrained: str | None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What a checkpoint of audiocraft's says beside its weights."""
     try:
-        with zipfile.ZipFile(checkpoint) as archive:
+        with zipfile.ZipFile(path) as archive:
             (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            pickled = archive.read(name)
-        start = pickled.index(b"xp.cfg") + len(b"xp.cfg")
-        text = next(found for _, found, _ in pickletools.genops(pickled[start:]) if isinstance(found, str))
-        config = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, zipfile.BadZipFile, ValueError, StopIteration, yaml.YAMLError):
-        return {}
-    return config if isinstance(config, dict) else {}
+            package = _Unpickler(io.BytesIO(archive.read(name))).load()
+        config, pretrained = package.get("xp.cfg"), package.get("pretrained")
+        if isinstance(config, str):
+            config = yaml.load(config, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        config = _plain(config)
+    except Exception:  # a pickle that is none may raise anything
+        return Checkpoint({}, None)
+    return Checkpoint(config if isinstance(config, dict) else {}, pretrained if isinstance(pretrained, str) else None)
+
+
+class _Stub(dict):
+    """Stands for any class or function that a pickle names, and for what that would have made."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        vars(self).update(state if isinstance(state, dict) else {})
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return _Stub
+
+    def persistent_load(self, identity: Any) -> None:
+        return None  # a tensor's storage
+
+
+def _plain(node: Any) -> Any:
+    """The containers and values of an unpickled OmegaConf object."""
+    if not isinstance(node, _Stub):
+        return node
+    content = vars(node).get("_content", vars(node).get("_val"))
+    if isinstance(content, dict):
+        return {_plain(key): _plain(value) for key, value in content.items()}
+    return [_plain(value) for value in content] if isinstance(content, list) else content
 
 
 def unsupported(config: Mapping[str, Any]) -> list[str]:
@@ -80,7 +118,7 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
         ],
     ]
     return [
-        f"{name} is {value!r}; supported: {runs!r}" for name, value, runs in fields if value != runs and _said(value)
+        f"{name} is {value!r} (supported: {runs!r})" for name, value, runs in fields if value != runs and _said(value)
     ]
 
 
@@ -96,7 +134,7 @@ def read_facts(folder: Path, *, backend: str = "audiocraft") -> dict[str, Any]:
     `d_model`, `n_codebooks`, `card`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`. {} for another backend."""
     if backend != "audiocraft":
         return {}
-    config, codec = (read_config(folder / f"{part}state_dict.bin") for part in ("", "compression_"))
+    config, codec = (read_checkpoint(folder / f"{part}state_dict.bin").config for part in ("", "compression_"))
     transformer, ratios = config.get("transformer_lm") or {}, (codec.get("seanet") or {}).get("ratios")
     rate_hz = codec.get("sample_rate")
     facts = {

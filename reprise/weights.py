@@ -14,6 +14,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from reprise.hub import (
     HubError,
@@ -27,7 +28,7 @@ from reprise.hub import (
     sae_place,
 )
 from reprise.sae_forms import SAE_FORMS, SCALER_FILE, missing_files, sae_form
-from reprise.variants import SUPPORTED, read_config, text_encoders, unsupported
+from reprise.variants import SUPPORTED, read_checkpoint, text_encoders, unsupported
 
 SHARDS = "model.safetensors.index.json"
 # The files of a model's folder by backend; where several stand together, one of them will do.
@@ -37,6 +38,7 @@ MODEL_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 # Without its tokenizer's file transformers makes one of four words up, and says nothing.
 TEXT_ENCODER_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"), ("tokenizer.json", "spiece.model"))
+CODEC_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
 # What the published models read prompts with; of others it shows in their checkpoint.
 TEXT_ENCODER = "t5-base"
 _PUBLISHED = re.compile(r"facebook/musicgen-(small|medium|large)")
@@ -104,15 +106,14 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
     if backend != "audiocraft":
         return problems
     if problems:
-        encoders = [TEXT_ENCODER] if place and _PUBLISHED.fullmatch(place.repository) else []
+        parts = [_reads_with(TEXT_ENCODER)] if place and _PUBLISHED.fullmatch(place.repository) else []
     else:
-        config = read_config(folder / "state_dict.bin")
-        if refused := unsupported(config):
+        if refused := unsupported(read_checkpoint(folder / "state_dict.bin").config):
             return [f'"{name}" cannot be run: {", ".join(refused)}; valid: {SUPPORTED}']
-        encoders = text_encoders(config)
-    for encoder in encoders:
-        lacking = _lacking(Place(encoder, None), cache_folder(), TEXT_ENCODER_FILES)
-        problems += [f'"{name}" reads prompts with {encoder}, which {text}' for text in lacking]
+        parts = _parts(folder)
+    for part in parts:
+        lacking = _lacking(part.place, cache_folder(), part.needed)
+        problems += [f'"{name}" {part.does} {part.place.repository}, which {text}' for text in lacking]
     return problems
 
 
@@ -144,16 +145,34 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
 def model_commits(name: str, *, backend: str = "audiocraft") -> dict[str, str]:
     """Of what a model takes from the hub, the commit that lies in the cache, by repository. Where a name is not pinned
     that is what tells that other weights were fetched."""
-    place, commits = model_place(name), {}
-    folder = Path(name) if place is None else fetched_folder(place, cache_folder(backend))
-    places = [] if place is None else [(place, cache_folder(backend))]
+    place, cache = model_place(name), cache_folder(backend)
+    folder = Path(name) if place is None else fetched_folder(place, cache)
+    places = [] if place is None else [(place, cache)]
     if backend == "audiocraft" and folder is not None:
-        config = read_config(folder / "state_dict.bin")
-        places += [(Place(encoder, None), cache_folder()) for encoder in text_encoders(config)]
-    for found, cache in places:
-        if commit := fetched_commit(found, cache):
-            commits[found.repository] = commit
-    return commits
+        places += [(part.place, cache_folder()) for part in _parts(folder)]
+    commits = {found.repository: fetched_commit(found, where) for found, where in places}
+    return {repository: commit for repository, commit in commits.items() if commit}
+
+
+class _Part(NamedTuple):
+    """What a checkpoint of audiocraft's takes from the hub, by name: what the model does with it, and its files."""
+
+    does: str
+    place: Place
+    needed: tuple[tuple[str, ...], ...]
+
+
+def _reads_with(encoder: str) -> _Part:
+    return _Part("reads prompts with", Place(encoder, None), TEXT_ENCODER_FILES)
+
+
+def _parts(folder: Path) -> list[_Part]:
+    """What the checkpoints in a folder take from the hub."""
+    encoders = text_encoders(read_checkpoint(folder / "state_dict.bin").config)
+    codec = read_checkpoint(folder / "compression_state_dict.bin").pretrained
+    # Not a hub id: descript-audio-codec's.
+    named = codec and not codec.startswith("dac_")
+    return [*map(_reads_with, encoders), *([_Part("decodes with", Place(codec, None), CODEC_FILES)] if named else [])]
 
 
 def _directory_problems(name: str, folder: Path, needed: Sequence[Sequence[str]]) -> list[str]:
