@@ -4,6 +4,7 @@
 #   snakemake --cores all --configfile config/my-study.yaml your own studies
 #   snakemake certify --cores all                           as far as that; also labels, probes, verdicts
 #   snakemake review --cores all                            pages to review the events on
+#   snakemake doctor --cores 1                              is everything there that the studies need?
 #   snakemake calibration --cores all                       how often a verdict is wrong, on models that are known
 #   snakemake organisms --cores all                         train the embedded models anew
 
@@ -18,6 +19,7 @@ if "studies" not in config and not workflow.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/doctor.smk"
 include: "rules/generate.smk"
 include: "rules/activations.smk"
 include: "rules/sae.smk"

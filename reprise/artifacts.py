@@ -1,7 +1,8 @@
-"""Read a study's batches as one: clips in their stable order, arrays at chosen positions only.
+"""A study's batches: what their stores hold, and all of them read as one, clips in their stable order, arrays at
+chosen positions only.
 
-Every function takes the manifests' paths as rules list them (`.../b00.manifest.json`), and checks each store's sizes
-against its manifest before reading.
+Every function that reads takes the manifests' paths as rules list them (`.../b00.manifest.json`), and checks each
+store's sizes against its manifest before reading.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,25 @@ import pandas as pd
 import soundfile
 
 from reprise.descriptors import check_audio
-from reprise.stores import read_manifest, read_store
+from reprise.stores import ArraySpec, read_manifest, read_store
+
+# FLAC of music in 16 bits, against the samples as they are.
+FLAC_RATIO = 0.65
+
+
+def token_arrays(n_clips: int, *, n_codebooks: int, n_frames: int) -> dict[str, ArraySpec]:
+    """The arrays of a store of tokens."""
+    return {"tokens": ArraySpec((n_clips, n_codebooks, n_frames), "uint16")}
+
+
+def activation_arrays(n_clips: int, *, n_frames: int, d_model: int) -> dict[str, ArraySpec]:
+    """The arrays of a store of one hook's activations."""
+    return {"resid_post": ArraySpec((n_clips, n_frames + 1, d_model), "float16")}
+
+
+def audio_bytes(n_clips: int, *, n_samples: int) -> float:
+    """About how many bytes the FLAC files of clips take."""
+    return n_clips * n_samples * 2 * FLAC_RATIO
 
 
 def hook_layer(hook: str) -> int:

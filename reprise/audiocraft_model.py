@@ -10,31 +10,26 @@ from audiocraft.models.encodec import CompressionModel
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningAttributes
 from audiocraft.modules.transformer import StreamingMultiheadAttention
-from reprise.musicgen import MODEL_FILES, Model, weights_digest
+from reprise.musicgen import Model, weights_digest
 from reprise.transformer import Attention, Layer, Transformer
+from reprise.variants import UnsupportedModelError, unsupported
 
 
-def load(name_or_path: str, *, dtype: str, device: str) -> Model:
-    """Load a model; see `reprise.musicgen.load_model`."""
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        for file in MODEL_FILES["audiocraft"]:
-            if not (folder / file).is_file():
-                raise FileNotFoundError(
-                    f"model: {folder} has no {file}; a model directory holds both checkpoint files"
-                )
+def load(folder: Path, *, dtype: str, device: str) -> Model:
+    """Load a model from its directory; see `reprise.musicgen.load_model`. Raises UnsupportedModelError."""
     # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
-    musicgen = MusicGen.get_pretrained(name_or_path, device="cpu")
+    musicgen = MusicGen.get_pretrained(str(folder), device="cpu")
     lm, codec = musicgen.lm.eval(), musicgen.compression_model.eval()
-    check_supported(lm, name_or_path)
-    digest = weights_digest(lm, codec)
+    if problems := unsupported(lm.cfg):
+        raise UnsupportedModelError(", ".join(problems))
+    # T5 is hidden from `to` and from what a digest sees, as it is from the checkpoint.
+    of_t5 = [c for c in lm.condition_provider.conditioners.values() if vars(c).get("t5") is not None]
+    digest = weights_digest(lm, codec, *(conditioner.t5 for conditioner in of_t5))
     lm.to(device, getattr(torch, dtype))
     lm.condition_provider.device = device
-    for conditioner in lm.condition_provider.conditioners.values():
-        # T5 is hidden from `to`, as it is from the checkpoint.
-        if (t5 := vars(conditioner).get("t5")) is not None:
-            t5.to(device)
-            conditioner.device = device
+    for conditioner in of_t5:
+        conditioner.t5.to(device)
+        conditioner.device = device
     return as_model(
         lm,
         codec.to(device),
@@ -43,23 +38,6 @@ def load(name_or_path: str, *, dtype: str, device: str) -> Model:
         sample_rate_hz=int(musicgen.sample_rate),
         max_duration_s=float(musicgen.max_duration),
     )
-
-
-def check_supported(lm: LMModel, name: str) -> None:
-    """Raise ValueError naming the setting when a model uses a variant that `reprise/decoding.py` does not run."""
-    pattern, cfg = lm.cfg.codebooks_pattern.modeling, lm.cfg.transformer_lm
-    if pattern != "delay":
-        raise ValueError(f"model: {name} uses the {pattern!r} pattern; valid: 'delay'")
-    required = {
-        "norm_first": True,
-        "positional_embedding": "sin",
-        "qk_layer_norm": False,
-        "qk_layer_norm_cross": False,
-    }
-    optional = {"layer_scale": None, "past_context": None, "kv_repeat": 1}
-    for key, value in {**required, **optional}.items():
-        if cfg.get(key, value) != value:
-            raise ValueError(f"model: transformer_lm.{key} is {cfg.get(key)!r}; supported: {value!r}")
 
 
 def as_model(

@@ -1,20 +1,32 @@
 """Import audiocraft 1.3.0 on today's torch. Import this module before anything of audiocraft's.
 
-Three things stand in the way, each mended once:
+Four things stand in the way, each mended once:
 
-1. torchaudio's wheel: see reprise/torchaudio_setup.py.
+1. What transformers needs too: see reprise/library_setup.py.
 2. xformers prints a long warning on a CPU torch, and is not needed: attention goes through torch.
 3. audiocraft's `whitespace` tokenizer loads (and, where missing, downloads) a spaCy language model. Where
    that model is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it.
+4. torch loads nothing but weights and plain containers since 2.6, and some checkpoints hold their configuration as an
+   OmegaConf object. Its classes, which do nothing when they are loaded, are let through.
 """
 
 import logging
 import re
 import warnings
+from collections import defaultdict
+from typing import Any
 
 import torch
+from omegaconf import DictConfig, ListConfig
+from omegaconf.base import ContainerMetadata, Metadata
+from omegaconf.nodes import AnyNode
 
-import reprise.torchaudio_setup  # noqa: F401
+import reprise.library_setup  # noqa: F401
+
+torch.serialization.add_safe_globals(
+    [DictConfig, ListConfig, AnyNode, ContainerMetadata, Metadata, defaultdict, dict, list, int, Any]
+)
+
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

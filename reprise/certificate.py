@@ -149,22 +149,11 @@ def certify(
     ratio = min(others.values()) / finite[own] if others and finite.get(own) else None
     context, n_positions = declared.get("context_size"), expected.get("n_positions")
     agreements = {
-        "hook": _agree(declared.get("hook_layer"), own.layer),
-        "width": _agree(declared.get("d_in"), expected["d_model"]),
-        "model": _model_agrees(declared, expected),
+        **_agreements(declared, expected),
         "context": None if context is None or n_positions is None else n_positions <= context,
     }
 
-    failures: dict[str, str] = {}
-    if agreements["hook"] is False:
-        failures["hook"] = (
-            f"the SAE declares hook layer {declared['hook_layer']}, the activations are of layer {own.layer}"
-        )
-    if agreements["width"] is False:
-        failures["width"] = f"the SAE declares d_in {declared.get('d_in')}, the model's width is {expected['d_model']}"
-    if agreements["model"] is False:
-        names = [_model_text(side) for side in (declared, expected)]
-        failures["model"] = f"the SAE was trained on {names[0]}, the activations are of {names[1]}"
+    failures = disagreements(declared, expected)
     if at_hook is None:
         failures["measured"] = f"nothing was measured at layer {own.layer}"
     elif not math.isfinite(at_hook["fvu"]):
@@ -222,7 +211,34 @@ def certify(
     }
 
 
+def disagreements(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, str]:
+    """Where an SAE says of itself that it is of something else: `hook`, `width`, `model`, each with a text.
+
+    Arguments as in `certify`; what one side does not say is no disagreement.
+    """
+    agreements, failures = _agreements(declared, expected), {}
+    if agreements["hook"] is False:
+        failures["hook"] = (
+            f"the SAE declares hook layer {declared['hook_layer']}, the activations are of layer "
+            f"{expected['hook_layer']}"
+        )
+    if agreements["width"] is False:
+        failures["width"] = f"the SAE declares d_in {declared.get('d_in')}, the model's width is {expected['d_model']}"
+    if agreements["model"] is False:
+        names = [_model_text(side) for side in (declared, expected)]
+        failures["model"] = f"the SAE was trained on {names[0]}, the activations are of {names[1]}"
+    return failures
+
+
 _METRICS = ("fvu", "l0", "l0_max", "dead_share", "cosine", "n_vectors")
+
+
+def _agreements(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, bool | None]:
+    return {
+        "hook": _agree(declared.get("hook_layer"), expected.get("hook_layer")),
+        "width": _agree(declared.get("d_in"), expected.get("d_model")),
+        "model": _model_agrees(declared, expected),
+    }
 
 
 def _agree(declared: Any, expected: Any) -> bool | None:

@@ -26,13 +26,13 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from reprise.sae_forms import missing_files, sae_form
+from reprise.hub import HUB_SAE, model_folder
+from reprise.variants import misfits, read_facts
+from reprise.weights import model_problems, sae_problems
 
-MODEL_FILES = ("state_dict.bin", "compression_state_dict.bin")
 PROMPT_COLUMNS = ["prompt_id", "prompt", "group"]
 _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
 _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _ROLE = re.compile(r"[a-z][a-z0-9_]*")
 # Directories under results/ that are not studies.
 _RESERVED_NAMES = ("report", "logs", "benchmarks", "organisms", "calibration")
@@ -112,7 +112,8 @@ class ModelSettings(Settings):
     )
     name: str = _leaf(
         ...,
-        "The model: a hub id, or a directory with state_dict.bin and compression_state_dict.bin.",
+        "The model: a hub id (with @ and a commit, to pin it), or a directory with state_dict.bin and "
+        "compression_state_dict.bin. What is on the hub must have been fetched beforehand.",
         valid="a hub id such as facebook/musicgen-small, or a directory such as resources/planner",
         min_length=1,
     )
@@ -312,8 +313,9 @@ class Study(Settings):
     generation: GenerationSettings = GenerationSettings()
     saes: dict[Annotated[int, Field(ge=0)], Annotated[str, Field(min_length=1)]] = _leaf(
         ...,
-        "Directory of the SAE of each layer (0-based). These layers are the study's hooks.",
-        valid="layer: directory, such as 2: resources/planner/sae/layer2",
+        "SAE of each layer (0-based): its directory, or its place on the hub, pinned to a commit. These layers are "
+        "the study's hooks.",
+        valid=f"layer: directory or place on the hub, such as 2: resources/planner/sae/layer2 or 2: {HUB_SAE}",
         min_length=1,
     )
     certificate: CertificateSettings = CertificateSettings()
@@ -604,25 +606,18 @@ def _fewest_draws(level: float) -> int:
 
 def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
     """Problems with the files a study names, and with counts against the number of prompts."""
-    name = study.model.name
-    if _looks_like_path(name, base_dir):
-        missing = [f for f in MODEL_FILES if not (base_dir / name / f).is_file()]
-        if not (base_dir / name).is_dir():
-            valid = f"a hub id, or a directory with {' and '.join(MODEL_FILES)}"
-            text = f"there is no directory {_show(name)}; valid: {valid}"
-            yield _Problem(("model", "name"), text, ("model.name",))
-        elif missing:
-            text = f"{_show(name)} has no {' and no '.join(missing)}; valid: a directory with both checkpoint files"
-            yield _Problem(("model", "name"), text, ("model.name",))
-    elif not _HUB_ID.fullmatch(name):
-        valid = "a hub id such as facebook/musicgen-small, or a directory such as resources/planner"
-        yield _Problem(("model", "name"), f"got {_show(name)}; valid: {valid}", ("model.name",))
-    for layer, folder in study.saes.items():
-        if not (base_dir / folder).is_dir():
-            text = f"there is no directory {_show(folder)}; valid: the directory of layer {layer}'s SAE"
+    name, backend = study.model.name, study.model.backend
+    if problems := model_problems(name, backend=backend, base_dir=base_dir):
+        for text in problems:
+            yield _Problem(("model", "name"), text, ("model.name", "model.backend"))
+    else:
+        facts = read_facts(model_folder(name, backend=backend, base_dir=base_dir), backend=backend)
+        asked = {"layers": study.layers, "duration_s": study.generation.duration_s}
+        for path, text in misfits(facts, name=name, **asked):
+            yield _Problem(path, text, ("model.name", ".".join(path)))
+    for layer, sae in study.saes.items():
+        for text in sae_problems(sae, layer, base_dir=base_dir):
             yield _Problem(("saes", layer), text, ("saes",))
-        elif sae_form(base_dir / folder) is None:
-            yield _Problem(("saes", layer), f"{_show(folder)} {missing_files(base_dir / folder)}", ("saes",))
     for i, file in enumerate(study.review.files):
         if not (base_dir / file).is_file():
             text = f"there is no file {_show(file)}; valid: a JSON file downloaded from the study's review page"
@@ -647,12 +642,6 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
     if study.probes.n_folds > len(prompts):
         text = f"got {study.probes.n_folds}; valid: at most the study's {len(prompts)} prompts"
         yield _Problem(("probes", "n_folds"), text, ("probes.n_folds", "prompts"))
-
-
-def _looks_like_path(name: str, base_dir: Path) -> bool:
-    """A hub id is `name` or `owner/name`; anything else, or whatever begins with a folder that is there, is a path."""
-    parts = name.split("/")
-    return name[0] in "./~" or len(parts) > 2 or (base_dir / parts[0]).is_dir()
 
 
 def _report(raw: Any, source: str, lines: list[str]) -> ReportSettings:

@@ -1,9 +1,9 @@
 """The one adapter to MusicGen: load a model, encode prompts, decode audio.
 
-`load_model` takes a hub name such as `facebook/musicgen-small` or a directory, in the form of either backend:
-`audiocraft` (`state_dict.bin` and `compression_state_dict.bin`; the embedded organisms are such directories) or
-`transformers` (`config.json`, safetensors and a tokenizer). The forward passes live in `reprise/decoding.py` and are
-the same for both; only one of the two libraries is ever imported.
+`load_model` takes a hub id such as `facebook/musicgen-small`, whose files were fetched beforehand (`reprise/hub.py`),
+or a directory, in the form of either backend: `audiocraft` (`state_dict.bin` and `compression_state_dict.bin`; the
+embedded organisms are such directories) or `transformers` (`config.json`, safetensors and a tokenizer). The forward
+passes live in `reprise/decoding.py` and are the same for both; only one of the two libraries is ever imported.
 """
 
 import hashlib
@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from reprise.hub import model_folder
 from reprise.transformer import Transformer, learnt_tensors
-
-MODEL_FILES = {
-    "audiocraft": ("state_dict.bin", "compression_state_dict.bin"),
-    "transformers": ("config.json",),
-}
+from reprise.variants import SUPPORTED, UnsupportedModelError, misfits
+from reprise.weights import MODEL_FILES
 
 
 class Model(NamedTuple):
@@ -76,14 +74,27 @@ def load_model(
     The weights' digest is that of the file, whatever they are rounded to. The codec and a text encoder of its own
     stay in float32.
 
-    Raises FileNotFoundError when `name_or_path` is a directory without the backend's files, ValueError for a variant
-    of MusicGen that is not run here.
+    Raises FileNotFoundError when the model was not fetched, or its directory lacks a file, RuntimeError when it cannot
+    be read, and ValueError for a variant of MusicGen that is not run here.
     """
     if backend == "audiocraft":
         from reprise.audiocraft_model import load
     else:
         from reprise.transformers_model import load
-    return load(name_or_path, dtype=dtype, device=device)
+    folder = model_folder(name_or_path, backend=backend)
+    if lacking := [names[0] for names in MODEL_FILES[backend] if not any((folder / name).is_file() for name in names)]:
+        raise FileNotFoundError(f"model: {folder} has no {' and no '.join(lacking)}")
+    try:
+        return load(folder, dtype=dtype, device=device)
+    except UnsupportedModelError as error:
+        raise ValueError(f"model: {name_or_path}: {error}; valid: {SUPPORTED}") from None
+    except Exception as error:
+        # torch, omegaconf, audiocraft and transformers each raise errors of their own for a damaged file.
+        (reason, *_), kind = str(error).splitlines() or [""], type(error).__name__
+        raise RuntimeError(
+            f"model: {name_or_path} cannot be loaded from {folder} ({kind}: {reason}); valid: a whole checkpoint in "
+            f"the form of {backend}, and what it needs in the hub's cache: `snakemake doctor` looks at both"
+        ) from error
 
 
 def load_identified(settings: Mapping[str, Any], identity: Mapping[str, object], *, device: str = "cpu") -> Model:
@@ -103,19 +114,9 @@ def check_fits(model: Model, *, name: str, study: str, layers: Sequence[int], du
 
     name, study: for the message. Raises ValueError with every problem, one a line.
     """
-    problems = [
-        f"studies.{study}.saes: layer {layer} is not in {name}; valid: 0 to {model.n_layers - 1} (0-based: some "
-        f"papers count the same layer as {layer + 1})"
-        for layer in layers
-        if not 0 <= layer < model.n_layers
-    ]
-    if duration_s > model.max_duration_s:
-        problems.append(
-            f"studies.{study}.generation.duration_s: got {duration_s:g}; valid: at most {model.max_duration_s:g}, "
-            f"which {name} can see at once"
-        )
+    problems = misfits(model._asdict(), name=name, layers=layers, duration_s=duration_s)
     if problems:
-        raise ValueError("\n".join(problems))
+        raise ValueError("\n".join(f"studies.{study}.{'.'.join(path)}: {text}" for path, text in problems))
 
 
 def randomly_initialised(model: Model, *, seed: int) -> Model:

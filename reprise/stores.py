@@ -51,6 +51,16 @@ class ArraySpec(NamedTuple):
     clips_per_shard: int = 16
 
 
+def stored_bytes(arrays: Mapping[str, ArraySpec], *, n_entries: int = 0) -> int:
+    """How many bytes a store of these arrays holds (but for its few files' heads), `n_entries` in each array that
+    grows."""
+    sizes = (
+        math.prod(n_entries if n is None else n for n in spec.shape) * np.dtype(spec.dtype).itemsize
+        for spec in arrays.values()
+    )
+    return sum(sizes)
+
+
 class StoreWriter:
     """Fills the arrays of a store in clip order; made by `write_store`.
 

@@ -5,27 +5,25 @@ from pathlib import Path
 
 import torch
 
-import reprise.torchaudio_setup  # noqa: F401
+import reprise.library_setup  # noqa: F401
 from reprise.musicgen import Model, weights_digest
 from reprise.transformer import Attention, Layer, Transformer
-from transformers import AutoTokenizer, MusicgenForConditionalGeneration
+from reprise.variants import TRANSFORMERS_MAX_DURATION_S, UnsupportedModelError
+from transformers import AutoTokenizer, MusicgenConfig, MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenAttention
 from transformers.utils.logging import disable_progress_bar
 
-# The files of this form do not say how long the clips of its training were. All published models had 30 s.
-MAX_DURATION_S = 30.0
 # Of the sinusoidal positions, fixed in transformers.
 MAX_PERIOD = 10_000.0
 
 
-def load(name_or_path: str, *, dtype: str, device: str) -> Model:
-    """Load a model; see `reprise.musicgen.load_model`."""
-    if Path(name_or_path).is_dir() and not (Path(name_or_path) / "config.json").is_file():
-        raise FileNotFoundError(f"model: {name_or_path} has no config.json; a directory of this backend holds one")
+def load(folder: Path, *, dtype: str, device: str) -> Model:
+    """Load a model from its directory; see `reprise.musicgen.load_model`. Raises UnsupportedModelError."""
     disable_progress_bar()  # a job has its own
-    whole = MusicgenForConditionalGeneration.from_pretrained(name_or_path, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    check_supported(whole, name_or_path)
+    whole = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if problems := unsupported(whole.config):
+        raise UnsupportedModelError(", ".join(problems))
     digest = weights_digest(whole)
     lm, text_encoder, codec = whole.decoder, whole.text_encoder.to(device), whole.audio_encoder.to(device)
     lm.to(device, getattr(torch, dtype))
@@ -54,24 +52,22 @@ def load(name_or_path: str, *, dtype: str, device: str) -> Model:
         card=lm.config.vocab_size,
         n_layers=len(decoder.layers),
         d_model=lm.config.hidden_size,
-        max_duration_s=MAX_DURATION_S,
+        max_duration_s=TRANSFORMERS_MAX_DURATION_S,
     )
 
 
-def check_supported(whole: MusicgenForConditionalGeneration, name: str) -> None:
-    """Raise ValueError naming the setting when a model uses a variant that `reprise/decoding.py` does not run."""
-    decoder, codec = whole.config.decoder, whole.config.audio_encoder
-    found = {
-        "decoder.audio_channels": (decoder.audio_channels, 1),
-        "decoder.scale_embedding": (decoder.scale_embedding, False),
-        "audio_encoder.audio_channels": (codec.audio_channels, 1),
-        "audio_encoder.normalize": (codec.normalize, False),
-        "audio_encoder.chunk_length_s": (codec.chunk_length_s, None),
-        "audio_encoder.num_quantizers": (codec.num_quantizers, decoder.num_codebooks),
-    }
-    for key, (value, supported) in found.items():
-        if value != supported:
-            raise ValueError(f"model: {name}: {key} is {value!r}; supported: {supported!r}")
+def unsupported(config: MusicgenConfig) -> list[str]:
+    """What of a configuration `reprise/decoding.py` does not run, a field each; [] where it runs."""
+    decoder, codec = config.decoder, config.audio_encoder
+    fields = [
+        ("decoder.audio_channels", decoder.audio_channels, 1),
+        ("decoder.scale_embedding", decoder.scale_embedding, False),
+        ("audio_encoder.audio_channels", codec.audio_channels, 1),
+        ("audio_encoder.normalize", codec.normalize, False),
+        ("audio_encoder.chunk_length_s", codec.chunk_length_s, None),
+        ("audio_encoder.num_quantizers", codec.num_quantizers, decoder.num_codebooks),
+    ]
+    return [f"{name} is {value!r} (supported: {runs!r})" for name, value, runs in fields if value != runs]
 
 
 def transformer_of(lm: torch.nn.Module) -> Transformer:

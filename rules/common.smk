@@ -22,9 +22,11 @@ from reprise.config import (
     read_yaml,
     validate,
 )
+from reprise.hub import model_place, sae_place
 from reprise.provenance import code_digest
 from reprise.review_files import read_reviews
 from reprise.sae_forms import SAE_FORMS, SCALER_FILE, sae_form
+from reprise.weights import MODEL_FILES, model_commits
 
 with open(workflow.source_path("../config/calibration.yaml")) as _file:
     CALIBRATION = yaml.safe_load(_file) | (config.get("calibration") or {})
@@ -73,16 +75,19 @@ def clips(study):
     )
 
 
+CONFIG_SOURCE = ", ".join(map(str, workflow.configfiles)) or "config"
+# The doctor says what is missing, so the Snakefile must be read although something is; what is asked for Snakemake
+# itself learns only afterwards.
+_CHECK_FILES = "doctor" not in sys.argv
+
 try:
     for _file in workflow.configfiles:
         # Snakemake has read them already, but takes the last of two equal keys without a word.
         read_yaml(_file)
     STUDIES = Studies(
-        validate(
-            config, source=", ".join(map(str, workflow.configfiles)) or "config"
-        ).studies
+        validate(config, source=CONFIG_SOURCE, check_files=_CHECK_FILES).studies
     )
-    for _study in STUDIES:
+    for _study in STUDIES if _CHECK_FILES else ():
         clips(_study)
         read_reviews(STUDIES[_study].review.files, study=_study)
 except ConfigError as error:

@@ -18,22 +18,33 @@ rule identify_model:
             "model",
             clip_s=lambda wildcards: STUDIES[wildcards.study].generation.duration_s,
             layers=lambda wildcards: list(STUDIES[wildcards.study].layers),
+            # What was fetched since is looked at: where it is other weights, everything follows.
+            commits=lambda wildcards: commits(wildcards.study),
         ),
     script:
         "../workflow_scripts/identify_model.py"
 
 
 def model_files(study):
-    """The checkpoint files of a model in a directory; none for a hub name. Of one that is trained here, its card: the
-    directory may not be there yet."""
-    folder = Path(STUDIES[study].model.name)
+    """The checkpoint files of a model in a directory; none for a hub id, of which a commit says what they are. Of one
+    that is trained here, its card: the directory may not be there yet."""
+    model = STUDIES[study].model
+    if model_place(model.name):
+        return []
+    folder = Path(model.name)
     if folder.parts[0] == "results":
         return [organism_card(folder)]
     return [
         str(folder / file)
-        for file in ("state_dict.bin", "compression_state_dict.bin")
-        if folder.is_dir()
+        for names in MODEL_FILES[model.backend]
+        for file in names
+        if (folder / file).is_file()
     ]
+
+
+def commits(study):
+    model = STUDIES[study].model
+    return model_commits(model.name, backend=model.backend)
 
 
 rule generate:

@@ -31,6 +31,10 @@ rule certify_sae:
 
 
 def sae_files(study, layer):
+    """The files of an SAE in a directory; none on the hub, where the commit in its name says which they are. Of one
+    that is trained here, its card."""
+    if sae_place(STUDIES[study].saes[int(layer)]):
+        return []
     folder = Path(STUDIES[study].saes[int(layer)])
     if folder.parts[0] == "results":
         return [organism_card(folder)]

@@ -1,7 +1,44 @@
-"""Small models in audiocraft's own checkpoint form, shared by tests."""
+"""Small models in audiocraft's own checkpoint form, and a cache of the Hugging Face hub, shared by tests."""
+
+import hashlib
+import os
+import shutil
 
 import pytest
 import torch
+
+
+def put_on_hub(cache, repository, files, *, commit="0" * 40, main=True):
+    """Lay files (path in the repository: local path) into a cache as huggingface_hub lays them after a download.
+
+    The snapshot's files are links to blobs, named by content. Returns the snapshot's folder.
+    """
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    for name in ("blobs", f"snapshots/{commit}", "refs"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, source in files.items():
+        blob = folder / "blobs" / hashlib.sha256(source.read_bytes()).hexdigest()
+        shutil.copyfile(source, blob)
+        link = folder / "snapshots" / commit / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    if main:
+        (folder / "refs" / "main").write_text(commit)
+    return folder / "snapshots" / commit
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An empty cache that this process, huggingface_hub and transformers take as theirs."""
+    import huggingface_hub.constants
+
+    for name in ("AUDIOCRAFT_CACHE_DIR", "HF_HOME", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    cache = tmp_path / "hub"
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    return cache
 
 
 @pytest.fixture(scope="session")

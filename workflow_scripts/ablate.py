@@ -10,6 +10,7 @@ from reprise.artifacts import read_array, read_clips
 from reprise.codes import clip_code
 from reprise.decoding import Sampling
 from reprise.device import pick_device
+from reprise.hub import sae_folder
 from reprise.identity import seed_from
 from reprise.interventions import (
     KINDS,
@@ -22,6 +23,7 @@ from reprise.interventions import (
     teacher_forced_kl,
 )
 from reprise.job import log, progress, start
+from reprise.memory import check_memory, free_memory, generation_need, pass_need
 from reprise.musicgen import load_identified
 from reprise.sae import SaeError
 from reprise.sae_files import load_sae
@@ -36,10 +38,16 @@ identity, spec, certificate = (
     json.loads(Path(p).read_text()) for p in (inputs.model, inputs.candidate, inputs.certificate)
 )
 device = pick_device(snakemake.resources.device)
-model = load_identified(settings["model"], identity, device=device)
-sae = load_sae(Path(settings["sae"]), device=device)
+sae = load_sae(sae_folder(settings["sae"]), device=device)
 if sae.digest != certificate["sae_digest"]:
     raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again so that it notices")
+sampling, tokens = settings["sampling"], read_array(inputs.tokens, "tokens")
+rows = sampling["rows"]
+size = {"n_frames": tokens.shape[-1], "dtype": settings["model"]["dtype"]}
+generation = generation_need(identity, **size, guided=sampling["cfg_coef"] != 1)
+check_memory(generation, rows=rows, free=free_memory(device))
+check_memory(pass_need(identity, **size, n_logits=2), rows=min(rows, KL_ROWS), free=free_memory(device))
+model = load_identified(settings["model"], identity, device=device)
 
 candidate = Candidate(spec["layer"], spec["feature"], tuple(spec["matched_features"]), spec["local_feature"])
 arms = [
@@ -71,7 +79,6 @@ continued = table.drop_duplicates("clip_id")
 
 clips = read_clips(inputs.tokens)
 wanted = clips.index[clips["clip_id"].isin(continued["clip_id"])]
-tokens = read_array(inputs.tokens, "tokens")
 baseline = {clips["clip_id"][i]: tokens[i] for i in wanted}
 noise_keys = {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in continued.itertuples()}
 # What each feature that is edited does in the clip that donates its activations (none where none is asked for).
@@ -83,8 +90,6 @@ for manifest in inputs.codes:
         feature = int(row.edit_feature)
         donated[row.donor, feature] = feature_trajectory(*clip_code(manifest, place[row.donor]), feature)
 direction = Direction(np.array(spec["mean_difference"], np.float32), spec["mean_difference_reference"])
-sampling = settings["sampling"]
-rows = sampling["rows"]
 log.info("%d clips, %d rows of %d conditions", len(continued), len(table), table["condition"].nunique())
 runs = run_conditions(
     model,

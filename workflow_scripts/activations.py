@@ -4,25 +4,28 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
-from reprise.artifacts import hook_layer
+from reprise.artifacts import activation_arrays, hook_layer
 from reprise.capture import store_residual_stream
 from reprise.device import pick_device
 from reprise.identity import seed_from
 from reprise.job import start
+from reprise.memory import check_memory, free_memory, pass_need
 from reprise.musicgen import load_identified, randomly_initialised
-from reprise.stores import ArraySpec, read_manifest, read_store, write_store
+from reprise.stores import read_manifest, read_store, write_store
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
-model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
-
-if settings["random_weights"]:
-    model = randomly_initialised(model, seed=seed_from("random model", identity["weights_digest"])[0])
-
 tokens_path = Path(snakemake.input.tokens.removesuffix(".manifest.json"))
 clips = read_manifest(tokens_path)["meta"]["clips"]
 tokens = read_store(tokens_path)["tokens"]
 n_clips, _, n_frames = tokens.shape
+
+device = pick_device(snakemake.resources.device)
+need = pass_need(identity, n_frames=n_frames, dtype=settings["model"]["dtype"], n_hooks=len(settings["hooks"]))
+check_memory(need, rows=settings["rows"], free=free_memory(device))
+model = load_identified(settings["model"], identity, device=device)
+if settings["random_weights"]:
+    model = randomly_initialised(model, seed=seed_from("random model", identity["weights_digest"])[0])
 
 with ExitStack() as stack:
     stores = {}
@@ -35,6 +38,6 @@ with ExitStack() as stack:
             "cfg_half": "conditional",
             "random_weights": settings["random_weights"],
         }
-        arrays = {"resid_post": ArraySpec((n_clips, n_frames + 1, model.d_model), "float16")}
+        arrays = activation_arrays(n_clips, n_frames=n_frames, d_model=model.d_model)
         stores[hook_layer(hook)] = stack.enter_context(write_store(Path(path), arrays, meta=meta))
     store_residual_stream(model, tokens, [clip["prompt"] for clip in clips], stores, rows=settings["rows"])

@@ -20,6 +20,7 @@ from reprise.candidates import (
     strongest_local_feature,
 )
 from reprise.codes import read_codes
+from reprise.hub import sae_folder
 from reprise.identity import seed_from, stable_share
 from reprise.interventions import match_features, mean_difference
 from reprise.job import log, start
@@ -142,7 +143,7 @@ for found in ranked.itertuples():
             means = x.mean(axis=1, where=could_plan[..., None])
             directions[layer] = mean_difference(means[known & returns], means[known & ~returns])
         about = statistics[layer]
-        norm = load_sae(Path(layers[layer])).W_dec.norm(dim=1).numpy()
+        norm = load_sae(sae_folder(layers[layer])).W_dec.norm(dim=1).numpy()
         telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
         matched = match_features(
             feature,

@@ -9,7 +9,9 @@ import numpy as np
 from reprise.certificate import Hook, certify, reconstruction_metrics
 from reprise.decoding import normed, residual_stream
 from reprise.device import pick_device
+from reprise.hub import model_place, sae_folder
 from reprise.job import log, progress, start
+from reprise.memory import check_memory, free_memory, pass_need
 from reprise.musicgen import load_identified
 from reprise.sae_files import load_sae
 from reprise.stores import read_manifest, read_store, write_json
@@ -20,12 +22,13 @@ BIN_S = 2.5
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
 layer, asked = settings["layer"], settings["certificate"]
-sae = load_sae(Path(settings["sae"]))
+sae = load_sae(sae_folder(settings["sae"]))
 expected = {
     "hook_layer": layer,
     "d_model": identity["d_model"],
     "frame_rate_hz": identity["frame_rate_hz"],
-    "model_name": settings["model"]["name"],
+    # A directory may have any name, so only the hub's says anything.
+    "model_name": place.repository if (place := model_place(settings["model"]["name"])) else None,
     "model_digest": identity["weights_digest"],
 }
 
@@ -42,9 +45,13 @@ expected["n_positions"] = tokens.shape[-1] + 1
 
 metrics, unconditional = {}, None
 if sae.d_in == identity["d_model"]:
-    model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
-    layers = [i for i in range(layer - 2, layer + 2) if -1 <= i < model.n_layers]
+    layers = [i for i in range(layer - 2, layer + 2) if -1 <= i < identity["n_layers"]]
     rows = min(settings["rows"], len(chosen))
+    device = pick_device(snakemake.resources.device)
+    dtype = settings["model"]["dtype"]
+    need = pass_need(identity, n_frames=tokens.shape[-1], dtype=dtype, n_hooks=len(layers))
+    check_memory(need, rows=rows, free=free_memory(device))
+    model = load_identified(settings["model"], identity, device=device)
     # By position: stretches of BIN_S, the last one up to half as long again.
     per_bin = round(BIN_S * identity["frame_rate_hz"])
     edges = range(per_bin, expected["n_positions"] - per_bin // 2, per_bin)

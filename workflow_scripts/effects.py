@@ -13,6 +13,7 @@ from reprise.effects import Continuation, Target, compare, continuation_nll, mat
 from reprise.identity import seed_from
 from reprise.job import progress, start
 from reprise.matching import match_curve, motif_template
+from reprise.memory import check_memory, decoding_bytes, free_memory, pass_need
 from reprise.musicgen import decode_audio, load_identified
 from reprise.stores import read_manifest, write_folder, write_parquet
 
@@ -23,13 +24,18 @@ settings = start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output
 min_score, prefix_s = settings["min_score"], settings["ablation"]["prefix_s"]
 identity = json.loads(Path(inputs.model).read_text())
-model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
 ablation = store_of(inputs.ablation)
 read_manifest(ablation)
 table = pd.read_parquet(ablation / "conditions.parquet")
 edited, kl = (np.load(ablation / name) for name in ("tokens.npy", "kl.npy"))
 
-nll = continuation_nll(model, edited, table["prompt"].tolist(), rows=min(settings["rows"], 32))
+device, rows = pick_device(snakemake.resources.device), min(settings["rows"], 32)
+dtype = settings["model"]["dtype"]
+need = pass_need(identity, n_frames=edited.shape[-1], dtype=dtype, n_logits=1)
+need = need._replace(afterwards=decoding_bytes(identity, n_frames=edited.shape[-1]))
+check_memory(need, rows=rows, free=free_memory(device))
+model = load_identified(settings["model"], identity, device=device)
+nll = continuation_nll(model, edited, table["prompt"].tolist(), rows=rows)
 clips = read_clips(inputs.tokens).set_index("clip_id")
 tokens = dict(zip(clips.index, read_array(inputs.tokens, "tokens"), strict=True))
 motif_of = {row.clip_id: (row.motif_start_s, row.motif_duration_s) for row in table.itertuples()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from reprise.codes import code_arrays
 from reprise.device import pick_device
 from reprise.encoding import store_codes
+from reprise.hub import sae_folder
 from reprise.job import start
 from reprise.sae import SaeError
 from reprise.sae_files import load_sae
@@ -18,7 +19,7 @@ if not certificate["passed"]:
         f"{settings['sae']} has no certificate for layer {certificate['hook_layer']}, so nothing is encoded: "
         f"{certificate['reason']} (see {snakemake.input.certificate})"
     )
-sae = load_sae(Path(settings["sae"]), device=pick_device(snakemake.resources.device))
+sae = load_sae(sae_folder(settings["sae"]), device=pick_device(snakemake.resources.device))
 if sae.digest != certificate["sae_digest"]:
     raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again so that it notices")
 

@@ -6,18 +6,23 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from reprise.artifacts import token_arrays
 from reprise.decoding import Sampling, generate_clips
 from reprise.device import pick_device
 from reprise.identity import seed_from
 from reprise.job import progress, start
+from reprise.memory import check_memory, free_memory, generation_need
 from reprise.musicgen import decode_audio, load_identified
-from reprise.stores import ArraySpec, write_folder, write_store
+from reprise.stores import write_folder, write_store
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
-model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
-generation = settings["generation"]
-n_frames = round(generation["duration_s"] * model.frame_rate_hz)
+generation, dtype = settings["generation"], settings["model"]["dtype"]
+n_frames = round(generation["duration_s"] * identity["frame_rate_hz"])
+device = pick_device(snakemake.resources.device)
+need = generation_need(identity, n_frames=n_frames, dtype=dtype, guided=generation["cfg_coef"] != 1)
+check_memory(need, rows=generation["rows"], free=free_memory(device))
+model = load_identified(settings["model"], identity, device=device)
 clips = [dict(zip(("clip_id", "prompt_id", "prompt", "seed"), clip, strict=True)) for clip in settings["clips"]]
 meta = {
     "clips": clips,
@@ -38,8 +43,8 @@ batches = generate_clips(
 n_batches = -(-len(clips) // generation["rows"])
 tokens = np.concatenate(list(progress(batches, total=n_batches, what="generation"))).astype(np.uint16)
 
-shape = (len(clips), model.n_codebooks, n_frames)
-with write_store(Path(snakemake.output.tokens), {"tokens": ArraySpec(shape, "uint16")}, meta=meta) as store:
+arrays = token_arrays(len(clips), n_codebooks=model.n_codebooks, n_frames=n_frames)
+with write_store(Path(snakemake.output.tokens), arrays, meta=meta) as store:
     store.append("tokens", tokens)
 with write_folder(Path(snakemake.output.audio), meta=meta) as folder:
     for clip, clip_tokens in progress(zip(clips, tokens, strict=True), total=len(clips), what="audio"):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ from reprise.config_docs import default_yaml_text, schema_text
 from reprise.organisms import score
 from reprise.recurrence import EventSettings
 from reprise.verdict import Thresholds
+from tests.conftest import put_on_hub
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "config" / "presets").glob("*.yaml"))
@@ -157,11 +159,13 @@ BAD_FIELDS = {
     ),
     "no SAE": (
         {"saes": {}},
-        "studies.planner.saes: got {}; valid: layer: directory, such as 2: resources/planner/sae/layer2",
+        "studies.planner.saes: got {}; valid: layer: directory or place on the hub, such as 2: "
+        "resources/planner/sae/layer2 or 2: hf://owner/name/folder@<commit>",
     ),
     "a layer's name": (
         {"saes": {"layer2": "sae"}},
-        'studies.planner.saes.layer2: got "layer2"; valid: layer: directory, such as 2: resources/planner/sae/layer2',
+        'studies.planner.saes.layer2: got "layer2"; valid: layer: directory or place on the hub, such as 2: '
+        "resources/planner/sae/layer2 or 2: hf://owner/name/folder@<commit>",
     ),
     "half a horizon": (
         {"horizons": {"local": [0.5], "long": [4, 8]}},
@@ -338,10 +342,9 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
 def project(folder: Path, n_prompts: int = 6) -> dict:
     """A folder with everything a study names, and the study."""
-    sae = ("sae/cfg.json", "sae/sae_weights.safetensors")
-    for path in ("models/tiny/state_dict.bin", "models/tiny/compression_state_dict.bin", *sae):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).touch()
+    planner = ROOT / "resources" / "planner"
+    shutil.copytree(planner, folder / "models" / "tiny", ignore=shutil.ignore_patterns("sae"))
+    shutil.copytree(planner / "sae" / "layer2", folder / "sae")
     rows = "".join(f"p{i}\tmusic {i}\n" for i in range(n_prompts))
     (folder / "prompts.tsv").write_text(f"prompt_id\tprompt\n{rows}")
     return {"model": {"name": "models/tiny"}, "saes": {2: "sae"}, "prompts": "prompts.tsv"}
@@ -382,9 +385,34 @@ def file_problems(folder: Path, study: dict) -> list[str]:
 
 def test_files_that_are_there_pass(tmp_path: Path) -> None:
     validate({"studies": {"a": project(tmp_path)}}, base_dir=tmp_path)
-    validate(
-        {"studies": {"a": {**project(tmp_path), "model": {"name": "facebook/musicgen-small"}}}}, base_dir=tmp_path
-    )
+
+
+def test_what_was_not_fetched_is_named_with_its_field(tmp_path: Path, hub_cache: Path) -> None:
+    """Each with its cache and the command; the texts are those of reprise/weights.py."""
+    commit = "a" * 40
+    study = {**project(tmp_path), "model": {"name": "facebook/musicgen-small"}, "saes": {2: f"hf://a/b/c@{commit}"}}
+    model, encoder, sae = file_problems(tmp_path, study)
+    assert model.startswith("c.yaml: studies.a.model.name: facebook/musicgen-small is not in the cache hub; ")
+    assert model.endswith("run hf download facebook/musicgen-small state_dict.bin compression_state_dict.bin")
+    assert encoder.startswith('c.yaml: studies.a.model.name: "facebook/musicgen-small" reads prompts with t5-base, ')
+    assert sae.startswith(f"c.yaml: studies.a.saes.2: hf://a/b/c@{commit} is not in the cache hub; ")
+    assert sae.endswith(f"run hf download a/b --revision {commit} --include 'c/*'")
+    # They are fetched: nothing is missing.
+    planner = ROOT / "resources" / "planner"
+    checkpoints = {name: planner / name for name in ("state_dict.bin", "compression_state_dict.bin")}
+    put_on_hub(hub_cache, "facebook/musicgen-small", checkpoints)
+    files = {f"c/{path.name}": path for path in (planner / "sae" / "layer2").iterdir()}
+    put_on_hub(hub_cache, "a/b", files, commit=commit, main=False)
+    validate({"studies": {"a": study}}, base_dir=tmp_path)
+
+
+def test_what_the_model_does_not_have_is_said_before_it_is_loaded(tmp_path: Path) -> None:
+    study = {**project(tmp_path), "saes": {2: "sae", 6: "sae"}, "generation": {"duration_s": 25}}
+    assert file_problems(tmp_path, study) == [
+        "c.yaml: studies.a.saes: layer 6 is not in models/tiny; valid: 0 to 5 (0-based: some papers count the same "
+        "layer as 7)",
+        "c.yaml: studies.a.generation.duration_s: got 25; valid: at most 20, which models/tiny can see at once",
+    ]
 
 
 def test_files_that_are_missing_are_all_named(tmp_path: Path) -> None:
@@ -401,8 +429,8 @@ def test_a_model_directory_needs_both_files(tmp_path: Path) -> None:
     study = project(tmp_path)
     (tmp_path / "models/tiny/state_dict.bin").unlink()
     assert file_problems(tmp_path, study) == [
-        'c.yaml: studies.a.model.name: "models/tiny" has no state_dict.bin; valid: a directory with both checkpoint '
-        "files"
+        'c.yaml: studies.a.model.name: "models/tiny": state_dict.bin is missing; valid: a directory with '
+        "state_dict.bin and compression_state_dict.bin, whole"
     ]
 
 
@@ -587,7 +615,7 @@ def test_verdict_fields_are_the_thresholds_of_the_gates() -> None:
 
 
 def test_importing_the_config_loads_nothing_heavy() -> None:
-    heavy = ("torch", "numpy", "pandas", "audiocraft", "librosa")
+    heavy = ("torch", "numpy", "pandas", "audiocraft", "librosa", "huggingface_hub", "transformers")
     code = f"import sys, reprise.config; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -17,6 +17,7 @@ from reprise.decoding import Sampling, generate, residual_stream, teacher_forced
 from reprise.musicgen import Model, codec_lookahead_s, decode_audio, encode_audio, encode_prompts, load_model
 from reprise.organisms.codec import CARD, FRAME_RATE_HZ, N_CODEBOOKS, SAMPLE_RATE_HZ, codec_config
 from reprise.organisms.lm import D_MODEL, N_LAYERS, lm_config
+from reprise.variants import read_facts
 from transformers import (
     AutoTokenizer,
     EncodecConfig,
@@ -172,6 +173,9 @@ def test_the_facts_are_the_same(pair: Pair) -> None:
     # Each form has a digest of its own, and only audiocraft's says how long the clips of the training were.
     differing = {key for key in ours if ours[key] != theirs[key]}
     assert differing == {"weights_digest", "max_duration_s"} and theirs["max_duration_s"] == 30
+    # Its files say so before it is loaded.
+    said = read_facts(pair.folder, backend="transformers")
+    assert len(said) == 7 and said.items() <= theirs.items()
 
 
 def test_resid_post_agrees_at_every_layer_and_position(pair: Pair, tokens: np.ndarray) -> None:
@@ -256,7 +260,7 @@ def test_a_variant_that_is_not_run_is_refused(pair: Pair, tmp_path: Path) -> Non
     config.decoder.scale_embedding = True
     MusicgenForConditionalGeneration(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(pair.folder).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"decoder.scale_embedding is True; supported: False"):
+    with pytest.raises(ValueError, match=r"decoder.scale_embedding is True \(supported: False\)"):
         load_model(str(tmp_path), backend="transformers")
-    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json and no model\.safetensors"):
         load_model(str(tmp_path.parent), backend="transformers")
