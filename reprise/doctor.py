@@ -77,12 +77,10 @@ def look_at_sae(
     except SaeError as error:
         return Finding(what, False, f"{name}: not usable", str(error)), None
     place, declared = model_place(study.model.name), sae.declared
-    expected = {
-        "hook_layer": layer,
-        "d_model": facts.get("d_model"),
-        "model_name": place.repository if place else None,
-        "model_digest": model_digest,
-    }
+    expected = {"hook_layer": layer, "d_model": facts.get("d_model"), "model_digest": model_digest}
+    if place and not declared["model_digest"]:
+        # Of an SAE that names weights, a name says nothing.
+        expected["model_name"] = place.repository
     hook = "hook not said" if declared["hook_layer"] is None else f"hook layer {declared['hook_layer']}"
     active = f"k {sae.k}" if sae.k else sae.activation
     found = f"{name} ({sae_form(sae_folder(name))}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"

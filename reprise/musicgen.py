@@ -108,7 +108,8 @@ def load_identified(settings: Mapping[str, Any], identity: Mapping[str, object],
     if model.weights_digest != identity["weights_digest"]:
         raise RuntimeError(
             f"model: the weights of {settings['name']} have digest {model.weights_digest}, but this study was made "
-            f"with {identity['weights_digest']}; run snakemake again so that it notices"
+            f"with {identity['weights_digest']}; valid: those weights (a hub id can be pinned, owner/name@<commit>), "
+            "or a study made anew: snakemake --forcerun identify_model"
         )
     return model
 
