@@ -97,7 +97,7 @@ def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
         return Finding("device", False, f"{study.model.device}: not here", str(error))
     if device != "cuda":
         unused = "a GPU is there too" if torch.cuda.is_available() else "torch sees no GPU here"
-        return Finding("device", True, f"{device}, {len(os.sched_getaffinity(0))} of its cores; {unused}")
+        return Finding("device", True, f"{device} (cores: {len(os.sched_getaffinity(0))}); {unused}")
     free = free_memory(device)
     n_frames = frames(study, facts)
     if free is None or n_frames is None:

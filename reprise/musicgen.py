@@ -72,10 +72,11 @@ def load_model(name_or_path: str, *, dtype: str = "float32", device: str = "cpu"
         musicgen = MusicGen.get_pretrained(str(folder), device="cpu")
     except Exception as error:
         # torch, omegaconf, audiocraft and transformers each raise errors of their own for a damaged file.
-        (reason, *_), kind = str(error).splitlines() or [""], type(error).__name__
+        reason = next(iter(str(error).splitlines()), "")
         raise RuntimeError(
-            f"model: {name_or_path} cannot be loaded from {folder} ({kind}: {reason}); valid: a whole checkpoint as "
-            "audiocraft writes it, and its text encoder in the hub's cache: `snakemake doctor` looks at both"
+            f"model: {name_or_path} cannot be loaded from {folder} ({type(error).__name__}: {reason}); valid: a whole "
+            "checkpoint as audiocraft writes it, and its text encoder in the hub's cache: `snakemake doctor` looks at "
+            "both"
         ) from error
     lm = musicgen.lm.eval()
     codec = musicgen.compression_model.eval()

@@ -111,7 +111,7 @@ def test_a_gpu_with_too_little_memory(monkeypatch):
 def test_a_gpu_that_is_asked_for_must_be_here():
     finding = look_at_device(study(model={"name": str(PLANNER), "device": "cuda"}), {})
     assert finding.passed or "torch sees no GPU" in finding.remedy
-    assert look_at_device(study(model={"name": str(PLANNER), "device": "cpu"}), {}).found.startswith("cpu, ")
+    assert look_at_device(study(model={"name": str(PLANNER), "device": "cpu"}), {}).found.startswith("cpu (cores: ")
 
 
 def test_disk_is_what_the_stores_take(tmp_path):
