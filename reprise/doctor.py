@@ -77,12 +77,10 @@ def look_at_sae(
     except SaeError as error:
         return Finding(what, False, f"{name}: not usable", str(error)), None
     place, declared = model_place(study.model.name), sae.declared
-    expected = {
-        "hook_layer": layer,
-        "d_model": facts.get("d_model"),
-        "model_name": place.repository if place else None,
-        "model_digest": model_digest,
-    }
+    expected = {"hook_layer": layer, "d_model": facts.get("d_model"), "model_digest": model_digest}
+    if place and not declared["model_digest"]:
+        # Of an SAE that names weights, a name says nothing.
+        expected["model_name"] = place.repository
     hook = "hook not said" if declared["hook_layer"] is None else f"hook layer {declared['hook_layer']}"
     active = f"k {sae.k}" if sae.k else sae.activation
     found = f"{name} ({sae_form(sae_folder(name))}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
@@ -99,7 +97,7 @@ def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
         return Finding("device", False, f"{study.model.device}: not here", str(error))
     if device != "cuda":
         unused = "a GPU is there too" if torch.cuda.is_available() else "torch sees no GPU here"
-        return Finding("device", True, f"{device}, {len(os.sched_getaffinity(0))} of its cores; {unused}")
+        return Finding("device", True, f"{device} (cores: {len(os.sched_getaffinity(0))}); {unused}")
     free = free_memory(device)
     n_frames = frames(study, facts)
     if free is None or n_frames is None:

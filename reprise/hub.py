@@ -87,21 +87,16 @@ def repository_folder(place: Place, cache: Path) -> Path:
     return cache / f"models--{place.repository.replace('/', '--')}"
 
 
-def fetched_commit(place: Place, cache: Path) -> str | None:
-    """The commit whose files serve; None where none was fetched."""
-    if place.commit:
-        return place.commit
-    try:
-        return (repository_folder(place, cache) / "refs" / "main").read_text().strip()
-    except OSError:
-        return None
-
-
 def fetched_folder(place: Place, cache: Path) -> Path | None:
     """The folder with a place's files, as far as they were fetched; None where none was."""
-    commit = fetched_commit(place, cache)
-    folder = repository_folder(place, cache) / "snapshots" / (commit or "") / place.folder
-    return folder if commit and folder.is_dir() else None
+    folder, commit = repository_folder(place, cache), place.commit
+    if commit is None:
+        try:
+            commit = (folder / "refs" / "main").read_text().strip()
+        except OSError:
+            return None
+    found = folder / "snapshots" / commit / place.folder
+    return found if commit and found.is_dir() else None
 
 
 def fetch_command(

@@ -90,10 +90,10 @@ def load_model(
         raise ValueError(f"model: {name_or_path}: {error}; valid: {SUPPORTED}") from None
     except Exception as error:
         # torch, omegaconf, audiocraft and transformers each raise errors of their own for a damaged file.
-        (reason, *_), kind = str(error).splitlines() or [""], type(error).__name__
+        reason = next(iter(str(error).splitlines()), "")
         raise RuntimeError(
-            f"model: {name_or_path} cannot be loaded from {folder} ({kind}: {reason}); valid: a whole checkpoint in "
-            f"the form of {backend}, and what it needs in the hub's cache: `snakemake doctor` looks at both"
+            f"model: {name_or_path} cannot be loaded from {folder} ({type(error).__name__}: {reason}); valid: a whole "
+            f"checkpoint in the form of {backend}, and what it needs in the hub's cache: `snakemake doctor` looks at both"
         ) from error
 
 
@@ -104,7 +104,8 @@ def load_identified(settings: Mapping[str, Any], identity: Mapping[str, object],
     if model.weights_digest != identity["weights_digest"]:
         raise RuntimeError(
             f"model: the weights of {settings['name']} have digest {model.weights_digest}, but this study was made "
-            f"with {identity['weights_digest']}; run snakemake again so that it notices"
+            f"with {identity['weights_digest']}; valid: those weights (a hub id can be pinned, owner/name@<commit>), "
+            "or a study made anew: snakemake --forcerun identify_model"
         )
     return model
 

@@ -52,13 +52,10 @@ class ArraySpec(NamedTuple):
 
 
 def stored_bytes(arrays: Mapping[str, ArraySpec], *, n_entries: int = 0) -> int:
-    """How many bytes a store of these arrays holds (but for its few files' heads), `n_entries` in each array that
-    grows."""
-    sizes = (
-        math.prod(n_entries if n is None else n for n in spec.shape) * np.dtype(spec.dtype).itemsize
-        for spec in arrays.values()
-    )
-    return sum(sizes)
+    """How many bytes a store of these arrays takes, `n_entries` in each that grows (in whole chunks)."""
+    grown = -(-n_entries // ENTRIES_PER_CHUNK) * ENTRIES_PER_CHUNK
+    n_values = {name: math.prod(grown if n is None else n for n in spec.shape) for name, spec in arrays.items()}
+    return sum(n * np.dtype(arrays[name].dtype).itemsize for name, n in n_values.items())
 
 
 class StoreWriter:

@@ -21,7 +21,6 @@ from reprise.hub import (
     Place,
     cache_folder,
     fetch_command,
-    fetched_commit,
     fetched_folder,
     model_place,
     repository_folder,
@@ -140,18 +139,6 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
     scaler = [(SCALER_FILE,)] if (folder / SCALER_FILE).is_file() else []
     broken = folder_problems(folder, [*((file,) for file in SAE_FORMS[form]), *scaler])
     return [f"{said}: {_listed(broken)}; {anew}"] if broken else []
-
-
-def model_commits(name: str, *, backend: str = "audiocraft") -> dict[str, str]:
-    """Of what a model takes from the hub, the commit that lies in the cache, by repository. Where a name is not pinned
-    that is what tells that other weights were fetched."""
-    place, cache = model_place(name), cache_folder(backend)
-    folder = Path(name) if place is None else fetched_folder(place, cache)
-    places = [] if place is None else [(place, cache)]
-    if backend == "audiocraft" and folder is not None:
-        places += [(part.place, cache_folder()) for part in _parts(folder)]
-    commits = {found.repository: fetched_commit(found, where) for found, where in places}
-    return {repository: commit for repository, commit in commits.items() if commit}
 
 
 class _Part(NamedTuple):

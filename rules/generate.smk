@@ -18,16 +18,14 @@ rule identify_model:
             "model",
             clip_s=lambda wildcards: STUDIES[wildcards.study].generation.duration_s,
             layers=lambda wildcards: list(STUDIES[wildcards.study].layers),
-            # What was fetched since is looked at: where it is other weights, everything follows.
-            commits=lambda wildcards: commits(wildcards.study),
         ),
     script:
         "../workflow_scripts/identify_model.py"
 
 
 def model_files(study):
-    """The checkpoint files of a model in a directory; none for a hub id, of which a commit says what they are. Of one
-    that is trained here, its card: the directory may not be there yet."""
+    """The checkpoint files of a model in a directory; none for a hub id, whose weights each job compares by digest. Of
+    one that is trained here, its card: the directory may not be there yet."""
     model = STUDIES[study].model
     if model_place(model.name):
         return []
@@ -40,11 +38,6 @@ def model_files(study):
         for file in names
         if (folder / file).is_file()
     ]
-
-
-def commits(study):
-    model = STUDIES[study].model
-    return model_commits(model.name, backend=model.backend)
 
 
 rule generate:

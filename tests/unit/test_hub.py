@@ -26,9 +26,9 @@ from reprise.hub import (
     sae_folder,
     sae_place,
 )
-from reprise.musicgen import encode_prompts, load_model
+from reprise.musicgen import encode_prompts, load_identified, load_model
 from reprise.organisms.lm import lm_config
-from reprise.weights import model_commits, model_problems
+from reprise.weights import model_problems
 from tests.conftest import put_on_hub
 
 A, B = "a" * 40, "b" * 40
@@ -249,7 +249,7 @@ def test_the_text_encoder_comes_from_the_cache_too(t5_model_dir, t5_files, hub_c
     ]
 
     put_on_hub(hub_cache, "t5-base", t5_files, commit=A)
-    assert model_problems(name) == [] and model_commits(name) == {"t5-base": A}
+    assert model_problems(name) == []
     model = load_model(name)
     text = encode_prompts(model, ["piano in c", None])
     assert text.mask.sum(dim=1).tolist() == [4, 1] and text.embeddings[0].any() and not text.embeddings[1].any()
@@ -261,6 +261,8 @@ def test_the_text_encoder_comes_from_the_cache_too(t5_model_dir, t5_files, hub_c
     weights["shared.weight"] += 1
     save_file(weights, tmp_path / "other.safetensors", metadata={"format": "pt"})
     put_on_hub(hub_cache, "t5-base", {**t5_files, "model.safetensors": tmp_path / "other.safetensors"}, commit=B)
-    assert model_commits(name) == {"t5-base": B}
-    assert load_model(name).weights_digest != model.weights_digest
+    with pytest.raises(RuntimeError) as caught:
+        load_identified({"name": name, "dtype": "float32"}, {"weights_digest": model.weights_digest})
+    assert f"the weights of {name} have digest" in str(caught.value)
+    assert "a hub id can be pinned, owner/name@<commit>" in str(caught.value)
     assert no_network == []

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from reprise.organisms.lm import lm_config
-from reprise.weights import SHARDS, file_problem, folder_problems, model_commits, model_problems, sae_problems
+from reprise.weights import SHARDS, file_problem, folder_problems, model_problems, sae_problems
 from tests.conftest import put_on_hub
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +83,6 @@ def test_a_model_that_was_never_fetched(hub_cache):
         f"owner/own is not in the cache {hub_cache}; {TO_DO} hf download owner/own state_dict.bin "
         f"compression_state_dict.bin --revision {A}"
     ]
-    assert model_commits("small") == {}
 
 
 def test_a_model_that_was_half_fetched(hub_cache, monkeypatch):
@@ -98,7 +97,7 @@ def test_a_model_that_was_half_fetched(hub_cache, monkeypatch):
         "owner/own compression_state_dict.bin"
     ]
     put_on_hub(hub_cache, "owner/own", CHECKPOINTS, commit=A)
-    assert model_problems("owner/own") == [] and model_commits("owner/own") == {"owner/own": A}
+    assert model_problems("owner/own") == []
 
     # What is there, but not whole, is fetched only if told to.
     blob = (snapshot / "state_dict.bin").resolve()
@@ -130,7 +129,6 @@ def test_a_model_in_the_form_of_transformers(hub_cache, tmp_path):
     assert model_problems("a/b", backend="transformers") == model_problems(
         ".", backend="transformers", base_dir=tmp_path
     )
-    assert model_commits("a/b", backend="transformers") == {"a/b": A}
 
 
 def test_a_model_in_a_directory(tmp_path):
