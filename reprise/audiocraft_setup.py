@@ -1,9 +1,8 @@
 """Import audiocraft 1.3.0 on today's torch. Import this module before anything of audiocraft's.
 
-Three things stand in the way, each mended here and nowhere else:
+Three things stand in the way, each mended in one place:
 
-1. torchaudio's wheel loads a CUDA library on import, which a CPU-only torch lacks. audiocraft needs only
-   torchaudio's pure-torch transforms, so on a CPU build a stand-in takes the place of the extension loader.
+1. torchaudio cannot be imported on a CPU-only torch: see `reprise/torchaudio_setup.py`.
 2. xformers prints a long warning on a CPU torch, and is not needed: attention goes through torch.
 3. audiocraft's `whitespace` tokenizer loads (and, where missing, downloads) a spaCy language model. Where
    that model is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it.
@@ -11,18 +10,11 @@ Three things stand in the way, each mended here and nowhere else:
 
 import logging
 import re
-import sys
-import types
 import warnings
 
 import torch
 
-if torch.version.cuda is None and "torchaudio._extension" not in sys.modules:
-    _extension = types.ModuleType("torchaudio._extension")
-    _extension._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
-    _extension._IS_ALIGN_AVAILABLE = False  # type: ignore[attr-defined]
-    _extension.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]
-    sys.modules["torchaudio._extension"] = _extension
+import reprise.torchaudio_setup  # noqa: F401  before audiocraft, which imports torchaudio
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
