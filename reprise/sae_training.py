@@ -21,6 +21,7 @@ caller:
 Degenerate input: activations that are all equal, or not finite, are an error, and so is a loss that becomes so.
 """
 
+import json
 import math
 import os
 import shutil
@@ -34,6 +35,7 @@ import torch
 import reprise.torchaudio_setup  # noqa: F401  transformers, which SAELens imports, imports torchaudio
 from reprise.identity import seed_from
 from reprise.job import log, progress
+from reprise.stores import write_json
 from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import SAEMetadata, TrainingSAE
@@ -88,14 +90,13 @@ def untrained_sae(
 ) -> TrainingSAE[Any]:
     """An SAE of SAELens' as training begins; `metadata` is saved with it."""
     sae_class, config_class = get_sae_training_class(architecture)
-    sparsity = {"k": k}
+    fields = {"d_in": d_in, "d_sae": d_sae, "normalize_activations": "expected_average_only_in"}
     if architecture == "jumprelu":
-        sparsity = {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": k}
+        fields |= {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": k}
+    else:
+        fields["k"] = k
     torch.manual_seed(seed)
-    normalisation = {"normalize_activations": "expected_average_only_in"}
-    return sae_class(
-        config_class(d_in=d_in, d_sae=d_sae, metadata=SAEMetadata(**metadata), **normalisation, **sparsity)
-    )
+    return sae_class(config_class(**fields, metadata=SAEMetadata(**metadata)))
 
 
 def train(
@@ -111,7 +112,7 @@ def train(
     """Train `sae` in place, from the newest checkpoint in the folder `checkpoints` if there is one.
 
     batches: given a number, the batches `[batch_size, d_in]` from that one on. learning_rate: None for the one that
-    suits d_sae. Returns it on the CPU, with the factor folded in, ready for `save_inference_model`.
+    suits d_sae. Returns it on the CPU, with the factor folded in, ready for `save_sae`.
     Raises ValueError for activations without spread and for a loss that is not finite.
     """
     d_sae = sae.cfg.d_sae
@@ -162,6 +163,13 @@ def train(
             _save_checkpoint(trainer, checkpoints)
     sae.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
     return sae.to("cpu")
+
+
+def save_sae(sae: TrainingSAE[Any], folder: Path) -> None:
+    """Write a trained SAE in SAELens 6's form: the same SAE, the same bytes."""
+    _, cfg = sae.save_inference_model(folder)
+    # SAELens takes its fields from a set, whose order changes from process to process.
+    write_json(cfg, json.loads(cfg.read_text(encoding="utf-8")))
 
 
 def _mean_and_spread(batch: np.ndarray) -> tuple[np.ndarray, float]:

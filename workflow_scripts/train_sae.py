@@ -14,7 +14,7 @@ from reprise.device import pick_device
 from reprise.held_out import stored_clips, training_clips
 from reprise.identity import seed_from
 from reprise.job import log, start
-from reprise.sae_training import activation_batches, train, untrained_sae
+from reprise.sae_training import activation_batches, save_sae, train, untrained_sae
 from reprise.stores import read_manifest, read_store, write_folder
 
 settings = start(snakemake)
@@ -81,5 +81,5 @@ sae = train(
 )
 meta = {"training": training, "trained_on": [clip.clip_id for clip in trained_on]}
 with write_folder(folder, meta=meta) as unfinished:
-    sae.save_inference_model(unfinished)
+    save_sae(sae, unfinished)
 shutil.rmtree(checkpoints)

@@ -14,7 +14,7 @@ import reprise.sae_training
 from reprise.certificate import reconstruction_metrics
 from reprise.sae import encode, to_dense
 from reprise.sae_files import load_sae
-from reprise.sae_training import activation_batches, train, untrained_sae
+from reprise.sae_training import activation_batches, save_sae, train, untrained_sae
 from sae_lens import SAE
 
 N_CLIPS, N_POSITIONS, BATCH = 11, 6, 4
@@ -135,7 +135,7 @@ def test_a_training_that_was_cut_off_gives_the_same_sae(tmp_path: Path, monkeypa
     assert architecture == "jumprelu" or (state["n_forward_passes_since_fired"] > 2).any()
 
     for name, sae in (("a", whole), ("b", parts)):
-        sae.save_inference_model(tmp_path / name)
+        save_sae(sae, tmp_path / name)
     for file in ("sae_weights.safetensors", "cfg.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert load_sae(tmp_path / "a").digest == load_sae(tmp_path / "b").digest
@@ -143,7 +143,7 @@ def test_a_training_that_was_cut_off_gives_the_same_sae(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_what_is_trained_reconstructs_what_it_has_not_seen(tmp_path: Path, architecture: str) -> None:
-    trained(architecture, tmp_path / "checkpoints", n_steps=1500).save_inference_model(tmp_path / "sae")
+    save_sae(trained(architecture, tmp_path / "checkpoints", n_steps=1500), tmp_path / "sae")
     sae = load_sae(tmp_path / "sae")
     assert sae.declared["hook_layer"] == 2 and sae.declared["model_digest"] == "aa"
     assert sae.declared["context_size"] == 9 and sae.activation == ("topk" if architecture == "topk" else "jumprelu")

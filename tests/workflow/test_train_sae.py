@@ -16,14 +16,16 @@ from reprise.sae_files import load_sae
 from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
 
 SAE = "results/tiny/saes/layer2.manifest.json"
-CODES = [f"results/tiny/codes/layer2/b0{i}.manifest.json" for i in (0, 1)]
-TRAINING = {"expansion": 2, "k": 16, "n_steps": 400, "batch_size": 256}
+CODES = "results/tiny/codes/layer2/b00.manifest.json"
+TRAINING = {"expansion": 4, "k": 32, "n_steps": 400, "batch_size": 256, "learning_rate": 0.003}
 
 
 def training_config() -> dict:
     config = copy.deepcopy(tiny_config())
     config["studies"]["tiny"]["saes"] = {2: "train"}
     config["defaults"]["sae_training"] = TRAINING
+    # What 8 clips teach is good at its own layer, but not sharply best there.
+    config["defaults"]["certificate"] = {"n_clips": 4, "min_neighbour_ratio": 1}
     return config
 
 
@@ -62,22 +64,17 @@ def test_a_killed_training_goes_on_and_its_sae_is_certified_and_encodes(study) -
     done = kill_in_the_middle(study)
     assert not (study / SAE).exists()
     snakemake(study, "--unlock")
-    snakemake(study, "--cores", "1", *CODES)
+    snakemake(study, "--cores", "1", CODES)
     (line,) = [line for line in log_of(study).splitlines() if "goes on after step" in line]
     assert done <= int(line.split("after step ")[1].split(" of ")[0]) < TRAINING["n_steps"]
     assert not list((study / "results/tiny/saes").glob(".*"))
 
     certificate = json.loads((study / "results/tiny/certificates/layer2.json").read_text())
-    assert certificate["passed"] and certificate["fvu"] < 0.5
+    assert certificate["passed"] and certificate["fvu"] < 0.4
     assert certificate["agreements"] == {"hook": True, "width": True, "model": True, "context": True}
     # 4 of 16 clips are measured; their 4 prompts have 8.
-    assert certificate["trained_here"] == {
-        "architecture": "topk",
-        "learning_rate": None,
-        **TRAINING,
-        "n_clips": 8,
-        "n_positions": 8 * 401,
-    }
+    counts = {"n_clips": 8, "n_positions": 8 * 401}
+    assert certificate["trained_here"] == {"architecture": "topk", **TRAINING, **counts}
     assert certificate["sae_digest"] == load_sae(study / "results/tiny/saes/layer2").digest
 
 
@@ -87,25 +84,24 @@ def test_trained_again_it_is_the_same_and_nothing_is_stale(study) -> None:
     snakemake(study, "--cores", "1", "--force", SAE)
     assert "goes on" not in log_of(study) and "step 400 of 400" in log_of(study)
     assert weights.read_bytes() == before
-    assert jobs(snakemake(study, "--dry-run", "--cores", "1", *CODES)) == {}
+    assert jobs(snakemake(study, "--dry-run", "--cores", "1", CODES)) == {}
     # All that a training leaves is its SAE.
     assert sorted(path.name for path in (study / "results/tiny/saes").iterdir()) == ["layer2", "layer2.manifest.json"]
     assert not [path.name for path in study.iterdir() if path.name in ("wandb", "checkpoints")]
 
 
 def test_what_makes_a_training_stale(study) -> None:
-    def scheduled(**groups: dict) -> dict[str, int]:
+    def scheduled(certificate: dict) -> dict[str, int]:
         config = training_config()
-        config["defaults"].update(groups)
+        config["defaults"]["certificate"] = certificate
         write_config(study, config)
-        found = jobs(snakemake(study, "--dry-run", "--cores", "1", *CODES))
+        found = jobs(snakemake(study, "--dry-run", "--cores", "1", CODES))
         write_config(study, training_config())
         return found
 
-    assert scheduled(certificate={"n_clips": 4, "max_fvu": 0.4}) == {"certify_sae": 1, "encode": 2}
-    everything = {"train_sae": 1, "certify_sae": 1, "encode": 2}
-    assert scheduled(certificate={"n_clips": 5}) == everything
-    assert scheduled(sae_training=TRAINING | {"k": 8}) == everything
+    asked = training_config()["defaults"]["certificate"]
+    assert scheduled(asked | {"max_fvu": 0.4}) == {"certify_sae": 1, "encode": 1}
+    assert scheduled(asked | {"n_clips": 5}) == {"train_sae": 1, "certify_sae": 1, "encode": 1}
 
 
 def test_without_saelens_no_job_starts(study, tmp_path, monkeypatch) -> None:
