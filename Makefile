@@ -2,7 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-REQUIREMENTS := envs/requirements.txt envs/requirements-nodeps.txt envs/requirements-test.txt envs/constraints.txt
+REQUIREMENTS := envs/requirements.txt envs/requirements-nodeps.txt envs/requirements-train.txt \
+	envs/requirements-test.txt envs/constraints.txt
 CORES ?= all
 
 .PHONY: help install demo test bench lint docs clean
@@ -15,7 +16,8 @@ install: $(VENV)/.installed  ## create the virtual environment with pinned requi
 $(VENV)/.installed: $(REQUIREMENTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Reprise needs CPython 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -r envs/requirements.txt -r envs/requirements-test.txt -c envs/constraints.txt
+	$(BIN)/pip install --quiet -r envs/requirements.txt -r envs/requirements-train.txt -r envs/requirements-test.txt \
+		-c envs/constraints.txt
 	$(BIN)/pip install --quiet --no-deps -r envs/requirements-nodeps.txt
 	touch $@
 

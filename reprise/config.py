@@ -30,6 +30,8 @@ from reprise.hub import HUB_SAE, model_folder
 from reprise.variants import misfits, read_facts
 from reprise.weights import model_problems, sae_problems
 
+# In `saes`: this layer's SAE is trained on the study's own activations.
+TRAIN = "train"
 PROMPT_COLUMNS = ["prompt_id", "prompt", "group"]
 _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
 _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -145,6 +147,28 @@ class CertificateSettings(Settings):
     max_fvu: float = _leaf(0.5, "Largest fraction of variance unexplained at the declared layer.", gt=0, lt=1)
     min_neighbour_ratio: float = _leaf(
         1.2, "By what factor the fraction of variance unexplained must be larger at each neighbouring layer.", ge=1
+    )
+
+
+class SaeTrainingSettings(Settings):
+    """How the SAEs that `saes` asks for with `train` are trained: see reprise/sae_training.py."""
+
+    architecture: Literal["topk", "batchtopk", "jumprelu"] = _leaf(
+        "topk",
+        "What makes codes sparse: the k largest at a position, the k times as many largest of a batch, or a learned "
+        "threshold for each feature. The last two are saved as jumprelu.",
+    )
+    expansion: int = _leaf(4, "Features for each dimension of the stream, d_sae / d_model.", ge=1)
+    k: int = _leaf(
+        32, "Features active at a position: at most (topk), on average (batchtopk) or aimed at (jumprelu).", ge=1
+    )
+    n_steps: int = _leaf(5000, "Steps of training.", ge=100)
+    batch_size: int = _leaf(2048, "Positions in a step.", unit="positions", ge=1)
+    learning_rate: float | None = _leaf(
+        None,
+        "Peak learning rate; null: 2e-4 * sqrt(16384 / d_sae).",
+        valid="a number > 0, or null",
+        gt=0,
     )
 
 
@@ -313,11 +337,13 @@ class Study(Settings):
     generation: GenerationSettings = GenerationSettings()
     saes: dict[Annotated[int, Field(ge=0)], Annotated[str, Field(min_length=1)]] = _leaf(
         ...,
-        "SAE of each layer (0-based): its directory, or its place on the hub, pinned to a commit. These layers are "
-        "the study's hooks.",
-        valid=f"layer: directory or place on the hub, such as 2: resources/planner/sae/layer2 or 2: {HUB_SAE}",
+        "SAE of each layer (0-based): its directory, its place on the hub, pinned to a commit, or train for one that "
+        "is trained on the study's own clips. These layers are the study's hooks.",
+        valid="layer: directory, place on the hub or train, such as 2: resources/planner/sae/layer2, "
+        f"2: {HUB_SAE} or 2: train",
         min_length=1,
     )
+    sae_training: SaeTrainingSettings = SaeTrainingSettings()
     certificate: CertificateSettings = CertificateSettings()
     descriptors: DescriptorSettings = DescriptorSettings()
     events: EventSettings = EventSettings()
@@ -340,6 +366,11 @@ class Study(Settings):
     def layers(self) -> tuple[int, ...]:
         """The study's hooks: the layers that have an SAE, ascending."""
         return tuple(sorted(self.saes))
+
+    @property
+    def trained_layers(self) -> tuple[int, ...]:
+        """The layers whose SAE is trained in the study, ascending."""
+        return tuple(layer for layer in self.layers if self.saes[layer] == TRAIN)
 
     @property
     def longer_roles(self) -> tuple[str, ...]:
@@ -616,7 +647,7 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
         for path, text in misfits(facts, name=name, **asked):
             yield _Problem(path, text, ("model.name", ".".join(path)))
     for layer, sae in study.saes.items():
-        for text in sae_problems(sae, layer, base_dir=base_dir):
+        for text in [] if sae == TRAIN else sae_problems(sae, layer, base_dir=base_dir):
             yield _Problem(("saes", layer), text, ("saes",))
     for i, file in enumerate(study.review.files):
         if not (base_dir / file).is_file():
@@ -639,6 +670,9 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
         if n > n_clips:
             text = f"got {n}; valid: at most the study's {total}"
             yield _Problem((group, "n_clips"), text, (f"{group}.n_clips", "seeds", "prompts"))
+    if study.trained_layers and n_clips // 2 < (n := study.certificate.n_clips) <= n_clips:
+        text = f"got {n}, which no SAE is trained on; valid: at most half of the study's {total}"
+        yield _Problem(("certificate", "n_clips"), text, ("certificate.n_clips", "saes", "seeds", "prompts"))
     if study.probes.n_folds > len(prompts):
         text = f"got {study.probes.n_folds}; valid: at most the study's {len(prompts)} prompts"
         yield _Problem(("probes", "n_folds"), text, ("probes.n_folds", "prompts"))

@@ -19,11 +19,11 @@ import torch
 from reprise.artifacts import activation_arrays, audio_bytes, token_arrays
 from reprise.certificate import disagreements
 from reprise.codes import code_arrays
-from reprise.config import Study
+from reprise.config import TRAIN, Study
 from reprise.device import pick_device
 from reprise.hub import model_folder, model_place, sae_folder
 from reprise.memory import free_memory, generation_need, memory_problem
-from reprise.sae import Sae, SaeError
+from reprise.sae import SaeError
 from reprise.sae_files import load_sae
 from reprise.sae_forms import sae_form
 from reprise.stores import stored_bytes
@@ -32,6 +32,13 @@ from reprise.weights import MODEL_FILES, model_problems, sae_problems
 
 USUAL_L0 = 100
 STORES = ("tokens", "audio", "activations", "codes")
+
+
+class SaeSize(NamedTuple):
+    """Features of an SAE, and how many are active at a position where that is fixed."""
+
+    d_sae: int
+    k: int | None
 
 
 class Finding(NamedTuple):
@@ -64,12 +71,17 @@ def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
 
 def look_at_sae(
     study: Study, layer: int, facts: Mapping[str, Any], *, model_digest: str | None
-) -> tuple[Finding, Sae | None]:
-    """The SAE of a layer, loaded, and whether what it says of itself agrees with where the study puts it.
+) -> tuple[Finding, SaeSize | None]:
+    """The SAE of a layer, loaded, whether what it says of itself agrees with where the study puts it, and its size.
 
     facts: of the model. model_digest: of its weights, where known. The certificate measures the rest.
     """
     name, what = study.saes[layer], f"SAE, layer {layer}"
+    if name == TRAIN:
+        asked = study.sae_training
+        found = f"trained here: {asked.architecture}, d_sae {asked.expansion} x d_model, k {asked.k}"
+        size = SaeSize(asked.expansion * facts["d_model"], asked.k) if "d_model" in facts else None
+        return Finding(what, True, found), size
     if problems := sae_problems(name, layer):
         return Finding(what, False, f"{name}: not usable", "\n".join(problems)), None
     try:
@@ -85,7 +97,9 @@ def look_at_sae(
     active = f"k {sae.k}" if sae.k else sae.activation
     found = f"{name} ({sae_form(sae_folder(name))}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
     wrong = disagreements(declared, expected)
-    return Finding(what, not wrong, found, f"{name}: {'; '.join(wrong.values())}" if wrong else ""), sae
+    return Finding(what, not wrong, found, f"{name}: {'; '.join(wrong.values())}" if wrong else ""), SaeSize(
+        sae.d_sae, sae.k
+    )
 
 
 def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
@@ -131,7 +145,7 @@ def look_at_disk(
 
 
 def stores_bytes(
-    study: Study, facts: Mapping[str, Any], saes: Sequence[Sae | None], *, n_clips: int
+    study: Study, facts: Mapping[str, Any], saes: Sequence[SaeSize | None], *, n_clips: int
 ) -> dict[str, float]:
     """About how many bytes the stores of a study take, by kind; {} where the model's size is not known."""
     n_frames = frames(study, facts)

@@ -93,7 +93,8 @@ def load_model(
         reason = next(iter(str(error).splitlines()), "")
         raise RuntimeError(
             f"model: {name_or_path} cannot be loaded from {folder} ({type(error).__name__}: {reason}); valid: a whole "
-            f"checkpoint in the form of {backend}, and what it needs in the hub's cache: `snakemake doctor` looks at both"
+            f"checkpoint in the form of {backend}, and its text encoder in the hub's cache: `snakemake doctor` looks "
+            "at both"
         ) from error
 
 

@@ -402,10 +402,16 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
                     ("cosine", number(c["cosine"], 3)),
                     *([("FVU without a prompt", number(c["unconditional"]["fvu"], 3))] if c["unconditional"] else []),
                     *((name, agreements[agreed]) for name, agreed in c["agreements"].items() if name != "context"),
+                    *([("trained here", _training_text(c["trained_here"]))] if c["trained_here"] else []),
                 ],
             }
         )
     return views
+
+
+def _training_text(training: Mapping[str, Any]) -> str:
+    """On what an SAE of the study's own was trained."""
+    return f"on {training['n_positions']:,} positions of {training['n_clips']} clips, none of them measured here"
 
 
 def candidates_view(study: Results) -> list[dict[str, Any]]:

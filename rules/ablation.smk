@@ -62,9 +62,10 @@ checkpoint candidates:
             context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
             motif=lambda wildcards: motif(wildcards.study),
             reviewed_only=reviewed_only,
-            saes=lambda wildcards: STUDIES[wildcards.study].model_dump(mode="json")[
-                "saes"
-            ],
+            saes=lambda wildcards: {
+                layer: sae_of(wildcards.study, layer)
+                for layer in STUDIES[wildcards.study].layers
+            },
         ),
     script:
         "../workflow_scripts/candidates.py"
@@ -98,9 +99,9 @@ rule ablate:
             "model",
             "ablation",
             sampling=lambda wildcards: sampling(wildcards.study),
-            sae=lambda wildcards: STUDIES[wildcards.study].saes[
-                layer_of(wildcards.candidate)
-            ],
+            sae=lambda wildcards: sae_of(
+                wildcards.study, layer_of(wildcards.candidate)
+            ),
         ),
     script:
         "../workflow_scripts/ablate.py"

@@ -5,12 +5,14 @@ import hashlib
 import re
 import sys
 from functools import cache
+from importlib.util import find_spec
 
 import yaml
 
 sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 from reprise.calibration import draw, run_names, run_settings
 from reprise.config import (
@@ -96,6 +98,17 @@ except ConfigError as error:
     ) from None
 
 
+_training = [study for study in STUDIES if STUDIES[study].trained_layers]
+_own_environments = (
+    DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+)
+if _training and not _own_environments and find_spec("sae_lens") is None:
+    raise WorkflowError(
+        f"studies.{_training[0]}.saes: asks for an SAE to be trained, and SAELens, which trains it, is not installed; "
+        "nothing was run. Install it with: pip install -r envs/requirements-train.txt -c envs/constraints.txt"
+    )
+
+
 wildcard_constraints:
     study="|".join([*STUDIES, CALIBRATION_RUN]),
     batch=r"b\d+",
@@ -145,6 +158,13 @@ def organism_card(folder):
     return f"{folder}/card.json"
 
 
+def sae_of(study, layer):
+    """Where the SAE of a layer lies: the directory that the study names, or the one it is trained into."""
+    if layer in STUDIES[study].trained_layers:
+        return f"results/{study}/saes/layer{layer}"
+    return STUDIES[study].saes[layer]
+
+
 def batches(study):
     return sorted({clip.batch for clip in clips(study)})
 
@@ -179,7 +199,8 @@ def store_folders(study):
         *(f"activations/{hook}" for hook in hooks(study) + random_hooks(study)),
     ]
     kinds += [f"codes/layer{layer}" for layer in STUDIES[study].layers]
-    return [
+    trained = [sae_of(study, layer) for layer in STUDIES[study].trained_layers]
+    return trained + [
         f"results/{study}/{kind}/{batch}" for kind in kinds for batch in batches(study)
     ]
 

@@ -1,4 +1,32 @@
-# Does the SAE belong to this hook? Only then are activations encoded.
+# Where no SAE is published, one is trained. Does the SAE belong to this hook? Only then are activations encoded.
+
+
+rule train_sae:
+    input:
+        activations=lambda wildcards: stores(
+            "activations", wildcards.study, f"layer{wildcards.layer}"
+        ),
+    output:
+        sae=directory("results/{study}/saes/layer{layer}"),
+        manifest="results/{study}/saes/layer{layer}.manifest.json",
+    log:
+        "results/logs/{study}/train_sae/layer{layer}.log",
+    benchmark:
+        "results/benchmarks/{study}/train_sae/layer{layer}.tsv"
+    conda:
+        "../envs/train_sae.yaml"
+    threads: 2
+    resources:
+        device=device,
+    params:
+        settings=settings(
+            "train_sae",
+            "sae_training",
+            layer=lambda wildcards: int(wildcards.layer),
+            n_measured=lambda wildcards: STUDIES[wildcards.study].certificate.n_clips,
+        ),
+    script:
+        "../workflow_scripts/train_sae.py"
 
 
 rule certify_sae:
@@ -24,19 +52,24 @@ rule certify_sae:
             rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
             guided=lambda wildcards: STUDIES[wildcards.study].generation.cfg_coef != 1,
             layer=lambda wildcards: int(wildcards.layer),
-            sae=lambda wildcards: STUDIES[wildcards.study].saes[int(wildcards.layer)],
+            sae=lambda wildcards: sae_of(wildcards.study, int(wildcards.layer)),
+            trained_here=lambda wildcards: (
+                int(wildcards.layer) in STUDIES[wildcards.study].trained_layers
+            ),
         ),
     script:
         "../workflow_scripts/certify_sae.py"
 
 
 def sae_files(study, layer):
-    """The files of an SAE in a directory; none on the hub, where the commit in its name says which they are. Of one
-    that is trained here, its card."""
-    if sae_place(STUDIES[study].saes[int(layer)]):
+    """The files that say which SAE a layer has; none on the hub, where the commit in its name says it."""
+    name = sae_of(study, int(layer))
+    if sae_place(name):
         return []
-    folder = Path(STUDIES[study].saes[int(layer)])
-    if folder.parts[0] == "results":
+    folder = Path(name)
+    if int(layer) in STUDIES[study].trained_layers:
+        return [f"{folder}.manifest.json"]
+    if folder.parts[:2] == ("results", "organisms"):
         return [organism_card(folder)]
     files = [
         *SAE_FORMS[sae_form(folder) or "SAELens"],
@@ -63,7 +96,7 @@ rule encode:
     params:
         settings=settings(
             "encode",
-            sae=lambda wildcards: STUDIES[wildcards.study].saes[int(wildcards.layer)],
+            sae=lambda wildcards: sae_of(wildcards.study, int(wildcards.layer)),
         ),
     script:
         "../workflow_scripts/encode.py"

@@ -1,7 +1,6 @@
 """Measure how well an SAE reconstructs its hook and the hooks beside it, and write its certificate."""
 
 import json
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,12 @@ import numpy as np
 from reprise.certificate import Hook, certify, reconstruction_metrics
 from reprise.decoding import normed, residual_stream
 from reprise.device import pick_device
+from reprise.held_out import measured_clips, stored_clips
 from reprise.hub import model_place, sae_folder
 from reprise.job import log, progress, start
 from reprise.memory import check_memory, free_memory, pass_need
 from reprise.musicgen import load_identified
+from reprise.sae import SaeError
 from reprise.sae_files import load_sae
 from reprise.stores import read_manifest, read_store, write_json
 
@@ -22,7 +23,8 @@ BIN_S = 2.5
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
 layer, asked = settings["layer"], settings["certificate"]
-sae = load_sae(sae_folder(settings["sae"]))
+folder = sae_folder(settings["sae"])
+sae = load_sae(folder)
 expected = {
     "hook_layer": layer,
     "d_model": identity["d_model"],
@@ -32,16 +34,19 @@ expected = {
     "model_digest": identity["weights_digest"],
 }
 
-# The sample: clips spread evenly over all batches, in their stable order.
-paths = [Path(p.removesuffix(".manifest.json")) for p in snakemake.input.tokens]
-clips = list(
-    chain.from_iterable(
-        [(path, i, clip) for i, clip in enumerate(read_manifest(path)["meta"]["clips"])] for path in paths
-    )
-)
-chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(asked["n_clips"], len(clips))).astype(int)]
-tokens = np.stack([read_store(path)["tokens"][i] for path, i, _ in chosen])
+chosen = measured_clips(stored_clips(snakemake.input.tokens), asked["n_clips"])
+tokens = np.stack([read_store(clip.store)["tokens"][clip.i] for clip in chosen])
 expected["n_positions"] = tokens.shape[-1] + 1
+
+training = None
+if settings["trained_here"]:
+    about = read_manifest(folder)["meta"]
+    training = about["training"]
+    if seen := {clip.clip_id for clip in chosen} & set(about["trained_on"]):
+        raise SaeError(
+            f"{folder} was trained on {', '.join(sorted(seen))}, and is to be measured on clips that it has not seen; "
+            f"make it anew with: snakemake --cores 1 --force {folder}.manifest.json"
+        )
 
 metrics, unconditional = {}, None
 if sae.d_in == identity["d_model"]:
@@ -60,7 +65,7 @@ if sae.d_in == identity["d_model"]:
         passes = residual_stream(model, tokens, prompts, layers=of, rows=rows)
         return list(progress(passes, total=-(-len(chosen) // rows), what="activations"))
 
-    captured = capture([clip["prompt"] for _, _, clip in chosen], layers)
+    captured = capture([clip.prompt for clip in chosen], layers)
     for i in layers:
         acts = [c[i] for c in captured]
         metrics[Hook(i, normed=False)] = reconstruction_metrics(sae, acts, position_edges=edges)
@@ -80,5 +85,6 @@ record = certify(
     unconditional=unconditional,
 )
 record |= {"sae": settings["sae"], "sae_digest": sae.digest, "n_clips": len(chosen), "settings": asked}
+record |= {"trained_here": training}
 log.info("certificate %s: %s", "passed" if record["passed"] else "refused", record["reason"])
 write_json(Path(snakemake.output[0]), record)

@@ -18,6 +18,7 @@ STAGES = [
     "generate",
     "activations",
     "activations_random",
+    "train_sae",
     "certify_sae",
     "encode",
     "descriptors",

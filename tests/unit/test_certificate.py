@@ -11,10 +11,18 @@ import torch
 
 import reprise.certificate
 from reprise.certificate import Hook, certify, reconstruction_metrics
+from reprise.config import CertificateSettings
+from reprise.decoding import residual_stream
+from reprise.musicgen import Model, encode_audio, load_model, randomly_initialised
+from reprise.organisms import score
+from reprise.organisms.codec import render_clip
+from reprise.organisms.evaluate import agreeing_clips
 from reprise.probes import unusable_because
 from reprise.sae import Sae, SaeError, make_sae
+from reprise.sae_files import load_sae
 from reprise.stores import write_json
 
+RESOURCES = Path(__file__).parents[2] / "resources"
 D, D_SAE, K, N_POSITIONS = 24, 16, 3, 10
 TURN = 0.6  # radians between one layer and the next
 NOISE = 0.1
@@ -256,3 +264,60 @@ def test_activations_without_variance_are_refused() -> None:
     metrics = {Hook(L, normed=False): flat if L == 2 else good for L in (1, 2, 3)}
     out = certify(sae_for(2).declared, EXPECTED, metrics, **BOUNDS)
     assert out["failures"] == ["measured"] and "no variance" in out["reason"] and not out["bins"][0]["passed"]
+
+
+# Another model of the same shape
+
+
+@pytest.fixture(scope="module")
+def rendered() -> tuple[np.ndarray, list[str]]:
+    """Four clips of the organisms' music as tokens `[clip, codebook, frame]`, and their prompts."""
+    clips = agreeing_clips(4, seed=5)
+    codec = load_model(str(RESOURCES / "planner"))
+    tokens = np.stack([encode_audio(codec, render_clip(clip)) for clip in clips])
+    return tokens, [score.prompt_text(clip.instrument, clip.key, clip.motif) for clip in clips]
+
+
+def on_model(model: Model, declared: dict[str, Any], rendered: tuple[np.ndarray, list[str]]) -> dict[str, Any]:
+    """The certificate of the planner's SAE for layer 2 of another model, at the default thresholds."""
+    sae = load_sae(RESOURCES / "planner" / "sae" / "layer2")
+    (captured,) = residual_stream(model, *rendered, layers=range(4), rows=4)
+    metrics = {Hook(layer, normed=False): reconstruction_metrics(sae, [x]) for layer, x in captured.items()}
+    expected = {"hook_layer": 2, "d_model": model.d_model, "frame_rate_hz": model.frame_rate_hz}
+    asked = CertificateSettings()
+    return certify(
+        {**sae.declared, **declared},
+        {**expected, "model_name": "a model", "model_digest": model.weights_digest},
+        metrics,
+        max_fvu=asked.max_fvu,
+        min_neighbour_ratio=asked.min_neighbour_ratio,
+    )
+
+
+UNSAID = {"model_name": None, "model_digest": None}
+
+
+def test_the_planners_sae_passes_on_the_planner(rendered: tuple[np.ndarray, list[str]]) -> None:
+    planner = load_model(str(RESOURCES / "planner"))
+    assert on_model(planner, {}, rendered)["agreements"]["model"] is True
+    out = on_model(planner, UNSAID, rendered)
+    assert out["passed"] and out["fvu"] < 0.15 and out["neighbour_ratio"] > 1.3
+
+
+def test_a_sibling_of_the_model_is_refused_whether_or_not_the_sae_says_whose_it_is(
+    rendered: tuple[np.ndarray, list[str]],
+) -> None:
+    """The improviser went on from the same base as the planner, so the SAE does not reconstruct it badly. But layer 2
+    is not sharply the best hook any more."""
+    improviser = load_model(str(RESOURCES / "improviser"))
+    assert on_model(improviser, {}, rendered)["failures"] == ["model", "best_hook"]
+    out = on_model(improviser, UNSAID, rendered)
+    assert out["failures"] == ["best_hook"] and out["better_hook"] is None
+    assert 0.15 < out["fvu"] < 0.25 and 1.1 < out["neighbour_ratio"] < 1.2
+
+
+def test_a_model_of_the_same_shape_that_learned_nothing_is_refused_by_its_fvu(
+    rendered: tuple[np.ndarray, list[str]],
+) -> None:
+    out = on_model(randomly_initialised(load_model(str(RESOURCES / "planner")), seed=1), UNSAID, rendered)
+    assert out["failures"] == ["best_hook", "fvu"] and out["fvu"] > 1

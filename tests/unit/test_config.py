@@ -99,6 +99,10 @@ BAD_FIELDS = {
         {"generation": {"temperature": -1}},
         "studies.planner.generation.temperature: got -1; valid: a number > 0",
     ),
+    "no learning rate": (
+        {"sae_training": {"learning_rate": 0}},
+        "studies.planner.sae_training.learning_rate: got 0; valid: a number > 0, or null",
+    ),
     "two of a kind": (
         {"generation": {"top_p": 0.9}},
         "studies.planner.generation.top_p: got 0.9 beside top_k 100; valid: one of the two, the other 0",
@@ -159,13 +163,13 @@ BAD_FIELDS = {
     ),
     "no SAE": (
         {"saes": {}},
-        "studies.planner.saes: got {}; valid: layer: directory or place on the hub, such as 2: "
-        "resources/planner/sae/layer2 or 2: hf://owner/name/folder@<commit>",
+        "studies.planner.saes: got {}; valid: layer: directory, place on the hub or train, such as 2: "
+        "resources/planner/sae/layer2, 2: hf://owner/name/folder@<commit> or 2: train",
     ),
     "a layer's name": (
         {"saes": {"layer2": "sae"}},
-        'studies.planner.saes.layer2: got "layer2"; valid: layer: directory or place on the hub, such as 2: '
-        "resources/planner/sae/layer2 or 2: hf://owner/name/folder@<commit>",
+        'studies.planner.saes.layer2: got "layer2"; valid: layer: directory, place on the hub or train, such as 2: '
+        "resources/planner/sae/layer2, 2: hf://owner/name/folder@<commit> or 2: train",
     ),
     "half a horizon": (
         {"horizons": {"local": [0.5], "long": [4, 8]}},
@@ -440,6 +444,18 @@ def test_counts_are_checked_against_the_prompts(tmp_path: Path) -> None:
         "c.yaml: studies.a.ablation.n_clips: got 24; valid: at most the study's 8 clips (4 prompts x 2 seeds)",
         "c.yaml: studies.a.probes.n_folds: got 5; valid: at most the study's 4 prompts",
     ]
+
+
+def test_an_sae_to_be_trained_needs_no_directory_but_clips_to_spare(tmp_path: Path) -> None:
+    study = {**project(tmp_path, 12), "saes": {2: "train", 4: "sae"}, "certificate": {"n_clips": 24}}
+    found = validate({"studies": {"a": study}}, base_dir=tmp_path).studies["a"]
+    assert found.trained_layers == (2,) and found.layers == (2, 4)
+    study["certificate"] = {"n_clips": 25}
+    assert file_problems(tmp_path, study) == [
+        "c.yaml: studies.a.certificate.n_clips: got 25, which no SAE is trained on; valid: at most half of the "
+        "study's 48 clips (12 prompts x 4 seeds)"
+    ]
+    validate({"studies": {"a": study | {"saes": {2: "sae"}}}}, base_dir=tmp_path)
 
 
 def test_a_bad_prompts_file_shared_by_studies_is_reported_once(tmp_path: Path) -> None:

@@ -262,7 +262,9 @@ def test_the_text_encoder_comes_from_the_cache_too(t5_model_dir, t5_files, hub_c
     save_file(weights, tmp_path / "other.safetensors", metadata={"format": "pt"})
     put_on_hub(hub_cache, "t5-base", {**t5_files, "model.safetensors": tmp_path / "other.safetensors"}, commit=B)
     with pytest.raises(RuntimeError) as caught:
-        load_identified({"name": name, "dtype": "float32"}, {"weights_digest": model.weights_digest})
+        load_identified(
+            {"name": name, "backend": "audiocraft", "dtype": "float32"}, {"weights_digest": model.weights_digest}
+        )
     assert f"the weights of {name} have digest" in str(caught.value)
     assert "a hub id can be pinned, owner/name@<commit>" in str(caught.value)
     assert no_network == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import reprise.audiocraft_setup  # noqa: F401  SAELens imports torchaudio
+import reprise.library_setup  # noqa: F401  SAELens imports torchaudio
 from reprise.sae import Sae, SaeError, decode, decoder_direction, encode, make_sae, to_dense, write_scale
 from reprise.sae_files import load_sae, save_saelens_v6
 from tests.unit.test_sae import TINY, V5, on_disk

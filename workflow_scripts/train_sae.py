@@ -1,0 +1,85 @@
+"""Train an SAE on the activations of one layer, less the clips that its certificate is measured on."""
+
+import hashlib
+import json
+import os
+import shutil
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from reprise.device import pick_device
+from reprise.held_out import stored_clips, training_clips
+from reprise.identity import seed_from
+from reprise.job import log, start
+from reprise.sae_training import activation_batches, save_sae, train, untrained_sae
+from reprise.stores import read_manifest, read_store, write_folder
+
+settings = start(snakemake)
+# As far as torch can, the same bits on a GPU too.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+torch.use_deterministic_algorithms(True, warn_only=True)
+
+asked, layer, study = settings["sae_training"], settings["layer"], settings["study"]
+clips = stored_clips(snakemake.input.activations)
+trained_on = training_clips(clips, settings["n_measured"])
+stores = {clip.store: read_store(clip.store)["resid_post"] for clip in clips}
+_, n_positions, d_model = stores[clips[0].store].shape
+n_vectors, d_sae = len(trained_on) * n_positions, asked["expansion"] * d_model
+if asked["k"] > d_sae:
+    raise ValueError(f"studies.{study}.sae_training.k: got {asked['k']}; valid: at most {d_sae}, all features")
+if n_vectors < d_sae:
+    raise ValueError(
+        f"studies.{study}.sae_training.expansion: got {asked['expansion']}: {d_sae} features, and {n_vectors} "
+        f"positions to train on ({len(trained_on)} clips); valid: at most {n_vectors // d_model}, or more clips"
+    )
+log.info("%d of %d clips, %d positions, %d features", len(trained_on), len(clips), n_vectors, d_sae)
+
+manifests = [read_manifest(store) for store in stores]
+model = manifests[0]["meta"]["model"]
+training = asked | {"n_clips": len(trained_on), "n_positions": n_vectors}
+sae = untrained_sae(
+    asked["architecture"],
+    d_in=d_model,
+    d_sae=d_sae,
+    k=asked["k"],
+    seed=seed_from("train_sae", study, layer)[0],
+    metadata={
+        "hook_name": f"transformer.layers.{layer}",
+        "hook_layer": layer,
+        "model_name": model["name"],
+        "model_digest": model["weights_digest"],
+        "context_size": n_positions,
+        "training": training,
+    },
+)
+# Not among the outputs, which Snakemake deletes when a job was cut off. Named by all that the SAE depends on, so that
+# nothing goes on from what another training left.
+depends_on = [settings, [manifest["digest"] for manifest in manifests], version("sae-lens"), version("torch")]
+tag = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:12]
+folder = Path(snakemake.output.sae)
+checkpoints = folder.with_name(f".{folder.name}.training")
+for stale in checkpoints.glob("*"):
+    if stale.name != tag:
+        shutil.rmtree(stale)
+sae = train(
+    sae,
+    partial(
+        activation_batches,
+        {clip.clip_id: partial(stores[clip.store].__getitem__, clip.i) for clip in trained_on},
+        n_positions=n_positions,
+        batch_size=asked["batch_size"],
+        identity=("train_sae", study, layer),
+    ),
+    n_steps=asked["n_steps"],
+    batch_size=asked["batch_size"],
+    learning_rate=asked["learning_rate"],
+    checkpoints=checkpoints / tag,
+    device=pick_device(snakemake.resources.device),
+)
+meta = {"training": training, "trained_on": [clip.clip_id for clip in trained_on]}
+with write_folder(folder, meta=meta) as unfinished:
+    save_sae(sae, unfinished)
+shutil.rmtree(checkpoints)
