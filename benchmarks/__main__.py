@@ -6,6 +6,7 @@ python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,spee
                                 (or REPRISE_BPS_DIR) for the sonatas, which are left as they are without
 python -m benchmarks screen     only benchmarks/screen.py
 python -m benchmarks ablation   only benchmarks/ablation.py
+python -m benchmarks capture    only benchmarks/capture.py
 python -m benchmarks readme     only the README, from what is committed
 """
 
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, labels, screen, workflow
+from benchmarks import ablation, capture, labels, screen, workflow
 from benchmarks.readme import rewrite_readme
 
 HERE = Path(__file__).parent
@@ -47,7 +48,7 @@ def save(records: list[dict[str, Any]]) -> None:
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks; all by default.")
-    parser.add_argument("wanted", nargs="*", help="workflow, labels, screen, ablation or readme")
+    parser.add_argument("wanted", nargs="*", help="workflow, labels, screen, ablation, capture or readme")
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--bps-dir", type=Path, default=os.environ.get("REPRISE_BPS_DIR"), help="BPS-Motif data set")
     return parser.parse_args(arguments)
@@ -74,7 +75,7 @@ def main(asked: argparse.Namespace) -> None:
             records, measured = labels.run(bps_dir=bps_dir, sections=[section])
             save(records)
             write(LABELS, read(LABELS) | measured)
-    for name, benchmark in (("screen", screen), ("ablation", ablation)):
+    for name, benchmark in (("screen", screen), ("ablation", ablation), ("capture", capture)):
         if not asked.wanted or name in asked.wanted:
             save(benchmark.run())
     rewrite_readme(HERE.parent / "README.md", json.loads(RESULTS.read_text()), read(DEMO), read(LABELS))

@@ -33,7 +33,7 @@ import pandas as pd
 from benchmarks import planted
 from benchmarks.plain import plain_candidates, plain_curve, plain_curves
 from benchmarks.planted import SETTINGS, TOLERANCE_S
-from benchmarks.processes import in_fresh_process
+from benchmarks.processes import in_fresh_process, peak_memory_mb
 from benchmarks.scores import CORPORA, EXACT, NEAR, Piece, find_truth, motif_length_q, perform, pieces
 from reprise.chroma import MIN_MOTIF_S
 from reprise.identity import seed_from
@@ -459,9 +459,7 @@ def peak_mb(n_clips: int) -> float:
     """Label `n_clips` clips one after the other; returns this process's peak resident memory in MB."""
     for i in range(n_clips):
         find_events(long_clip(i % 5), SAMPLE_RATE_HZ, motif_start_s=0.0, motif_duration_s=10.0, settings=SETTINGS)
-    # Not getrusage: there a process begins with the peak of the one that started it.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024
+    return peak_memory_mb()
 
 
 def speed_records() -> list[dict[str, Any]]:

@@ -1,3 +1,14 @@
 """Reprise: do autoregressive music models plan a musical return, or stumble into it?"""
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Only when it is asked for: the Snakefile imports this package at every parse.
+    if name == "open_study":
+        from reprise.study import open_study
+
+        return open_study
+    raise AttributeError(f"module 'reprise' has no attribute {name!r}")

@@ -1,47 +1,32 @@
 """Import audiocraft 1.3.0 on today's torch. Import this module before anything of audiocraft's.
 
-Five things stand in the way, each mended here and nowhere else:
+Four things stand in the way, each mended once:
 
-1. torchaudio's wheel loads a CUDA library on import, which a CPU-only torch lacks. audiocraft needs only
-   torchaudio's pure-torch transforms, so on a CPU build a stand-in takes the place of the extension loader.
+1. What transformers needs too: see reprise/library_setup.py.
 2. xformers prints a long warning on a CPU torch, and is not needed: attention goes through torch.
 3. audiocraft's `whitespace` tokenizer loads (and, where missing, downloads) a spaCy language model. Where
    that model is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it.
-4. audiocraft and transformers ask the Hugging Face hub for what they load by name, newer files too: a node without
-   network waits, one with it may get other weights than the job before. Here they take what is in the cache.
-5. torch loads nothing but weights and plain containers since 2.6, and some checkpoints hold their configuration as an
+4. torch loads nothing but weights and plain containers since 2.6, and some checkpoints hold their configuration as an
    OmegaConf object. Its classes, which do nothing when they are loaded, are let through.
 """
 
 import logging
-import os
 import re
-import sys
-import types
 import warnings
 from collections import defaultdict
 from typing import Any
 
-import huggingface_hub.constants
 import torch
 from omegaconf import DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
 from omegaconf.nodes import AnyNode
 
-# The variable serves where huggingface_hub has not been imported yet, and whatever this process starts.
-os.environ["HF_HUB_OFFLINE"] = "1"
-huggingface_hub.constants.HF_HUB_OFFLINE = True
+import reprise.library_setup  # noqa: F401
 
 torch.serialization.add_safe_globals(
     [DictConfig, ListConfig, AnyNode, ContainerMetadata, Metadata, defaultdict, dict, list, int, Any]
 )
 
-if torch.version.cuda is None and "torchaudio._extension" not in sys.modules:
-    _extension = types.ModuleType("torchaudio._extension")
-    _extension._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
-    _extension._IS_ALIGN_AVAILABLE = False  # type: ignore[attr-defined]
-    _extension.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]
-    sys.modules["torchaudio._extension"] = _extension
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -106,7 +106,10 @@ Second = Annotated[float, Field(ge=0, le=_MAX_S, json_schema_extra={"unit": "s"}
 class ModelSettings(Settings):
     """The music model."""
 
-    backend: Literal["audiocraft"] = _leaf("audiocraft", "Library that the model is built from.")
+    backend: Literal["audiocraft", "transformers"] = _leaf(
+        "audiocraft",
+        "Library that loads the model, from files of its own form. Both give the same activations and tokens.",
+    )
     name: str = _leaf(
         ...,
         "The model: a hub id (with @ and a commit, to pin it), or a directory with state_dict.bin and "

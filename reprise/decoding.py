@@ -1,8 +1,8 @@
 """Forward passes of a MusicGen transformer: teacher-forced, and step by step with a static cache.
 
 One implementation of a layer serves both, so that a capture and a generation see the same arithmetic. It
-reads the weights of audiocraft's `StreamingTransformerLayer`s; parity with audiocraft's own forward is tested.
-What it adds: keys and values live in preallocated caches (audiocraft concatenates them anew each step),
+reads the weights that either library loaded (`reprise/transformer.py`); parity with both libraries' own forward passes
+is tested. What it adds: keys and values live in preallocated caches (audiocraft concatenates them anew each step),
 cross-attention keys are computed once, every row can have its own edit, and the sampling noise of a row is a
 function of its identity, the step and the codebook alone.
 
@@ -20,10 +20,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-import reprise.audiocraft_setup  # noqa: F401
-from audiocraft.modules.transformer import create_sin_embedding
 from reprise.musicgen import Model, TextConditions, encode_prompts
-from reprise.variants import SUPPORTED, unsupported
+from reprise.transformer import Layer, sinusoidal_position
 
 # edit(layer, position slice start, x [row, position, d_model]) -> x; called at every layer of an edited pass.
 EditFunction = Callable[[int, int, torch.Tensor], torch.Tensor]
@@ -52,19 +50,12 @@ def delayed(tokens: torch.Tensor, special: int) -> torch.Tensor:
     return out
 
 
-def check_supported(model: Model) -> None:
-    """Raise ValueError naming the settings in which a model is of a kind that this module does not run."""
-    if problems := unsupported(model.lm.cfg):
-        raise ValueError(f"model: {', '.join(problems)}; valid: {SUPPORTED}")
-
-
 def _embed(model: Model, sequence: torch.Tensor, start: int) -> torch.Tensor:
-    lm = model.lm
-    x = sum(lm.emb[k](sequence[:, k]) for k in range(lm.n_q))
-    positions = torch.arange(start, start + sequence.shape[-1], device=x.device).view(1, -1, 1)
-    transformer = lm.transformer
-    sin = create_sin_embedding(positions, lm.dim, max_period=transformer.max_period, dtype=x.dtype)
-    return x + transformer.positional_scale * sin
+    transformer = model.transformer
+    x = sum(embedding(sequence[:, k]) for k, embedding in enumerate(transformer.embeddings))
+    positions = torch.arange(start, start + sequence.shape[-1], device=x.device)
+    sin = sinusoidal_position(positions, model.d_model, max_period=transformer.max_period)
+    return x + transformer.positional_scale * sin.to(x.dtype)
 
 
 def _heads(x: torch.Tensor, n_heads: int) -> torch.Tensor:
@@ -74,33 +65,31 @@ def _heads(x: torch.Tensor, n_heads: int) -> torch.Tensor:
 def _cross_keys(model: Model, text: TextConditions) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Keys and values `[row, head, word, d_head]` of every layer's cross-attention, computed once."""
     out = []
-    for layer in model.lm.transformer.layers:
+    for layer in model.transformer.layers:
         attention = layer.cross_attention
         _, k, v = attention.in_proj_weight.chunk(3)
         bias = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
         out.append(
-            tuple(
-                _heads(F.linear(text.embeddings, w, b), attention.num_heads) for w, b in ((k, bias[1]), (v, bias[2]))
-            )
+            tuple(_heads(F.linear(text.embeddings, w, b), attention.n_heads) for w, b in ((k, bias[1]), (v, bias[2])))
         )
     return out
 
 
 def _layer(
-    layer: torch.nn.Module,
+    layer: Layer,
     x: torch.Tensor,
     attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
     cross: tuple[torch.Tensor, torch.Tensor],
     cross_mask: torch.Tensor,
 ) -> torch.Tensor:
     """One pre-norm layer on x `[row, position, d_model]`; `attend(q, k, v)` does the causal self-attention."""
-    own, other = layer.self_attn, layer.cross_attention
+    own, other = layer.self_attention, layer.cross_attention
     projected = F.linear(layer.norm1(x), own.in_proj_weight, own.in_proj_bias)
-    q, k, v = (_heads(part, own.num_heads) for part in projected.chunk(3, dim=-1))
+    q, k, v = (_heads(part, own.n_heads) for part in projected.chunk(3, dim=-1))
     x = x + own.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
     d = x.shape[-1]
     q = F.linear(layer.norm_cross(x), other.in_proj_weight[:d], _first(other.in_proj_bias, d))
-    found = F.scaled_dot_product_attention(_heads(q, other.num_heads), *cross, attn_mask=cross_mask)
+    found = F.scaled_dot_product_attention(_heads(q, other.n_heads), *cross, attn_mask=cross_mask)
     x = x + other.out_proj(found.transpose(1, 2).flatten(2))
     return x + layer.linear2(layer.activation(layer.linear1(layer.norm2(x))))
 
@@ -110,8 +99,8 @@ def _first(bias: torch.Tensor | None, n: int) -> torch.Tensor | None:
 
 
 def _logits(model: Model, x: torch.Tensor) -> torch.Tensor:
-    x = model.lm.out_norm(x)
-    return torch.stack([linear(x) for linear in model.lm.linears], dim=1)
+    x = model.transformer.out_norm(x)
+    return torch.stack([head(x) for head in model.transformer.heads], dim=1)
 
 
 @torch.no_grad()
@@ -139,7 +128,7 @@ def teacher_forced(
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
     for i in range(last):
-        x = _layer(model.lm.transformer.layers[i], x, attend, cross[i], mask)
+        x = _layer(model.transformer.layers[i], x, attend, cross[i], mask)
         if edit is not None:
             x = edit(i, 0, x)
         if i in layers:
@@ -151,8 +140,8 @@ def teacher_forced(
 def normed(model: Model, layer: int, x: np.ndarray) -> np.ndarray:
     """The residual stream x `[..., d_model]` after `layer` as what follows takes it in: through the first norm of the
     next layer, or `out_norm` after the last. float32."""
-    layers = model.lm.transformer.layers
-    norm = layers[layer + 1].norm1 if layer + 1 < len(layers) else model.lm.out_norm
+    layers = model.transformer.layers
+    norm = layers[layer + 1].norm1 if layer + 1 < len(layers) else model.transformer.out_norm
     return norm(torch.from_numpy(x).to(model.device, model.dtype)).float().cpu().numpy()
 
 
@@ -210,7 +199,7 @@ def generate(
     total = text.embeddings.shape[0]
     device, dtype = model.device, model.dtype
     n_steps = n_frames + model.n_codebooks - 1
-    heads = model.lm.transformer.layers[0].self_attn.num_heads
+    heads = model.transformer.layers[0].self_attention.n_heads
     cache = torch.zeros(model.n_layers, 2, total, heads, n_steps, model.d_model // heads, device=device, dtype=dtype)
     cross, mask = _cross_keys(model, text), text.mask[:, None, None, :]
 
@@ -228,7 +217,7 @@ def generate(
     current = torch.full((rows, model.n_codebooks, 1), model.card, dtype=torch.int64, device=device)
     for p in range(n_steps):
         x = _embed(model, torch.cat([current, current]) if guided else current, p)
-        for i, layer in enumerate(model.lm.transformer.layers):
+        for i, layer in enumerate(model.transformer.layers):
 
             def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, i: int = i, p: int = p) -> torch.Tensor:
                 cache[i, 0, :, :, p], cache[i, 1, :, :, p] = k[:, :, 0], v[:, :, 0]

@@ -42,7 +42,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-import reprise.audiocraft_setup  # noqa: F401
 from reprise.decoding import teacher_forced
 from reprise.descriptors import FLOOR_DB, check_audio, mel_db, n_fft_for, power_spectra
 from reprise.musicgen import Model, encode_prompts

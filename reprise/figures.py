@@ -169,6 +169,10 @@ def figure(body: Iterable[str], *, height: int, label: str, left: int = 0, right
     )
 
 
+# Of the labels beside a plot, as the page's style sheet sets them.
+PIXELS_PER_LETTER = 6.3
+
+
 class Row(NamedTuple):
     """One line of an interval plot; `null` is the range (median, 95th percentile) that chance reaches, `needed` a
     threshold of this line alone."""
@@ -192,12 +196,12 @@ def interval_plot(
     label: str,
     threshold: float = math.nan,
     x_label: str = "",
-    left: int = 104,
     right: int = 84,
     zero: bool = True,
 ) -> Markup:
     """Dots with intervals, one a row; a solid line at zero, a dashed one at the threshold."""
     step, top = 26, 8
+    left = 12 + round(PIXELS_PER_LETTER * max((len(row.label) for row in rows), default=0))
     bottom = top + step * len(rows)
     body = []
     for tick in axis.ticks(5):

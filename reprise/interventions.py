@@ -45,7 +45,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-import reprise.audiocraft_setup  # noqa: F401
 from reprise.decoding import EditFunction, Sampling, generate, teacher_forced
 from reprise.musicgen import Model, encode_prompts
 from reprise.sae import Sae, decoder_direction, encode, write_scale

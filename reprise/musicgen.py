@@ -1,31 +1,38 @@
 """The one adapter to MusicGen: load a model, encode prompts, decode audio.
 
 `load_model` takes a hub id such as `facebook/musicgen-small`, whose files were fetched beforehand (`reprise/hub.py`),
-or a directory with `state_dict.bin` and `compression_state_dict.bin`. The embedded organisms are such directories.
-The forward passes live in `reprise/decoding.py`.
+or a directory, in the form of either backend: `audiocraft` (`state_dict.bin` and `compression_state_dict.bin`; the
+embedded organisms are such directories) or `transformers` (`config.json`, safetensors and a tokenizer). The forward
+passes live in `reprise/decoding.py` and are the same for both; only one of the two libraries is ever imported.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-import reprise.audiocraft_setup  # noqa: F401
-from audiocraft.models import MusicGen
-from audiocraft.models.encodec import CompressionModel
-from audiocraft.models.lm import LMModel
-from audiocraft.modules.conditioners import ConditioningAttributes
 from reprise.hub import model_folder
-from reprise.variants import misfits
+from reprise.transformer import Transformer, learnt_tensors
+from reprise.variants import SUPPORTED, UnsupportedModelError, misfits
+from reprise.weights import MODEL_FILES
 
 
 class Model(NamedTuple):
-    """A loaded music model and the few facts the stages ask of it."""
+    """A loaded music model and the few facts the stages ask of it.
 
-    lm: LMModel
-    codec: CompressionModel
+    `embed_text`: a prompt (None: none) to float `[word, d_model]`. `audio_to_tokens`: float32 `[1, 1, sample]` to
+    int64 `[1, codebook, frame]`; `tokens_to_audio`: back, to float32 `[1, channel, sample]`. `lm`, `codec`: the
+    library's own modules, which hold the weights.
+    """
+
+    transformer: Transformer
+    embed_text: Callable[[str | None], torch.Tensor]
+    audio_to_tokens: Callable[[torch.Tensor], torch.Tensor]
+    tokens_to_audio: Callable[[torch.Tensor], torch.Tensor]
+    lm: torch.nn.Module
+    codec: torch.nn.Module
     weights_digest: str
     frame_rate_hz: float
     sample_rate_hz: int
@@ -37,11 +44,16 @@ class Model(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        return next(self.lm.parameters()).device
+        return self.transformer.embeddings[0].weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.lm.emb[0].weight.dtype
+        return self.transformer.embeddings[0].weight.dtype
+
+    @property
+    def facts(self) -> dict[str, str | int | float]:
+        """What is written down of it: every field that is text or a number."""
+        return {key: value for key, value in self._asdict().items() if isinstance(value, str | int | float)}
 
 
 class TextConditions(NamedTuple):
@@ -54,58 +66,41 @@ class TextConditions(NamedTuple):
     mask: torch.Tensor
 
 
-def load_model(name_or_path: str, *, dtype: str = "float32", device: str = "cpu") -> Model:
+def load_model(
+    name_or_path: str, *, backend: str = "audiocraft", dtype: str = "float32", device: str = "cpu"
+) -> Model:
     """Load a MusicGen model for inference, its language model in `dtype` (float32, float16 or bfloat16).
 
     The weights' digest is that of the file, whatever they are rounded to. The codec and a text encoder of its own
     stay in float32.
 
-    Raises FileNotFoundError when the model was not fetched, or its directory lacks one of the two checkpoint files,
-    and RuntimeError when they cannot be read.
+    Raises FileNotFoundError when the model was not fetched, or its directory lacks a file, RuntimeError when it cannot
+    be read, and ValueError for a variant of MusicGen that is not run here.
     """
-    folder = model_folder(name_or_path)
-    for file in ("state_dict.bin", "compression_state_dict.bin"):
-        if not (folder / file).is_file():
-            raise FileNotFoundError(f"model: {folder} has no {file}; a model directory holds both checkpoint files")
+    if backend == "audiocraft":
+        from reprise.audiocraft_model import load
+    else:
+        from reprise.transformers_model import load
+    folder = model_folder(name_or_path, backend=backend)
+    if lacking := [names[0] for names in MODEL_FILES[backend] if not any((folder / name).is_file() for name in names)]:
+        raise FileNotFoundError(f"model: {folder} has no {' and no '.join(lacking)}")
     try:
-        # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
-        musicgen = MusicGen.get_pretrained(str(folder), device="cpu")
+        return load(folder, dtype=dtype, device=device)
+    except UnsupportedModelError as error:
+        raise ValueError(f"model: {name_or_path}: {error}; valid: {SUPPORTED}") from None
     except Exception as error:
         # torch, omegaconf, audiocraft and transformers each raise errors of their own for a damaged file.
         reason = next(iter(str(error).splitlines()), "")
         raise RuntimeError(
             f"model: {name_or_path} cannot be loaded from {folder} ({type(error).__name__}: {reason}); valid: a whole "
-            "checkpoint as audiocraft writes it, and its text encoder in the hub's cache: `snakemake doctor` looks at "
-            "both"
+            f"checkpoint in the form of {backend}, and what it needs in the hub's cache: `snakemake doctor` looks at both"
         ) from error
-    lm = musicgen.lm.eval()
-    codec = musicgen.compression_model.eval()
-    # T5 is hidden from `to` and from what a digest sees, as it is from the checkpoint.
-    of_t5 = [c for c in lm.condition_provider.conditioners.values() if vars(c).get("t5") is not None]
-    digest = weights_digest(lm, codec, *(conditioner.t5 for conditioner in of_t5))
-    lm.to(device, getattr(torch, dtype))
-    lm.condition_provider.device = device
-    for conditioner in of_t5:
-        conditioner.t5.to(device)
-        conditioner.device = device
-    return Model(
-        lm=lm,
-        codec=codec.to(device),
-        weights_digest=digest,
-        frame_rate_hz=float(musicgen.frame_rate),
-        sample_rate_hz=int(musicgen.sample_rate),
-        n_codebooks=lm.n_q,
-        card=lm.card,
-        n_layers=len(lm.transformer.layers),
-        d_model=lm.dim,
-        max_duration_s=float(musicgen.max_duration),
-    )
 
 
 def load_identified(settings: Mapping[str, Any], identity: Mapping[str, object], *, device: str = "cpu") -> Model:
-    """Load the model that `identify_model` wrote down, by a study's settings `name` and `dtype`; RuntimeError when the
-    weights are not those any more."""
-    model = load_model(settings["name"], dtype=settings["dtype"], device=device)
+    """Load the model that `identify_model` wrote down, by a study's settings `name`, `backend` and `dtype`;
+    RuntimeError when the weights are not those any more."""
+    model = load_model(settings["name"], backend=settings["backend"], dtype=settings["dtype"], device=device)
     if model.weights_digest != identity["weights_digest"]:
         raise RuntimeError(
             f"model: the weights of {settings['name']} have digest {model.weights_digest}, but this study was made "
@@ -132,14 +127,12 @@ def randomly_initialised(model: Model, *, seed: int) -> Model:
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, weight in sorted(model.lm.named_parameters()):
-            if name.startswith("condition_provider."):
-                continue
-            if weight.ndim >= 2:
-                drawn = torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5
-                weight.copy_(drawn)
+        for kind, tensor in learnt_tensors(model.transformer):
+            if kind == "matrix":
+                drawn = torch.randn(tensor.shape, generator=generator) / tensor.shape[-1] ** 0.5
+                tensor.copy_(drawn)
             else:
-                weight.fill_(0.0 if name.endswith("bias") else 1.0)
+                tensor.fill_(1.0 if kind == "norm" else 0.0)
     return model
 
 
@@ -163,17 +156,14 @@ def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
     unique = list(dict.fromkeys(prompts))
     encoded = []
     for prompt in unique:
-        attributes = [ConditioningAttributes(text={"description": prompt})]
-        embedding, mask = model.lm.condition_provider(model.lm.condition_provider.tokenize(attributes))["description"]
-        if prompt is None:
-            embedding, mask = torch.zeros_like(embedding[:, :1]), torch.zeros_like(mask[:, :1])
-        encoded.append((embedding[0], mask[0].bool()))
-    width = max(e.shape[0] for e, _ in encoded)
+        embedding = model.embed_text(prompt)
+        encoded.append(torch.zeros_like(embedding[:1]) if prompt is None else embedding)
+    width = max(map(len, encoded))
     embeddings = torch.zeros(len(prompts), width, model.d_model, device=model.device, dtype=model.dtype)
     # An unconditional row attends to its single zero column; a padded column is never attended to.
     attended = torch.zeros(len(prompts), width, dtype=torch.bool, device=model.device)
     for row, prompt in enumerate(prompts):
-        embedding, mask = encoded[unique.index(prompt)]
+        embedding = encoded[unique.index(prompt)]
         embeddings[row, : len(embedding)] = embedding
         attended[row, : len(embedding)] = True
     return TextConditions(embeddings, attended)
@@ -183,7 +173,7 @@ def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
 def decode_audio(model: Model, tokens: np.ndarray) -> np.ndarray:
     """Audio of one clip: tokens int `[codebook, frame]` to mono float32 `[sample]` in [-1, 1]."""
     codes = torch.from_numpy(tokens.astype(np.int64))[None].to(model.device)
-    audio = model.codec.decode(codes)[0].mean(dim=0)
+    audio = model.tokens_to_audio(codes)[0].mean(dim=0)
     n_samples = round(tokens.shape[1] / model.frame_rate_hz * model.sample_rate_hz)
     return audio[:n_samples].clamp(-1, 1).float().cpu().numpy()
 
@@ -205,5 +195,5 @@ def codec_lookahead_s(model: Model) -> float:
 @torch.no_grad()
 def encode_audio(model: Model, audio: np.ndarray) -> np.ndarray:
     """Tokens uint16 `[codebook, frame]` of mono audio float32 `[sample]` at the model's sample rate."""
-    codes, _ = model.codec.encode(torch.from_numpy(audio)[None, None].to(model.device))
+    codes = model.audio_to_tokens(torch.from_numpy(audio)[None, None].to(model.device))
     return codes[0].cpu().numpy().astype(np.uint16)

@@ -313,8 +313,7 @@ def gain_view(study: Results) -> dict[str, Any]:
             told = "; ".join(f"{x.label} {interval(x.value, x.low, x.high, 3)}" for x in lines)
             label = f"Conditional gain, {horizon['text']}: {told}"
             right = 56 if all(is_number(x.value) for x in lines) else 78
-            sizes = {"left": 112, "right": right}
-            svg = interval_plot(lines, axis, label=label, threshold=needed, x_label="gain in AUROC", **sizes)
+            svg = interval_plot(lines, axis, label=label, threshold=needed, x_label="gain in AUROC", right=right)
             panels.append({"title": horizon["text"], "svg": svg})
     return {
         "panels": panels,
@@ -392,8 +391,8 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
                 "layer": c["hook_layer"],
                 "passed": c["passed"],
                 "reason": c["reason"],
-                "neighbours": rows and interval_plot(rows, axis, label=label, left=92, right=52, **common),
-                "positions": bins and interval_plot(bins, axis, label=bins_label, left=80, right=96, **common),
+                "neighbours": rows and interval_plot(rows, axis, label=label, right=52, **common),
+                "positions": bins and interval_plot(bins, axis, label=bins_label, right=96, **common),
                 "beyond_context": any(b["in_context"] is False for b in c["bins"]),
                 "facts": [
                     ("FVU at the hook", f"{number(c['fvu'], 3)} (at most {asked['max_fvu']:g})"),
@@ -602,7 +601,7 @@ def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title
     lines.append(last)
     axis = axis_around([v for r in lines for v in (r.value, r.low, r.high)], include=(0.0, needed["min_selectivity"]))
     label = f"{title}, at equal damage: " + "; ".join(f"{r.label} {interval(r.value, r.low, r.high)}" for r in lines)
-    return interval_plot(lines, axis, label=label, x_label="fall in the rate of returns", left=116, right=46)
+    return interval_plot(lines, axis, label=label, x_label="fall in the rate of returns", right=46)
 
 
 def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str]]:

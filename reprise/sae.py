@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-PRE_ACTIVATIONS_AT_ONCE = 2**22  # 16 MiB of float32: the most that encoding holds beside its result
+PRE_ACTIVATIONS_AT_ONCE = 2**24  # 64 MiB of float32: the most that encoding holds beside its result
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 LAYER_NORM_EPS = 1e-5
 

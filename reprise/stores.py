@@ -22,16 +22,18 @@ import math
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import zarr
 
 FORMAT = "reprise store 1"
+Item = TypeVar("Item")
 ENTRIES_PER_CHUNK = 2**20
 FLOAT16_LIMIT = 65520.0  # the least float32 that rounds to infinity in float16
 
@@ -178,6 +180,21 @@ def write_store(path: Path, arrays: Mapping[str, ArraySpec], *, meta: dict[str, 
         writer.finish()
 
 
+def write_behind(items: Iterable[Item], write: Callable[[Item], None]) -> None:
+    """Write each item in a thread while the next is made. What `write` raises is raised here.
+
+    One item at most waits to be written, so memory holds two.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        writing: Future[None] | None = None
+        for item in items:
+            if writing is not None:
+                writing.result()
+            writing = thread.submit(write, item)
+        if writing is not None:
+            writing.result()
+
+
 def read_manifest(path: Path, *, verify: Literal["sizes", "content"] = "sizes") -> dict[str, Any]:
     """The manifest of the store at `path` (`digest`, `files`, `format`, `meta`), after checking the store by it.
 
@@ -225,8 +242,13 @@ def to_float16_checked(x: np.ndarray, *, what: str = "values") -> np.ndarray:
     Raises StoreError when `x` holds a NaN or an infinity to begin with.
     """
     x = np.asarray(x)
-    # min and max see both NaN and infinity, at a tenth of the cost of the conversion.
-    largest = max(-float(x.min()), float(x.max())) if x.size else 0.0
+    if x.dtype == np.float16:
+        # numpy compares these one by one: thirty times slower than their bits, whose exponent says it.
+        bits = np.ascontiguousarray(x).view(np.uint16) & 0x7FFF
+        largest = float(bits.max(initial=0).astype(np.uint16).view(np.float16))
+    else:
+        # min and max see both NaN and infinity, at a tenth of the cost of the conversion.
+        largest = max(-float(x.min()), float(x.max())) if x.size else 0.0
     if not math.isfinite(largest):
         raise StoreError(f"{what}: not all values are finite; valid: finite numbers")
     return x.astype(np.float16 if largest < FLOAT16_LIMIT else np.float32)

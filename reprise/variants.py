@@ -11,6 +11,7 @@ what it is shows when it is loaded.
 """
 
 import io
+import json
 import math
 import pickle
 import zipfile
@@ -32,7 +33,13 @@ _TRANSFORMER = {
     "past_context": (None, None),
     "kv_repeat": (1, 1),
 }
+# The files of transformers' form do not say how long the clips of its training were. All published models had 30 s.
+TRANSFORMERS_MAX_DURATION_S = 30.0
 SUPPORTED = "a mono text-to-music model, such as facebook/musicgen-small, -medium or -large"
+
+
+class UnsupportedModelError(ValueError):
+    """A model of a kind that is not run here: says in which settings."""
 
 
 class Checkpoint(NamedTuple):
@@ -131,22 +138,42 @@ def text_encoders(config: Mapping[str, Any]) -> list[str]:
 
 def read_facts(folder: Path, *, backend: str = "audiocraft") -> dict[str, Any]:
     """What `results/<study>/model.json` will say of a model, as far as its files' configurations do: `n_layers`,
-    `d_model`, `n_codebooks`, `card`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`. {} for another backend."""
-    if backend != "audiocraft":
-        return {}
+    `d_model`, `n_codebooks`, `card`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`."""
+    facts = _audiocraft_facts(folder) if backend == "audiocraft" else _transformers_facts(folder)
+    rate_hz, ratios = facts["sample_rate_hz"], facts.pop("ratios")
+    facts["frame_rate_hz"] = rate_hz / math.prod(ratios) if ratios and isinstance(rate_hz, int) else None
+    return {name: value for name, value in facts.items() if isinstance(value, int | float)}
+
+
+def _audiocraft_facts(folder: Path) -> dict[str, Any]:
     config, codec = (read_checkpoint(folder / f"{part}state_dict.bin").config for part in ("", "compression_"))
-    transformer, ratios = config.get("transformer_lm") or {}, (codec.get("seanet") or {}).get("ratios")
-    rate_hz = codec.get("sample_rate")
-    facts = {
+    transformer = config.get("transformer_lm") or {}
+    return {
         "n_layers": transformer.get("num_layers"),
         "d_model": transformer.get("dim"),
         "n_codebooks": transformer.get("n_q"),
         "card": transformer.get("card"),
         "max_duration_s": (config.get("dataset") or {}).get("segment_duration"),
-        "sample_rate_hz": rate_hz,
-        "frame_rate_hz": rate_hz / math.prod(ratios) if ratios and isinstance(rate_hz, int) else None,
+        "sample_rate_hz": codec.get("sample_rate"),
+        "ratios": (codec.get("seanet") or {}).get("ratios"),
     }
-    return {name: value for name, value in facts.items() if isinstance(value, int | float)}
+
+
+def _transformers_facts(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        decoder, codec = config["decoder"], config["audio_encoder"]
+    except (OSError, ValueError, KeyError, TypeError):
+        decoder, codec = {}, {}
+    return {
+        "n_layers": decoder.get("num_hidden_layers"),
+        "d_model": decoder.get("hidden_size"),
+        "n_codebooks": decoder.get("num_codebooks"),
+        "card": decoder.get("vocab_size"),
+        "max_duration_s": TRANSFORMERS_MAX_DURATION_S,
+        "sample_rate_hz": codec.get("sampling_rate"),
+        "ratios": codec.get("upsampling_ratios"),
+    }
 
 
 def misfits(

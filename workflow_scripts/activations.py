@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from reprise.artifacts import activation_arrays, hook_layer
-from reprise.decoding import residual_stream
+from reprise.capture import store_residual_stream
 from reprise.device import pick_device
 from reprise.identity import seed_from
-from reprise.job import progress, start
+from reprise.job import start
 from reprise.memory import check_memory, free_memory, pass_need
 from reprise.musicgen import load_identified, randomly_initialised
 from reprise.stores import read_manifest, read_store, write_store
@@ -19,10 +19,9 @@ tokens_path = Path(snakemake.input.tokens.removesuffix(".manifest.json"))
 clips = read_manifest(tokens_path)["meta"]["clips"]
 tokens = read_store(tokens_path)["tokens"]
 n_clips, _, n_frames = tokens.shape
-layers = {hook: hook_layer(hook) for hook in settings["hooks"]}
 
 device = pick_device(snakemake.resources.device)
-need = pass_need(identity, n_frames=n_frames, dtype=settings["model"]["dtype"], n_hooks=len(layers))
+need = pass_need(identity, n_frames=n_frames, dtype=settings["model"]["dtype"], n_hooks=len(settings["hooks"]))
 check_memory(need, rows=settings["rows"], free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 if settings["random_weights"]:
@@ -40,10 +39,5 @@ with ExitStack() as stack:
             "random_weights": settings["random_weights"],
         }
         arrays = activation_arrays(n_clips, n_frames=n_frames, d_model=model.d_model)
-        stores[hook] = stack.enter_context(write_store(Path(path), arrays, meta=meta))
-    passes = residual_stream(
-        model, tokens, [clip["prompt"] for clip in clips], layers=list(layers.values()), rows=settings["rows"]
-    )
-    for captured in progress(passes, total=-(-n_clips // settings["rows"]), what="activations"):
-        for hook, layer in layers.items():
-            stores[hook].append("resid_post", captured[layer])
+        stores[hook_layer(hook)] = stack.enter_context(write_store(Path(path), arrays, meta=meta))
+    store_residual_stream(model, tokens, [clip["prompt"] for clip in clips], stores, rows=settings["rows"])

@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import torch
-
-from reprise.codes import CLIPS_AT_ONCE, append_codes, code_arrays
+from reprise.codes import code_arrays
 from reprise.device import pick_device
+from reprise.encoding import store_codes
 from reprise.hub import sae_folder
-from reprise.job import progress, start
-from reprise.sae import SaeError, encode
+from reprise.job import start
+from reprise.sae import SaeError
 from reprise.sae_files import load_sae
 from reprise.stores import read_manifest, read_store, write_store
 
@@ -31,6 +30,4 @@ n_clips, n_positions, _ = acts.shape
 arrays = code_arrays(n_clips, n_positions, d_sae=sae.d_sae, k=sae.k)
 meta = {"clips": clips, "sae_digest": sae.digest, "d_sae": sae.d_sae, "hook_layer": certificate["hook_layer"]}
 with write_store(Path(snakemake.output.codes), arrays, meta=meta) as store:
-    for first in progress(range(0, n_clips, CLIPS_AT_ONCE), total=-(-n_clips // CLIPS_AT_ONCE), what="encode"):
-        values, indices = encode(sae, torch.from_numpy(acts[first : first + CLIPS_AT_ONCE]))
-        append_codes(store, values.cpu().numpy(), indices.cpu().numpy(), k=sae.k)
+    store_codes(sae, acts, store)

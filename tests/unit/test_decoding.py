@@ -96,19 +96,24 @@ def test_greedy_tokens_equal_audiocrafts(random_model, cfg_coef):
     assert torch.equal(ours, theirs)
 
 
-def test_teacher_forced_capture_equals_streaming_capture(random_model):
-    streamed = {layer: [] for layer in (0, 2, 5)}
+@pytest.mark.parametrize("cfg_coef", [1.0, 3.0])
+def test_teacher_forced_capture_equals_streaming_capture(random_model, cfg_coef):
+    """At every layer and position; with guidance in both halves of the batch."""
+    streamed = {layer: [] for layer in range(6)}
 
     def record(layer, _position, x):
-        if layer in streamed:
-            streamed[layer].append(x.clone())
+        streamed[layer].append(x.clone())
         return x
 
-    tokens = generate(random_model, PROMPTS, KEYS, n_frames=N_FRAMES, sampling=SAMPLING, edit=record)
-    captured, _ = teacher_forced(random_model, tokens, encode_prompts(random_model, PROMPTS), layers=list(streamed))
-    for layer, steps in streamed.items():
-        # Streaming goes on for the delays of the last frame; those positions are not valid ones.
-        torch.testing.assert_close(captured[layer], torch.cat(steps, dim=1)[:, : N_FRAMES + 1], rtol=1e-3, atol=1e-3)
+    sampling = SAMPLING._replace(cfg_coef=cfg_coef)
+    tokens = generate(random_model, PROMPTS, KEYS, n_frames=N_FRAMES, sampling=sampling, edit=record)
+    halves = [PROMPTS] if cfg_coef == 1 else [PROMPTS, [None] * len(PROMPTS)]
+    for half, prompts in enumerate(halves):
+        captured, _ = teacher_forced(random_model, tokens, encode_prompts(random_model, prompts), layers=range(6))
+        for layer, steps in streamed.items():
+            # Streaming goes on for the delays of the last frame; those positions are not valid ones.
+            whole = torch.cat(steps[: N_FRAMES + 1], dim=1)[half * len(PROMPTS) : (half + 1) * len(PROMPTS)]
+            torch.testing.assert_close(captured[layer], whole, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_before_a_scrambled_token_changes(random_model, tokens):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import reprise.audiocraft_setup  # noqa: F401
+from reprise.audiocraft_model import as_model
 from reprise.effects import (
     Continuation,
     Target,
@@ -33,7 +34,7 @@ NO_KL = np.zeros(200, np.float32)
 def model() -> Model:
     torch.manual_seed(0)
     lm = build_lm().eval()
-    return Model(lm, None, "none", RATE_HZ, SR, lm.n_q, lm.card, len(lm.transformer.layers), lm.dim, 20.0)
+    return as_model(lm, None, digest="none", frame_rate_hz=RATE_HZ, sample_rate_hz=SR, max_duration_s=20.0)
 
 
 def test_nll_is_audiocrafts_own(model):

@@ -192,6 +192,7 @@ def test_a_configuration_kept_as_an_object_is_let_through(random_model_dir, rand
 def t5_files(tmp_path_factory):
     """A one-layer T5 encoder of t5-base's width and a tokenizer of a few words, as transformers saves them."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
     from transformers import T5Config, T5EncoderModel
 
     folder = tmp_path_factory.mktemp("t5")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import reprise.audiocraft_setup  # noqa: F401
+from reprise.audiocraft_model import as_model
 from reprise.decoding import Sampling, generate, teacher_forced
 from reprise.interventions import (
     KINDS,
@@ -46,7 +47,7 @@ def model() -> Model:
     # Fresh weights give nearly flat logits; sharper ones let an edit change a token.
     for linear in lm.linears:
         linear.weight.data *= 5
-    return Model(lm, None, "none", RATE_HZ, 16000, lm.n_q, lm.card, len(lm.transformer.layers), lm.dim, 20.0)
+    return as_model(lm, None, digest="none", frame_rate_hz=RATE_HZ, sample_rate_hz=16000, max_duration_s=20.0)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from reprise.stores import (
     read_manifest,
     read_store,
     to_float16_checked,
+    write_behind,
     write_folder,
     write_json,
     write_parquet,
@@ -122,6 +124,32 @@ def test_the_caller_may_reuse_its_buffer(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_store(tmp_path / "x.zarr")["x"][:], [[1, 1], [2, 2]])
 
 
+def test_writing_behind_keeps_the_order_and_tells_what_went_wrong() -> None:
+    written, made = [], []
+
+    def items() -> Iterator[int]:
+        for i in range(5):
+            made.append(i)
+            yield i
+
+    def write(i: int) -> None:
+        time.sleep(0.02 * (i % 2))
+        written.append(i)
+
+    write_behind(items(), write)
+    assert written == made == [0, 1, 2, 3, 4]
+
+    def fail(i: int) -> None:
+        if i == 1:
+            raise StoreError("disk full")
+
+    made.clear()
+    with pytest.raises(StoreError, match="disk full"):
+        write_behind(items(), fail)
+    # Nothing is made on and on after a write has failed.
+    assert made == [0, 1, 2]
+
+
 def test_meta_may_grow_while_writing(tmp_path: Path) -> None:
     meta: dict = {"b": np.float32(0.5), "a": (1, np.int64(2))}
     with write_folder(tmp_path / "audio", meta=meta) as folder:
@@ -154,6 +182,10 @@ def test_float16_conversion_keeps_the_limit_and_refuses_what_is_not_finite() -> 
     for value in (np.nan, np.inf, -np.inf):
         with pytest.raises(StoreError, match="finite"):
             to_float16_checked(np.array([1.0, value, 2.0]))
+        with pytest.raises(StoreError, match="finite"):
+            to_float16_checked(np.array([[1.0, 2.0], [-3.0, value]], dtype=np.float16)[:, 1])
+    exact = np.array([65504.0, -65504.0, 0.0], dtype=np.float16)
+    np.testing.assert_array_equal(to_float16_checked(exact), exact)
     assert to_float16_checked(np.zeros((0, 3))).shape == (0, 3)
 
 
@@ -191,6 +223,7 @@ def test_missing_clips_are_refused(tmp_path: Path) -> None:
 
 KILLED_WRITER = """
 import sys, time
+from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 from reprise.stores import ArraySpec, write_store

@@ -6,8 +6,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from reprise.artifacts import read_array, read_clips
+from reprise.codes import read_codes
+from reprise.sae_files import load_sae
 from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
 
 EDITING = {"generate", "activations_tiny", "certify_sae", "encode", "descriptors", "events", "ablate", "effects"}
@@ -84,3 +88,33 @@ def test_a_changed_dose_edits_again_and_generates_no_clip(study):
     write_config(study, config)
     scheduled = jobs(snakemake(study, "--dry-run", "--cores", "2"))
     assert scheduled["candidates"] == 1 and not {"generate", "probe", "label"} & scheduled.keys(), scheduled
+
+
+def test_an_sae_without_a_k_takes_the_same_way(study):
+    """The shipped SAE's weights with a threshold in place of its k, as a BatchTopK SAE is saved: as many features are
+    active as there are."""
+    shipped = ROOT / "resources" / "planner" / "sae" / "layer2"
+    sae = load_sae(shipped)
+    manifest = str(results(study) / "activations" / "layer2" / "b00.manifest.json")
+    acts = torch.from_numpy(read_array([manifest], "resid_post")).float()
+    hidden = (acts - sae.b_dec if sae.apply_b_dec_to_input else acts) @ sae.W_enc + sae.b_enc
+    threshold = float(torch.quantile(hidden[:8].flatten()[::7], 1 - sae.k / sae.d_sae))
+    cfg = json.loads((shipped / "cfg.json").read_text()) | {"architecture": "jumprelu"}
+    cfg.pop("k")
+    folder = study / "jumprelu"
+    folder.mkdir()
+    (folder / "cfg.json").write_text(json.dumps(cfg))
+    weights = {name: getattr(sae, name).contiguous() for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    save_file(weights | {"threshold": torch.full((sae.d_sae,), threshold)}, folder / "sae_weights.safetensors")
+
+    config = ablation_config()
+    config["studies"]["tiny"]["saes"] = {2: str(folder)}
+    write_config(study, config)
+    snakemake(study, "--cores", "2")
+    codes = read_codes([str(results(study) / "codes" / "layer2" / "b00.manifest.json")], range(acts.shape[1]))
+    expected = torch.where(hidden > max(threshold, 0), hidden, 0.0).reshape(-1, sae.d_sae)
+    n_active = np.diff(codes.indptr)
+    assert n_active.min() < n_active.max() and abs(n_active.mean() - sae.k) < 8
+    np.testing.assert_allclose(codes[:2000].toarray(), expected[:2000], rtol=1e-3, atol=1e-3)
+    (candidate,) = json.loads((results(study) / "verdict.json").read_text())["candidates"]
+    assert {"effect", "damage", "selectivity"} <= {gate["name"] for gate in candidate["gates"]}

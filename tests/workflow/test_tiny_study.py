@@ -9,6 +9,7 @@ import pandas as pd
 import soundfile
 
 from reprise.artifacts import read_array, read_clips
+from reprise.codes import read_codes
 from reprise.review import event_ids, read_audio_digests
 from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
 
@@ -48,6 +49,19 @@ def test_every_clip_has_tokens_audio_activations_and_codes(finished):
         for clip_id in read_clips([str(finished / f"results/tiny/audio/{batch}.manifest.json")])["clip_id"]:
             audio, rate_hz = soundfile.read(finished / f"results/tiny/audio/{batch}/{clip_id}.flac")
             assert rate_hz == 16000 and len(audio) == 16 * 16000 and np.abs(audio).max() > 0.01
+
+
+def test_the_notebook_of_the_docs_runs(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    cells = json.loads((ROOT / "docs/open_study.ipynb").read_text())["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    names = {}
+    exec(source.replace("results/planner", "results/tiny"), names)
+    assert names["part"].shape == (101, 128)  # 4 to 8 s at 25 Hz, both ends
+    # Its sum over slots is the column of the sparse matrix.
+    codes = read_codes(manifests(finished, "codes/layer2"), range(100, 201))
+    column = codes[:, [names["feature"]]].toarray().reshape(16, 101).mean(axis=1)
+    np.testing.assert_allclose(names["activation"], column, rtol=1e-5)
 
 
 def test_labels_are_not_usable_before_the_cue_is_out_of_the_baselines_hearing(finished):

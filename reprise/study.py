@@ -1,0 +1,132 @@
+"""A finished study to look into: activations and SAE codes of all batches as one dataset, read only where asked.
+
+    study = reprise.open_study("results/planner")
+    study.resid_post.sel(layer=4, clip="amber-piano-s0", seconds=slice(4, 8)).values
+    codes = study.codes.sel(layer=4, seconds=slice(4, 8))
+    codes.activation.where(codes.feature == 17, 0).sum("slot").values  # what feature 17 does, [clip, position]
+
+The arrays are xarray's over dask's: `sel` and arithmetic cost nothing, `.values` or `.compute()` reads, a clip at a
+time. Seconds are those of the audio: position p is computed from what sounds before p / frame_rate_hz, and predicts
+what follows. Each store is checked against its manifest when it is opened.
+
+Degenerate input: a hook or layer that lacks batches, because the study is not finished, is left out and named in
+`unfinished`; a folder that is no study is an error.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from reprise.artifacts import hook_layer, read_clips, read_meta, store_of
+from reprise.codes import clip_code
+from reprise.stores import StoreError, read_manifest, read_store
+
+
+class Study(NamedTuple):
+    """`clips`: a row a clip. `tokens` uint16 `(clip, codebook, frame)`. `resid_post` float `(layer, clip, seconds,
+    d_model)`, layer -1 being the input embedding. `codes`: `activation` float32 and `feature` `(layer, clip, seconds,
+    slot)`; a slot with activation 0 is unused. `unfinished`: folders that lack batches."""
+
+    clips: pd.DataFrame
+    tokens: xr.DataArray
+    resid_post: xr.DataArray
+    codes: xr.Dataset
+    unfinished: tuple[str, ...]
+
+
+def open_study(path: str | Path) -> Study:
+    """Open the study whose results lie in `path`, such as `results/planner`.
+
+    Raises StoreError when there is no study, nothing of it is finished, or a store is not what its manifest says.
+    """
+    path = Path(path)
+    batches = sorted(file.name for file in path.glob("tokens/*.manifest.json"))
+    if not batches:
+        raise StoreError(f"{path}: no study; valid: a folder that holds tokens/, such as results/planner")
+    tokens = [str(path / "tokens" / batch) for batch in batches]
+    clips = read_clips(tokens)
+    rate_hz = read_meta(tokens)["model"]["frame_rate_hz"]
+    coordinates = {"clip": clips["clip_id"].to_numpy()}
+
+    found: dict[str, dict[int, list[str]]] = {"activations": {}, "codes": {}}
+    unfinished = []
+    for kind, hooks in found.items():
+        for folder in sorted((path / kind).glob("*")):
+            manifests = [str(folder / batch) for batch in batches]
+            if folder.name.startswith("random-"):
+                continue
+            if all(Path(manifest).is_file() for manifest in manifests):
+                hooks[hook_layer(folder.name)] = manifests
+            else:
+                unfinished.append(f"{kind}/{folder.name}")
+    if not found["activations"]:
+        raise StoreError(f"{path}: no activations of any hook are finished; run snakemake on it first")
+
+    def stacked(
+        hooks: dict[int, list[str]], dims: Sequence[str], read: Callable[[Sequence[str]], da.Array]
+    ) -> xr.DataArray:
+        layers = sorted(hooks)
+        array = da.stack([read(hooks[layer]) for layer in layers])
+        seconds = np.arange(array.shape[2]) / rate_hz
+        return xr.DataArray(array, dims=dims, coords={"layer": layers, **coordinates, "seconds": seconds})
+
+    codes = xr.Dataset()
+    if found["codes"]:
+        dims = ("layer", "clip", "seconds", "slot")
+        n_slots = max(_n_slots(manifests) for manifests in found["codes"].values())
+        for name, which in (("activation", 0), ("feature", 1)):
+            codes[name] = stacked(found["codes"], dims, lambda m, which=which: _codes(m, which, n_slots))
+    return Study(
+        clips=clips,
+        tokens=xr.DataArray(_whole(tokens, "tokens"), dims=("clip", "codebook", "frame"), coords=coordinates),
+        resid_post=stacked(
+            found["activations"], ("layer", "clip", "seconds", "d_model"), lambda m: _whole(m, "resid_post")
+        ),
+        codes=codes,
+        unfinished=tuple(unfinished),
+    )
+
+
+def _whole(manifests: Sequence[str], name: str) -> da.Array:
+    """Array `name` of all batches, `[clip, ...]`, a clip a chunk."""
+    return da.concatenate([_lazy(m, name) for m in manifests])
+
+
+def _lazy(manifest: str, name: str) -> da.Array:
+    array = read_store(store_of(manifest))[name]
+    # Named by the manifest's digest: dask would read it all to name it by what it holds.
+    digest = read_manifest(store_of(manifest))["digest"]
+    return da.from_array(array, chunks=(1, *array.shape[1:]), name=f"{name}-{digest}")
+
+
+def _n_slots(manifests: Sequence[str]) -> int:
+    stores = [read_store(store_of(m)) for m in manifests]
+    return max(int(s["counts"][:].max(initial=1)) if "counts" in s else s["values"].shape[2] for s in stores)
+
+
+def _codes(manifests: Sequence[str], which: int, n_slots: int) -> da.Array:
+    """Values (0) or indices (1) of all batches, `[clip, position, n_slots]`, unused slots at the end."""
+    parts = []
+    for manifest in manifests:
+        store, name = read_store(store_of(manifest)), ("values", "indices")[which]
+        if "counts" not in store:
+            array = _lazy(manifest, name)
+            parts.append(da.pad(array, ((0, 0), (0, 0), (0, n_slots - array.shape[2]))))
+            continue
+        n_positions = store["counts"].shape[1]
+
+        def read(i: int, manifest: str = manifest) -> np.ndarray:
+            code = clip_code(manifest, i)[which]
+            return np.pad(code, ((0, 0), (0, n_slots - code.shape[1])))[None]
+
+        parts += [
+            da.from_delayed(dask.delayed(read)(i), (1, n_positions, n_slots), store[name].dtype)
+            for i in range(len(read_manifest(store_of(manifest))["meta"]["clips"]))
+        ]
+    return da.concatenate(parts)
