@@ -48,24 +48,25 @@ def test_a_study_of_the_hub(tmp_path, hub_cache, monkeypatch):
     assert "Nothing is missing." in output and "fails" not in output
     assert not (tmp_path / "results" / "tiny").exists()
 
-    # As far as the codes, with the model and the SAE of the embedded planner.
-    codes = "results/tiny/codes/layer2/b00.manifest.json"
-    snakemake(tmp_path, "--cores", "2", codes)
-    certificate = json.loads((tmp_path / "results/tiny/certificates/layer2.json").read_text())
+    # As far as the certificate, with the model and the SAE of the embedded planner.
+    made = "results/tiny/certificates/layer2.json"
+    snakemake(tmp_path, "--cores", "2", made)
+    certificate = json.loads((tmp_path / made).read_text())
     assert certificate["passed"] and certificate["sae"] == f"hf://owner/saes/layers/2@{C}"
     assert certificate["agreements"]["model"] is True, "by its weights' digest"
-    assert str(hub_cache) not in (tmp_path / codes).read_text()
+    for path in (tmp_path / "results" / "tiny").rglob("*.json"):
+        assert str(hub_cache) not in path.read_text()
 
     # The cache moves, and another commit has the same weights.
     moved = tmp_path / "elsewhere"
     shutil.move(hub_cache, moved)
     monkeypatch.setenv("HF_HUB_CACHE", str(moved))
     put_on_hub(moved, "owner/tiny", CHECKPOINTS, commit=B)
-    assert jobs(snakemake(tmp_path, "--dry-run", "--cores", "2", codes)) == {}
+    assert jobs(snakemake(tmp_path, "--dry-run", "--cores", "2", made)) == {}
 
     # A download that broke off is seen before any job, though all outputs are there.
     blob = (moved / "models--owner--tiny" / "snapshots" / B / "state_dict.bin").resolve()
     blob.write_bytes(blob.read_bytes()[:5000])
-    output = snakemake(tmp_path, "--cores", "2", codes, check=False)
+    output = snakemake(tmp_path, "--cores", "2", made, check=False)
     assert "state_dict.bin was cut off at 5,000 bytes; jobs download nothing" in output
     assert "run hf download owner/tiny state_dict.bin --force-download" in output
