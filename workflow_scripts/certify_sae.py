@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reprise.artifacts import store_of, with_clips
 from reprise.certificate import Hook, certify, reconstruction_metrics
 from reprise.decoding import normed, residual_stream
 from reprise.device import pick_device
@@ -30,7 +31,7 @@ expected = {
 }
 
 # The sample: clips spread evenly over all batches, in their stable order.
-paths = [Path(p.removesuffix(".manifest.json")) for p in snakemake.input.tokens]
+paths = [store_of(manifest) for manifest in with_clips(snakemake.input.tokens)]
 clips = list(
     chain.from_iterable(
         [(path, i, clip) for i, clip in enumerate(read_manifest(path)["meta"]["clips"])] for path in paths

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reprise.decoding import check_supported
 from reprise.job import start
-from reprise.musicgen import check_fits, codec_lookahead_s, load_model
+from reprise.musicgen import check_fits, codec_lookahead_s, encoder_lookahead_s, load_model
 from reprise.stores import write_json
 
 settings = start(snakemake)
@@ -18,6 +18,6 @@ check_fits(
     duration_s=settings["clip_s"],
 )
 facts = {field: getattr(model, field) for field in model._fields if field not in ("lm", "codec")}
-lookahead_s = codec_lookahead_s(model)
+lookahead = {"codec_lookahead_s": codec_lookahead_s(model), "encoder_lookahead_s": encoder_lookahead_s(model)}
 about = {"name": settings["model"]["name"], "dtype": settings["model"]["dtype"]}
-write_json(Path(snakemake.output[0]), {**about, **facts, "codec_lookahead_s": lookahead_s})
+write_json(Path(snakemake.output[0]), {**about, **facts, **lookahead})
