@@ -530,7 +530,8 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         from_s = study.settings["ablation"]["prefix_s"]
         about = f"{n_clips} clips of {n_prompts} prompts that return were continued from {from_s:g} s on."
         if study.settings["source"] == "audio":
-            about += f" {own_returns(effects)} are judged: those in which the model's own continuation returns."
+            n_own = effects.loc[effects["found_baseline"] == 1, "clip_id"].nunique()
+            about += f" {n_own} are judged: those in which the model's own continuation returns."
     return {
         "name": name,
         "title": f"layer {layer}, feature {feature}",
@@ -544,12 +545,6 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         "legend": legend(keys),
         "steered": steering_text(study.steered.get(name, pd.DataFrame())),
     }
-
-
-def own_returns(effects: pd.DataFrame) -> int:
-    """In how many clips the untouched continuation holds the return that an edit is to take away."""
-    untouched = effects[(effects["kind"] == "untouched") & (effects["found_baseline"] == 1)]
-    return int(untouched["clip_id"].nunique())
 
 
 def steering_text(steered: pd.DataFrame) -> str:
