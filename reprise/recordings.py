@@ -32,11 +32,13 @@ def read_recording(path: Path, sha256: str) -> tuple[np.ndarray, int]:
     """
     if not path.is_file():
         raise RecordingError("missing")
-    if (found := digest_file(path)) != sha256:
-        raise RecordingError(f"checksum: SHA-256 is {found}, and the manifest says {sha256}")
     try:
+        if (found := digest_file(path)) != sha256:
+            raise RecordingError(f"checksum: SHA-256 is {found}, and the manifest says {sha256}")
         audio, sample_rate_hz = _decode(path)
-    except (av.FFmpegError, ValueError) as error:
+    except RecordingError:
+        raise
+    except (OSError, ValueError) as error:
         raise RecordingError(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from None
     if not np.isfinite(audio).all():
         raise RecordingError(f"cannot be decoded: {np.count_nonzero(~np.isfinite(audio))} samples are NaN or infinite")
