@@ -38,7 +38,7 @@ def read_recording(path: Path, sha256: str) -> tuple[np.ndarray, int]:
         audio, sample_rate_hz = _decode(path)
     except RecordingError:
         raise
-    except (OSError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise RecordingError(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from None
     if not np.isfinite(audio).all():
         raise RecordingError(f"cannot be decoded: {np.count_nonzero(~np.isfinite(audio))} samples are NaN or infinite")
