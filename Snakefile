@@ -21,6 +21,7 @@ if "studies" not in config and not workflow.configfiles:
 include: "rules/common.smk"
 include: "rules/doctor.smk"
 include: "rules/generate.smk"
+include: "rules/recordings.smk"
 include: "rules/activations.smk"
 include: "rules/sae.smk"
 include: "rules/acoustics.smk"

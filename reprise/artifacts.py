@@ -3,6 +3,9 @@ chosen positions only.
 
 Every function that reads takes the manifests' paths as rules list them (`.../b00.manifest.json`), and checks each
 store's sizes against its manifest before reading.
+
+Degenerate input: a batch may hold no clip, where every recording of it was left out; without any clip at all there is
+nothing to study, and that is an error.
 """
 
 from collections.abc import Sequence
@@ -46,9 +49,19 @@ def store_of(manifest: str) -> Path:
     return Path(manifest.removesuffix(".manifest.json"))
 
 
+def with_clips(manifests: Sequence[str]) -> list[str]:
+    """Those of the manifests whose stores hold clips. Raises ValueError where none does."""
+    found = [m for m in manifests if read_manifest(store_of(m))["meta"]["clips"]]
+    if not found:
+        kind = store_of(manifests[0]).parent
+        raise ValueError(f"{kind}: no clip is left, every recording was left out; the manifests of tokens say why")
+    return found
+
+
 def read_clips(manifests: Sequence[str]) -> pd.DataFrame:
-    """Clips of all batches: clip_id, prompt_id, prompt, seed, and duration_s where the manifests say it."""
-    metas = [read_manifest(store_of(m))["meta"] for m in manifests]
+    """Clips of all batches: clip_id, prompt_id, prompt ("": none), seed, and duration_s where the manifests say it;
+    where recordings are in them, also what `reprise.identity.clip_seed` reads."""
+    metas = [read_manifest(store_of(m))["meta"] for m in with_clips(manifests)]
     extra = [{"duration_s": meta["duration_s"]} if "duration_s" in meta else {} for meta in metas]
     return pd.DataFrame(
         list(chain.from_iterable([clip | e for clip in m["clips"]] for m, e in zip(metas, extra, strict=True)))
@@ -56,8 +69,8 @@ def read_clips(manifests: Sequence[str]) -> pd.DataFrame:
 
 
 def read_meta(manifests: Sequence[str]) -> dict[str, Any]:
-    """What the first batch's manifest says, for facts that are the same in all."""
-    return read_manifest(store_of(manifests[0]))["meta"]
+    """What the first manifest of a batch with clips says, for facts that are the same in all."""
+    return read_manifest(store_of(with_clips(manifests)[0]))["meta"]
 
 
 def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
@@ -85,7 +98,7 @@ def read_motif_ends_s(heard: Sequence[str], clip_ids: pd.Series, *, otherwise_s:
 def read_array(manifests: Sequence[str], name: str, positions: Sequence[int] | None = None) -> np.ndarray:
     """Array `name` of all batches, `[clip, ...]`; with `positions` only those of axis 1, `[clip, time, ...]`."""
     parts = []
-    for manifest in manifests:
+    for manifest in with_clips(manifests):
         array = read_store(store_of(manifest))[name]
         # Clip by clip: memory holds what is chosen and one clip, not the batch.
         parts.append(array[:] if positions is None else np.stack([array[i][positions] for i in range(array.shape[0])]))

@@ -55,10 +55,18 @@ def as_model(
         attributes = [ConditioningAttributes(text={"description": prompt})]
         return lm.condition_provider(lm.condition_provider.tokenize(attributes))["description"][0][0]
 
+    def audio_to_tokens(audio: torch.Tensor) -> torch.Tensor:
+        tokens, scale = codec.encode(audio)
+        if scale is not None:
+            raise ValueError(
+                "model: its codec scales clips by their loudness; valid: one that does not, as MusicGen's"
+            )
+        return tokens
+
     return Model(
         transformer=transformer_of(lm),
         embed_text=embed_text,
-        audio_to_tokens=lambda audio: codec.encode(audio)[0],
+        audio_to_tokens=audio_to_tokens,
         tokens_to_audio=lambda tokens: codec.decode(tokens),
         lm=lm,
         codec=codec,

@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from scipy.sparse import csr_matrix, vstack
 
-from reprise.artifacts import read_meta, store_of
+from reprise.artifacts import read_meta, store_of, with_clips
 from reprise.stores import ArraySpec, StoreWriter, read_store
 
 CLIPS_AT_ONCE = 16
@@ -72,7 +72,7 @@ def read_codes(manifests: Sequence[str], positions: Sequence[int]) -> csr_matrix
 
 def sae_size(manifests: Sequence[str]) -> tuple[int, int]:
     """(d_sae, k) of the SAE that made these codes; where it has no k, the mean of what is active, at least 1."""
-    stores = [read_store(store_of(manifest)) for manifest in manifests]
+    stores = [read_store(store_of(manifest)) for manifest in with_clips(manifests)]
     d_sae = read_meta(manifests)["d_sae"]
     if "counts" not in stores[0]:
         return d_sae, stores[0]["values"].shape[-1]

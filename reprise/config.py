@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -26,7 +26,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from reprise.config_error import ConfigError, read_text
 from reprise.hub import HUB_SAE, model_folder
+from reprise.tracks import Track, read_tracks
 from reprise.variants import misfits, read_facts
 from reprise.weights import model_problems, sae_problems
 
@@ -40,18 +42,18 @@ _ROLE = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED_NAMES = ("report", "logs", "benchmarks", "organisms", "calibration")
 # No clip is longer than this: a larger number is milliseconds, samples or frames.
 _MAX_S = 600.0
+# No clip of a recording is longer.
+MAX_RECORDED_S = 30.0
+# Fields that a source makes no use of. `defaults` may state them, for studies of other sources.
+_UNUSED = {
+    "prompts": ("recordings",),
+    "audio": ("prompts", "seeds", "recordings.continue_from_s"),
+    "continuation": ("prompts",),
+}
 # Representations that count as evidence of a plan; the others are checks.
 _EVIDENCE = ("resid", "sae")
 # `organisms` overrides config/organisms.yaml and is read by the training recipe alone.
 _TOP_LEVEL = ("studies", "defaults", "report", "organisms", "calibration")
-
-
-class ConfigError(ValueError):
-    """Everything that is wrong with a configuration; `problems` holds one readable line each."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(dict.fromkeys(problems))
-        super().__init__("\n".join(self.problems))
 
 
 # --- the model ------------------------------------------------------------------------------------------------
@@ -126,8 +128,30 @@ class ModelSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = _leaf("auto", "Where it runs; auto: the GPU if there is one.")
 
 
+class RecordingSettings(Settings):
+    """Real recordings, for the sources audio and continuation: see reprise/tracks.py and reprise/recordings.py."""
+
+    folder: str = _leaf("", "Folder that the manifest's paths are below.", valid="a directory of audio files")
+    manifest: str = _leaf(
+        "",
+        "The recordings: a CSV or JSONL file with path, sha256, licence, source, tags and prompt, or a metadata file "
+        "of MTG-Jamendo (.tsv).",
+        valid="a manifest such as data/recordings.csv",
+    )
+    checksums: str = _leaf(
+        "",
+        "SHA-256 of the files, in place of the manifest's own: lines with a checksum and a path, as in MTG-Jamendo's.",
+        valid="a text file of checksums, or nothing",
+    )
+    max_tracks: int = _leaf(0, "Most tracks of the manifest, drawn by a hash of their names; 0: all.", ge=0)
+    max_clips_per_track: int = _leaf(4, "Most clips that are cut from a track, spread over it evenly.", ge=1)
+    continue_from_s: float = _seconds(
+        8.0, "For the source continuation: how much of each clip is recorded, before the model goes on.", gt=0
+    )
+
+
 class GenerationSettings(Settings):
-    """How clips are generated."""
+    """How clips are generated, and continued under edits."""
 
     duration_s: float = _seconds(16.0, "Length of a clip.", ge=1)
     temperature: float = _leaf(0.9, "Sampling temperature.", gt=0)
@@ -322,17 +346,23 @@ class VerdictSettings(Settings):
 
 
 class Study(Settings):
-    """One study: a model, its prompts and everything asked of them."""
+    """One study: a model, its prompts or recordings and everything asked of them."""
 
     model: ModelSettings
+    source: Literal["prompts", "audio", "continuation"] = _leaf(
+        "prompts",
+        "Where clips come from. prompts: the model plays them. audio: they are cut from recordings, and the model "
+        "reads them. continuation: the model goes on from the opening of each cut.",
+    )
     prompts: str = _leaf(
         "config/prompts.tsv",
         "Prompts: a tab-separated file with the columns prompt_id and prompt.",
         valid="a tab-separated file such as config/prompts.tsv",
         min_length=1,
     )
+    recordings: RecordingSettings = RecordingSettings()
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_unique)] = _leaf(
-        (0, 1, 2, 3), "One clip is generated for each prompt and seed.", min_length=1
+        (0, 1, 2, 3), "One clip is generated for each prompt, or for each cut of a recording, and seed.", min_length=1
     )
     generation: GenerationSettings = GenerationSettings()
     saes: dict[Annotated[int, Field(ge=0)], Annotated[str, Field(min_length=1)]] = _leaf(
@@ -490,7 +520,8 @@ def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", ch
         if not isinstance(entry, Mapping):
             lines.append(f"{source}: studies.{name}: got {_show(entry)}; valid: a mapping of study fields")
             continue
-        studies[name], problems = _study(_merge(defaults, entry), base_dir=Path(base_dir), check_files=check_files)
+        merged = _merge(defaults, entry)
+        studies[name], problems = _study(merged, entry, base_dir=Path(base_dir), check_files=check_files)
         for problem in problems:
             place = f"{source}: {_origin(str(name), problem.path, entry, defaults)}: " if problem.path else ""
             lines.append(place + problem.text)
@@ -514,8 +545,11 @@ def _merge(defaults: Mapping, entry: Mapping) -> dict[str, Any]:
     return merged
 
 
-def _study(merged: dict[str, Any], *, base_dir: Path, check_files: bool) -> tuple[Study | None, list[_Problem]]:
-    """Validate one merged study: field by field, then across fields, as far as its fields are sound."""
+def _study(
+    merged: dict[str, Any], entry: Mapping, *, base_dir: Path, check_files: bool
+) -> tuple[Study, list[_Problem]]:
+    """Validate one merged study, of which `entry` is its own part: field by field, then across fields, as far as its
+    fields are sound."""
     problems: list[_Problem] = []
     broken: set[str] = set()
     try:
@@ -540,21 +574,40 @@ def _study(merged: dict[str, Any], *, base_dir: Path, check_files: bool) -> tupl
         sound.setdefault("saes", {0: "unknown"})
         broken |= {f"{b}.{f}" for b in broken & GROUPS.keys() for f in GROUPS[b].model_fields}
         study = Study.model_validate(sound)
-    checks = [*_across(study), *(_files(study, base_dir) if check_files else ())]
+    checks = [*_unused(study, entry), *_across(study), *(_files(study, base_dir) if check_files else ())]
     problems.extend(p for p in checks if not broken.intersection(p.uses))
     return study, problems
 
 
+def _unused(study: Study, entry: Mapping) -> Iterator[_Problem]:
+    """Fields that the study states itself and its source makes no use of."""
+    for path in (tuple(name.split(".")) for name in _UNUSED[study.source]):
+        if _states(entry, path):
+            text = f"the source {study.source} makes no use of it; valid: to leave it out, or another source"
+            yield _Problem(path, text, ("source",))
+
+
 def _across(study: Study) -> Iterator[_Problem]:
     """Problems that show only across fields."""
-    g, e, ablation = study.generation, study.events, study.ablation
+    g, e, ablation, recordings = study.generation, study.events, study.ablation, study.recordings
     clip = ("generation.duration_s", "events.motif_start_s", "events.motif_duration_s", "descriptors.context_s")
     first_s = round(e.motif_start_s + e.motif_duration_s + study.descriptors.context_s, 6)
     opening = f"motif end {first_s - study.descriptors.context_s:g} s + context_s {study.descriptors.context_s:g} s"
+    first = "motif end + context_s"
     if first_s >= g.duration_s:
         valid = "a motif and a context that leave room in the clip"
         text = f"{opening} is {first_s:g} s, and a clip has {g.duration_s:g} s; valid: {valid} (are these in seconds?)"
         yield _Problem(("events", "motif_duration_s"), text, clip)
+    if study.source == "continuation" and recordings.continue_from_s > first_s:
+        # What is recorded is not the model's, so nothing is asked of it before.
+        clip = (*clip, "source", "recordings.continue_from_s")
+        first_s, first = recordings.continue_from_s, "recordings.continue_from_s"
+        opening = f"continue_from_s {first_s:g} s"
+        if first_s >= g.duration_s:
+            text = f"got {first_s:g}; valid: less than generation.duration_s, {g.duration_s:g}"
+            yield _Problem(("recordings", "continue_from_s"), text, clip)
+    if study.source != "prompts":
+        yield from _across_recordings(study)
     seen: dict[str, str] = {}
     for role, (a, b) in study.horizons.items():
         path, got, uses = ("horizons", role), f"got [{a:g}, {b:g}]", ("horizons",)
@@ -586,7 +639,7 @@ def _across(study: Study) -> Iterator[_Problem]:
         yield _Problem(("horizons",), f"none is longer than local; valid: {valid}", ("horizons",))
     low_s, high_s = first_s, round(g.duration_s - max(b for _, b in study.horizons.values()), 6)
     if low_s <= high_s and not low_s <= ablation.prefix_s <= high_s:
-        valid = f"{low_s:g} (motif end + context_s) to {high_s:g} (clip less the longest horizon)"
+        valid = f"{low_s:g} ({first}) to {high_s:g} (clip less the longest horizon)"
         uses = (*clip, "horizons", "ablation.prefix_s")
         yield _Problem(("ablation", "prefix_s"), f"got {ablation.prefix_s:g}; valid: {valid}", uses)
     from_s, to_s = ablation.return_window_s
@@ -630,6 +683,22 @@ def _across(study: Study) -> Iterator[_Problem]:
         yield _Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))
 
 
+def _across_recordings(study: Study) -> Iterator[_Problem]:
+    """Problems across fields that only a study of recordings has."""
+    duration_s = study.generation.duration_s
+    if duration_s > MAX_RECORDED_S:
+        text = f"got {duration_s:g}; valid: at most {MAX_RECORDED_S:g} with recordings"
+        yield _Problem(("generation", "duration_s"), text, ("generation.duration_s", "source"))
+    for field in ("folder", "manifest"):
+        if not getattr(study.recordings, field):
+            valid = valid_text(RecordingSettings.model_json_schema()["properties"][field])
+            text = f"missing, and source is {study.source}; valid: {valid}"
+            yield _Problem(("recordings", field), text, ("source", f"recordings.{field}"))
+    if study.events.others:
+        text = f"got {_show(study.events.others)}; valid: [] with recordings: clips of one track have the same melody"
+        yield _Problem(("events", "others"), text, ("events.others", "source"))
+
+
 def _fewest_draws(level: float) -> int:
     """The fewest draws from a null, n, for which the smallest p-value, 1 / (1 + n), is at most `level`."""
     return math.ceil(1 / level - 1e-9) - 1
@@ -653,29 +722,73 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
         if not (base_dir / file).is_file():
             text = f"there is no file {_show(file)}; valid: a JSON file downloaded from the study's review page"
             yield _Problem(("review", "files", i), text, ("review.files",))
+    if study.source == "prompts":
+        units, uses = (yield from _prompts(study, base_dir)), ("seeds", "prompts")
+    else:
+        units = yield from _tracks(study, base_dir)
+        uses = ("source", "seeds", "recordings.max_tracks", "recordings.max_clips_per_track")
+    if not units:
+        return
+    n_clips, told = count_clips(study, len(units))
+    for group in ("certificate", "ablation"):
+        n = getattr(study, group).n_clips
+        if n > n_clips:
+            text = f"got {n}; valid: at most the study's {n_clips} clips ({told})"
+            yield _Problem((group, "n_clips"), text, (f"{group}.n_clips", *uses))
+    if study.trained_layers and n_clips // 2 < (n := study.certificate.n_clips) <= n_clips:
+        text = f"got {n}, which no SAE is trained on; valid: at most half of the study's {n_clips} clips ({told})"
+        yield _Problem(("certificate", "n_clips"), text, ("certificate.n_clips", "saes", *uses))
+    if study.probes.n_folds > len(units):
+        kind = "prompts" if study.source == "prompts" else "tracks"
+        text = f"got {study.probes.n_folds}; valid: at most the study's {len(units)} {kind}"
+        yield _Problem(("probes", "n_folds"), text, ("probes.n_folds", *uses))
+
+
+def count_clips(study: Study, n_units: int) -> tuple[int, str]:
+    """How many clips a study has of so many prompts or, at most, tracks, and in words how that comes about."""
+    seeds = (len(study.seeds), "seeds")
+    if study.source == "prompts":
+        factors = [(n_units, "prompts"), seeds]
+    else:
+        factors = [(n_units, "tracks"), (study.recordings.max_clips_per_track, "cuts at most")]
+        factors += [seeds] * (study.source == "continuation")
+    return math.prod(n for n, _ in factors), " x ".join(f"{n} {what}" for n, what in factors)
+
+
+def _prompts(study: Study, base_dir: Path) -> Generator[_Problem, None, list["Prompt"]]:
+    """The prompts of a study; none where their file has problems."""
     try:
         prompts = read_prompts(base_dir / study.prompts)
     except ConfigError as error:
         place = ("prompts",) if not (base_dir / study.prompts).is_file() else ()
         for line in error.problems:
             yield _Problem(place, line, ("prompts",))
-        return
+        return []
     if "group" in study.events.others and not any(p.group for p in prompts):
         text = f"got 'group', but {study.prompts} has no column group; valid: with one that names some prompts' group"
         yield _Problem(("events", "others"), text, ("events.others", "prompts"))
-    n_clips = len(prompts) * len(study.seeds)
-    total = f"{n_clips} clips ({len(prompts)} prompts x {len(study.seeds)} seeds)"
-    for group in ("certificate", "ablation"):
-        n = getattr(study, group).n_clips
-        if n > n_clips:
-            text = f"got {n}; valid: at most the study's {total}"
-            yield _Problem((group, "n_clips"), text, (f"{group}.n_clips", "seeds", "prompts"))
-    if study.trained_layers and n_clips // 2 < (n := study.certificate.n_clips) <= n_clips:
-        text = f"got {n}, which no SAE is trained on; valid: at most half of the study's {total}"
-        yield _Problem(("certificate", "n_clips"), text, ("certificate.n_clips", "saes", "seeds", "prompts"))
-    if study.probes.n_folds > len(prompts):
-        text = f"got {study.probes.n_folds}; valid: at most the study's {len(prompts)} prompts"
-        yield _Problem(("probes", "n_folds"), text, ("probes.n_folds", "prompts"))
+    return prompts
+
+
+def _tracks(study: Study, base_dir: Path) -> Generator[_Problem, None, list[Track]]:
+    """The recordings of a study that stand for themselves; none where their files have problems."""
+    asked, missing = study.recordings, False
+    for field, is_there in (("folder", Path.is_dir), ("manifest", Path.is_file), ("checksums", Path.is_file)):
+        name = getattr(asked, field)
+        if name and not is_there(base_dir / name):
+            missing = True
+            text = f"there is no {'directory' if field == 'folder' else 'file'} {_show(name)}"
+            valid = valid_text(RecordingSettings.model_json_schema()["properties"][field])
+            yield _Problem(("recordings", field), f"{text}; valid: {valid}", ("source", f"recordings.{field}"))
+    if missing or not asked.manifest:
+        return []
+    try:
+        tracks = study_tracks(study, base_dir=base_dir)
+    except ConfigError as error:
+        for line in error.problems:
+            yield _Problem((), line, ("source", "recordings"))
+        return []
+    return [track for track in tracks if not track.same_as]
 
 
 def _report(raw: Any, source: str, lines: list[str]) -> ReportSettings:
@@ -703,17 +816,18 @@ def _got(value: Any) -> str:
 
 def _origin(name: str, path: Sequence[str | int], entry: Mapping, defaults: Mapping) -> str:
     """The field's place in the file: in the study, or in the defaults if only they state it."""
-
-    def states(node: Any) -> bool:
-        for part in path:
-            inside = isinstance(node, Mapping) or (isinstance(node, (list, tuple)) and isinstance(part, int))
-            if not inside or part not in (node if isinstance(node, Mapping) else range(len(node))):
-                return False
-            node = node[part]
-        return True
-
-    where = ["defaults"] if states(defaults) and not states(entry) else ["studies", name]
+    where = ["defaults"] if _states(defaults, path) and not _states(entry, path) else ["studies", name]
     return ".".join([*where, *map(str, path)])
+
+
+def _states(node: Any, path: Sequence[str | int]) -> bool:
+    """Whether there is a field at this place below `node`."""
+    for part in path:
+        inside = isinstance(node, Mapping) or (isinstance(node, (list, tuple)) and isinstance(part, int))
+        if not inside or part not in (node if isinstance(node, Mapping) else range(len(node))):
+            return False
+        node = node[part]
+    return True
 
 
 def _node(path: Sequence[str | int], schema: dict[str, Any]) -> dict[str, Any]:
@@ -787,7 +901,7 @@ def _unknown(key: Any, valid: list[str]) -> str:
     return f"unknown field {str(key)!r}{guess or ';'} valid: {', '.join(valid)}"
 
 
-# --- prompts and clips ----------------------------------------------------------------------------------------
+# --- prompts, recordings and clips ----------------------------------------------------------------------------
 
 
 class Prompt(NamedTuple):
@@ -807,16 +921,6 @@ class ClipRow(NamedTuple):
     seed: int
     batch: str
     duration_s: float
-
-
-def read_text(path: Path) -> str:
-    """A file's text. Raises ConfigError where it cannot be read or is not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read ({error.strerror}); valid: a readable text file"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not UTF-8 at byte {error.start}; valid: a text file in UTF-8"]) from error
 
 
 def read_prompts(path: str | Path) -> list[Prompt]:
@@ -862,6 +966,13 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     if problems:
         raise ConfigError(problems)
     return prompts
+
+
+def study_tracks(study: Study, *, base_dir: Path = Path()) -> list[Track]:
+    """The recordings of a study. Raises ConfigError; see `read_tracks`."""
+    asked = study.recordings
+    checksums = base_dir / asked.checksums if asked.checksums else ""
+    return read_tracks(base_dir / asked.manifest, checksums=checksums, max_tracks=asked.max_tracks)
 
 
 def assign_batches(prompt_ids: Sequence[str], n_batches: int) -> dict[str, str]:

@@ -246,22 +246,31 @@ def generate(
 
 def generate_clips(
     model: Model,
-    prompts: Sequence[str],
+    prompts: Sequence[str | None],
     noise_keys: Sequence[Sequence[int]],
     *,
     n_frames: int,
     sampling: Sampling,
     rows: int,
+    openings: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """`generate` in passes of exactly `rows` rows, yielding int64 `[<= rows, codebook, frame]` in order.
 
+    openings: tokens `[clip, codebook, frame]` that each clip begins with, where it does not begin with nothing.
     The last pass is filled up with repeats: matrix products of one shape do the same arithmetic for a row whatever
     stands beside it, so a clip's tokens do not depend on how many clips there are.
     """
     for start in range(0, len(prompts), rows):
         chosen = [min(i, len(prompts) - 1) for i in range(start, start + rows)]
+        prefix = None if openings is None else torch.from_numpy(openings[chosen].astype(np.int64)).to(model.device)
         tokens = generate(
-            model, [prompts[i] for i in chosen], [noise_keys[i] for i in chosen], n_frames=n_frames, sampling=sampling
+            model,
+            [prompts[i] for i in chosen],
+            [noise_keys[i] for i in chosen],
+            n_frames=n_frames,
+            sampling=sampling,
+            prefix=prefix,
+            n_prefix_frames=None if prefix is None else [prefix.shape[-1]] * rows,
         )
         yield tokens[: len(prompts) - start].cpu().numpy()
 

@@ -1,6 +1,8 @@
 """Seeds from what a thing is, never from when or where it is computed."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 
 def seed_from(*identity: object) -> tuple[int, ...]:
@@ -10,6 +12,16 @@ def seed_from(*identity: object) -> tuple[int, ...]:
     """
     digest = hashlib.sha256("\0".join(map(str, identity)).encode()).digest()
     return tuple(int.from_bytes(digest[i : i + 4], "big") for i in range(0, 16, 4))
+
+
+def clip_seed(what: str, clip: Mapping[str, Any]) -> tuple[int, ...]:
+    """`seed_from` of what is done to a clip and of what it is: its prompt's text, its seed and, where it is cut from a
+    recording, that `recording` (its SHA-256) and the `cut`'s number.
+
+    The study is not part of that: studies that ask the same of the same model share.
+    """
+    recorded = [clip[name] for name in ("recording", "cut") if name in clip]
+    return seed_from(what, clip["prompt"], clip["seed"], *recorded)
 
 
 def stable_share(identity: str) -> float:

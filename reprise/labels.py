@@ -2,11 +2,13 @@
 
 Conventions. A horizon `(a, b)` in seconds. At time t of a clip, `y` is 1 if an accepted event begins in (t + a, t + b]
 and the motif had ended by t, else 0. Times lie on the grid k * step_s, from 0 to the clip's end; a time's position is
-the last one that has heard nothing after it. Which times may be used is said by `reason`, the first of these that
-holds, "" for a usable time:
+the last one that has heard nothing after it: where tokens come from a recording, their encoder's look-ahead before t
+(below 0 at the very start, where no time is usable). Which times may be used is said by `reason`, the first of these
+that holds, "" for a usable time:
 
 - `unusable`: the clip could not be read, so nothing is known of its events.
 - `before_motif_end`: t < motif_end_s, there is nothing yet that could return (y is 0 there).
+- `recorded`: t < played_from_s, the clip is still a recording from which the model goes on later.
 - `before_context`: t < motif_end_s + context_s, the motif is still inside the acoustic window, so that knowing of it
   is only hearing it. In a clip of several motifs also where this holds for the motif that returns in the horizon.
 - `sounding`: an accepted event sounds at t, onset <= t < onset + duration.
@@ -34,16 +36,20 @@ def horizon_labels(
     context_s: float,
     step_s: float,
     frame_rate_hz: float,
+    played_from_s: float = 0.0,
+    lookahead_positions: int = 0,
 ) -> pd.DataFrame:
     """Labels of one horizon for all clips.
 
     `events` with columns clip_id, onset_s, duration_s, accepted, and unknown where there are any (see
     reprise/overrule.py); `clips` with clip_id (unique), prompt_id, duration_s and
     motif_end_s (of its first motif; NaN: the clip is unusable). Events may have a motif_end_s of their own.
-    `context_s` is the acoustic window of the baseline, `step_s` the grid. Returns one row a (clip, time) in the order
+    `context_s` is the acoustic window of the baseline, `step_s` the grid. `lookahead_positions`: how far tokens before
+    a position know what comes after it, in positions. Returns one row a (clip, time) in the order
     of `clips`: clip_id, prompt_id, time_s, position (int), y (int8), censored (bool), reason.
 
-    Raises ValueError for an impossible horizon or step, a clip_id listed twice, or an event of an unknown clip.
+    Raises ValueError for an impossible horizon or step, a clip_id listed twice, an event of an unknown clip, or a
+    usable time before any position that knows nothing after it.
     """
     a_s, b_s = horizon
     if not 0 <= a_s < b_s < np.inf:
@@ -87,21 +93,28 @@ def horizon_labels(
         [
             np.broadcast_to(np.isnan(motif_end_s), y.shape),
             ~heard,
+            np.broadcast_to(time_s < played_from_s - _TOLERANCE_S, y.shape),
             (time_s < motif_end_s + context_s - _TOLERANCE_S) | _any_by_clip(still_heard, row, len(clips)),
             sound,
             censored,
             sound_open | (begin_open & ~begin),
         ],
-        ["unusable", "before_motif_end", "before_context", "sounding", "censored", "unreviewed"],
+        ["unusable", "before_motif_end", "recorded", "before_context", "sounding", "censored", "unreviewed"],
         default="",
     )
     clip, step = np.nonzero(time_s <= clip_s + _TOLERANCE_S)
+    position = np.floor(time_s * frame_rate_hz + _TOLERANCE_S).astype(np.int64) - lookahead_positions
+    if ((position < 0) & (reason == "")).any():
+        raise ValueError(
+            f"lookahead_positions: is {lookahead_positions}, {lookahead_positions / frame_rate_hz:g} s; valid: less "
+            "than the first time asked, by which the motif has been heard"
+        )
     return pd.DataFrame(
         {
             "clip_id": clips["clip_id"].to_numpy()[clip],
             "prompt_id": clips["prompt_id"].to_numpy()[clip],
             "time_s": time_s[step],
-            "position": np.floor(time_s[step] * frame_rate_hz + _TOLERANCE_S).astype(np.int64),
+            "position": position[step],
             "y": y[clip, step].astype(np.int8),
             "censored": censored[clip, step],
             "reason": reason[clip, step].astype(object),

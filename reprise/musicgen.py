@@ -149,7 +149,7 @@ def weights_digest(*modules: torch.nn.Module) -> str:
 
 @torch.no_grad()
 def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
-    """Encode prompts, each exactly as it would be encoded alone (None: unconditional).
+    """Encode prompts, each exactly as it would be encoded alone (None or no text: unconditional).
 
     audiocraft pads a batch of prompts with zero vectors that cross-attention then attends to, so that a clip
     depends on its neighbours' prompts. Here padding is masked out instead.
@@ -157,8 +157,8 @@ def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
     unique = list(dict.fromkeys(prompts))
     encoded = []
     for prompt in unique:
-        embedding = model.embed_text(prompt)
-        encoded.append(torch.zeros_like(embedding[:1]) if prompt is None else embedding)
+        embedding = model.embed_text(prompt or None)
+        encoded.append(embedding if prompt else torch.zeros_like(embedding[:1]))
     width = max(map(len, encoded))
     embeddings = torch.zeros(len(prompts), width, model.d_model, device=model.device, dtype=model.dtype)
     # An unconditional row attends to its single zero column; a padded column is never attended to.
@@ -193,8 +193,30 @@ def codec_lookahead_s(model: Model) -> float:
     return max(0.0, n_frames / 2 / model.frame_rate_hz - first_s)
 
 
+def encoder_lookahead_s(model: Model) -> float:
+    """How far into the future of a moment the codec's encoder looks, in seconds.
+
+    Tokens of a recording are not causal: those before position p know the audio until this much after p, with
+    MusicGen's codec 4 frames (80 ms). What is known at t must be read that much earlier. Measured by noise that is a
+    thousand times louder from a frame's start on, so that whatever reaches an earlier token changes it; a whole number
+    of frames.
+    """
+    n_frames, n_draws = 100, 3
+    rng = np.random.default_rng(0)
+    audio = rng.normal(scale=0.1, size=(1 + n_draws, n_frames * round(model.sample_rate_hz / model.frame_rate_hz)))
+    half = audio.shape[1] // 2
+    audio[1:, :half] = audio[0, :half]
+    audio[1:, half:] *= 1000
+    quiet, *loud = (encode_audio(model, a.astype(np.float32)) for a in audio)
+    first = min(np.flatnonzero((tokens != quiet).any(axis=0))[0] for tokens in loud)
+    return max(0.0, (n_frames / 2 - float(first)) / model.frame_rate_hz)
+
+
 @torch.no_grad()
 def encode_audio(model: Model, audio: np.ndarray) -> np.ndarray:
-    """Tokens uint16 `[codebook, frame]` of mono audio float32 `[sample]` at the model's sample rate."""
+    """Tokens uint16 `[codebook, frame]` of mono audio float32 `[sample]` at the model's sample rate.
+
+    Raises ValueError for a codec that scales a clip by its loudness as a whole: every token would know all of it.
+    """
     codes = model.audio_to_tokens(torch.from_numpy(audio)[None, None].to(model.device))
     return codes[0].cpu().numpy().astype(np.uint16)

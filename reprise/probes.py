@@ -125,6 +125,7 @@ def unusable_because(certificate: Mapping[str, Any], times_s: ArrayLike) -> str:
 
 def baseline_features(
     prompts: Sequence[str],
+    prompt_ids: Sequence[str],
     times_s: ArrayLike,
     descriptors: NDArray[np.float32],
     *,
@@ -134,7 +135,8 @@ def baseline_features(
 
     Position (one column a grid time), the causal `descriptors` `[clip, time, m]` (acoustics and recurrences so far),
     and the words of the prompt (0/1; words in one prompt only or in all prompts carry nothing to another prompt and
-    are left out). `prompts`: the text of each clip.
+    are left out). `prompts`, `prompt_ids`: the text of each clip, "" for none, and whose it is. Several recordings may
+    have the same text, and then its words tell something of each other.
     """
     times_s = np.asarray(times_s, np.float64)
     n_clips, n_times = len(prompts), len(times_s)
@@ -143,8 +145,9 @@ def baseline_features(
     names = [f"time_{t:g}s" for t in times_s] + list(descriptor_names)
     parts = [np.broadcast_to(np.eye(n_times, dtype=np.float32), (n_clips, n_times, n_times)), descriptors]
 
-    texts = pd.Series(list(prompts)).drop_duplicates()
-    vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b").fit(texts)
+    texts = pd.Series(list(prompts)).groupby(list(prompt_ids)).first()
+    # One word more, since no word at all is an error there; it counts only where a text has it.
+    vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b").fit([*texts, "nothing"])
     in_texts = np.asarray(vectorizer.transform(texts).sum(axis=0)).ravel()
     keep = (in_texts > 1) & (in_texts < len(texts))
     words = vectorizer.transform(prompts).toarray()[:, keep].astype(np.float32)

@@ -12,6 +12,7 @@ dash.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -46,9 +47,12 @@ from reprise.figures import (
 from reprise.matching import Motif, best_match, motif_template
 from reprise.organisms.truth import GROUND_TRUTH
 from reprise.pages import REASONS, Heard, encode_flac, flac_uri, page_template
+from reprise.tracks import Track
 
 AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 makes a third more of it
 N_EDITED_CLIPS = 2
+N_TAGS = 10
+N_LEFT_OUT = 500  # recordings listed as left out; the stores' manifests list all
 
 MEANINGS = {
     "foresight": "Something in the model says far ahead that the motif will return, and taking it out takes the "
@@ -105,7 +109,7 @@ LABEL_PARTS = {
     "l-no": "none follows",
     "l-censored": "censored",
     "l-sounding": "a return sounds",
-    "l-early": "too near the motif",
+    "l-early": "too early to ask",
 }
 UNREVIEWED_PART = ("l-unreviewed", "not reviewed")
 
@@ -129,7 +133,8 @@ class Results(NamedTuple):
     labels: by horizon name. candidates: the candidates table. effects, matched, steered: by candidate name. examples:
     clips as generated. edited: by candidate name. stages: stage, jobs, seconds, peak_mb, a row a stage (may be empty).
     heard: a row a clip, with why it has no events ("" where it has). reviews: the summary of imported reviews, {}
-    without any.
+    without any. tracks: the recordings that clips were cut from, none where the model plays prompts; left_out: those
+    that could not be used (track_id, path, reason).
     """
 
     name: str
@@ -150,6 +155,8 @@ class Results(NamedTuple):
     stages: pd.DataFrame
     heard: pd.DataFrame
     reviews: Mapping[str, Any]
+    tracks: Sequence[Track] = ()
+    left_out: Sequence[Mapping[str, str]] = ()
 
 
 # --- audio ----------------------------------------------------------------------------------------------------
@@ -230,7 +237,9 @@ def verdict_view(study: Results) -> dict[str, Any]:
         mechanism = MECHANISMS.get(deciding["mechanism"], "{share}").format(share=share)
     failed = [g["title"].lower() for g in gates if g["outcome"] == "failed"]
     passed = sum(g["outcome"] == "passed" for g in gates)
-    truth = study.card.get("ground_truth", {}) if is_organism(study.card) else {}
+    # What an organism was built to be shows in its own music.
+    known = is_organism(study.card) and study.settings["source"] == "prompts"
+    truth = study.card.get("ground_truth", {}) if known else {}
     should = truth.get("verdict", "")
     return {
         "name": name,
@@ -525,6 +534,9 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         n_clips, n_prompts = effects["clip_id"].nunique(), effects["prompt_id"].nunique()
         from_s = study.settings["ablation"]["prefix_s"]
         about = f"{n_clips} clips of {n_prompts} prompts that return were continued from {from_s:g} s on."
+        if study.settings["source"] == "audio":
+            n_own = effects.loc[effects["found_baseline"] == 1, "clip_id"].nunique()
+            about += f" {n_own} are judged: those in which the model's own continuation returns."
     return {
         "name": name,
         "title": f"layer {layer}, feature {feature}",
@@ -725,6 +737,39 @@ def events_view(study: Results) -> dict[str, Any]:
     }
 
 
+def recordings_view(study: Results) -> dict[str, Any]:
+    """The recordings behind the clips, their licences, those that were left out, and whose are heard on the page; {}
+    where the model plays prompts."""
+    if not study.tracks:
+        return {}
+    gone = {left["track_id"] for left in study.left_out}
+    used = {track.track_id: track for track in study.tracks if track.track_id not in gone}
+    licences = Counter(track.licence or "not stated" for track in used.values())
+    tags = Counter(tag for track in used.values() for tag in track.tags)
+    of_clip = dict(zip(study.heard["clip_id"], study.heard["prompt_id"], strict=True))
+    played = [clip.clip_id for clip in (*study.examples, *(e for edited in study.edited.values() for e in edited))]
+    heard = [used[track_id] for track_id in dict.fromkeys(of_clip[clip_id] for clip_id in played)]
+    kinds = Counter(left["reason"].partition(":")[0].partition(",")[0] for left in study.left_out)
+    return {
+        "source": study.settings["source"],
+        "from_s": f"{study.settings['recordings']['continue_from_s']:g}",
+        "n_tracks": len(study.tracks),
+        "n_used": len(used),
+        "n_clips": len(study.heard),
+        "facts": [
+            ("licences", "; ".join(f"{licence}: {n}" for licence, n in licences.most_common())),
+            *([("tags", ", ".join(f"{tag} {n}" for tag, n in tags.most_common(N_TAGS)))] if tags else []),
+        ],
+        "credits": [
+            f"{track.track_id}: {track.source or 'source not stated'} ({track.licence or 'licence not stated'})"
+            for track in heard
+        ],
+        "kinds": ", ".join(f"{kind} {n}" for kind, n in kinds.most_common()),
+        "left_out": [f"{left['path']}: {left['reason']}" for left in study.left_out[:N_LEFT_OUT]],
+        "n_left_out": len(study.left_out),
+    }
+
+
 def reviews_view(study: Results) -> dict[str, Any]:
     """What reviewers decided, in words; {} where nobody did."""
     summary = study.reviews
@@ -822,13 +867,14 @@ def run_view(study: Results) -> dict[str, Any]:
     declared = verdict.get("preregistration") or {}
     duration_s = study.settings["generation"]["duration_s"]
     codebooks = f"{model['n_codebooks']} codebooks of {model['card']}"
+    seeds = ", ".join(map(str, verdict["seeds"]))
     sound = f"{model['sample_rate_hz']} Hz, {model['frame_rate_hz']:g} positions a second"
     model_facts = [
         ("model", model["name"]),
         ("weights", model["weights_digest"]),
         ("size", f"{model['n_layers']} layers of width {model['d_model']}; {codebooks}"),
         ("sound", f"{sound}, clips of {duration_s:g} s"),
-        ("clips", f"{len(study.heard)}, seeds {', '.join(map(str, verdict['seeds']))}"),
+        ("clips", f"{len(study.heard)}" + (f", seeds {seeds}" if study.settings["source"] != "audio" else "")),
         *(
             (f"SAE, layer {c['hook_layer']}", f"{c.get('sae', '')} {c.get('sae_digest', '')}".strip())
             for c in study.certificates
@@ -874,6 +920,7 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
     """Everything the template shows of one study."""
     verdict = verdict_view(study)
     ablations = [ablation_view(study, name) for name in sorted(study.matched) if len(study.matched[name])]
+    never = [len(effects) for name, effects in study.effects.items() if not len(study.matched.get(name, ()))]
     # The candidate that decided comes first, and is the only one that is played.
     ablations.sort(key=lambda a: a["verdict"] != verdict["name"])
     events = events_view(study)
@@ -887,12 +934,14 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
         "organism": is_organism(study.card),
         "verdict": verdict,
         "gain": gain_view(study),
+        "recordings": recordings_view(study),
         "events": events,
         "reviews": reviews_view(study),
         "labels": labels_view(study),
         "certificates": certificate_view(study),
         "candidates": candidates_view(study),
         "ablations": ablations,
+        "nothing_to_take": any(never),
         "players": players,
         "played": ablations[0]["title"] if players else "",
         "run": run_view(study),

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reprise.config import ConfigError, describe_error, read_text
+from reprise.config import describe_error
+from reprise.config_error import ConfigError, read_text
 
 FORMAT = "reprise review 1"
 DECISIONS = ("accept", "reject", "unsure")

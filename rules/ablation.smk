@@ -97,6 +97,7 @@ rule ablate:
         settings=settings(
             "ablate",
             "model",
+            "source",
             "ablation",
             sampling=lambda wildcards: sampling(wildcards.study),
             sae=lambda wildcards: sae_of(
@@ -132,6 +133,7 @@ rule effects:
         settings=settings(
             "effects",
             "model",
+            "source",
             "ablation",
             min_score=lambda wildcards: STUDIES[wildcards.study].events.min_score,
             n_bootstrap=lambda wildcards: STUDIES[wildcards.study].probes.n_bootstrap,

@@ -16,14 +16,16 @@ from snakemake.settings.types import DeploymentMethod
 
 from reprise.calibration import draw, run_names, run_settings
 from reprise.config import (
-    ConfigError,
+    assign_batches,
     clips_table,
     horizon_name,
     parse_horizon_name,
     read_prompts,
     read_yaml,
+    study_tracks,
     validate,
 )
+from reprise.config_error import ConfigError
 from reprise.hub import model_place, sae_place
 from reprise.provenance import code_digest
 from reprise.review_files import read_reviews
@@ -66,8 +68,21 @@ def prompts(study):
 
 
 @cache
+def tracks(study):
+    """The recordings of a study, by batch. How many clips one gives is known only to the job that reads it."""
+    listed = study_tracks(STUDIES[study])
+    batch = assign_batches(
+        [track.track_id for track in listed], STUDIES[study].generation.n_batches
+    )
+    by_batch = {name: [] for name in sorted(set(batch.values()))}
+    for track in listed:
+        by_batch[batch[track.track_id]].append(track)
+    return by_batch
+
+
+@cache
 def clips(study):
-    """Every clip of a study."""
+    """Every clip of a study that plays prompts."""
     asked = STUDIES[study]
     return clips_table(
         prompts(study),
@@ -82,6 +97,13 @@ CONFIG_SOURCE = ", ".join(map(str, workflow.configfiles)) or "config"
 # itself learns only afterwards.
 _CHECK_FILES = "doctor" not in sys.argv
 
+
+def batches(study):
+    if STUDIES[study].source != "prompts":
+        return list(tracks(study))
+    return sorted({clip.batch for clip in clips(study)})
+
+
 try:
     for _file in workflow.configfiles:
         # Snakemake has read them already, but takes the last of two equal keys without a word.
@@ -90,7 +112,7 @@ try:
         validate(config, source=CONFIG_SOURCE, check_files=_CHECK_FILES).studies
     )
     for _study in STUDIES if _CHECK_FILES else ():
-        clips(_study)
+        batches(_study)
         read_reviews(STUDIES[_study].review.files, study=_study)
 except ConfigError as error:
     raise WorkflowError(
@@ -142,6 +164,12 @@ def settings(script, *groups, study=None, **extra):
     return of
 
 
+def of_source(*sources):
+    """Pattern of the studies whose clips come from one of these sources; those of a calibration play prompts."""
+    names = [name for name, asked in STUDIES.items() if asked.source in sources]
+    return "|".join(names + [CALIBRATION_RUN] * ("prompts" in sources) or ["(?!)"])
+
+
 def template_digest(name):
     """Digest of a page's template and of the files that it includes, all in reprise/."""
     text = Path(workflow.basedir, "reprise", name).read_text(encoding="utf-8")
@@ -163,10 +191,6 @@ def sae_of(study, layer):
     if layer in STUDIES[study].trained_layers:
         return f"results/{study}/saes/layer{layer}"
     return STUDIES[study].saes[layer]
-
-
-def batches(study):
-    return sorted({clip.batch for clip in clips(study)})
 
 
 def horizons(study):
@@ -196,6 +220,7 @@ def store_folders(study):
         "tokens",
         "audio",
         "descriptors",
+        *(["openings"] if STUDIES[study].source == "continuation" else []),
         *(f"activations/{hook}" for hook in hooks(study) + random_hooks(study)),
     ]
     kinds += [f"codes/layer{layer}" for layer in STUDIES[study].layers]

@@ -1,4 +1,4 @@
-# Prompts to clips: tokens and audio.
+# Prompts to clips, or recordings' openings to clips: tokens and audio.
 
 
 rule identify_model:
@@ -43,6 +43,7 @@ def model_files(study):
 rule generate:
     input:
         model="results/{study}/model.json",
+        openings=lambda wildcards: openings(wildcards.study, wildcards.batch),
     output:
         tokens=directory("results/{study}/tokens/{batch}"),
         tokens_manifest="results/{study}/tokens/{batch}.manifest.json",
@@ -52,6 +53,8 @@ rule generate:
         "results/logs/{study}/generate/{batch}.log",
     benchmark:
         "results/benchmarks/{study}/generate/{batch}.tsv"
+    wildcard_constraints:
+        study=of_source("prompts", "continuation"),
     conda:
         "../envs/reprise.yaml"
     resources:
@@ -69,9 +72,21 @@ rule generate:
             },
             clips=lambda wildcards: [
                 [clip.clip_id, clip.prompt_id, clip.prompt, clip.seed]
-                for clip in clips(wildcards.study)
+                for clip in prompted_clips(wildcards.study)
                 if clip.batch == wildcards.batch
             ],
+            seeds=lambda wildcards: list(STUDIES[wildcards.study].seeds),
         ),
     script:
         "../workflow_scripts/generate.py"
+
+
+def prompted_clips(study):
+    return clips(study) if STUDIES[study].source == "prompts" else []
+
+
+def openings(study, batch):
+    """Openings of a batch's recordings, where the model goes on from them."""
+    if STUDIES[study].source != "continuation":
+        return []
+    return [f"results/{study}/openings/{batch}.manifest.json"]

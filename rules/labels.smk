@@ -19,7 +19,14 @@ rule label:
             "labels",
             horizon_s=lambda wildcards: parse_horizon_name(wildcards.horizon),
             context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
+            played_from_s=lambda wildcards: played_from_s(wildcards.study),
             motif=lambda wildcards: motif(wildcards.study),
         ),
     script:
         "../workflow_scripts/label.py"
+
+
+def played_from_s(study):
+    """From when on a clip is the model's own playing, where it begins with a recording."""
+    asked = STUDIES[study]
+    return asked.recordings.continue_from_s if asked.source == "continuation" else 0.0

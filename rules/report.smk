@@ -21,6 +21,15 @@ def model_card(study):
     return [card.as_posix()] if card.is_file() else []
 
 
+def recordings_files(study):
+    """What says whose the recordings of a study are and under which licences."""
+    asked = STUDIES[study].recordings
+    named = (
+        [asked.manifest, asked.checksums] if STUDIES[study].source != "prompts" else []
+    )
+    return [path for path in named if path]
+
+
 def of_candidates(file):
     """A file of the effects of every candidate of every study; known once the candidates are."""
     return [
@@ -58,6 +67,7 @@ rule report:
             for horizon in horizons(study)
         ],
         audio=[path for study in STUDIES for path in stores("audio", study)],
+        recordings=[path for study in STUDIES for path in recordings_files(study)],
         candidates=expand("results/{study}/candidates.parquet", study=STUDIES),
         effects=lambda wildcards: of_candidates("{candidate}.parquet"),
         matched=lambda wildcards: of_candidates("{candidate}.matched.parquet"),

@@ -11,7 +11,7 @@ from reprise.codes import clip_code
 from reprise.decoding import Sampling
 from reprise.device import pick_device
 from reprise.hub import sae_folder
-from reprise.identity import seed_from
+from reprise.identity import clip_seed
 from reprise.interventions import (
     KINDS,
     STEERING_KINDS,
@@ -80,7 +80,7 @@ continued = table.drop_duplicates("clip_id")
 clips = read_clips(inputs.tokens)
 wanted = clips.index[clips["clip_id"].isin(continued["clip_id"])]
 baseline = {clips["clip_id"][i]: tokens[i] for i in wanted}
-noise_keys = {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in continued.itertuples()}
+noise_keys = {clip["clip_id"]: clip_seed("generate", clip) for clip in continued.to_dict("records")}
 # What each feature that is edited does in the clip that donates its activations (none where none is asked for).
 donated = {}
 asked = table[table["z_star"].isna()]
@@ -106,11 +106,14 @@ runs = run_conditions(
 parts = list(progress(runs, total=-(-len(table) // rows), what="continuations"))
 made = np.concatenate([part for _, part in parts])
 
-untouched = np.flatnonzero(table["kind"] == "untouched")
-for i in untouched:
-    if not np.array_equal(made[i], baseline[table["clip_id"][i]]):
+untouched = {table["clip_id"][i]: made[i] for i in np.flatnonzero(table["kind"] == "untouched")}
+if settings["source"] == "audio":
+    # A recording is not what the model would play: an edit is compared with how the model itself goes on.
+    baseline = untouched
+for clip_id, played in untouched.items():
+    if not np.array_equal(played, baseline[clip_id]):
         raise RuntimeError(
-            f"the untouched row of {table['clip_id'][i]} differs from its baseline, so no edit can be compared with it"
+            f"the untouched row of {clip_id} differs from its baseline, so no edit can be compared with it"
         )
 kl = teacher_forced_kl(
     model, sae, table, baseline, rows=min(rows, KL_ROWS), directions={0: direction}, donated=donated

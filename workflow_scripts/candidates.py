@@ -58,11 +58,13 @@ def manifests(paths: list[str], layer: int) -> list[str]:
     return [path for path in paths if f"/layer{layer}/" in path]
 
 
-# Positions at which a plan could be held: after the motif (and what the baseline hears of it), before the return.
+# Positions at which a plan could be held: after the motif (and what the baseline hears of it), before the return. The
+# tokens before a position of a recording know some of what follows.
 frame_rate_hz = 1 / read_meta(inputs.activations)["seconds_per_position"]
+lookahead_positions = read_meta(inputs.tokens).get("encoder_lookahead_positions", 0)
 motif_end_s = read_motif_ends_s(inputs.heard, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"])
-planned_from = np.rint((motif_end_s + settings["context_s"]) * frame_rate_hz)
-stop = round(prefix_s * frame_rate_hz)
+planned_from = np.rint((motif_end_s + settings["context_s"]) * frame_rate_hz) - lookahead_positions
+stop = round(prefix_s * frame_rate_hz) - lookahead_positions
 positions = np.arange(int(min(np.nanmin(planned_from, initial=stop), stop)), stop)
 could_plan = positions >= planned_from[:, None]
 known &= could_plan.any(axis=1)
@@ -93,6 +95,7 @@ for found in ranked.itertuples():
     layer, feature, grid = int(found.layer), int(found.feature), grids[found.horizon]
     baseline, _ = baseline_features(
         clips["prompt"],
+        clips["prompt_id"],
         grid.times_s,
         read_array(inputs.descriptors, "descriptors", grid.positions),
         descriptor_names=read_meta(inputs.descriptors)["names"],

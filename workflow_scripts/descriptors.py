@@ -19,8 +19,11 @@ audio_meta = read_manifest(audio_path)["meta"]
 clips, duration_s = audio_meta["clips"], audio_meta["duration_s"]
 n_positions = round(duration_s * identity["frame_rate_hz"]) + 1
 context_s = settings["descriptors"]["context_s"]
-# The codec's decoder looks ahead, so what is known at a position ends that much earlier.
-lookahead_positions = int(np.ceil(identity["codec_lookahead_s"] * identity["frame_rate_hz"] - 1e-9))
+# How far a clip is heard at a position. The codec's decoder looks ahead: of what the model plays, the last bit is not
+# yet certain. Its encoder looks ahead too: of a recording, the tokens before a position know some of what follows.
+heard_ahead_positions = audio_meta.get(
+    "encoder_lookahead_positions", -int(np.ceil(identity["codec_lookahead_s"] * identity["frame_rate_hz"] - 1e-9))
+)
 
 
 def matches_so_far(audio: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, list[str]]:
@@ -49,8 +52,8 @@ def describe(clip: dict) -> tuple[np.ndarray, list[str]]:
         raise ValueError(f"audio: lasts {len(audio) / identity['sample_rate_hz']:g} s; valid: {duration_s:g} s")
     matched, match_names = matches_so_far(audio, identity["sample_rate_hz"])
     table = np.column_stack([heard, matched])
-    delayed = np.concatenate([np.repeat(table[:1], lookahead_positions, axis=0), table])[: len(table)]
-    return delayed.astype(np.float32), names + match_names
+    heard_until = np.clip(np.arange(len(table)) + heard_ahead_positions, 0, len(table) - 1)
+    return table[heard_until].astype(np.float32), names + match_names
 
 
 tables: dict[str, np.ndarray] = {}
@@ -61,11 +64,11 @@ for clip in progress(clips, total=len(clips), what="descriptors"):
     except ValueError as error:
         # Nothing is known of it: its labels are all unusable, and a number taken by mistake would show.
         log.warning("%s: left out, %s", clip["clip_id"], error)
-if not tables:
+if clips and not tables:
     raise ValueError(f"{audio_path}: none of its {len(clips)} clips could be read, see the log above")
-shape = next(iter(tables.values())).shape
+shape = next(iter(tables.values())).shape if tables else (n_positions, 0)
 unknown = np.full(shape, np.nan, dtype=np.float32)
-meta = {"clips": clips, "names": names, "lookahead_positions": lookahead_positions, "context_s": context_s}
+meta = {"clips": clips, "names": names, "heard_ahead_positions": heard_ahead_positions, "context_s": context_s}
 arrays = {"descriptors": ArraySpec((len(clips), *shape), "float32")}
 with write_store(Path(snakemake.output.store), arrays, meta=meta) as store:
     for clip in clips:

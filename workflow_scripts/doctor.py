@@ -5,7 +5,8 @@ import sys
 from rich.console import Console
 from rich.table import Column, Table
 
-from reprise.config import ConfigError, read_prompts, validate
+from reprise.config import count_clips, read_prompts, study_tracks, validate
+from reprise.config_error import ConfigError
 from reprise.doctor import (
     Finding,
     known_digest,
@@ -41,15 +42,20 @@ for name, study in studies.items():
     for layer in progress(study.layers, total=len(study.layers), what=f"SAEs of {name}"):
         saes[layer] = look_at_sae(study, layer, facts, model_digest=digest)
     try:
-        n_prompts = len(read_prompts(study.prompts))
+        n_units = (
+            len(read_prompts(study.prompts))
+            if study.source == "prompts"
+            else sum(not track.same_as for track in study_tracks(study))
+        )
     except ConfigError:
-        n_prompts = 0
-    n_clips, g = n_prompts * len(study.seeds), study.generation
-    found = f"{n_prompts} prompts x {len(study.seeds)} seeds = {n_clips} clips of {g.duration_s:g} s"
+        n_units = 0
+    n_clips, told = count_clips(study, n_units)
+    g = study.generation
+    found = f"{told} = {n_clips} clips of {g.duration_s:g} s"
     found += f" in {g.n_batches} batches; layers {', '.join(map(str, study.layers))}; horizons "
     found += ", ".join(f"{role} {a:g}-{b:g} s" for role, (a, b) in study.horizons.items())
     needed[name] = stores_bytes(study, facts, [sae for _, sae in saes.values()], n_clips=n_clips)
-    config = Finding("config", n_prompts > 0, found)
+    config = Finding("config", n_clips > 0, found)
     findings[name] = [config, model, *(finding for finding, _ in saes.values()), look_at_device(study, facts)]
 by_study, disk = look_at_disk(needed)
 for name, line in zip(findings, by_study, strict=True):

@@ -8,11 +8,13 @@ import pandas as pd
 
 from reprise.artifacts import read_audio
 from reprise.chroma import check_motif, clip_features
-from reprise.identity import seed_from
+from reprise.identity import clip_seed
 from reprise.job import log, progress, start
 from reprise.motifs import ClipEvents, clip_events
 from reprise.recurrence import EventSettings, empty_events
 from reprise.stores import read_manifest, write_parquet
+
+HEARD = {"clip_id": str, "prompt_id": str, "usable": bool, "motif_end_s": float, "no_events_because": str}
 
 settings = start(snakemake)
 events, groups = settings["events"], settings["groups"]
@@ -63,7 +65,7 @@ for clip in progress(clips, total=len(clips), what="events"):
             start_s=events["motif_start_s"],
             duration_s=events["motif_duration_s"],
             settings=thresholds,
-            seed=seed_from("surrogates", clip["prompt"], clip["seed"]),
+            seed=clip_seed("surrogates", clip),
             others=[
                 chroma[other["clip_id"]] for other in clips if other["clip_id"] in chroma and is_other(clip, other)
             ],
@@ -80,5 +82,7 @@ for clip in progress(clips, total=len(clips), what="events"):
             "no_events_because": found.no_events_because,
         }
     )
+# No clip is there where every recording of the batch was left out.
+tables = tables or [empty_events().assign(clip_id="", prompt_id="")]
 write_parquet(Path(snakemake.output.events), pd.concat(tables, ignore_index=True))
-write_parquet(Path(snakemake.output.clips), pd.DataFrame(rows))
+write_parquet(Path(snakemake.output.clips), pd.DataFrame(rows, columns=list(HEARD)).astype(HEARD))

@@ -1,4 +1,4 @@
-"""Generate one batch of clips: tokens in a store, audio as FLAC."""
+"""Generate one batch of clips, from prompts or from recordings' openings on: tokens in a store, audio as FLAC."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,11 @@ import soundfile
 from reprise.artifacts import token_arrays
 from reprise.decoding import Sampling, generate_clips
 from reprise.device import pick_device
-from reprise.identity import seed_from
+from reprise.identity import clip_seed
 from reprise.job import progress, start
 from reprise.memory import check_memory, free_memory, generation_need
 from reprise.musicgen import decode_audio, load_identified
-from reprise.stores import write_folder, write_store
+from reprise.stores import read_manifest, read_store, write_folder, write_store
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
@@ -24,26 +24,36 @@ need = generation_need(identity, n_frames=n_frames, dtype=dtype, guided=generati
 check_memory(need, rows=generation["rows"], free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 clips = [dict(zip(("clip_id", "prompt_id", "prompt", "seed"), clip, strict=True)) for clip in settings["clips"]]
+openings, recorded = None, {}
+if snakemake.input.openings:
+    path = Path(snakemake.input.openings[0].removesuffix(".manifest.json"))
+    about, seeds = read_manifest(path)["meta"], settings["seeds"]
+    clips = [c | {"clip_id": f"{c['clip_id']}-s{seed}", "seed": seed} for c in about["clips"] for seed in seeds]
+    openings = np.repeat(read_store(path)["tokens"][:], len(seeds), axis=0)
+    recorded = {name: about[name] for name in ("n_tracks", "left_out")}
 meta = {
     "clips": clips,
     "model": identity,
     "sampling": {key: generation[key] for key in Sampling._fields},
     "duration_s": n_frames / model.frame_rate_hz,
+    **recorded,
 }
 
 batches = generate_clips(
     model,
     [clip["prompt"] for clip in clips],
-    # The text is part of a clip's identity and the study is not: studies that ask the same of the same model share.
-    [seed_from("generate", clip["prompt"], clip["seed"]) for clip in clips],
+    [clip_seed("generate", clip) for clip in clips],
     n_frames=n_frames,
     sampling=Sampling(**meta["sampling"]),
     rows=generation["rows"],
+    openings=openings,
 )
 n_batches = -(-len(clips) // generation["rows"])
-tokens = np.concatenate(list(progress(batches, total=n_batches, what="generation"))).astype(np.uint16)
-
 arrays = token_arrays(len(clips), n_codebooks=model.n_codebooks, n_frames=n_frames)
+# No clip is left where every recording of the batch was left out.
+none = np.empty((0, model.n_codebooks, n_frames), np.int64)
+tokens = np.concatenate([none, *progress(batches, total=n_batches, what="generation")]).astype(np.uint16)
+
 with write_store(Path(snakemake.output.tokens), arrays, meta=meta) as store:
     store.append("tokens", tokens)
 with write_folder(Path(snakemake.output.audio), meta=meta) as folder:

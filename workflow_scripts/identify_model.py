@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reprise.job import start
-from reprise.musicgen import check_fits, codec_lookahead_s, load_model
+from reprise.musicgen import check_fits, codec_lookahead_s, encoder_lookahead_s, load_model
 from reprise.stores import write_json
 
 settings = start(snakemake)
@@ -16,4 +16,5 @@ check_fits(
     layers=settings["layers"],
     duration_s=settings["clip_s"],
 )
-write_json(Path(snakemake.output[0]), {**about, **model.facts, "codec_lookahead_s": codec_lookahead_s(model)})
+lookahead = {"codec_lookahead_s": codec_lookahead_s(model), "encoder_lookahead_s": encoder_lookahead_s(model)}
+write_json(Path(snakemake.output[0]), {**about, **model.facts, **lookahead})

@@ -9,6 +9,7 @@ from reprise.overrule import read_events
 from reprise.stores import write_parquet
 
 settings = start(snakemake)
+meta = read_meta(snakemake.input.audio)
 clips = read_clips(snakemake.input.audio)
 clips["motif_end_s"] = read_motif_ends_s(
     snakemake.input.heard, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"]
@@ -19,9 +20,11 @@ table = horizon_labels(
     events.assign(motif_end_s=events["motif_start_s"] + events["motif_duration_s"]),
     clips,
     tuple(settings["horizon_s"]),
-    frame_rate_hz=read_meta(snakemake.input.audio)["model"]["frame_rate_hz"],
+    frame_rate_hz=meta["model"]["frame_rate_hz"],
     context_s=settings["context_s"],
     step_s=settings["labels"]["step_s"],
+    played_from_s=settings["played_from_s"],
+    lookahead_positions=meta.get("encoder_lookahead_positions", 0),
 )
 usable = table[table["reason"] == ""]
 log.info(

@@ -21,7 +21,11 @@ if snakemake.input.local:
 grid = label_grid(labels, clips["clip_id"])
 heard = read_array(snakemake.input.descriptors, "descriptors", grid.positions)
 baseline, columns = baseline_features(
-    clips["prompt"], grid.times_s, heard, descriptor_names=read_meta(snakemake.input.descriptors)["names"]
+    clips["prompt"],
+    clips["prompt_id"],
+    grid.times_s,
+    heard,
+    descriptor_names=read_meta(snakemake.input.descriptors)["names"],
 )
 sources = snakemake.input.representation
 kind, _, hook = name.partition("-")

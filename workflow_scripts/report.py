@@ -1,6 +1,7 @@
 """Write the report from the results of all studies."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from reprise.overrule import read_events
 from reprise.pages import Heard
 from reprise.report import Edited, Results, example_clips, render
 from reprise.stores import read_manifest, write_text
+from reprise.tracks import Track, read_tracks
 
 STAGES = [
+    "encode_recordings",
+    "encode_openings",
     "generate",
     "activations",
     "activations_random",
@@ -62,6 +66,20 @@ def read_examples(events: pd.DataFrame, audio: list[str]) -> list[Heard]:
     return heard
 
 
+def read_recordings(study: str, audio: list[str]) -> tuple[list[Track], list[dict[str, str]]]:
+    """The recordings of a study and those of them that were left out; none where the model plays prompts."""
+    fields = settings["studies"][study]
+    if fields["source"] == "prompts":
+        return [], []
+    asked = fields["recordings"]
+    tracks = read_tracks(asked["manifest"], checksums=asked["checksums"], max_tracks=asked["max_tracks"])
+    left_out = [left for manifest in audio for left in read_manifest(store_of(manifest))["meta"]["left_out"]]
+    if left_out:
+        text = f"{len(left_out)} of {len(tracks)} recordings are left out: {snakemake.output[0]} lists them"
+        print(f"report: {study}: {text}", file=sys.stderr)
+    return tracks, left_out
+
+
 def read_edited(manifest: str) -> list[Edited]:
     folder = store_of(manifest)
     found = []
@@ -95,6 +113,7 @@ for study, fields in settings["studies"].items():
     reviewed_only = fields["labels"]["reviewed_only"]
     events = read_events(of_study("events", study), of_study("reviews", study), reviewed_only=reviewed_only)
     audio = of_study("audio", study)
+    tracks, left_out = read_recordings(study, audio)
     (candidates,) = read_tables("candidates", study).values()
     players = {store_of(m).name.removesuffix(".audio"): read_edited(m) for m in of_study("players", study)}
     studies.append(
@@ -117,6 +136,8 @@ for study, fields in settings["studies"].items():
             stages=read_stages(study),
             heard=pd.concat([pd.read_parquet(path) for path in of_study("heard", study)], ignore_index=True),
             reviews=next(iter(read_jsons("review_summaries", study)), {}),
+            tracks=tracks,
+            left_out=left_out,
         )
     )
 calibration = json.loads(Path(inputs.calibration[0]).read_text()) if inputs.calibration else {}

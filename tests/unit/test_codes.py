@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reprise.artifacts import read_array, read_clips
 from reprise.codes import append_codes, clip_code, code_arrays, code_batches, read_codes, sae_size
 from reprise.stores import write_store
 
@@ -28,7 +29,8 @@ def sparse(dense: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 def written(folder: Path, dense: np.ndarray, k: int | None, *, name: str = "b00", at_once: int = 6) -> str:
     """A store of codes, appended in pieces that are each as wide as they need to be."""
     arrays = code_arrays(len(dense), N_POSITIONS, d_sae=D_SAE, k=k)
-    with write_store(folder / name, arrays, meta={"d_sae": D_SAE, "clips": []}) as store:
+    clips = [{"clip_id": f"c{i}"} for i in range(len(dense))]
+    with write_store(folder / name, arrays, meta={"d_sae": D_SAE, "clips": clips}) as store:
         for first in range(0, len(dense), at_once):
             piece = dense[first : first + at_once]
             append_codes(store, *sparse(piece, k or max(1, int((piece > 0).sum(-1).max()))), k=k)
@@ -66,6 +68,20 @@ def test_how_many_are_active_is_known_without_a_k(tmp_path: Path) -> None:
 def test_nothing_active_at_all(tmp_path: Path) -> None:
     manifest = written(tmp_path, np.zeros((3, N_POSITIONS, D_SAE), np.float32), None)
     assert read_codes([manifest], [0, 5]).nnz == 0 and sae_size([manifest]) == (D_SAE, 1)
+
+
+@pytest.mark.parametrize("k", [4, None])
+def test_a_batch_without_a_clip_is_passed_over_and_a_study_without_one_is_an_error(
+    tmp_path: Path, k: int | None
+) -> None:
+    dense = drawn(4)
+    empty, full = written(tmp_path, dense[:0], k), written(tmp_path, dense, k, name="b01")
+    codes = read_codes([empty, full], [1, 3])
+    np.testing.assert_array_equal(codes.toarray(), dense[:, [1, 3]].reshape(-1, D_SAE))
+    assert sae_size([empty, full]) == sae_size([full])
+    assert len(read_clips([empty, full])) == len(dense) == len(read_array([empty, full], "values" if k else "counts"))
+    with pytest.raises(ValueError, match="no clip is left, every recording was left out"):
+        read_clips([empty])
 
 
 def test_indices_take_two_bytes_where_they_fit() -> None:

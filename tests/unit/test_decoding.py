@@ -161,6 +161,43 @@ def test_a_continuation_of_its_own_prefix_is_the_clip(random_model):
         assert not torch.equal(other_noise[row, :, n:], whole[row, :, n:])
 
 
+def test_clips_go_on_from_their_openings_whatever_stands_beside_them(random_model, tokens):
+    def run(which):
+        passes = generate_clips(
+            random_model,
+            [PROMPTS[i] for i in which],
+            [KEYS[i] for i in which],
+            n_frames=N_FRAMES,
+            sampling=SAMPLING,
+            rows=2,
+            openings=tokens.numpy()[which, :, :12].astype(np.uint16),
+        )
+        return np.concatenate(list(passes))
+
+    together = run([0, 1, 2])
+    assert np.array_equal(together[..., :12], tokens.numpy()[..., :12])
+    assert np.array_equal(together[[2, 0]], run([2, 0]))
+    # Continued later from what it played itself, a clip is the clip: what an ablation's untouched rows rest on.
+    again = generate(
+        random_model,
+        PROMPTS[:2],
+        KEYS[:2],
+        n_frames=N_FRAMES,
+        sampling=SAMPLING,
+        prefix=torch.from_numpy(together[:2]),
+        n_prefix_frames=[20, 12],
+    )
+    assert np.array_equal(again.numpy(), together[:2])
+
+
+def test_no_text_is_no_prompt(random_model, tokens):
+    without, empty = (
+        teacher_forced(random_model, tokens[:1], encode_prompts(random_model, [p]), layers=[5])[0][5]
+        for p in (None, "")
+    )
+    assert torch.equal(without, empty)
+
+
 def test_noise_samples_the_softmax():
     logits = np.log([0.5, 0.3, 0.15, 0.05])
     noise = clip_noise((1, 2, 3), 1, 4)

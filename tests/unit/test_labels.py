@@ -8,7 +8,7 @@ from reprise.labels import horizon_labels
 CLIPS = pd.DataFrame({"clip_id": ["a-s0", "b-s0"], "prompt_id": ["a", "b"], "duration_s": 16.0, "motif_end_s": 4.0})
 
 
-def table(events, horizon=(4.0, 8.0), clips=CLIPS):
+def table(events, horizon=(4.0, 8.0), clips=CLIPS, **recorded):
     columns = ["clip_id", "onset_s", "duration_s", "accepted", "motif_end_s"][: len(events[0]) if events else 4]
     labels = horizon_labels(
         pd.DataFrame(events, columns=columns),
@@ -17,6 +17,7 @@ def table(events, horizon=(4.0, 8.0), clips=CLIPS):
         frame_rate_hz=25.0,
         context_s=3.0,
         step_s=0.5,
+        **recorded,
     )
     return labels.set_index(["clip_id", "time_s"])
 
@@ -51,6 +52,24 @@ def test_left_out_before_the_motif_its_echo_and_while_sounding():
     assert reasons[3.5] == "before_motif_end" and reasons[4.0] == "before_context" and reasons[6.5] == "before_context"
     assert reasons[7.0] == "" and reasons[9.5] == ""
     assert [reasons[t] for t in (10.0, 11.5)] == ["sounding"] * 2 and reasons[12.0] == ""
+
+
+def test_what_is_recorded_is_not_the_models_to_plan():
+    reasons = table([("a-s0", 12.0, 2.0, True)], played_from_s=7.6).loc["a-s0"]["reason"]
+    assert reasons[3.5] == "before_motif_end" and reasons[4.0] == reasons[7.5] == "recorded" and reasons[8.0] == ""
+    # What is not yet out of hearing is not asked either.
+    reasons = table([], played_from_s=5.0).loc["a-s0"]["reason"]
+    assert reasons[4.5] == "recorded" and reasons[5.0] == reasons[6.5] == "before_context" and reasons[7.0] == ""
+
+
+def test_a_recording_is_read_where_its_tokens_know_nothing_after_the_time():
+    events = [("a-s0", 12.0, 2.0, True)]
+    plain, early = (table(events, lookahead_positions=n).reset_index() for n in (0, 4))
+    assert (early["position"] == plain["position"] - 4).all()
+    assert early.drop(columns="position").equals(plain.drop(columns="position"))
+    # Where tokens would know of the first time asked from the start, there is no position to read.
+    with pytest.raises(ValueError, match=r"lookahead_positions: is 176, 7\.04 s; valid: less than the first time"):
+        table(events, lookahead_positions=176)
 
 
 def test_position_has_heard_nothing_after_its_time():

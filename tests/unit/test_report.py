@@ -21,6 +21,7 @@ from PIL import Image
 
 from reprise import figures, report
 from reprise.config import ReportSettings, Study, horizon_name
+from reprise.effects import matched_damage
 from reprise.pages import encode_flac
 from reprise.preregistration import declare, preregistration, summary
 from reprise.recurrence import EVENT_COLUMNS
@@ -182,7 +183,7 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
             wave = clip_audio(i, return_s=returns[clip["prompt_id"]])
             soundfile.write(audio / f"{clip['clip_id']}.flac", wave, RATE_HZ, subtype="PCM_16")
     write_parquet(folder / "events" / "b00.parquet", table)
-    heard = pd.DataFrame([{"clip_id": c["clip_id"], "no_events_because": ""} for c in clips])
+    heard = pd.DataFrame(clips)[["clip_id", "prompt_id"]].assign(no_events_because="")
     if not gains:
         heard["no_events_because"] = [f"motif: has {i % 2} note onsets, below 3" for i in range(len(clips))]
         heard.loc[0, "no_events_because"] = "unusable: audio: 1 samples are NaN or infinite; valid: none"
@@ -671,6 +672,52 @@ def test_manifests_are_checked_before_audio_is_read(made: SimpleNamespace, monke
             run_script(made.root, monkeypatch, {"quiet": made.studies["quiet"]}, [])
     finally:
         file.write_bytes(content)
+
+
+def test_recordings_are_credited_and_what_was_left_out_is_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    fields = write_study(tmp_path, "planner", gains=GAINS["planner"], candidates=True)
+    asked = {"folder": "none", "manifest": "m.csv", "checksums": "", "max_tracks": 0, "continue_from_s": 8.0}
+    fields |= {"source": "audio", "recordings": asked}
+    cards = [write_card(tmp_path, "planner", "foresight")]
+    rows = [f"p{i:02d}.wav,{i:064x},{'CC0' if i else 'CC <BY>'},set {i},slow;sad,\n" for i in range(6)]
+    rows += [f"lost{i}.mp3,{i + 9:064x},CC0,,fast,\n" for i in range(3)]
+    (tmp_path / "m.csv").write_text("path,sha256,licence,source,tags,prompt\n" + "".join(rows))
+    reasons = ("missing", "missing", "cannot be decoded: Invalid data <found>")
+    left_out = [{"track_id": f"lost{i}", "path": f"lost{i}.mp3", "reason": r} for i, r in enumerate(reasons)]
+    for manifest in (tmp_path / "results/planner/audio").glob("*.manifest.json"):
+        content = json.loads(manifest.read_text())
+        content["meta"] |= {"n_tracks": 9, "left_out": left_out}
+        manifest.write_text(json.dumps(content))
+
+    page = Page(run_script(tmp_path, monkeypatch, {"planner": fields}, cards))
+    said = page.said("planner")
+    assert "report: planner: 3 of 9 recordings are left out: results/report/index.html lists them" in (
+        capsys.readouterr().err
+    )
+    for text in (
+        "12 clips of 6 recordings. The model reads them and plays nothing",
+        "3 of 9 were left out (missing 2, cannot be decoded 1).",
+        "licences CC0: 5; CC <BY>: 1",
+        "tags slow 6, sad 6",
+        "lost2.mp3: cannot be decoded: Invalid data <found>",
+        "p00: set 0 (CC <BY>)",
+        "prompts that return were continued from 8 s on. 8 are judged: those in which the model's own continuation",
+        # One clip of each cut: no seeds.
+        "clips 12 SAE",
+    ):
+        assert text in said, text
+    # A model organism's truth is about its own music.
+    assert "built to be" not in said and "planner not stated foresight" in page.said()
+
+    # The model itself returns nowhere: what was edited is judged by nothing.
+    effects = next((tmp_path / "results/planner/effects").glob(f"{NAME}.parquet"))
+    table = pd.read_parquet(effects).assign(found_baseline=0.0)
+    write_parquet(effects, table)
+    write_parquet(effects.with_name(f"{NAME}.matched.parquet"), matched_damage(table[:0], seed=0))
+    said = Page(run_script(tmp_path, monkeypatch, {"planner": fields}, cards)).said("planner")
+    assert "In no clip did the model's own continuation return" in said and "were continued" not in said
 
 
 def test_an_organism_without_a_stated_truth_is_still_kept_apart(

@@ -1,8 +1,11 @@
 """A tiny study on the shipped planner, run once for all workflow tests."""
 
+import runpy
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -18,6 +21,29 @@ def snakemake(directory: Path, *arguments: str, check: bool = True) -> str:
     output = done.stdout + done.stderr
     assert done.returncode == 0 or not check, output
     return output
+
+
+class Named(dict):
+    """What Snakemake gives a script under a name, or as an attribute."""
+
+    __getattr__ = dict.__getitem__
+
+
+def run_script(
+    rule: str, log: Path, inputs: Mapping, outputs: Mapping, wildcards: Mapping | None = None, **settings: object
+) -> None:
+    """One job of a rule as Snakemake runs it, but in this process, which has imported everything already."""
+    job = SimpleNamespace(
+        params=SimpleNamespace(settings=settings),
+        input=Named(inputs),
+        output=Named(outputs),
+        resources=Named(device="cpu"),
+        log=[str(log)],
+        threads=1,
+        rule=rule,
+        wildcards=Named(wildcards or {}),
+    )
+    runpy.run_path(str(ROOT / "workflow_scripts" / f"{rule}.py"), init_globals={"snakemake": job})
 
 
 def jobs(output: str) -> dict[str, int]:

@@ -1,9 +1,7 @@
 """A clip that cannot be read is named with its reason, and costs no other clip of its batch."""
 
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +11,8 @@ from reprise.config import EventSettings
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip
 from reprise.stores import read_store, write_folder
+from tests.workflow.conftest import run_script
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow_scripts"
 RATE_HZ = 16_000
 IDENTITY = {"sample_rate_hz": RATE_HZ, "frame_rate_hz": 25.0, "codec_lookahead_s": 0.05}
 
@@ -22,16 +20,10 @@ IDENTITY = {"sample_rate_hz": RATE_HZ, "frame_rate_hz": 25.0, "codec_lookahead_s
 def run(rule: str, directory: Path, **settings: object) -> None:
     """One job of a rule on the batch in `directory`, as Snakemake runs it."""
     outputs = {"events": "events.parquet", "clips": "clips.parquet", "store": "descriptors"}
-    job = SimpleNamespace(
-        params=SimpleNamespace(settings=settings),
-        input=SimpleNamespace(audio=str(directory / "b00.manifest.json"), model=str(directory / "model.json")),
-        output=SimpleNamespace(**{name: str(directory / file) for name, file in outputs.items()}),
-        log=[str(directory / "log")],
-        threads=1,
-        rule=rule,
-        wildcards={},
+    inputs = {"audio": str(directory / "b00.manifest.json"), "model": str(directory / "model.json")}
+    run_script(
+        rule, directory / "log", inputs, {name: str(directory / file) for name, file in outputs.items()}, **settings
     )
-    runpy.run_path(str(SCRIPTS / f"{rule}.py"), init_globals={"snakemake": job})
 
 
 def test_unreadable_clips_are_named_and_the_others_keep_their_events(tmp_path: Path) -> None:

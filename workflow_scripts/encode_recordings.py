@@ -1,0 +1,66 @@
+"""Verify, cut and encode one batch of recordings; for a continuation the opening of each cut alone. A recording that
+cannot be used is listed with its reason and costs no other."""
+
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from reprise.device import pick_device
+from reprise.job import log, progress, start
+from reprise.musicgen import encode_audio, load_identified
+from reprise.recordings import RecordingError, cuts, read_recording
+from reprise.stores import ArraySpec, write_folder, write_store
+
+settings = start(snakemake)
+outputs = snakemake.output
+identity = json.loads(Path(snakemake.input.model).read_text())
+model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
+n_frames, n_encoded = (round(settings[key] * model.frame_rate_hz) for key in ("clip_s", "encoded_s"))
+samples_per_frame = model.sample_rate_hz / model.frame_rate_hz
+asked = settings["recordings"]
+cutting = {"n_samples": round(n_frames * samples_per_frame), "to_hz": model.sample_rate_hz}
+
+clips: list[dict] = []
+left_out: list[dict] = []
+meta = {
+    "clips": clips,
+    "model": identity,
+    "duration_s": n_encoded / model.frame_rate_hz,
+    "encoder_lookahead_positions": round(identity["encoder_lookahead_s"] * model.frame_rate_hz),
+    "n_tracks": len(settings["tracks"]),
+    "left_out": left_out,
+}
+tokens = [np.empty((0, model.n_codebooks, n_encoded), np.uint16)]
+with write_folder(Path(outputs.audio), meta=meta) if outputs.get("audio") else nullcontext() as folder:
+    tracks = progress(settings["tracks"], total=len(settings["tracks"]), what="recordings")
+    for track_id, path, sha256, prompt, same_as in tracks:
+        try:
+            if same_as:
+                raise RecordingError(f"the same recording as {same_as}, by its checksum")
+            recording = read_recording(Path(asked["folder"]) / path, sha256)
+            pieces = list(cuts(*recording, max_cuts=asked["max_clips_per_track"], **cutting))
+        except RecordingError as error:
+            log.warning("%s: left out, %s", path, error)
+            left_out.append({"track_id": track_id, "path": path, "reason": str(error)})
+            continue
+        for cut, audio in pieces:
+            # Nothing after the opening is shown to the encoder, which looks ahead.
+            audio = audio[: round(n_encoded * samples_per_frame)]
+            clip_id = f"{track_id}-c{cut}"
+            named = {"clip_id": clip_id, "prompt_id": track_id, "prompt": prompt, "seed": 0}
+            clips.append(named | {"recording": sha256, "cut": cut})
+            tokens.append(encode_audio(model, audio)[None])
+            if folder:
+                soundfile.write(folder / f"{clip_id}.flac", audio, model.sample_rate_hz, subtype="PCM_16")
+
+found = np.concatenate(tokens)
+with write_store(Path(outputs.tokens), {"tokens": ArraySpec(found.shape, "uint16")}, meta=meta) as store:
+    store.append("tokens", found)
+log.info("%d clips of %d recordings, %d left out", len(clips), meta["n_tracks"] - len(left_out), len(left_out))
+if left_out:
+    text = f"{len(left_out)} of {meta['n_tracks']} recordings of batch {snakemake.wildcards.batch} are left out"
+    print(f"{snakemake.rule}: {settings['study']}: {text}: {outputs.tokens_manifest} lists them", file=sys.stderr)
