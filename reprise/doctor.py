@@ -28,7 +28,7 @@ from reprise.sae_files import load_sae
 from reprise.sae_forms import sae_form
 from reprise.stores import stored_bytes
 from reprise.variants import read_checkpoint, read_facts, text_encoders
-from reprise.weights import MODEL_FILES, model_problems, sae_problems
+from reprise.weights import MODEL_FILES, model_problems, needed_files, sae_problems
 
 USUAL_L0 = 100
 STORES = ("tokens", "audio", "activations", "codes")
@@ -57,8 +57,7 @@ def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
         return Finding("model", False, f"{name}: not usable", "\n".join(problems)), {}
     folder = model_folder(name, backend=backend)
     facts = read_facts(folder, backend=backend)
-    files = [folder / file for names in MODEL_FILES[backend] for file in names]
-    size = sum(file.stat().st_size for file in files if file.is_file())
+    size = sum((folder / file).stat().st_size for file in needed_files(folder, MODEL_FILES[backend]))
     found = [f"{name} ({backend}, {bytes_text(size)})"]
     if "n_layers" in facts:
         found.append("{n_layers} layers of width {d_model}, {n_codebooks} codebooks of {card}".format(**facts))

@@ -8,7 +8,12 @@ import torch
 import reprise.library_setup  # noqa: F401
 from reprise.musicgen import Model, weights_digest
 from reprise.transformer import Attention, Layer, Transformer
-from reprise.variants import TRANSFORMERS_MAX_DURATION_S, UnsupportedModelError
+from reprise.variants import (
+    TRANSFORMERS_MAX_DURATION_S,
+    UnsupportedModelError,
+    read_transformers_config,
+    unsupported_in_transformers,
+)
 from transformers import AutoTokenizer, MusicgenConfig, MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenAttention
 from transformers.utils.logging import disable_progress_bar
@@ -20,7 +25,16 @@ MAX_PERIOD = 10_000.0
 def load(folder: Path, *, dtype: str, device: str) -> Model:
     """Load a model from its directory; see `reprise.musicgen.load_model`. Raises UnsupportedModelError."""
     disable_progress_bar()  # a job has its own
-    whole = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    if problems := unsupported_in_transformers(read_transformers_config(folder)):
+        raise UnsupportedModelError(", ".join(problems))
+    whole, report = MusicgenForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True
+    )
+    # transformers draws what is missing at random, and says so only in its log. Positions are computed in any case.
+    learnt = [key for key in report["missing_keys"] if key.startswith(("decoder.", "enc_to_dec_proj."))]
+    if missing := sorted(key for key in learnt if "embed_positions" not in key):
+        raise ValueError(f"the checkpoint lacks {len(missing)} weights, {missing[0]} among them")
+    whole.eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if problems := unsupported(whole.config):
         raise UnsupportedModelError(", ".join(problems))

@@ -64,6 +64,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(config if isinstance(config, dict) else {}, pretrained if isinstance(pretrained, str) else None)
 
 
+def read_transformers_config(folder: Path) -> dict[str, Any]:
+    """A folder's `config.json`; {} where it can't be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
 class _Stub(dict):
     """Stands for any class or function that a pickle names, and for what that would have made."""
 
@@ -129,6 +138,19 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def unsupported_in_transformers(config: Mapping[str, Any]) -> list[str]:
+    """What in a `config.json` of transformers' says that the model is of another kind, a field each; [] where nothing.
+
+    transformers itself would load MusicGen's melody model as the plain one, and draw the weights that it lacks.
+    """
+    decoder = config.get("decoder") or {}
+    fields = [
+        ("model_type", config.get("model_type"), "musicgen"),
+        ("decoder.audio_channels", decoder.get("audio_channels", 1), 1),
+    ]
+    return [f"{name} is {value!r} (supported: {runs!r})" for name, value, runs in fields if value != runs]
+
+
 def text_encoders(config: Mapping[str, Any]) -> list[str]:
     """The hub names of the T5 models that a configuration reads prompts with."""
     conditioners = (config.get("conditioners") or {}).values()
@@ -160,11 +182,8 @@ def _audiocraft_facts(folder: Path) -> dict[str, Any]:
 
 
 def _transformers_facts(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        decoder, codec = config["decoder"], config["audio_encoder"]
-    except (OSError, ValueError, KeyError, TypeError):
-        decoder, codec = {}, {}
+    config = read_transformers_config(folder)
+    decoder, codec = config.get("decoder") or {}, config.get("audio_encoder") or {}
     return {
         "n_layers": decoder.get("num_hidden_layers"),
         "d_model": decoder.get("hidden_size"),

@@ -27,7 +27,14 @@ from reprise.hub import (
     sae_place,
 )
 from reprise.sae_forms import SAE_FORMS, SCALER_FILE, missing_files, sae_form
-from reprise.variants import SUPPORTED, read_checkpoint, text_encoders, unsupported
+from reprise.variants import (
+    SUPPORTED,
+    read_checkpoint,
+    read_transformers_config,
+    text_encoders,
+    unsupported,
+    unsupported_in_transformers,
+)
 
 SHARDS = "model.safetensors.index.json"
 # The files of a model's folder by backend; where several stand together, one of them will do.
@@ -74,16 +81,19 @@ def file_problem(path: Path) -> str | None:
     return None
 
 
-def folder_problems(folder: Path, needed: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
-    """(file, what is wrong with it) for the files that a folder needs, of each of `needed` the first that is there."""
+def needed_files(folder: Path, needed: Iterable[Sequence[str]]) -> list[str]:
+    """The files that a folder is read from: of each of `needed` the first that is there (else the first of all), and
+    the shards that they are the index of."""
     files = [next((name for name in names if (folder / name).is_file()), names[0]) for names in needed]
+    return [*files, *_shards(folder)] if SHARDS in files else files
+
+
+def folder_problems(folder: Path, needed: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+    """(file, what is wrong with it) for the files that a folder is read from."""
+    files = needed_files(folder, needed)
     problems = [(name, problem) for name in files if (problem := file_problem(folder / name))]
-    if SHARDS in files and not problems:
-        try:
-            shards = json.loads((folder / SHARDS).read_text(encoding="utf-8"))["weight_map"].values()
-        except (ValueError, KeyError, AttributeError):
-            return [(SHARDS, "does not say which file holds which weight")]
-        problems = [(name, problem) for name in sorted(set(shards)) if (problem := file_problem(folder / name))]
+    if SHARDS in files and not problems and not _shards(folder):
+        return [(SHARDS, "does not say which file holds which weight")]
     return problems
 
 
@@ -103,12 +113,13 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
         folder = fetched_folder(place, cache) or cache
         problems = [f"{place.repository} {text}" for text in _lacking(place, cache, needed)]
     if backend != "audiocraft":
-        return problems
+        refused = [] if problems else unsupported_in_transformers(read_transformers_config(folder))
+        return [_refusal(name, refused)] if refused else problems
     if problems:
         parts = [_reads_with(TEXT_ENCODER)] if place and _PUBLISHED.fullmatch(place.repository) else []
     else:
         if refused := unsupported(read_checkpoint(folder / "state_dict.bin").config):
-            return [f'"{name}" cannot be run: {", ".join(refused)}; valid: {SUPPORTED}']
+            return [_refusal(name, refused)]
         parts = _parts(folder)
     for part in parts:
         lacking = _lacking(part.place, cache_folder(), part.needed)
@@ -162,6 +173,10 @@ def _parts(folder: Path) -> list[_Part]:
     return [*map(_reads_with, encoders), *([_Part("decodes with", Place(codec, None), CODEC_FILES)] if named else [])]
 
 
+def _refusal(name: str, refused: Sequence[str]) -> str:
+    return f'"{name}" cannot be run: {", ".join(refused)}; valid: {SUPPORTED}'
+
+
 def _directory_problems(name: str, folder: Path, needed: Sequence[Sequence[str]]) -> list[str]:
     """What a directory lacks as a model's; at most one text."""
     valid = f"a directory with {' and '.join(' or '.join(names) for names in needed)}"
@@ -187,6 +202,14 @@ def _lacking(place: Place, cache: Path, needed: Sequence[Sequence[str]]) -> list
         return [f"is not whole in the cache {cache}: {_listed(broken)}; {fetch}"]
     begun = any((repository_folder(place, cache) / "blobs").glob("*.incomplete"))
     return [f"is not {'wholly ' if begun else ''}in the cache {cache}; {fetch}"]
+
+
+def _shards(folder: Path) -> list[str]:
+    """The files that an index names; none where it can't be read."""
+    try:
+        return sorted(set(json.loads((folder / SHARDS).read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _listed(broken: Iterable[tuple[str, str]]) -> str:

@@ -30,7 +30,7 @@ from reprise.hub import model_place, sae_place
 from reprise.provenance import code_digest
 from reprise.review_files import read_reviews
 from reprise.sae_forms import SAE_FORMS, SCALER_FILE, sae_form
-from reprise.weights import MODEL_FILES
+from reprise.weights import MODEL_FILES, needed_files
 
 with open(workflow.source_path("../config/calibration.yaml")) as _file:
     CALIBRATION = yaml.safe_load(_file) | (config.get("calibration") or {})

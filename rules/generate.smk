@@ -33,10 +33,7 @@ def model_files(study):
     if folder.parts[0] == "results":
         return [organism_card(folder)]
     return [
-        str(folder / file)
-        for names in MODEL_FILES[model.backend]
-        for file in names
-        if (folder / file).is_file()
+        str(folder / file) for file in needed_files(folder, MODEL_FILES[model.backend])
     ]
 
 

@@ -1,5 +1,8 @@
 """The transformers backend: the same weights in both libraries' forms give the same activations and tokens."""
 
+import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 import reprise.audiocraft_setup  # noqa: F401
 from audiocraft.models.builders import get_compression_model, get_lm_model
@@ -18,6 +22,7 @@ from reprise.musicgen import Model, codec_lookahead_s, decode_audio, encode_audi
 from reprise.organisms.codec import CARD, FRAME_RATE_HZ, N_CODEBOOKS, SAMPLE_RATE_HZ, codec_config
 from reprise.organisms.lm import D_MODEL, N_LAYERS, lm_config
 from reprise.variants import read_facts
+from reprise.weights import model_problems
 from transformers import (
     AutoTokenizer,
     EncodecConfig,
@@ -253,6 +258,27 @@ print(generate(model, ["organ"], [(1,)], n_frames=4, sampling=sampling)[0, 0].to
     assert done.returncode == 0, done.stderr
     expected = generate(pair.audiocraft, ["organ"], [(1,)], n_frames=4, sampling=Sampling(1e-6, 1, 1.0))
     assert done.stdout.strip() == str(expected[0, 0].tolist())
+
+
+def test_weights_that_would_be_drawn_at_random_are_an_error(pair: Pair, tmp_path: Path) -> None:
+    """transformers loads MusicGen's melody model as the plain one, and any checkpoint that lacks weights."""
+    shutil.copytree(pair.folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["decoder.model.decoder.layers.3.fc1.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RuntimeError, match=r"lacks 1 weights, decoder\.model\.decoder\.layers\.3\.fc1\.weight among"):
+        load_model(str(tmp_path), backend="transformers")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "musicgen_melody"}))
+    refused = "model_type is 'musicgen_melody' (supported: 'musicgen')"
+    with pytest.raises(
+        ValueError, match=re.escape(f"model: {tmp_path}: {refused}; valid: a mono text-to-music model")
+    ):
+        load_model(str(tmp_path), backend="transformers")
+    # Before any job.
+    (line,) = model_problems(str(tmp_path), backend="transformers")
+    assert line.startswith(f'"{tmp_path}" cannot be run: {refused}; valid: ')
+    assert model_problems(str(pair.folder), backend="transformers") == []
 
 
 def test_a_variant_that_is_not_run_is_refused(pair: Pair, tmp_path: Path) -> None:

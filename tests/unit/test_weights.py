@@ -122,8 +122,8 @@ def test_a_model_in_the_form_of_transformers(hub_cache, tmp_path):
         f"facebook/musicgen-small is not in the cache {hub_cache}; {TO_DO} hf download facebook/musicgen-small "
         "--include '*.json' --include 'model*.safetensors' --include spiece.model"
     )
-    for name in ("config.json", "tokenizer.json"):
-        (tmp_path / name).write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "musicgen"}')
+    (tmp_path / "tokenizer.json").write_text("{}")
     save_file({"a": torch.zeros(8)}, tmp_path / "model.safetensors")
     put_on_hub(hub_cache, "a/b", {path.name: path for path in tmp_path.iterdir() if path.is_file()}, commit=A)
     assert model_problems("a/b", backend="transformers") == model_problems(
