@@ -10,6 +10,8 @@ from reprise.config import Config, assign_batches, study_tracks, validate
 from reprise.config_error import ConfigError
 from reprise.tracks import JAMENDO_LICENCE, MAX_PROBLEMS, Track, read_tracks
 
+PLANNER = Path(__file__).parents[2] / "resources" / "planner"
+
 A, B = "a" * 64, "b" * 64
 # Lines of MTG-Jamendo's autotagging_moodtheme.tsv, which end as in Windows, and of its two files of checksums for it.
 JAMENDO = (
@@ -179,11 +181,8 @@ def test_more_tracks_add_some_and_move_none(tmp_path: Path) -> None:
 
 def study(tmp_path: Path, rows: str, **fields: object) -> Config:
     (tmp_path / "audio").mkdir(exist_ok=True)
-    (tmp_path / "sae").mkdir(exist_ok=True)
-    for name in ("cfg.json", "sae_weights.safetensors"):
-        (tmp_path / "sae" / name).touch()
     file(tmp_path, "m.csv", HEADER + rows)
-    made = {"model": {"name": "facebook/musicgen-small"}, "saes": {2: "sae"}, "source": "audio"}
+    made = {"model": {"name": str(PLANNER)}, "saes": {2: str(PLANNER / "sae" / "layer2")}, "source": "audio"}
     made |= {"recordings": {"folder": "audio", "manifest": "m.csv"}, **fields}
     return validate({"studies": {"s": made}}, base_dir=tmp_path, source="config.yaml")
 
@@ -225,7 +224,14 @@ BAD_STUDIES = {
             'recordings.checksums: there is no file "c"',
         ],
     ),
-    "long clips": ({"generation": {"duration_s": 40}}, ["generation.duration_s: got 40; valid: at most 30 with"]),
+    "long clips": (
+        {"generation": {"duration_s": 40}},
+        [
+            "generation.duration_s: got 40; valid: at most 30 with",
+            # The planner's own limit.
+            "generation.duration_s: got 40; valid: at most 20, which",
+        ],
+    ),
     "clips of the same melody": (
         {"events": {"others": ["prompt"]}},
         ['events.others: got ["prompt"]; valid: [] with'],
