@@ -420,7 +420,8 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
 
 def _training_text(training: Mapping[str, Any]) -> str:
     """On what an SAE of the study's own was trained."""
-    return f"on {training['n_positions']:,} positions of {training['n_clips']} clips, none of them measured here"
+    none = "no clip or prompt" if training["prompts_apart"] else "no clip"
+    return f"on {training['n_positions']:,} positions of {training['n_clips']} clips; {none} of them is measured here"
 
 
 def candidates_view(study: Results) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ caller:
   once: clips in an order drawn for that epoch, the positions of some clips at a time shuffled together. What is in
   a batch follows from its number, so a training that goes on at step n reads what it would have read.
 - Activations are divided by their spread, so that one learning rate serves every model, and the decoder's bias
-  starts at their mean. Both are measured on the first batch; the factor ends up folded into the weights.
+  starts at their mean: Adam would take thousands of steps to get there. Both are measured on the first batch; the
+  factor ends up folded into the weights.
 - The learning rate falls with the size of the SAE, as 1 / sqrt(d_sae) (Gao et al.), unless one is given; it rises over
   the first twentieth of the steps and falls to zero over the last fifth.
 - A checkpoint is written whole or not at all, and holds everything that a step depends on: SAELens' own parts
@@ -62,8 +63,8 @@ def activation_batches(
     """Batches `[batch_size, d_model]` of shuffled activations without end, beginning with number `first`.
 
     clips: by clip id, what reads its activations `[n_positions, d_model]`. identity: what orders are drawn from; the
-    clips' order in the mapping bears on nothing. Memory is two times `ROWS_AT_ONCE` vectors, however many clips there
-    are; the last vectors of an epoch share a batch with the first of the next.
+    clips' order in the mapping bears on nothing. Memory is at most three times `ROWS_AT_ONCE` vectors, however many
+    clips there are; the last vectors of an epoch share a batch with the first of the next.
     """
     at_once = max(1, ROWS_AT_ONCE // n_positions)
     epoch, skip = divmod(first * batch_size, len(clips) * n_positions)

@@ -12,7 +12,7 @@ import torch
 
 from reprise.artifacts import with_clips
 from reprise.device import pick_device
-from reprise.held_out import stored_clips, training_clips
+from reprise.held_out import measured_clips, stored_clips, training_clips
 from reprise.identity import seed_from
 from reprise.job import log, start
 from reprise.sae_training import activation_batches, save_sae, train, untrained_sae
@@ -25,8 +25,8 @@ torch.use_deterministic_algorithms(True, warn_only=True)
 
 asked, layer, study = settings["sae_training"], settings["layer"], settings["study"]
 clips = stored_clips(with_clips(snakemake.input.activations))
-trained_on = training_clips(clips, settings["n_measured"])
-stores = {clip.store: read_store(clip.store)["resid_post"] for clip in clips}
+measured, trained_on = (f(clips, settings["n_measured"]) for f in (measured_clips, training_clips))
+stores = {store: read_store(store)["resid_post"] for store in dict.fromkeys(clip.store for clip in clips)}
 _, n_positions, d_model = stores[clips[0].store].shape
 n_vectors, d_sae = len(trained_on) * n_positions, asked["expansion"] * d_model
 if asked["k"] > d_sae:
@@ -40,7 +40,8 @@ log.info("%d of %d clips, %d positions, %d features", len(trained_on), len(clips
 
 manifests = [read_manifest(store) for store in stores]
 model = manifests[0]["meta"]["model"]
-training = asked | {"n_clips": len(trained_on), "n_positions": n_vectors}
+prompts_apart = {clip.prompt_id for clip in measured}.isdisjoint(clip.prompt_id for clip in trained_on)
+training = asked | {"n_clips": len(trained_on), "n_positions": n_vectors, "prompts_apart": prompts_apart}
 sae = untrained_sae(
     asked["architecture"],
     d_in=d_model,

@@ -142,7 +142,7 @@ def certificate(layer: int, *, passed: bool) -> dict:
     record |= {"agreements": {"hook": True, "width": True, "model": None, "context": False}}
     common = {"l0": 15.6, "cosine": 0.94, "dead_share": 0.02}
     record |= {"hooks": [{"layer": i, "normed": False, "fvu": f, **common} for i, f in fvu.items()]}
-    trained_here = {"n_clips": 128, "n_positions": 51328} if layer == 2 else None
+    trained_here = {"n_clips": 128, "n_positions": 51328, "prompts_apart": True} if layer == 2 else None
     record |= {"unconditional": None, "trained_here": trained_here}
     record |= {"neighbour_ratio": 3.3 if passed else 0.6, "fvu": fvu[layer], "l0": 15.6, "l0_max": 16, "bins": bins}
     record |= {"dead_share": 0.031, "cosine": 0.94, "n_vectors": 6416, "sae": f"sae/layer{layer}", "n_clips": 16}
@@ -441,7 +441,7 @@ def test_numbers_of_each_section(page: Page) -> None:
         "8 of 12 clips hold at least one valid return",
         "match too weak 1",  # of the rejected
         "0.117 (at most 0.5)",  # FVU at the hook
-        "on 51,328 positions of 128 clips, none of them measured here",
+        "on 51,328 positions of 128 clips; no clip or prompt of them is measured here",
         "15.6, 16 (k = 16)",
         "layer 2, feature 117",
         "0.193 [0.141, 0.239]",

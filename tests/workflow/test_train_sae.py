@@ -73,7 +73,7 @@ def test_a_killed_training_goes_on_and_its_sae_is_certified_and_encodes(study) -
     assert certificate["passed"] and certificate["fvu"] < 0.4
     assert certificate["agreements"] == {"hook": True, "width": True, "model": True, "context": True}
     # 4 of 16 clips are measured; their 4 prompts have 8.
-    counts = {"n_clips": 8, "n_positions": 8 * 401}
+    counts = {"n_clips": 8, "n_positions": 8 * 401, "prompts_apart": True}
     assert certificate["trained_here"] == {"architecture": "topk", **TRAINING, **counts}
     assert certificate["sae_digest"] == load_sae(study / "results/tiny/saes/layer2").digest
 
