@@ -50,6 +50,8 @@ _UNUSED = {
     "audio": ("prompts", "seeds", "recordings.continue_from_s"),
     "continuation": ("prompts",),
 }
+# Least stretch of a continuation outside its expected return.
+MIN_DAMAGE_S = 1.0
 # Representations that count as evidence of a plan; the others are checks.
 _EVIDENCE = ("resid", "sae")
 # `organisms` overrides config/organisms.yaml and is read by the training recipe alone.
@@ -647,6 +649,13 @@ def _across(study: Study) -> Iterator[_Problem]:
     if room_s > 0 and ablation.prefix_s <= high_s and not from_s < to_s <= room_s:
         valid = f"[from, to] with from < to, and to at most {room_s:g} (clip less prefix_s and a whole return)"
         text = f"got [{from_s:g}, {to_s:g}]; valid: {valid}"
+        yield _Problem(("ablation", "return_window_s"), text, (*clip, "ablation.prefix_s", "ablation.return_window_s"))
+    elif room_s > 0 and ablation.prefix_s <= high_s and (left_s := round(from_s + room_s - to_s, 6)) < MIN_DAMAGE_S:
+        valid = f"[from, to] that leave {MIN_DAMAGE_S:g} s or more before and after a return, to measure damage in"
+        whole_s = room_s + e.motif_duration_s
+        text = (
+            f"got [{from_s:g}, {to_s:g}], which leaves {left_s:g} s of a continuation of {whole_s:g} s; valid: {valid}"
+        )
         yield _Problem(("ablation", "return_window_s"), text, (*clip, "ablation.prefix_s", "ablation.return_window_s"))
     if g.top_p and g.top_k:
         text = f"got {g.top_p:g} beside top_k {g.top_k}; valid: one of the two, the other 0"

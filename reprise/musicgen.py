@@ -111,12 +111,13 @@ def load_identified(settings: Mapping[str, Any], identity: Mapping[str, object],
     return model
 
 
-def check_fits(model: Model, *, name: str, study: str, layers: Sequence[int], duration_s: float) -> None:
-    """Check what only the loaded model can tell: that a study's hooks exist and that its clips are not too long.
+def check_fits(facts: Mapping[str, Any], *, name: str, study: str, layers: Sequence[int], duration_s: float) -> None:
+    """Check what only the model can tell: that a study's hooks exist and that its clips are not too long.
 
-    name, study: for the message. Raises ValueError with every problem, one a line.
+    facts: of `results/<study>/model.json`. name, study: for the message. Raises ValueError with every problem, one a
+    line.
     """
-    problems = misfits(model._asdict(), name=name, layers=layers, duration_s=duration_s)
+    problems = misfits(facts, name=name, layers=layers, duration_s=duration_s)
     if problems:
         raise ValueError("\n".join(f"studies.{study}.{'.'.join(path)}: {text}" for path, text in problems))
 

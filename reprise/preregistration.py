@@ -1,17 +1,19 @@
 """What a study declares before any effect is known: thresholds, and whatever fixes the question beside them.
 
-The declaration is written before the first continuation under an edit is generated, and its digest goes into the
-verdict. A study may declare anew (another horizon, another threshold); each declaration is kept, with what it changed
-and whether effects had been computed by then, so that a threshold that moved after the fact shows.
+The declaration is written before the first probe is fitted, and its digest goes into the verdict. A study may declare
+anew (another horizon, another threshold); each declaration is kept, with what it changed and which results had been
+computed by then, so that a threshold that moved after the fact shows.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from reprise.verdict import Thresholds
+
+Known = Literal["nothing", "probes", "effects"]
 
 
 def digest(value: Any) -> str:
@@ -37,29 +39,30 @@ def is_intact(declared: Mapping[str, Any], thresholds: "Thresholds") -> bool:
 
 
 def declare(
-    history: Sequence[Mapping[str, Any]], declared: Mapping[str, Any], *, after_effects: bool
+    history: Sequence[Mapping[str, Any]], declared: Mapping[str, Any], *, known: Known
 ) -> list[dict[str, Any]]:
     """The history with this declaration at its end, unless it is there already.
 
-    Each entry: thresholds, settings, digest, `after_effects` (effects had been computed when it was declared) and
-    `changed`, the fields in which it differs from the one before, such as `thresholds.min_effect`.
+    Each entry: thresholds, settings, digest, `known` (which results had been computed when it was declared) and
+    `changed`, the fields in which it differs from the one before, such as `thresholds.min_effect: 0.2 to 0.1`.
     """
     kept = [dict(entry) for entry in history]
     if kept and kept[-1]["digest"] == declared["digest"]:
         return kept
     changed = _differences(kept[-1], declared) if kept else []
-    return [*kept, {**declared, "after_effects": bool(after_effects), "changed": changed}]
+    return [*kept, {**declared, "known": known, "changed": changed}]
 
 
 def summary(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The history without what was declared: digest, after_effects and changed of each."""
-    return [{key: entry[key] for key in ("digest", "after_effects", "changed")} for entry in history]
+    """The history without what was declared: digest, known and changed of each."""
+    return [{key: entry[key] for key in ("digest", "known", "changed")} for entry in history]
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     flat = [_flat({key: entry[key] for key in ("thresholds", "settings")}) for entry in (before, after)]
-    missing = object()
-    return sorted(k for k in flat[0].keys() | flat[1].keys() if flat[0].get(k, missing) != flat[1].get(k, missing))
+    old, new = ({key: json.dumps(value, ensure_ascii=False) for key, value in side.items()} for side in flat)
+    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return [f"{key}: {old.get(key, 'nothing')} to {new.get(key, 'nothing')}" for key in differing]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -86,6 +86,7 @@ GATES = {
     "selectivity": ("More than controls do", 2, "of returns", "≥"),
     "shorter_horizons": ("Predicts at shorter horizons", 3, "AUROC", "≥"),
     "embedding": ("Input embedding stays silent", 3, "AUROC", "<"),
+    "random_model": ("Random weights stay silent", 3, "AUROC", "<"),
 }
 REPRESENTATIONS = {
     "resid": "residual",
@@ -618,7 +619,7 @@ def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title
         "selectivity", *selectivity, text, shape="diamond", filled=bool(shows), needed=needed["min_selectivity"]
     )
     lines.append(last)
-    axis = axis_around([v for r in lines for v in (r.value, r.low, r.high)], include=(0.0, needed["min_selectivity"]))
+    axis = axis_around([v for r in lines for v in (r.value, r.low, r.high)], include=(0.0, *needed.values()))
     label = f"{title}, at equal damage: " + "; ".join(f"{r.label} {interval(r.value, r.low, r.high)}" for r in lines)
     return interval_plot(lines, axis, label=label, x_label="fall in the rate of returns", right=46)
 
@@ -862,6 +863,20 @@ def _effect_row(effects: pd.DataFrame, clip_id: str, kind: str) -> dict[str, Any
     return rows.iloc[0].to_dict() if len(rows) else {}
 
 
+KNOWN = {
+    "nothing": "before any result was known",
+    "probes": "after probes' results were known",
+    "effects": "after effects were known",
+}
+
+
+def declared_late(verdict: Mapping[str, Any]) -> list[str]:
+    """Declarations that were made when results were known already, each in words; [] where there is none."""
+    entries = (verdict.get("preregistration") or {}).get("declarations", [])
+    late = [entry for entry in entries if entry["known"] != "nothing" and entry["changed"]]
+    return [f"{KNOWN[entry['known']]}: {'; '.join(entry['changed'])}" for entry in late]
+
+
 def run_view(study: Results) -> dict[str, Any]:
     """What was run: model, SAEs, seeds, versions, settings, times."""
     model, verdict = study.model, study.verdict
@@ -884,9 +899,8 @@ def run_view(study: Results) -> dict[str, Any]:
     if declared.get("digest"):
         model_facts.append(("declared settings", declared["digest"]))
     for nth, entry in enumerate(declared.get("declarations", []), start=1):
-        when = "after effects were known" if entry["after_effects"] else "before any effect was known"
         changed = f"; changed: {', '.join(entry['changed'])}" if entry["changed"] else ""
-        model_facts.append((f"declaration {nth}", f"{when}{changed}"))
+        model_facts.append((f"declaration {nth}", f"{KNOWN[entry['known']]}{changed}"))
     model_facts.append(("versions", ", ".join(f"{k} {v}" for k, v in sorted(verdict.get("versions", {}).items()))))
     stages = [
         {
@@ -946,6 +960,7 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
         "players": players,
         "played": ablations[0]["title"] if players else "",
         "run": run_view(study),
+        "declared_late": declared_late(study.verdict),
     }
 
 

@@ -55,8 +55,14 @@ VERDICTS = ("foresight", "entangled", "local", "correlate", "unresolved", "none"
 # A study is the first of these that one of its candidates is.
 _RANK = ("foresight", "entangled", "unresolved", "correlate")
 EVIDENCE = ("resid", "sae")
-CHECKS = ("embedding",)
+CHECKS = ("embedding", "random_model")
 NAMES = {"resid": "residual stream", "sae": "SAE codes"}
+# What it says where one of `CHECKS` predicts nevertheless.
+WARNINGS = {
+    "embedding": "predicts: the baseline leaves something out",
+    "random_model": "predicts too: what sounded before the baseline hears anything can be read without having learnt "
+    "to, and only the edit tells a plan from a memory of it",
+}
 CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity")
 DOSE = 1.0
 
@@ -254,9 +260,10 @@ def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
         row = rows.sort_values("gain_auroc", ascending=False).iloc[0]
         value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
         predicts = bool(low > 0 and value >= t.min_gain_auroc and row["p_swap"] <= t.alpha)
-        found = "predicts: the baseline leaves something out" if predicts else "does not predict, as it should be"
+        found = WARNINGS[str(representation)] if predicts else "does not predict, as it should be"
         number = "could not be scored" if math.isnan(value) else f"{found} ({value:.3f} AUROC [{low:.3f}, {high:.3f}])"
-        sentence = f"At the {long_role} horizon the {representation} {number}."
+        what = {"random_model": "model with random weights"}.get(str(representation), str(representation))
+        sentence = f"At the {long_role} horizon the {what} {number}."
         checks.append(Gate(str(representation), value, low, high, t.min_gain_auroc, not predicts, sentence))
     return checks
 

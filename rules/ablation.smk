@@ -3,7 +3,7 @@
 
 
 rule preregister:
-    # Declared before the first edit; declaring anew later never reruns an edit, but shows.
+    # Declared before the first probe; declaring anew later never reruns a probe or an edit, but shows.
     output:
         "results/{study}/preregistration.json",
     log:
@@ -178,11 +178,28 @@ rule verdict:
 
 
 def declared(study):
-    """What the configuration fixes beside the thresholds: declared, with them, before any effect is known."""
+    """What the configuration fixes beside model and thresholds: declared, with these, before any result is known."""
     fields = STUDIES[study].model_dump(mode="json")
     return {
         key: fields[key]
-        for key in ("horizons", "seeds", "events", "labels", "screen", "ablation")
+        for key in (
+            "source",
+            "prompts",
+            "recordings",
+            "seeds",
+            "generation",
+            "saes",
+            "sae_training",
+            "certificate",
+            "descriptors",
+            "events",
+            "labels",
+            "review",
+            "horizons",
+            "probes",
+            "screen",
+            "ablation",
+        )
     }
 
 

@@ -16,8 +16,6 @@ rule identify_model:
         settings=settings(
             "identify_model",
             "model",
-            clip_s=lambda wildcards: STUDIES[wildcards.study].generation.duration_s,
-            layers=lambda wildcards: list(STUDIES[wildcards.study].layers),
         ),
     script:
         "../workflow_scripts/identify_model.py"

@@ -10,7 +10,7 @@ from reprise.device import pick_device
 from reprise.identity import seed_from
 from reprise.job import start
 from reprise.memory import check_memory, free_memory, pass_need
-from reprise.musicgen import load_identified, randomly_initialised
+from reprise.musicgen import check_fits, load_identified, randomly_initialised
 from reprise.stores import read_manifest, read_store, write_store
 
 settings = start(snakemake)
@@ -23,6 +23,8 @@ n_clips, _, n_frames = tokens.shape
 device = pick_device(snakemake.resources.device)
 need = pass_need(identity, n_frames=n_frames, dtype=settings["model"]["dtype"], n_hooks=len(settings["hooks"]))
 check_memory(need, rows=settings["rows"], free=free_memory(device))
+layers = [layer for hook in settings["hooks"] if (layer := hook_layer(hook)) >= 0]
+check_fits(identity, name=identity["name"], study=settings["study"], layers=layers, duration_s=0)
 model = load_identified(settings["model"], identity, device=device)
 if settings["random_weights"]:
     model = randomly_initialised(model, seed=seed_from("random model", identity["weights_digest"])[0])

@@ -23,5 +23,7 @@ for path in snakemake.input.verdicts:
     rows.append(row | {"reason": record["reason"]})
 counts = confusion(pd.DataFrame(rows))
 log.info("\n%s", shares(counts, truth).to_string(index=False))
-write_json(Path(snakemake.output.runs), rows)
+for folder, suffix in ((Path(snakemake.output.counts).parent, ""), (Path("benchmarks"), "calibration_")):
+    write_json(folder / f"{suffix}runs.json", rows)
 write_json(Path(snakemake.output.counts), counts)
+write_json(Path("benchmarks") / "calibration.json", counts)

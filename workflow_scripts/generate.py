@@ -12,7 +12,7 @@ from reprise.device import pick_device
 from reprise.identity import clip_seed
 from reprise.job import progress, start
 from reprise.memory import check_memory, free_memory, generation_need
-from reprise.musicgen import decode_audio, load_identified
+from reprise.musicgen import check_fits, decode_audio, load_identified
 from reprise.stores import read_manifest, read_store, write_folder, write_store
 
 settings = start(snakemake)
@@ -22,6 +22,8 @@ n_frames = round(generation["duration_s"] * identity["frame_rate_hz"])
 device = pick_device(snakemake.resources.device)
 need = generation_need(identity, n_frames=n_frames, dtype=dtype, guided=generation["cfg_coef"] != 1)
 check_memory(need, rows=generation["rows"], free=free_memory(device))
+about = {"name": identity["name"], "study": settings["study"]}
+check_fits(identity, **about, layers=(), duration_s=generation["duration_s"])
 model = load_identified(settings["model"], identity, device=device)
 clips = [dict(zip(("clip_id", "prompt_id", "prompt", "seed"), clip, strict=True)) for clip in settings["clips"]]
 openings, recorded = None, {}

@@ -14,11 +14,12 @@ output = Path(snakemake.output[0])
 kept = output.with_name("preregistrations")
 history = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
 declared = preregistration(Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"]), settings["declared"])
-after_effects = any(output.with_name("effects").glob("*.parquet"))
-history = declare(history, declared, after_effects=after_effects)
+made = {"effects": "*.parquet", "probes": "*/*.json"}
+known = next((kind for kind, files in made.items() if any(output.with_name(kind).glob(files))), "nothing")
+history = declare(history, declared, known=known)
 for number, entry in enumerate(history):
     file = kept / f"{number:03d}.json"
     if not file.exists():
         write_json(file, entry)
-        log.info("declared %s%s", entry["digest"], ", after effects were known" if entry["after_effects"] else "")
+        log.info("declared %s; known: %s; changed: %s", entry["digest"], entry["known"], ", ".join(entry["changed"]))
 write_json(output, {**declared, "declarations": summary(history)})

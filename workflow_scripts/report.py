@@ -140,7 +140,6 @@ for study, fields in settings["studies"].items():
             left_out=left_out,
         )
     )
-calibration = json.loads(Path(inputs.calibration[0]).read_text()) if inputs.calibration else {}
-page = render(studies, title=settings["title"], calibration=calibration)
+page = render(studies, title=settings["title"], calibration=settings["calibration"])
 log.info("%d studies, %.1f MB", len(studies), len(page) / 1e6)
 write_text(Path(snakemake.output[0]), page)

@@ -171,6 +171,11 @@ BAD_FIELDS = {
         'studies.planner.saes.layer2: got "layer2"; valid: layer: directory, place on the hub or train, such as 2: '
         "resources/planner/sae/layer2, 2: hf://owner/name/folder@<commit> or 2: train",
     ),
+    "a return window that leaves nothing else": (
+        {"ablation": {"return_window_s": [0, 6]}},
+        "studies.planner.ablation.return_window_s: got [0, 6], which leaves 0 s of a continuation of 8 s; valid: "
+        "[from, to] that leave 1 s or more before and after a return, to measure damage in",
+    ),
     "half a horizon": (
         {"horizons": {"local": [0.5], "long": [4, 8]}},
         "studies.planner.horizons.local.1: missing; valid: role: [from, to] in seconds with 0 <= from < to, such as "

@@ -233,7 +233,7 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
 
     thresholds = Thresholds(**fields["verdict"], alpha=fields["probes"]["alpha"])
     declared = preregistration(thresholds, {"seeds": fields["seeds"]})
-    declared |= {"declarations": summary(declare([], declared, after_effects=False))}
+    declared |= {"declarations": summary(declare([], declared, known="nothing"))}
     judged = chosen[chosen["name"] != ""].rename(columns=lambda c: c.removeprefix("confirm_")).reset_index(drop=True)
     counts = {"n_clips": 192, "n_with_event": 96 if gains else 0, "n_prompts_with_event": 40 if gains else 0}
     record = verdict(
@@ -282,7 +282,6 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         "heard": found("events/*.clips.parquet"),
         "reviews": found("reviews.parquet"),
         "review_summaries": found("reviews.json"),
-        "calibration": [],
         "labels": found("labels/*.parquet"),
         "audio": found("audio/*.manifest.json"),
         "candidates": found("candidates.parquet"),
@@ -299,7 +298,9 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
     snakemake = SimpleNamespace(
         input=Inputs(**inputs),
         output=["results/report/index.html"],
-        params=SimpleNamespace(settings={"title": "Does <it> plan?", "studies": studies, "code": "x"}),
+        params=SimpleNamespace(
+            settings={"title": "Does <it> plan?", "studies": studies, "code": "x", "calibration": {}}
+        ),
     )
     runpy.run_path(str(ROOT / "workflow_scripts" / "report.py"), init_globals={"snakemake": snakemake})
     return Path("results/report/index.html").read_text(encoding="utf-8")

@@ -67,10 +67,10 @@ def ablation(
     return [control, *rows]
 
 
-def declaration(settings: dict, history: list[dict] | None = None, after_effects: bool = False) -> dict:
+def declaration(settings: dict, history: list[dict] | None = None, known: str = "nothing") -> dict:
     """A study's preregistration as the workflow writes it."""
     declared = preregistration(THRESHOLDS, settings)
-    return declared | {"declarations": summary(declare(history or [], declared, after_effects=after_effects))}
+    return declared | {"declarations": summary(declare(history or [], declared, known=known))}
 
 
 def judge(**changes: object) -> dict:
@@ -257,15 +257,19 @@ def test_preregistration_shows_a_changed_threshold():
 
 def test_a_threshold_that_moves_after_the_fact_is_kept():
     settings = {"horizons": {"long": [4.0, 8.0]}}
-    first = declare([], preregistration(THRESHOLDS, settings), after_effects=False)
-    again = declare(first, preregistration(THRESHOLDS, settings), after_effects=True)
-    assert again == first and summary(first) == [{"digest": first[0]["digest"], "after_effects": False, "changed": []}]
+    first = declare([], preregistration(THRESHOLDS, settings), known="nothing")
+    again = declare(first, preregistration(THRESHOLDS, settings), known="effects")
+    assert again == first and summary(first) == [{"digest": first[0]["digest"], "known": "nothing", "changed": []}]
     easier = preregistration(THRESHOLDS._replace(min_effect=0.01), {"horizons": {"long": [4.0, 9.0]}, "doses": [1]})
-    moved = declare(first, easier, after_effects=True)
+    moved = declare(first, easier, known="probes")
     assert moved[0] == first[0]
-    assert summary(moved)[1]["after_effects"] is True
-    assert moved[1]["changed"] == ["settings.doses", "settings.horizons.long", "thresholds.min_effect"]
-    back = declare(moved, preregistration(THRESHOLDS, settings), after_effects=True)
+    assert summary(moved)[1]["known"] == "probes"
+    assert moved[1]["changed"] == [
+        "settings.doses: nothing to [1]",
+        "settings.horizons.long: [4.0, 8.0] to [4.0, 9.0]",
+        f"thresholds.min_effect: {THRESHOLDS.min_effect} to 0.01",
+    ]
+    back = declare(moved, preregistration(THRESHOLDS, settings), known="effects")
     assert len(back) == 3 and back[2]["digest"] == first[0]["digest"]
 
 
@@ -273,7 +277,11 @@ def test_a_random_dictionary_and_random_weights_decide_nothing():
     table = probes(long=NOTHING, local=NOTHING)
     others = [probe("long", STRONG, representation=r) for r in ("random_dictionary", "random_model")]
     found = judge(probes=pd.concat([table, pd.DataFrame(others)], ignore_index=True))
-    assert found["verdict"] == "none" and {c["name"] for c in found["checks"]} == {"shorter_horizons", "embedding"}
+    checks = {check["name"]: check for check in found["checks"]}
+    assert found["verdict"] == "none" and checks.keys() == {"shorter_horizons", "embedding", "random_model"}
+    # Said, though it decides nothing: memory of what the baseline no longer hears.
+    assert not checks["random_model"]["passed"]
+    assert "the model with random weights predicts too" in checks["random_model"]["sentence"]
 
 
 def test_the_verdict_is_json(tmp_path):

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -116,17 +118,32 @@ def test_a_changed_threshold_is_declared_and_judged_and_reruns_nothing_else(reco
 def test_a_threshold_changed_after_the_fact_shows_in_the_verdict(finished, tmp_path):
     study, config = tmp_path / "study", tiny_config()
     shutil.copytree(finished, study, symlinks=True)
-    (study / "results/tiny/effects").mkdir(exist_ok=True)
-    # As after an ablation, which a study this small need not come to.
-    (study / "results/tiny/effects/some.parquet").touch()
     config["defaults"]["verdict"] = {"min_effect": 0.3}
     write_config(study, config)
-    snakemake(study, "--cores", "1", "verdicts")
+    snakemake(study, "--cores", "1")
     record = json.loads((study / "results/tiny/verdict.json").read_text())
     first, second = record["preregistration"]["declarations"]
-    assert first["after_effects"] is False and first["changed"] == []
-    assert second["after_effects"] is True and second["changed"] == ["thresholds.min_effect"]
+    assert first["known"] == "nothing" and first["changed"] == []
+    assert second["known"] != "nothing" and second["changed"] == ["thresholds.min_effect: 0.2 to 0.3"]
+    page = (study / "results/report/index.html").read_text()
+    assert "Declared anew when results were known" in page and "thresholds.min_effect: 0.2 to 0.3" in page
+    assert "Declared anew" not in (finished / "results/report/index.html").read_text()
     assert record["thresholds"]["min_effect"] == 0.3 and record["preregistration"]["intact"]
+
+
+def test_a_checkout_of_any_date_asks_for_no_calibration(tmp_path):
+    """git writes files in any order; what the project ships of its calibration must never look out of date."""
+    checkout = tmp_path / "checkout"
+    left_out = shutil.ignore_patterns(".*", "results", "__pycache__", "shared")
+    shutil.copytree(ROOT, checkout, ignore=left_out)
+    for path in (checkout / "benchmarks").iterdir():
+        os.utime(path, (0, 0))
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--cores", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=checkout)
+    scheduled = jobs(done.stdout + done.stderr)
+    assert done.returncode == 0 and "calibrate" not in scheduled and scheduled["generate"] == 4
+    done = subprocess.run([*command, "calibration"], capture_output=True, text=True, cwd=checkout)
+    assert jobs(done.stdout + done.stderr)["calibrate"] == 1
 
 
 def test_a_device_is_not_a_setting_that_changes_results(reconfigured):

@@ -1,0 +1,151 @@
+"""Every stage on a model of musicgen-small's true size: time and peak memory on a processor.
+
+The model is randomly initialised: 24 layers of width 1,024, four codebooks of 2,048, EnCodec of 32 kHz, saved in
+audiocraft's own form; its prompts are read by a lookup table in place of T5. What it plays is noise, in which nothing
+returns, so no candidate is found and the ablation is measured by itself. The SAE is trained here, as wide as the
+published one, for a few steps, and certified with bounds that let it pass: what is asked is what it costs.
+"""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from omegaconf import OmegaConf
+
+from benchmarks.capture import CARD, D_MODEL, FRAME_RATE_HZ, N_HEADS, N_LAYERS
+from benchmarks.processes import in_fresh_process, peak_memory_mb
+from benchmarks.workflow import run_snakemake
+from reprise.identity import seed_from
+from reprise.organisms.codec import codec_config
+from reprise.organisms.lm import lm_config
+
+SAMPLE_RATE_HZ, LAYER = 32_000, 11
+PROMPTS = ("a slow piano", "fast drums", "a choir", "strings and a flute", "an organ in c", "a guitar")
+DURATION_S, PREFIX_S, CFG_COEF = 12.0, 6.0, 3.0
+SAE_TRAINING = {"expansion": 32, "k": 100, "n_steps": 100, "batch_size": 128}
+
+
+def save_model(folder: Path) -> None:
+    """Write the two checkpoint files, weights as float16."""
+    from audiocraft.models.builders import get_compression_model, get_lm_model
+
+    lm, codec = lm_config(), codec_config()
+    size = {"dim": D_MODEL, "num_heads": N_HEADS, "num_layers": N_LAYERS, "card": CARD}
+    lm |= {"sample_rate": SAMPLE_RATE_HZ, "compression_model_framerate": FRAME_RATE_HZ}
+    lm["transformer_lm"] |= size
+    lm["dataset"] = {"segment_duration": 30.0}
+    codec["sample_rate"] = codec["encodec"]["sample_rate"] = SAMPLE_RATE_HZ
+    codec["seanet"] |= {"dimension": 128, "n_filters": 64, "lstm": 2}
+    codec["rvq"] |= {"bins": CARD, "kmeans_init": False}
+    torch.manual_seed(seed_from("benchmark", "true size")[0])
+    for name, build, config in (
+        ("state_dict", get_lm_model, lm),
+        ("compression_state_dict", get_compression_model, codec),
+    ):
+        state = build(OmegaConf.create(config)).state_dict()
+        half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        torch.save({"best_state": half, "xp.cfg": OmegaConf.to_yaml(OmegaConf.create(config))}, folder / f"{name}.bin")
+
+
+def study_config(model: Path) -> dict[str, Any]:
+    """The configuration: the smallest study that has every stage."""
+    return {
+        "studies": {
+            "small": {
+                "model": {"name": str(model)},
+                "prompts": "prompts.tsv",
+                "seeds": [0],
+                "generation": {
+                    "duration_s": DURATION_S,
+                    "top_k": 250,
+                    "temperature": 1.0,
+                    "cfg_coef": CFG_COEF,
+                    "n_batches": 1,
+                    "rows": len(PROMPTS),
+                },
+                "saes": {LAYER: "train"},
+                "sae_training": SAE_TRAINING,
+                "certificate": {"n_clips": 2, "max_fvu": 0.999, "min_neighbour_ratio": 1.0},
+                "descriptors": {"context_s": 2},
+                "events": {"motif_start_s": 0},
+                "horizons": {"local": [0.5, 2], "long": [2, 4]},
+                "probes": {"n_folds": 2},
+                "ablation": {"n_clips": 2, "prefix_s": PREFIX_S, "return_window_s": [1, 3]},
+            }
+        }
+    }
+
+
+def ablate(folder: str) -> dict[str, float]:
+    """Continue two clips under every condition; seconds and this process's peak memory."""
+    from reprise.artifacts import read_array, read_clips
+    from reprise.config import Study
+    from reprise.decoding import Sampling
+    from reprise.interventions import KINDS, WINDOWS, Candidate, Direction, condition_table, run_conditions
+    from reprise.musicgen import load_model
+    from reprise.sae_files import load_sae
+
+    began, results = time.monotonic(), Path(folder, "results", "small")
+    manifests = sorted(map(str, (results / "tokens").glob("*.manifest.json")))
+    clips = read_clips(manifests).head(2).assign(target_start_s=PREFIX_S + 1, target_stop_s=PREFIX_S + 3)
+    tokens = dict(zip(clips["clip_id"], read_array(manifests, "tokens"), strict=False))
+    model, sae = load_model(str(Path(folder, "model"))), load_sae(results / "saes" / f"layer{LAYER}")
+    table = condition_table(
+        Candidate(LAYER, 0, (1,), 2),
+        clips,
+        Study.model_validate({"model": {"name": "-"}, "saes": {LAYER: "-"}}).ablation.doses,
+        WINDOWS,
+        [kind for kind in KINDS if kind != "mean_difference"],
+        prefix_s=PREFIX_S,
+        frame_rate_hz=model.frame_rate_hz,
+    )
+    runs = run_conditions(
+        model,
+        sae,
+        table,
+        tokens,
+        {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in clips.itertuples()},
+        rows=32,
+        sampling=Sampling(1.0, 250, CFG_COEF),
+        directions={0: Direction(np.zeros(D_MODEL, np.float32), 0.0)},
+    )
+    n_rows = sum(len(made) for _, made in runs)
+    return {"seconds": time.monotonic() - began, "peak_mb": peak_memory_mb(), "rows": n_rows}
+
+
+def run() -> dict[str, Any]:
+    """What `true_size.json` holds: jobs, seconds and peak memory of each stage."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "model").mkdir()
+        save_model(folder / "model")
+        lines = ["prompt_id\tprompt", *(f"p{i}\t{prompt}" for i, prompt in enumerate(PROMPTS))]
+        (folder / "prompts.tsv").write_text("\n".join(lines) + "\n")
+        (folder / "config.yaml").write_text(yaml.safe_dump(study_config(folder / "model")))
+        whole_s = run_snakemake(folder, folder / "config.yaml")
+        stages: dict[str, dict[str, float]] = {}
+        for path in sorted((folder / "results" / "benchmarks" / "small").rglob("*.tsv")):
+            stage = path.relative_to(folder / "results" / "benchmarks" / "small").parts[0].removesuffix(".tsv")
+            measured = pd.read_csv(path, sep="\t").iloc[0]
+            so_far = stages.setdefault(stage, {"jobs": 0, "seconds": 0.0, "peak_mb": 0.0})
+            so_far["jobs"] += 1
+            so_far["seconds"] += float(measured["s"])
+            so_far["peak_mb"] = max(so_far["peak_mb"], float(measured["max_rss"]))
+        certificate = json.loads((folder / "results" / "small" / "certificates" / f"layer{LAYER}.json").read_text())
+        verdict = json.loads((folder / "results" / "small" / "verdict.json").read_text())
+        edited = in_fresh_process("true_size", f"ablate({str(folder)!r})", threads=2)
+    return {
+        "ablation": {key: round(value, 1) for key, value in edited.items()},
+        "certificate": {key: certificate[key] for key in ("passed", "fvu", "l0", "neighbour_ratio")},
+        "n_clips": len(PROMPTS),
+        "duration_s": DURATION_S,
+        "stages": {stage: {k: round(v, 1) for k, v in of.items()} for stage, of in stages.items()},
+        "verdict": verdict["verdict"],
+        "whole_s": round(whole_s, 1),
+    }
