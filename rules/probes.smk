@@ -24,7 +24,14 @@ rule probe:
     conda:
         "../envs/reprise.yaml"
     params:
-        settings=settings("probe", "probes"),
+        settings=settings(
+            "probe",
+            # Which others are probed, and what becomes of a p-value, changes no probe.
+            probes=lambda wildcards: {
+                key: getattr(STUDIES[wildcards.study].probes, key)
+                for key in ("n_folds", "n_swaps", "n_bootstrap")
+            },
+        ),
     script:
         "../workflow_scripts/probe.py"
 

@@ -93,6 +93,13 @@ def test_a_changed_horizon_reruns_labels_and_what_follows(reconfigured):
     assert scheduled["candidates"] == 1 and scheduled["verdict"] == 1 and scheduled["report"] == 1
 
 
+def test_what_else_is_probed_reruns_no_probe(reconfigured):
+    config = tiny_config()
+    config["defaults"]["probes"] |= {"representations": ["resid", "sae"], "alpha": 0.06}
+    scheduled = reconfigured(config)
+    assert not scheduled.keys() & {*ABOVE_LABELS, "label", "probe", "screen"}, scheduled
+
+
 def test_an_added_horizon_reruns_its_own(reconfigured):
     config = tiny_config()
     config["defaults"]["horizons"]["medium"] = [2, 4]
