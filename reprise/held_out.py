@@ -24,13 +24,17 @@ class StoredClip(NamedTuple):
 
 
 def stored_clips(manifests: Sequence[str]) -> list[StoredClip]:
-    """Every clip of some stores, given by their manifests (`.../b00.manifest.json`), in the stable order."""
+    """Every clip of some stores, given by their manifests (`.../b00.manifest.json`), in the stable order. Raises
+    ValueError where there is none."""
     stores = [Path(manifest.removesuffix(".manifest.json")) for manifest in manifests]
-    return [
+    clips = [
         StoredClip(store, i, clip["clip_id"], clip["prompt_id"], clip["prompt"])
         for store in stores
         for i, clip in enumerate(read_manifest(store)["meta"]["clips"])
     ]
+    if not clips:
+        raise ValueError(f"{stores[0].parent}: no clip is left, every recording was left out")
+    return clips
 
 
 def measured_clips(clips: Sequence[StoredClip], n: int) -> list[StoredClip]:

@@ -22,7 +22,10 @@ def start(snakemake: Any) -> Any:
     """
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(path, mode="w")
+    path.write_text("")
+    # Appended to, since a library that configures logging when it is imported closes every handler there is: one that
+    # appends opens its file again.
+    file = logging.FileHandler(path, mode="a")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[file], force=True)
 

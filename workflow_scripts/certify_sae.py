@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from reprise.artifacts import with_clips
 from reprise.certificate import Hook, certify, reconstruction_metrics
 from reprise.decoding import normed, residual_stream
 from reprise.device import pick_device
@@ -35,7 +34,7 @@ expected = {
     "model_digest": identity["weights_digest"],
 }
 
-chosen = measured_clips(stored_clips(with_clips(snakemake.input.tokens)), asked["n_clips"])
+chosen = measured_clips(stored_clips(snakemake.input.tokens), asked["n_clips"])
 tokens = np.stack([read_store(clip.store)["tokens"][clip.i] for clip in chosen])
 expected["n_positions"] = tokens.shape[-1] + 1
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from reprise.artifacts import with_clips
 from reprise.device import pick_device
 from reprise.held_out import measured_clips, stored_clips, training_clips
 from reprise.identity import seed_from
@@ -24,7 +23,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 torch.use_deterministic_algorithms(True, warn_only=True)
 
 asked, layer, study = settings["sae_training"], settings["layer"], settings["study"]
-clips = stored_clips(with_clips(snakemake.input.activations))
+clips = stored_clips(snakemake.input.activations)
 measured, trained_on = (f(clips, settings["n_measured"]) for f in (measured_clips, training_clips))
 stores = {store: read_store(store)["resid_post"] for store in dict.fromkeys(clip.store for clip in clips)}
 _, n_positions, d_model = stores[clips[0].store].shape
