@@ -7,6 +7,7 @@ python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,spee
 python -m benchmarks screen     only benchmarks/screen.py
 python -m benchmarks ablation   only benchmarks/ablation.py
 python -m benchmarks capture    only benchmarks/capture.py
+python -m benchmarks true_size  only benchmarks/true_size.py
 python -m benchmarks readme     only the README, from what is committed
 """
 
@@ -18,11 +19,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, capture, labels, screen, workflow
+from benchmarks import ablation, capture, labels, screen, true_size, workflow
 from benchmarks.readme import rewrite_readme
 
 HERE = Path(__file__).parent
-RESULTS, DEMO, LABELS = HERE / "results.json", HERE / "demo.json", HERE / "labels.json"
+RESULTS, DEMO, LABELS, TRUE_SIZE = (HERE / f"{name}.json" for name in ("results", "demo", "labels", "true_size"))
 
 
 def machine() -> str:
@@ -48,7 +49,7 @@ def save(records: list[dict[str, Any]]) -> None:
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks; all by default.")
-    parser.add_argument("wanted", nargs="*", help="workflow, labels, screen, ablation, capture or readme")
+    parser.add_argument("wanted", nargs="*", help="workflow, labels, screen, ablation, capture, true_size or readme")
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--bps-dir", type=Path, default=os.environ.get("REPRISE_BPS_DIR"), help="BPS-Motif data set")
     return parser.parse_args(arguments)
@@ -78,6 +79,8 @@ def main(asked: argparse.Namespace) -> None:
     for name, benchmark in (("screen", screen), ("ablation", ablation), ("capture", capture)):
         if not asked.wanted or name in asked.wanted:
             save(benchmark.run())
+    if not asked.wanted or "true_size" in asked.wanted:
+        write(TRUE_SIZE, true_size.run())
     rewrite_readme(HERE.parent / "README.md", json.loads(RESULTS.read_text()), read(DEMO), read(LABELS))
 
 

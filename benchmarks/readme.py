@@ -14,11 +14,14 @@ def rewrite_readme(path: Path, records: list[dict[str, Any]], demo: dict[str, An
     text = path.read_text()
     counted = path.parent / "benchmarks" / "calibration.json"
     calibration = json.loads(counted.read_text()) if counted.is_file() else {}
+    measured = path.parent / "benchmarks" / "true_size.json"
+    true_size = json.loads(measured.read_text()) if measured.is_file() else {}
     tables = (
         ("demo", demo_table(demo)),
         ("calibration", calibration_table(calibration)),
         ("speed", speed_table(records)),
         ("labels", labels_table(labels)),
+        ("true_size", true_size_table(true_size)),
     )
     for name, table in tables:
         pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
@@ -69,6 +72,27 @@ def speed_table(records: list[dict[str, Any]]) -> str:
     if records:
         lines.append("")
         lines.append(f"Measured on {records[0]['machine']}.")
+    return "\n".join(lines) + "\n"
+
+
+def true_size_table(measured: dict[str, Any]) -> str:
+    """One row a stage on a model of musicgen-small's size: jobs, seconds, peak memory."""
+    if not measured:
+        return "Not measured yet.\n"
+    edited = measured["ablation"]
+    stages = measured["stages"] | {"ablate (by itself)": {"jobs": 1, **edited}}
+    lines = ["| stage | jobs | time | peak memory of a job |", "|---|---|---|---|"]
+    lines += [
+        f"| {stage.replace('_', ' ')} | {of['jobs']:.0f} | {of['seconds']:.0f} s | {of['peak_mb']:.0f} MB |"
+        for stage, of in stages.items()
+    ]
+    found = measured["certificate"]
+    lines += [
+        "",
+        f"{measured['n_clips']} clips of {measured['duration_s']:g} s with guidance, {measured['whole_s'] / 60:.0f} "
+        f"minutes in all; the ablation continued {edited['rows']:.0f} rows. The SAE, hardly trained, has FVU "
+        f"{found['fvu']:.2f} at L0 {found['l0']:.0f}.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -8,10 +8,50 @@ Degenerate input: where fewer prompts are listed than a run draws, it takes them
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from reprise.config import Prompt
+from pydantic import Field, ValidationError
+
+from reprise.config import Prompt, Settings, describe_error
+from reprise.config_error import ConfigError
 from reprise.identity import stable_share
+from reprise.organisms.truth import GROUND_TRUTH
+
+
+class CalibrationSettings(Settings):
+    """Fields of config/calibration.yaml."""
+
+    runs: int = Field(ge=1)
+    prompts: str = Field(min_length=1)
+    prompts_per_run: int = Field(ge=2)
+    seeds_per_run: int = Field(ge=1)
+    first_seed: int = Field(ge=0)
+    organisms: dict[str, str] = Field(min_length=1, json_schema_extra={"valid": "organism: its directory"})
+    sae_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    study: dict[str, Any] = Field(json_schema_extra={"valid": "fields of a study"})
+
+
+def calibration_settings(shipped: Mapping[str, Any], given: Any, *, source: str) -> dict[str, Any]:
+    """config/calibration.yaml with the fields that a configuration gives in its place. Raises ConfigError; source: the
+    configuration's name in messages."""
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError([f"{source}: calibration: got {given!r}; valid: fields of config/calibration.yaml"])
+    merged = {**shipped, **(given or {})}
+    try:
+        CalibrationSettings.model_validate(merged)
+    except ValidationError as error:
+        schema = CalibrationSettings.model_json_schema()
+        lines = [
+            f"{source}: {'.'.join(map(str, ('calibration', *e['loc'])))}: {describe_error(e, e['loc'], schema)}"
+            for e in error.errors(include_url=False)
+        ]
+        raise ConfigError(lines) from None
+    if unknown := merged["organisms"].keys() - GROUND_TRUTH.keys():
+        valid = ", ".join(GROUND_TRUTH)
+        raise ConfigError(
+            [f"{source}: calibration.organisms: {', '.join(sorted(unknown))} has no known answer; valid: {valid}"]
+        )
+    return merged
 
 
 def run_names(organisms: Sequence[str], n_runs: int) -> list[str]:

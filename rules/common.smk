@@ -14,7 +14,12 @@ sys.path.insert(0, workflow.basedir)
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-from reprise.calibration import draw, run_names, run_settings
+from reprise.calibration import (
+    calibration_settings,
+    draw,
+    run_names,
+    run_settings,
+)
 from reprise.config import (
     assign_batches,
     clips_table,
@@ -32,8 +37,22 @@ from reprise.review_files import read_reviews
 from reprise.sae_forms import SAE_FORMS, SCALER_FILE, sae_form
 from reprise.weights import MODEL_FILES, needed_files
 
+CONFIG_SOURCE = ", ".join(map(str, workflow.configfiles)) or "config"
+
+
+def refused(error):
+    """What Snakemake shows of a ConfigError."""
+    return WorkflowError(f"the configuration has problems, nothing was run:\n{error}")
+
+
 with open(workflow.source_path("../config/calibration.yaml")) as _file:
-    CALIBRATION = yaml.safe_load(_file) | (config.get("calibration") or {})
+    _shipped = yaml.safe_load(_file)
+try:
+    CALIBRATION = calibration_settings(
+        _shipped, config.get("calibration"), source=CONFIG_SOURCE
+    )
+except ConfigError as error:
+    raise refused(error) from None
 CALIBRATION_RUN = r"calibration/[a-z]+-\d+"
 CALIBRATION_RUNS = run_names(CALIBRATION["organisms"], CALIBRATION["runs"])
 
@@ -92,7 +111,6 @@ def clips(study):
     )
 
 
-CONFIG_SOURCE = ", ".join(map(str, workflow.configfiles)) or "config"
 # The doctor says what is missing, so the Snakefile must be read although something is; what is asked for Snakemake
 # itself learns only afterwards.
 _CHECK_FILES = "doctor" not in sys.argv
@@ -115,9 +133,7 @@ try:
         batches(_study)
         read_reviews(STUDIES[_study].review.files, study=_study)
 except ConfigError as error:
-    raise WorkflowError(
-        f"the configuration has problems, nothing was run:\n{error}"
-    ) from None
+    raise refused(error) from None
 
 
 _training = [study for study in STUDIES if STUDIES[study].trained_layers]

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from reprise.calibration import draw, parse_run, run_names, run_settings
+from reprise.calibration import calibration_settings, draw, parse_run, run_names, run_settings
 from reprise.config import Prompt, read_prompts, validate
+from reprise.config_error import ConfigError
 from reprise.confusion import confusion, shares
 from reprise.verdict import VERDICTS
 
@@ -57,3 +58,22 @@ def test_verdicts_are_counted_with_exact_intervals() -> None:
     assert table.loc["planner", ["right_low", "right_high"]].tolist() == pytest.approx([0.5550, 0.9975], abs=1e-4)
     assert table.loc["loop", ["foresight_low", "foresight_high"]].tolist() == pytest.approx([0, 0.3085], abs=1e-4)
     assert table.loc["loop", "right_share"] == 1.0 and table.loc["planner", "n_foresight"] == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (5, "c.yaml: calibration: got 5; valid: fields of config/calibration.yaml"),
+        ({"runs": "two"}, 'c.yaml: calibration.runs: got "two"; valid: a whole number >= 1'),
+        ({"runs": 0}, "c.yaml: calibration.runs: got 0; valid: a whole number >= 1"),
+        ({"run": 2}, "c.yaml: calibration.run: unknown field 'run'; did you mean 'runs'?"),
+        ({"organisms": {"parrot": "x"}}, "c.yaml: calibration.organisms: parrot has no known answer; valid: planner"),
+    ],
+)
+def test_bad_fields_are_named(given, line):
+    assert calibration_settings(ASKED, None, source="c.yaml") == ASKED
+    assert calibration_settings(ASKED, {"runs": 2}, source="c.yaml") == ASKED | {"runs": 2}
+    with pytest.raises(ConfigError) as caught:
+        calibration_settings(ASKED, given, source="c.yaml")
+    (found,) = caught.value.problems
+    assert found.startswith(line)
