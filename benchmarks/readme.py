@@ -89,9 +89,9 @@ def true_size_table(measured: dict[str, Any]) -> str:
     found = measured["certificate"]
     lines += [
         "",
-        f"{measured['n_clips']} clips of {measured['duration_s']:g} s with guidance, {measured['whole_s'] / 60:.0f} "
-        f"minutes in all; the ablation continued {edited['rows']:.0f} rows. The SAE, hardly trained, has FVU "
-        f"{found['fvu']:.2f} at L0 {found['l0']:.0f}.",
+        f"{measured['n_clips']} clips of {measured['duration_s']:g} s with guidance; the ablation continued "
+        f"{edited['rows']:.0f} rows. The SAE, trained on those few clips, has FVU {found['fvu']:.2f} at L0 "
+        f"{found['l0']:.0f} on others.",
     ]
     return "\n".join(lines) + "\n"
 

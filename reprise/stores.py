@@ -22,7 +22,7 @@ import math
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -268,6 +268,12 @@ def write_json(path: Path, value: Any) -> None:
     """
     text = json.dumps(_plain(value, "$"), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def read_records(paths: Sequence[Path | str]) -> pd.DataFrame:
+    """JSON objects as `write_json` wrote them, a row each. null is NaN again, also where a column holds only that."""
+    records = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    return pd.DataFrame([{k: math.nan if v is None else v for k, v in record.items()} for record in records])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from reprise.artifacts import hook_layer, read_clips
 from reprise.job import log, start
 from reprise.overrule import read_events
-from reprise.stores import write_json
+from reprise.stores import read_records, write_json
 from reprise.verdict import Thresholds, verdict
 
 PACKAGES = ("torch", "audiocraft", "snakemake", "numpy", "scikit-learn", "librosa", "zarr")
@@ -23,7 +23,7 @@ events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["revi
 accepted = events[events["accepted"].astype(bool)]
 role_of = {name: role for role, name in settings["horizons_by_role"].items()}
 
-probes = pd.DataFrame([json.loads(Path(path).read_text()) for path in inputs.probes])
+probes = read_records(inputs.probes)
 probes["layer"] = probes["hook"].map(hook_layer)
 probes["role"] = probes["horizon"].map(role_of)
 candidates = pd.read_parquet(inputs.candidates)

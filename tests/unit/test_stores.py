@@ -19,6 +19,7 @@ from reprise.stores import (
     digest_file,
     manifest_path,
     read_manifest,
+    read_records,
     read_store,
     to_float16_checked,
     write_behind,
@@ -355,6 +356,16 @@ def test_json_is_sorted_and_plain(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"\$\.s: a set cannot"):
         write_json(tmp_path / "y.json", {"s": {1}})
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
+
+
+def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """A study without any return writes probes of which none has a number."""
+    paths = [tmp_path / f"{i}.json" for i in range(2)]
+    for i, path in enumerate(paths):
+        write_json(path, {"hook": f"layer{i}", "gain": np.nan, "n": i})
+    table = read_records(paths)
+    assert table["gain"].dtype == float and table["gain"].isna().all()
+    assert table["hook"].tolist() == ["layer0", "layer1"] and table["n"].tolist() == [0, 1]
 
 
 def test_text_is_replaced_whole(tmp_path: Path) -> None:
