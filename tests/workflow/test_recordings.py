@@ -248,7 +248,7 @@ def test_recordings_take_the_same_way_to_a_probe_and_a_batch_without_one_is_pass
     for batch in ("b00", "b01"):
         tokens, audio = (str(results / kind / f"{batch}.manifest.json") for kind in ("tokens", "audio"))
         captured, codes = {"stores": [store("acts", batch)]}, {"codes": store("codes", batch)}
-        asked = {"hooks": ["layer2"], "random_weights": False, "rows": 7, "model": fields["model"]}
+        asked = {"study": "heard", "hooks": ["layer2"], "random_weights": False, "rows": 7, "model": fields["model"]}
         run_script("activations", log, {"model": model, "tokens": tokens}, captured, **asked)
         acts = f"{store('acts', batch)}.manifest.json"
         run_script("encode", log, {"certificate": certified, "activations": acts}, codes, sae=str(SAE))
