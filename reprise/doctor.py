@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +81,11 @@ def look_at_sae(
         asked = study.sae_training
         found = f"trained here: {asked.architecture}, d_sae {asked.expansion} x d_model, k {asked.k}"
         size = SaeSize(asked.expansion * facts["d_model"], asked.k) if "d_model" in facts else None
-        return Finding(what, True, found), size
+        there = find_spec("sae_lens") is not None
+        lacking = (
+            "SAELens, which trains it, is not installed; valid: what envs/requirements-train.txt lists, installed"
+        )
+        return Finding(what, there, found, "" if there else lacking), size
     if problems := sae_problems(name, layer):
         return Finding(what, False, f"{name}: not usable", "\n".join(problems)), None
     try:

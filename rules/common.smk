@@ -140,7 +140,12 @@ _training = [study for study in STUDIES if STUDIES[study].trained_layers]
 _own_environments = (
     DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 )
-if _training and not _own_environments and find_spec("sae_lens") is None:
+if (
+    _CHECK_FILES
+    and _training
+    and not _own_environments
+    and find_spec("sae_lens") is None
+):
     raise WorkflowError(
         f"studies.{_training[0]}.saes: asks for an SAE to be trained, and SAELens, which trains it, is not installed; "
         "nothing was run. Install it with: pip install -r envs/requirements-train.txt -c envs/constraints.txt"
