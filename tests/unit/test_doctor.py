@@ -40,6 +40,14 @@ def test_a_model_that_is_there():
     assert facts["d_model"] == 128 and facts["sample_rate_hz"] == 16000
 
 
+def test_an_sae_that_is_trained_here(monkeypatch) -> None:
+    finding, size = look_at_sae(study({2: "train"}), 2, {"d_model": 128}, model_digest=None)
+    assert finding.passed and "trained here" in finding.found and size == (512, 32)
+    monkeypatch.setattr("reprise.doctor.find_spec", lambda name: None)
+    finding, _ = look_at_sae(study({2: "train"}), 2, {"d_model": 128}, model_digest=None)
+    assert not finding.passed and "envs/requirements-train.txt" in finding.remedy
+
+
 def test_a_model_that_is_not(hub_cache):
     finding, facts = look_at_model(study(model={"name": "facebook/musicgen-small"}))
     assert not finding.passed and facts == {}
