@@ -111,7 +111,7 @@ def ablate(folder: str) -> dict[str, float]:
         table,
         tokens,
         {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in clips.itertuples()},
-        rows=32,
+        rows=8,
         sampling=Sampling(1.0, 250, CFG_COEF),
         directions={0: Direction(np.zeros(D_MODEL, np.float32), 0.0)},
     )
