@@ -27,6 +27,7 @@ import torch
 import reprise.audiocraft_setup  # noqa: F401
 from audiocraft.modules.conditioners import ConditioningAttributes
 from benchmarks.processes import in_fresh_process
+from benchmarks.records import record
 from reprise.decoding import Sampling, generate_clips
 from reprise.identity import seed_from
 from reprise.interventions import (
@@ -175,26 +176,21 @@ def run() -> list[dict[str, Any]]:
         f"{taken['n_rows']} continuations in batches of {ROWS}"
     )
 
-    def record(name: str, against: float, what: str) -> dict[str, Any]:
-        return {
-            "name": name,
-            "ours": round(ours, 4),
-            "against": round(against, 4),
-            "ratio": round(against / ours, 2),
-            "unit": "s",
-            "n": N_ROUNDS,
-            "what": f"{what} (ratio: times faster; {THREADS} threads)",
-        }
+    def against(name: str, of: str, what: str) -> dict[str, Any]:
+        plain = median(taken[of])
+        return record(
+            name, ours, plain, plain / ours, "s", N_ROUNDS, f"{what} (ratio: times faster; {THREADS} threads)"
+        )
 
     return [
-        record(
+        against(
             "ablation_suite",
-            median(taken["by_clip"]),
+            "by_clip",
             f"{suite}, against audiocraft's own generation with a hook, a call for each condition of each clip",
         ),
-        record(
+        against(
             "ablation_suite_by_condition",
-            median(taken["by_condition"]),
+            "by_condition",
             f"the same, against a call for each condition with {N_TOGETHER} clips in it",
         ),
     ]

@@ -21,6 +21,7 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.processes import in_fresh_process, peak_memory_mb
+from benchmarks.records import record
 from reprise.audiocraft_model import as_model
 from reprise.capture import store_residual_stream
 from reprise.codes import code_arrays
@@ -197,17 +198,6 @@ def memory_of_encode(n_clips: int) -> float:
 
 def run() -> list[dict[str, Any]]:
     """Records for `results.json`."""
-
-    def record(name: str, ours: float, against: float, ratio: float, unit: str, n: int, what: str) -> dict[str, Any]:
-        return {
-            "name": name,
-            "ours": round(ours, 3),
-            "against": round(against, 3),
-            "ratio": round(ratio, 3),
-            "unit": unit,
-            "n": n,
-            "what": what,
-        }
 
     def measured(call: str) -> Any:
         return in_fresh_process("capture", call, threads=N_THREADS)

@@ -34,6 +34,7 @@ from benchmarks import planted
 from benchmarks.plain import plain_candidates, plain_curve, plain_curves
 from benchmarks.planted import SETTINGS, TOLERANCE_S
 from benchmarks.processes import in_fresh_process, peak_memory_mb
+from benchmarks.records import record
 from benchmarks.scores import CORPORA, EXACT, NEAR, Piece, find_truth, motif_length_q, perform, pieces
 from reprise.chroma import MIN_MOTIF_S
 from reprise.identity import seed_from
@@ -470,17 +471,6 @@ def speed_records() -> list[dict[str, Any]]:
     }
     few, many = 5, 50
     small, large = (in_fresh_process("labels", f"peak_mb({n})", threads=1) for n in (few, many))
-
-    def record(name: str, ours: float, against: float, ratio: float, unit: str, n: int, what: str) -> dict[str, Any]:
-        return {
-            "name": name,
-            "ours": round(ours, 3),
-            "against": round(against, 3),
-            "ratio": round(ratio, 3),
-            "unit": unit,
-            "n": n,
-            "what": what,
-        }
 
     return [
         record(

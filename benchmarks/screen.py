@@ -21,6 +21,7 @@ from scipy.sparse import csc_array
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.processes import in_fresh_process
+from benchmarks.records import record
 from reprise.identity import seed_from
 from reprise.screen import active_entries, screen
 
@@ -105,18 +106,18 @@ def run() -> list[dict[str, Any]]:
     ours_s, n_tested = median(taken["ours"]), taken["n_tested"] / n_horizons
     ours_ms, plain_ms = 1e3 * ours_s / taken["n_tested"], 1e3 * median(taken["plain"]) / (N_SAMPLED * n_horizons)
     return [
-        {
-            "name": "feature_screen",
-            "ours": round(ours_ms, 4),
-            "against": round(plain_ms, 4),
-            "ratio": round(plain_ms / ours_ms, 1),
-            "unit": "ms",
-            "n": N_ROUNDS,
-            "what": (
+        record(
+            "feature_screen",
+            ours_ms,
+            plain_ms,
+            plain_ms / ours_ms,
+            "ms",
+            N_ROUNDS,
+            (
                 f"one feature at one horizon over {N_CLIPS * N_TIMES:,} positions: AUROC, z and p from sparse codes, "
                 f"the time of the whole screen over its {n_tested:,.0f} tested features a horizon "
                 f"({1e6 * ours_s / n_horizons / N_FEATURES:.0f} µs over all {N_FEATURES:,}), against scikit-learn's "
                 f"roc_auc_score alone on the feature's dense column (ratio: times faster; one core)"
             ),
-        }
+        )
     ]

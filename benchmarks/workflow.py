@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from benchmarks.records import record
+
 ROOT = Path(__file__).parents[1]
 N_HORIZON_CHANGES = 3
 
@@ -83,22 +85,22 @@ def run() -> tuple[list[dict[str, Any]], dict[str, Any]]:
             changes.append(run_snakemake(directory, path))
     change_s = median(changes)
     return [
-        {
-            "name": "horizon_change",
-            "ours": round(change_s, 1),
-            "against": round(full_s, 1),
-            "ratio": round(change_s / full_s, 3),
-            "unit": "s",
-            "n": len(changes),
-            "what": "rerun after a changed horizon, against the full demo",
-        },
-        {
-            "name": "overhead_share",
-            "ours": round(overhead * full_s, 1),
-            "against": round(full_s, 1),
-            "ratio": round(overhead, 3),
-            "unit": "s",
-            "n": 1,
-            "what": "wall time of the demo in which no job computes, against all of it",
-        },
+        record(
+            "horizon_change",
+            change_s,
+            full_s,
+            change_s / full_s,
+            "s",
+            len(changes),
+            "rerun after a changed horizon, against the full demo",
+        ),
+        record(
+            "overhead_share",
+            overhead * full_s,
+            full_s,
+            overhead,
+            "s",
+            1,
+            "wall time of the demo in which no job computes, against all of it",
+        ),
     ], demo

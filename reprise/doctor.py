@@ -22,14 +22,14 @@ from reprise.certificate import disagreements
 from reprise.codes import code_arrays
 from reprise.config import TRAIN, Study
 from reprise.device import pick_device
-from reprise.hub import model_folder, model_place, sae_folder
+from reprise.hub import MODEL_FILES, model_folder, model_place, sae_folder
 from reprise.memory import free_memory, generation_need, memory_problem
 from reprise.sae import SaeError
 from reprise.sae_files import load_sae
 from reprise.sae_forms import sae_form
 from reprise.stores import stored_bytes
 from reprise.variants import read_checkpoint, read_facts, text_encoders
-from reprise.weights import MODEL_FILES, model_problems, needed_files, sae_problems
+from reprise.weights import model_problems, needed_files, sae_problems
 
 USUAL_L0 = 100
 STORES = ("tokens", "audio", "activations", "codes")

@@ -22,6 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 HUB_SAE = "hf://owner/name/folder@<commit>"
+SHARDS = "model.safetensors.index.json"
+# The files of a model's folder by backend; where several stand together, one of them will do.
+MODEL_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "audiocraft": (("state_dict.bin",), ("compression_state_dict.bin",)),
+    "transformers": (("config.json",), ("model.safetensors", SHARDS), ("tokenizer.json", "spiece.model")),
+}
 # The short names that audiocraft's `MusicGen.get_pretrained` knows.
 _SHORT_NAMES = ("small", "medium", "large", "melody")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")

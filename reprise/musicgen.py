@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from reprise.hub import model_folder
+from reprise.hub import MODEL_FILES, model_folder
 from reprise.transformer import Transformer, learnt_tensors
 from reprise.variants import SUPPORTED, UnsupportedModelError, misfits
-from reprise.weights import MODEL_FILES
 
 
 class Model(NamedTuple):

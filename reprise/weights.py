@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reprise.hub import (
+    MODEL_FILES,
+    SHARDS,
     HubError,
     Place,
     cache_folder,
@@ -36,12 +38,6 @@ from reprise.variants import (
     unsupported_in_transformers,
 )
 
-SHARDS = "model.safetensors.index.json"
-# The files of a model's folder by backend; where several stand together, one of them will do.
-MODEL_FILES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "audiocraft": (("state_dict.bin",), ("compression_state_dict.bin",)),
-    "transformers": (("config.json",), ("model.safetensors", SHARDS), ("tokenizer.json", "spiece.model")),
-}
 # Without its tokenizer's file transformers makes one of four words up, and says nothing.
 TEXT_ENCODER_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"), ("tokenizer.json", "spiece.model"))
 CODEC_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))

@@ -112,8 +112,6 @@ rule effects:
     input:
         model="results/{study}/model.json",
         ablation="results/{study}/ablations/{candidate}.manifest.json",
-        audio=lambda wildcards: stores("audio", wildcards.study),
-        tokens=lambda wildcards: stores("tokens", wildcards.study),
     output:
         effects="results/{study}/effects/{candidate}.parquet",
         matched="results/{study}/effects/{candidate}.matched.parquet",

@@ -31,11 +31,11 @@ from reprise.config import (
     validate,
 )
 from reprise.config_error import ConfigError
-from reprise.hub import model_place, sae_place
+from reprise.hub import MODEL_FILES, model_place, sae_place
 from reprise.provenance import code_digest
 from reprise.review_files import read_reviews
 from reprise.sae_forms import SAE_FORMS, SCALER_FILE, sae_form
-from reprise.weights import MODEL_FILES, needed_files
+from reprise.weights import needed_files
 
 CONFIG_SOURCE = ", ".join(map(str, workflow.configfiles)) or "config"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from reprise.artifacts import read_array, read_clips, store_of
+from reprise.artifacts import store_of
 from reprise.device import pick_device
 from reprise.effects import Continuation, Target, compare, continuation_nll, matched_damage, steering_summary
 from reprise.identity import seed_from
@@ -36,8 +36,6 @@ need = need._replace(afterwards=decoding_bytes(identity, n_frames=edited.shape[-
 check_memory(need, rows=rows, free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 nll = continuation_nll(model, edited, table["prompt"].tolist(), rows=rows)
-clips = read_clips(inputs.tokens).set_index("clip_id")
-tokens = dict(zip(clips.index, read_array(inputs.tokens, "tokens"), strict=True))
 motif_of = {row.clip_id: (row.motif_start_s, row.motif_duration_s) for row in table.itertuples()}
 template, baselines = {}, {}
 

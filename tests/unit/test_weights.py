@@ -9,8 +9,9 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
+from reprise.hub import SHARDS
 from reprise.organisms.lm import lm_config
-from reprise.weights import SHARDS, file_problem, folder_problems, model_problems, sae_problems
+from reprise.weights import file_problem, folder_problems, model_problems, sae_problems
 from tests.conftest import put_on_hub
 
 ROOT = Path(__file__).parents[2]

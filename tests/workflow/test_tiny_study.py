@@ -141,7 +141,7 @@ def test_a_threshold_changed_after_the_fact_shows_in_the_verdict(finished, tmp_p
 def test_a_checkout_of_any_date_asks_for_no_calibration(tmp_path):
     """git writes files in any order; what the project ships of its calibration must never look out of date."""
     checkout = tmp_path / "checkout"
-    left_out = shutil.ignore_patterns(".*", "results", "__pycache__", "shared")
+    left_out = shutil.ignore_patterns(".*", "results", "__pycache__")
     shutil.copytree(ROOT, checkout, ignore=left_out)
     for path in (checkout / "benchmarks").iterdir():
         os.utime(path, (0, 0))
