@@ -34,11 +34,23 @@ include: "rules/organisms.smk"
 include: "rules/calibration.smk"
 
 
+onstart:
+    from reprise.one_run import OtherRunError, take_directory
+
+    # The doctor makes nothing, and may look while a study runs.
+    if "doctor" not in sys.argv:
+        try:
+            take_directory(Path.cwd(), tell=logger.warning)
+        except OtherRunError as error:
+            raise WorkflowError(f"nothing was run: {error}") from None
+
+
 rule all:
     default_target: True
     input:
         "results/report/index.html",
         expand("results/{study}/verdict.json", study=STUDIES),
+        expand("results/{study}/clips.json", study=STUDIES),
         ancient([folder for study in STUDIES for folder in store_folders(study)]),
 
 

@@ -92,7 +92,7 @@ def ablate(folder: str) -> dict[str, float]:
     from reprise.sae_files import load_sae
 
     began, results = time.monotonic(), Path(folder, "results", "small")
-    manifests = sorted(map(str, (results / "tokens").glob("*.manifest.json")))
+    manifests = sorted(map(str, results.glob("../corpora/*/tokens/*.manifest.json")))
     clips = read_clips(manifests).head(2).assign(target_start_s=PREFIX_S + 1, target_stop_s=PREFIX_S + 3)
     tokens = dict(zip(clips["clip_id"], read_array(manifests, "tokens"), strict=False))
     model, sae = load_model(str(Path(folder, "model"))), load_sae(results / "saes" / f"layer{LAYER}")
@@ -135,8 +135,10 @@ def run() -> dict[str, Any]:
 def collect(folder: Path) -> dict[str, Any]:
     """What the finished study in `folder` took, and what its ablation takes."""
     stages: dict[str, dict[str, float]] = {}
-    for path in sorted((folder / "results" / "benchmarks" / "small").rglob("*.tsv")):
-        stage = path.relative_to(folder / "results" / "benchmarks" / "small").parts[0].removesuffix(".tsv")
+    benchmarks = folder / "results" / "benchmarks"
+    for path in sorted(benchmarks.rglob("*.tsv")):
+        below = 2 if path.is_relative_to(benchmarks / "corpora") else 1
+        stage = path.relative_to(benchmarks).parts[below].removesuffix(".tsv")
         measured = pd.read_csv(path, sep="\t").iloc[0]
         so_far = stages.setdefault(stage, {"jobs": 0, "seconds": 0.0, "peak_mb": 0.0})
         so_far["jobs"] += 1

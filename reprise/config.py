@@ -39,7 +39,7 @@ _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
 _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _ROLE = re.compile(r"[a-z][a-z0-9_]*")
 # Directories under results/ that are not studies.
-_RESERVED_NAMES = ("report", "logs", "benchmarks", "organisms", "calibration")
+_RESERVED_NAMES = ("report", "logs", "benchmarks", "corpora", "organisms", "calibration")
 # No clip is longer than this: a larger number is milliseconds, samples or frames.
 _MAX_S = 600.0
 # No clip of a recording is longer.

@@ -126,22 +126,32 @@ def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
 
 
 def look_at_disk(
-    needed: Mapping[str, Mapping[str, float]], results: Path = Path("results")
+    needed: Mapping[str, Mapping[str, float]], corpora: Mapping[str, str], results: Path = Path("results")
 ) -> tuple[list[Finding], Finding]:
     """What each study's stores take (`stores_bytes` by study's name), and all of them beside what is free.
 
-    What a study has on disk already is not needed again.
+    What is on disk already is not needed again, nor is the corpus (`corpora`: its name by study's name) of an earlier
+    study. Corpora on disk that no study has are named.
     """
     lines, lacking = [], 0.0
+    first_with = {corpora[study]: study for study in reversed(needed)}
     for study, kinds in needed.items():
-        there = sum(file.stat().st_size for kind in STORES for file in (results / study / kind).rglob("*.*"))
-        lacking += max(0.0, sum(kinds.values()) - there)
-        parts = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in kinds.items())
-        found = f"about {bytes_text(sum(kinds.values()))}: {parts}" if kinds else "unknown without the model"
+        shared = first_with[corpora[study]] != study
+        own = {kind: size for kind, size in kinds.items() if kind == "codes" or not shared}
+        there = _size(results / study / "codes")
+        there += 0 if shared else sum(_size(results / "corpora" / corpora[study] / kind) for kind in STORES)
+        lacking += max(0.0, sum(own.values()) - there)
+        parts = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in own.items())
+        found = f"about {bytes_text(sum(own.values()))}: {parts}" if kinds else "unknown without the model"
+        found += f"; clips and activations are those of {first_with[corpora[study]]}" if shared else ""
         lines.append(Finding("disk", True, found + (f"; {bytes_text(there)} there already" if there else "")))
     folder = next(path for path in (results.absolute(), *results.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
     found = f"{bytes_text(free)} free in {folder}, about {bytes_text(lacking)} still needed"
+    unused = sorted(set((results / "corpora").glob("*-*")) - {results / "corpora" / name for name in first_with})
+    if unused:
+        listed = ", ".join(f"{path} ({bytes_text(_size(path))})" for path in unused)
+        found += f"; of no study here, to be deleted where it is not wanted any more: {listed}"
     remedy = f"{folder}: {found}; valid: a disk with more, or fewer or shorter clips" if lacking > free else ""
     return lines, Finding("disk", not remedy, found, remedy)
 
@@ -173,10 +183,14 @@ def frames(study: Study, facts: Mapping[str, Any]) -> int | None:
     return round(study.generation.duration_s * facts["frame_rate_hz"])
 
 
-def known_digest(study: str, results: Path = Path("results")) -> str | None:
-    """The digest of a study's weights, where an earlier run wrote it down."""
-    path = results / study / "model.json"
+def known_digest(corpus: str, results: Path = Path("results")) -> str | None:
+    """The digest of the weights that made a corpus, where an earlier run wrote it down."""
+    path = results / "corpora" / corpus / "model.json"
     return json.loads(path.read_text(encoding="utf-8"))["weights_digest"] if path.is_file() else None
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.*") if file.is_file())
 
 
 def bytes_text(n_bytes: float) -> str:

@@ -38,7 +38,7 @@ is in it, so it shows small edits that choose no other token. See `teacher_force
 Degenerate input: no clips or no doses give an empty table; an inactive feature with z* = 0 gives an edit of norm 0.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -360,7 +360,6 @@ def run_conditions(
     donated: Mapping[tuple[str, int], np.ndarray] | None = None,
     halves: Halves = "both",
     n_frames: int | None = None,
-    on_rows: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """Generate every condition of a table, in batches of `rows` rows, the last one padded with repeats.
 
@@ -402,8 +401,6 @@ def run_conditions(
             edit=edit_function(sae, edits, guided=sampling.cfg_coef != 1.0, halves=halves),
         )
         yield part, tokens[: len(part)].cpu().numpy().astype(np.uint16)
-        if on_rows:
-            on_rows(min(start + rows, len(table)), len(table))
 
 
 def _noise_key(key: Sequence[int], kind: str, control: int) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ self-attention, cross-attention, and an MLP four times as wide), the keys and va
 guidance, those of the prompt, logits, and the activations that live at one time in a teacher-forced pass. Attention
 itself is computed in pieces and takes next to nothing. Not counted: what the allocator loses to fragments.
 
-`facts` are those of `results/<study>/model.json`: `n_layers`, `d_model`, `n_codebooks`, `card`, `frame_rate_hz`,
-`sample_rate_hz`.
+`facts` are those of `results/corpora/<corpus>/model.json`: `n_layers`, `d_model`, `n_codebooks`, `card`,
+`frame_rate_hz`, `sample_rate_hz`.
 """
 
 from collections.abc import Mapping

@@ -110,15 +110,15 @@ def load_identified(settings: Mapping[str, Any], identity: Mapping[str, object],
     return model
 
 
-def check_fits(facts: Mapping[str, Any], *, name: str, study: str, layers: Sequence[int], duration_s: float) -> None:
-    """Check what only the model can tell: that a study's hooks exist and that its clips are not too long.
+def check_fits(facts: Mapping[str, Any], *, name: str, corpus: str, layers: Sequence[int], duration_s: float) -> None:
+    """Check what only the model can tell: that the hooks asked for exist and that clips are not too long.
 
-    facts: of `results/<study>/model.json`. name, study: for the message. Raises ValueError with every problem, one a
-    line.
+    facts: of `results/corpora/<corpus>/model.json`. name, corpus: for the message. Raises ValueError with every
+    problem, one a line.
     """
     problems = misfits(facts, name=name, layers=layers, duration_s=duration_s)
     if problems:
-        raise ValueError("\n".join(f"studies.{study}.{'.'.join(path)}: {text}" for path, text in problems))
+        raise ValueError("\n".join(f"{corpus}: {'.'.join(path)}: {text}" for path, text in problems))
 
 
 def randomly_initialised(model: Model, *, seed: int) -> Model:

@@ -10,9 +10,10 @@ time. Seconds are those of the audio: position p is computed from what sounds be
 what follows. Each store is checked against its manifest when it is opened.
 
 Degenerate input: a hook or layer that lacks batches, because the study is not finished, is left out and named in
-`unfinished`; a folder that is no study is an error.
+`unfinished`; a folder that is no study is an error, as are tokens that are not whole.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -46,25 +47,21 @@ def open_study(path: str | Path) -> Study:
     Raises StoreError when there is no study, nothing of it is finished, or a store is not what its manifest says.
     """
     path = Path(path)
-    batches = sorted(file.name for file in path.glob("tokens/*.manifest.json"))
-    if not batches:
-        raise StoreError(f"{path}: no study; valid: a folder that holds tokens/, such as results/planner")
-    tokens = [str(path / "tokens" / batch) for batch in batches]
+    corpus, batches, hooks = _what_it_uses(path)
+    tokens = _manifests(corpus / "tokens", batches)
     clips = read_clips(tokens)
     rate_hz = read_meta(tokens)["model"]["frame_rate_hz"]
     coordinates = {"clip": clips["clip_id"].to_numpy()}
 
     found: dict[str, dict[int, list[str]]] = {"activations": {}, "codes": {}}
     unfinished = []
-    for kind, hooks in found.items():
-        for folder in sorted((path / kind).glob("*")):
-            manifests = [str(folder / batch) for batch in batches]
-            if folder.name.startswith("random-"):
-                continue
+    for kind, where in (("activations", corpus), ("codes", path)):
+        for hook in hooks:
+            manifests = _manifests(where / kind / hook, batches)
             if all(Path(manifest).is_file() for manifest in manifests):
-                hooks[hook_layer(folder.name)] = manifests
-            else:
-                unfinished.append(f"{kind}/{folder.name}")
+                found[kind][hook_layer(hook)] = manifests
+            elif (kind, hook) != ("codes", "embedding"):
+                unfinished.append(f"{kind}/{hook}")
     if not found["activations"]:
         raise StoreError(f"{path}: no activations of any hook are finished; run snakemake on it first")
 
@@ -91,6 +88,19 @@ def open_study(path: str | Path) -> Study:
         codes=codes,
         unfinished=tuple(unfinished),
     )
+
+
+def _what_it_uses(path: Path) -> tuple[Path, list[str], list[str]]:
+    """The corpus of the study at `path`, and of that what is the study's: the names of batches and of hooks."""
+    file = path / "clips.json"
+    if not file.is_file():
+        raise StoreError(f"{path}: no study; valid: a folder that holds clips.json, such as results/planner")
+    said = json.loads(file.read_text(encoding="utf-8"))
+    return path / said["corpus"], said["batches"], said["hooks"]
+
+
+def _manifests(folder: Path, batches: Sequence[str]) -> list[str]:
+    return [str(folder / f"{batch}.manifest.json") for batch in batches]
 
 
 def _whole(manifests: Sequence[str], name: str) -> da.Array:

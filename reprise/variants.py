@@ -159,8 +159,8 @@ def text_encoders(config: Mapping[str, Any]) -> list[str]:
 
 
 def read_facts(folder: Path, *, backend: str = "audiocraft") -> dict[str, Any]:
-    """What `results/<study>/model.json` will say of a model, as far as its files' configurations do: `n_layers`,
-    `d_model`, `n_codebooks`, `card`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`."""
+    """What `results/corpora/<corpus>/model.json` will say of a model, as far as its files' configurations do:
+    `n_layers`, `d_model`, `n_codebooks`, `card`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`."""
     facts = _audiocraft_facts(folder) if backend == "audiocraft" else _transformers_facts(folder)
     rate_hz, ratios = facts["sample_rate_hz"], facts.pop("ratios")
     facts["frame_rate_hz"] = rate_hz / math.prod(ratios) if ratios and isinstance(rate_hz, int) else None

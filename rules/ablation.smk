@@ -73,7 +73,7 @@ checkpoint candidates:
 
 rule ablate:
     input:
-        model="results/{study}/model.json",
+        model=lambda wildcards: model_record(wildcards.study),
         candidate="results/{study}/candidates/{candidate}.json",
         preregistration=ancient("results/{study}/preregistration.json"),
         tokens=lambda wildcards: stores("tokens", wildcards.study),
@@ -110,7 +110,7 @@ rule ablate:
 
 rule effects:
     input:
-        model="results/{study}/model.json",
+        model=lambda wildcards: model_record(wildcards.study),
         ablation="results/{study}/ablations/{candidate}.manifest.json",
     output:
         effects="results/{study}/effects/{candidate}.parquet",
@@ -143,7 +143,7 @@ rule effects:
 
 rule verdict:
     input:
-        model="results/{study}/model.json",
+        model=lambda wildcards: model_record(wildcards.study),
         preregistration="results/{study}/preregistration.json",
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         probes=lambda wildcards: probe_results(wildcards.study),

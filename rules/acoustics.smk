@@ -3,8 +3,8 @@
 
 rule descriptors:
     input:
-        model="results/{study}/model.json",
-        audio="results/{study}/audio/{batch}.manifest.json",
+        model=lambda wildcards: model_record(wildcards.study),
+        audio=lambda wildcards: store("audio", wildcards.study, wildcards.batch),
     output:
         store=directory("results/{study}/descriptors/{batch}"),
         manifest="results/{study}/descriptors/{batch}.manifest.json",
@@ -26,7 +26,7 @@ rule descriptors:
 
 rule events:
     input:
-        audio="results/{study}/audio/{batch}.manifest.json",
+        audio=lambda wildcards: store("audio", wildcards.study, wildcards.batch),
     output:
         events="results/{study}/events/{batch}.parquet",
         clips="results/{study}/events/{batch}.clips.parquet",

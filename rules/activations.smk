@@ -1,16 +1,18 @@
-# One teacher-forced pass over generated tokens captures all hooks at once. Which hooks depends on the study, and
-# outputs cannot depend on wildcards, so each study has a rule of its own; another one where the same model with
-# random weights is probed. The runs of a calibration have the same hooks, and one rule.
+# One teacher-forced pass over generated tokens captures all hooks at once. Which hooks depends on the studies that share
+# the clips, and outputs cannot depend on wildcards, so each corpus has a rule of its own; another one where the same
+# model with random weights is probed. The runs of a calibration have the same hooks, and one rule. The hooks are in the
+# names of the outputs alone: a configuration that asks for fewer of them makes nothing stale.
 
-_SHARING = {study: (study, study) for study in STUDIES} | {
-    "calibration": (CALIBRATION_RUNS[0], CALIBRATION_RUN)
-}
+_SHARING = {
+    studies[0]: (studies, re.escape(corpus)) for corpus, studies in CORPORA.items()
+} | {"calibration": (CALIBRATION_RUNS[:1], CALIBRATION_RUN)}
 
-for _named, (_study, _pattern) in _SHARING.items():
-    for _stage, _hooks in (
-        ("activations", hooks(_study)),
-        ("activations_random", random_hooks(_study)),
+for _named, (_studies, _pattern) in _SHARING.items():
+    for _stage, _hooks_of in (
+        ("activations", hooks),
+        ("activations_random", random_hooks),
     ):
+        _hooks = list(dict.fromkeys(h for study in _studies for h in _hooks_of(study)))
         if not _hooks:
             continue
 
@@ -18,23 +20,25 @@ for _named, (_study, _pattern) in _SHARING.items():
             name:
                 f"{_stage}_{_named}"
             input:
-                model="results/{study}/model.json",
-                tokens="results/{study}/tokens/{batch}.manifest.json",
+                model="results/corpora/{corpus}/model.json",
+                tokens="results/corpora/{corpus}/tokens/{batch}.manifest.json",
             output:
                 stores=[
-                    directory(f"results/{{study}}/activations/{hook}/{{batch}}")
+                    directory(
+                        f"results/corpora/{{corpus}}/activations/{hook}/{{batch}}"
+                    )
                     for hook in _hooks
                 ],
                 manifests=[
-                    f"results/{{study}}/activations/{hook}/{{batch}}.manifest.json"
+                    f"results/corpora/{{corpus}}/activations/{hook}/{{batch}}.manifest.json"
                     for hook in _hooks
                 ],
             log:
-                f"results/logs/{{study}}/{_stage}/{{batch}}.log",
+                f"results/logs/corpora/{{corpus}}/{_stage}/{{batch}}.log",
             benchmark:
-                f"results/benchmarks/{{study}}/{_stage}/{{batch}}.tsv"
+                f"results/benchmarks/corpora/{{corpus}}/{_stage}/{{batch}}.tsv"
             wildcard_constraints:
-                study=_pattern,
+                corpus=_pattern,
             conda:
                 "../envs/reprise.yaml"
             resources:
@@ -43,9 +47,7 @@ for _named, (_study, _pattern) in _SHARING.items():
                 settings=settings(
                     "activations",
                     "model",
-                    rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
-                    hooks=_hooks,
-                    random_weights=_stage == "activations_random",
+                    rows=lambda wildcards: asked(wildcards).generation.rows,
                 ),
             script:
                 "../workflow_scripts/activations.py"

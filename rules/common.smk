@@ -31,6 +31,7 @@ from reprise.config import (
     validate,
 )
 from reprise.config_error import ConfigError
+from reprise.corpora import corpus_name
 from reprise.hub import MODEL_FILES, model_place, sae_place
 from reprise.provenance import code_digest
 from reprise.review_files import read_reviews
@@ -152,23 +153,45 @@ if (
     )
 
 
+def corpus(study):
+    """The name of a study's corpus: by what it is asked for, so that studies share. A run of a calibration has one of
+    its own, since such studies are found by name only."""
+    return study if study in CALIBRATION_RUNS else corpus_name(STUDIES[study])
+
+
+# A corpus is asked of any of its studies: whatever makes its clips, they have in common.
+CORPORA = {}
+for _study in STUDIES:
+    CORPORA.setdefault(corpus(_study), []).append(_study)
+
+
+def studies_of(corpus):
+    """The studies that share a corpus."""
+    return CORPORA.get(corpus, [corpus])
+
+
+def asked(wildcards):
+    """What the study asks for that a job works for, or any of those that share what it makes."""
+    return STUDIES[wildcards.get("study") or studies_of(wildcards.corpus)[0]]
+
+
 wildcard_constraints:
     study="|".join([*STUDIES, CALIBRATION_RUN]),
+    corpus="|".join([*map(re.escape, CORPORA), CALIBRATION_RUN]),
     batch=r"b\d+",
     hook=r"embedding|(random-)?layer\d+",
     layer=r"\d+",
     horizon=r"h[0-9.]+-[0-9.]+",
 
 
-def settings(script, *groups, study=None, **extra):
+def settings(script, *groups, **extra):
     """A rule's `params.settings`: the leaf settings of `groups` (study fields), `extra` (values, or functions of the
-    wildcards), and the digest of the code the script uses, as one dict of plain builtins. `study`: for a rule that
-    has no such wildcard."""
+    wildcards), and the digest of the code the script uses, as one dict of plain builtins. What studies share says
+    nothing of which study asked for it."""
     code = code_digest(f"workflow_scripts/{script}.py")
 
     def of(wildcards):
-        name = study or wildcards.study
-        fields = STUDIES[name].model_dump(mode="json")
+        fields = asked(wildcards).model_dump(mode="json")
         # Where a model runs never changes what it computes.
         fields["model"].pop("device")
         made = {
@@ -176,7 +199,7 @@ def settings(script, *groups, study=None, **extra):
             for key, value in extra.items()
         }
         return {
-            "study": name,
+            **({"study": wildcards.study} if "study" in wildcards.keys() else {}),
             **{group: fields[group] for group in groups},
             **made,
             "code": code,
@@ -186,8 +209,12 @@ def settings(script, *groups, study=None, **extra):
 
 
 def of_source(*sources):
-    """Pattern of the studies whose clips come from one of these sources; those of a calibration play prompts."""
-    names = [name for name, asked in STUDIES.items() if asked.source in sources]
+    """Pattern of the corpora whose clips come from one of these sources; those of a calibration play prompts."""
+    names = [
+        re.escape(corpus)
+        for corpus, studies in CORPORA.items()
+        if STUDIES[studies[0]].source in sources
+    ]
     return "|".join(names + [CALIBRATION_RUN] * ("prompts" in sources) or ["(?!)"])
 
 
@@ -229,26 +256,44 @@ def random_hooks(study):
     return [f"random-layer{layer}" for layer in STUDIES[study].layers] if probed else []
 
 
+def folder_of(kind, study):
+    """Where one kind of store lies: with the corpus, or with the study."""
+    shared = kind in ("tokens", "audio", "openings", "activations")
+    return (
+        f"results/corpora/{corpus(study)}/{kind}"
+        if shared
+        else f"results/{study}/{kind}"
+    )
+
+
+def store(kind, study, batch, hook=None):
+    """Manifest of one batch of one kind of store."""
+    return "/".join(
+        [folder_of(kind, study), *([hook] if hook else []), f"{batch}.manifest.json"]
+    )
+
+
 def stores(kind, study, hook=None):
     """Manifests of all batches of one kind of store."""
-    folder = f"results/{study}/{kind}" + (f"/{hook}" if hook else "")
-    return [f"{folder}/{batch}.manifest.json" for batch in batches(study)]
+    return [store(kind, study, batch, hook) for batch in batches(study)]
+
+
+def model_record(study):
+    """What was found out about the model of a study."""
+    return f"results/corpora/{corpus(study)}/model.json"
 
 
 def store_folders(study):
     """The stores themselves. Consumers take the manifests; asking for the folders too notices one that was deleted."""
-    kinds = [
-        "tokens",
-        "audio",
-        "descriptors",
-        *(["openings"] if STUDIES[study].source == "continuation" else []),
-        *(f"activations/{hook}" for hook in hooks(study) + random_hooks(study)),
-    ]
-    kinds += [f"codes/layer{layer}" for layer in STUDIES[study].layers]
+    kinds = ["tokens", "audio", "descriptors"]
+    kinds += ["openings"] if STUDIES[study].source == "continuation" else []
+    manifests = [manifest for kind in kinds for manifest in stores(kind, study)]
+    for hook in hooks(study) + random_hooks(study):
+        manifests += stores("activations", study, hook)
+    for layer in STUDIES[study].layers:
+        manifests += stores("codes", study, f"layer{layer}")
     trained = [sae_of(study, layer) for layer in STUDIES[study].trained_layers]
-    return trained + [
-        f"results/{study}/{kind}/{batch}" for kind in kinds for batch in batches(study)
-    ]
+    return trained + [path.removesuffix(".manifest.json") for path in manifests]
 
 
 def certificate(study, layer):
@@ -300,4 +345,4 @@ def probe_results(study):
 
 
 def device(wildcards):
-    return STUDIES[wildcards.study].model.device
+    return asked(wildcards).model.device

@@ -5,11 +5,11 @@ rule identify_model:
     # A small file that stands for the weights: Snakemake compares large inputs by their dates only, and a
     # fresh checkout has new ones.
     input:
-        files=lambda wildcards: model_files(wildcards.study),
+        files=lambda wildcards: model_files(asked(wildcards).model),
     output:
-        "results/{study}/model.json",
+        "results/corpora/{corpus}/model.json",
     log:
-        "results/logs/{study}/identify_model.log",
+        "results/logs/corpora/{corpus}/identify_model.log",
     conda:
         "../envs/reprise.yaml"
     params:
@@ -21,10 +21,9 @@ rule identify_model:
         "../workflow_scripts/identify_model.py"
 
 
-def model_files(study):
+def model_files(model):
     """The checkpoint files of a model in a directory; none for a hub id, whose weights each job compares by digest. Of
     one that is trained here, its card: the directory may not be there yet."""
-    model = STUDIES[study].model
     if model_place(model.name):
         return []
     folder = Path(model.name)
@@ -35,21 +34,44 @@ def model_files(study):
     ]
 
 
+rule point_to_clips:
+    # Nothing of the workflow depends on it: it is for people, and for `reprise.open_study`.
+    output:
+        "results/{study}/clips.json",
+    log:
+        "results/logs/{study}/point_to_clips.log",
+    localrule: True
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings=settings(
+            "point_to_clips",
+            corpus=lambda wildcards: (
+                "../" * (wildcards.study.count("/") + 1)
+                + f"corpora/{corpus(wildcards.study)}"
+            ),
+            batches=lambda wildcards: batches(wildcards.study),
+            hooks=lambda wildcards: hooks(wildcards.study),
+        ),
+    script:
+        "../workflow_scripts/point_to_clips.py"
+
+
 rule generate:
     input:
-        model="results/{study}/model.json",
-        openings=lambda wildcards: openings(wildcards.study, wildcards.batch),
+        model="results/corpora/{corpus}/model.json",
+        openings=lambda wildcards: openings(wildcards),
     output:
-        tokens=directory("results/{study}/tokens/{batch}"),
-        tokens_manifest="results/{study}/tokens/{batch}.manifest.json",
-        audio=directory("results/{study}/audio/{batch}"),
-        audio_manifest="results/{study}/audio/{batch}.manifest.json",
+        tokens=directory("results/corpora/{corpus}/tokens/{batch}"),
+        tokens_manifest="results/corpora/{corpus}/tokens/{batch}.manifest.json",
+        audio=directory("results/corpora/{corpus}/audio/{batch}"),
+        audio_manifest="results/corpora/{corpus}/audio/{batch}.manifest.json",
     log:
-        "results/logs/{study}/generate/{batch}.log",
+        "results/logs/corpora/{corpus}/generate/{batch}.log",
     benchmark:
-        "results/benchmarks/{study}/generate/{batch}.tsv"
+        "results/benchmarks/corpora/{corpus}/generate/{batch}.tsv"
     wildcard_constraints:
-        study=of_source("prompts", "continuation"),
+        corpus=of_source("prompts", "continuation"),
     conda:
         "../envs/reprise.yaml"
     resources:
@@ -60,28 +82,31 @@ rule generate:
             "model",
             generation=lambda wildcards: {
                 key: value
-                for key, value in STUDIES[wildcards.study]
+                for key, value in asked(wildcards)
                 .generation.model_dump(mode="json")
                 .items()
                 if key != "n_batches"
             },
             clips=lambda wildcards: [
                 [clip.clip_id, clip.prompt_id, clip.prompt, clip.seed]
-                for clip in prompted_clips(wildcards.study)
+                for clip in prompted_clips(wildcards)
                 if clip.batch == wildcards.batch
             ],
-            seeds=lambda wildcards: list(STUDIES[wildcards.study].seeds),
+            seeds=lambda wildcards: list(asked(wildcards).seeds),
         ),
     script:
         "../workflow_scripts/generate.py"
 
 
-def prompted_clips(study):
-    return clips(study) if STUDIES[study].source == "prompts" else []
+def prompted_clips(wildcards):
+    prompted = asked(wildcards).source == "prompts"
+    return clips(studies_of(wildcards.corpus)[0]) if prompted else []
 
 
-def openings(study, batch):
+def openings(wildcards):
     """Openings of a batch's recordings, where the model goes on from them."""
-    if STUDIES[study].source != "continuation":
+    if asked(wildcards).source != "continuation":
         return []
-    return [f"results/{study}/openings/{batch}.manifest.json"]
+    return [
+        f"results/corpora/{wildcards.corpus}/openings/{wildcards.batch}.manifest.json"
+    ]

@@ -4,18 +4,18 @@
 
 rule encode_recordings:
     input:
-        model="results/{study}/model.json",
+        model="results/corpora/{corpus}/model.json",
     output:
-        tokens=directory("results/{study}/tokens/{batch}"),
-        tokens_manifest="results/{study}/tokens/{batch}.manifest.json",
-        audio=directory("results/{study}/audio/{batch}"),
-        audio_manifest="results/{study}/audio/{batch}.manifest.json",
+        tokens=directory("results/corpora/{corpus}/tokens/{batch}"),
+        tokens_manifest="results/corpora/{corpus}/tokens/{batch}.manifest.json",
+        audio=directory("results/corpora/{corpus}/audio/{batch}"),
+        audio_manifest="results/corpora/{corpus}/audio/{batch}.manifest.json",
     log:
-        "results/logs/{study}/encode_recordings/{batch}.log",
+        "results/logs/corpora/{corpus}/encode_recordings/{batch}.log",
     benchmark:
-        "results/benchmarks/{study}/encode_recordings/{batch}.tsv"
+        "results/benchmarks/corpora/{corpus}/encode_recordings/{batch}.tsv"
     wildcard_constraints:
-        study=of_source("audio"),
+        corpus=of_source("audio"),
     conda:
         "../envs/reprise.yaml"
     resources:
@@ -24,10 +24,10 @@ rule encode_recordings:
         settings=settings(
             "encode_recordings",
             "model",
-            recordings=lambda wildcards: where_cut(wildcards.study),
-            tracks=lambda wildcards: identities(wildcards.study, wildcards.batch),
-            clip_s=lambda wildcards: STUDIES[wildcards.study].generation.duration_s,
-            encoded_s=lambda wildcards: STUDIES[wildcards.study].generation.duration_s,
+            recordings=lambda wildcards: where_cut(asked(wildcards).recordings),
+            tracks=lambda wildcards: identities(wildcards),
+            clip_s=lambda wildcards: asked(wildcards).generation.duration_s,
+            encoded_s=lambda wildcards: asked(wildcards).generation.duration_s,
         ),
     script:
         "../workflow_scripts/encode_recordings.py"
@@ -35,16 +35,16 @@ rule encode_recordings:
 
 rule encode_openings:
     input:
-        model="results/{study}/model.json",
+        model="results/corpora/{corpus}/model.json",
     output:
-        tokens=directory("results/{study}/openings/{batch}"),
-        tokens_manifest="results/{study}/openings/{batch}.manifest.json",
+        tokens=directory("results/corpora/{corpus}/openings/{batch}"),
+        tokens_manifest="results/corpora/{corpus}/openings/{batch}.manifest.json",
     log:
-        "results/logs/{study}/encode_openings/{batch}.log",
+        "results/logs/corpora/{corpus}/encode_openings/{batch}.log",
     benchmark:
-        "results/benchmarks/{study}/encode_openings/{batch}.tsv"
+        "results/benchmarks/corpora/{corpus}/encode_openings/{batch}.tsv"
     wildcard_constraints:
-        study=of_source("continuation"),
+        corpus=of_source("continuation"),
     conda:
         "../envs/reprise.yaml"
     resources:
@@ -53,28 +53,25 @@ rule encode_openings:
         settings=settings(
             "encode_recordings",
             "model",
-            recordings=lambda wildcards: where_cut(wildcards.study),
-            tracks=lambda wildcards: identities(wildcards.study, wildcards.batch),
-            clip_s=lambda wildcards: STUDIES[wildcards.study].generation.duration_s,
-            encoded_s=lambda wildcards: STUDIES[
-                wildcards.study
-            ].recordings.continue_from_s,
+            recordings=lambda wildcards: where_cut(asked(wildcards).recordings),
+            tracks=lambda wildcards: identities(wildcards),
+            clip_s=lambda wildcards: asked(wildcards).generation.duration_s,
+            encoded_s=lambda wildcards: asked(wildcards).recordings.continue_from_s,
         ),
     script:
         "../workflow_scripts/encode_recordings.py"
 
 
-def where_cut(study):
-    asked = STUDIES[study].recordings
+def where_cut(recordings):
     return {
-        "folder": asked.folder,
-        "max_clips_per_track": asked.max_clips_per_track,
+        "folder": recordings.folder,
+        "max_clips_per_track": recordings.max_clips_per_track,
     }
 
 
-def identities(study, batch):
+def identities(wildcards):
     """What makes a batch's recordings what they are. Licences and tags are the report's alone."""
     return [
         [track.track_id, track.path, track.sha256, track.prompt, track.same_as]
-        for track in tracks(study)[batch]
+        for track in tracks(studies_of(wildcards.corpus)[0])[wildcards.batch]
     ]

@@ -17,6 +17,7 @@ def report_settings():
     return {
         "title": title,
         "studies": studies,
+        "corpora": {study: corpus(study) for study in studies},
         "code": code,
         "template": template,
         "calibration": calibration_counts(),
@@ -59,7 +60,7 @@ def calibration_counts():
 
 rule report:
     input:
-        models=expand("results/{study}/model.json", study=STUDIES),
+        models=[model_record(study) for study in STUDIES],
         cards=[card for study in STUDIES for card in model_card(study)],
         verdicts=expand("results/{study}/verdict.json", study=STUDIES),
         certificates=[

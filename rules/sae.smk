@@ -31,7 +31,7 @@ rule train_sae:
 
 rule certify_sae:
     input:
-        model="results/{study}/model.json",
+        model=lambda wildcards: model_record(wildcards.study),
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         sae=lambda wildcards: sae_files(wildcards.study, wildcards.layer),
     output:
@@ -81,7 +81,9 @@ def sae_files(study, layer):
 rule encode:
     input:
         certificate="results/{study}/certificates/layer{layer}.json",
-        activations="results/{study}/activations/layer{layer}/{batch}.manifest.json",
+        activations=lambda wildcards: store(
+            "activations", wildcards.study, wildcards.batch, f"layer{wildcards.layer}"
+        ),
     output:
         codes=directory("results/{study}/codes/layer{layer}/{batch}"),
         manifest="results/{study}/codes/layer{layer}/{batch}.manifest.json",

@@ -1,12 +1,14 @@
 """Continue clips under every condition of one candidate."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from reprise.artifacts import read_array, read_clips
+from reprise.artifacts import read_array, read_clips, store_of
 from reprise.codes import clip_code
 from reprise.decoding import Sampling
 from reprise.device import pick_device
@@ -27,7 +29,8 @@ from reprise.memory import check_memory, free_memory, generation_need, pass_need
 from reprise.musicgen import load_identified
 from reprise.sae import SaeError
 from reprise.sae_files import load_sae
-from reprise.stores import write_folder, write_parquet
+from reprise.stores import read_manifest, write_folder, write_parquet
+from reprise.unfinished import kept_passes, remove_unfinished, unfinished_folder
 
 # Rows of a teacher-forced pass at most: its logits, at every position, are what memory goes to.
 KL_ROWS = 16
@@ -91,20 +94,29 @@ for manifest in inputs.codes:
         donated[row.donor, feature] = feature_trajectory(*clip_code(manifest, place[row.donor]), feature)
 direction = Direction(np.array(spec["mean_difference"], np.float32), spec["mean_difference_reference"])
 log.info("%d clips, %d rows of %d conditions", len(continued), len(table), table["condition"].nunique())
-runs = run_conditions(
-    model,
-    sae,
-    table,
-    baseline,
-    noise_keys,
-    rows=rows,
-    sampling=Sampling(**{key: sampling[key] for key in Sampling._fields}),
-    directions={0: direction},
-    donated=donated,
-    halves=ablation["halves"],
-)
-parts = list(progress(runs, total=-(-len(table) // rows), what="continuations"))
-made = np.concatenate([part for _, part in parts])
+output = Path(snakemake.output.tokens)
+
+
+def passes(first: int) -> Iterator[np.ndarray]:
+    runs = run_conditions(
+        model,
+        sae,
+        table.iloc[first * rows :],
+        baseline,
+        noise_keys,
+        rows=rows,
+        sampling=Sampling(**{key: sampling[key] for key in Sampling._fields}),
+        directions={0: direction},
+        donated=donated,
+        halves=ablation["halves"],
+        n_frames=tokens.shape[-1],
+    )
+    return (part for _, part in runs)
+
+
+digests = [read_manifest(store_of(manifest))["digest"] for manifest in [*inputs.tokens, *inputs.codes]]
+kept = unfinished_folder(output, [settings, identity, spec, sae.digest, digests, device, torch.__version__])
+made = np.concatenate(list(progress(kept_passes(kept, passes), total=-(-len(table) // rows), what="continuations")))
 
 untouched = {table["clip_id"][i]: made[i] for i in np.flatnonzero(table["kind"] == "untouched")}
 if settings["source"] == "audio":
@@ -119,7 +131,8 @@ kl = teacher_forced_kl(
     model, sae, table, baseline, rows=min(rows, KL_ROWS), directions={0: direction}, donated=donated
 )
 meta = {"candidate": spec, "model": identity, "sae_digest": sae.digest, "settings": ablation}
-with write_folder(Path(snakemake.output.tokens), meta=meta) as folder:
+with write_folder(output, meta=meta) as folder:
     np.save(folder / "tokens.npy", made)
     np.save(folder / "kl.npy", kl)
     write_parquet(folder / "conditions.parquet", table)
+remove_unfinished(output)

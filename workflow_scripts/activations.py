@@ -14,6 +14,8 @@ from reprise.musicgen import check_fits, load_identified, randomly_initialised
 from reprise.stores import read_manifest, read_store, write_store
 
 settings = start(snakemake)
+hooks = [Path(path).parent.name for path in snakemake.output.stores]
+random_weights = hooks[0].startswith("random-")
 identity = json.loads(Path(snakemake.input.model).read_text())
 tokens_path = Path(snakemake.input.tokens.removesuffix(".manifest.json"))
 clips = read_manifest(tokens_path)["meta"]["clips"]
@@ -21,24 +23,24 @@ tokens = read_store(tokens_path)["tokens"]
 n_clips, _, n_frames = tokens.shape
 
 device = pick_device(snakemake.resources.device)
-need = pass_need(identity, n_frames=n_frames, dtype=settings["model"]["dtype"], n_hooks=len(settings["hooks"]))
+need = pass_need(identity, n_frames=n_frames, dtype=settings["model"]["dtype"], n_hooks=len(hooks))
 check_memory(need, rows=settings["rows"], free=free_memory(device))
-layers = [layer for hook in settings["hooks"] if (layer := hook_layer(hook)) >= 0]
-check_fits(identity, name=identity["name"], study=settings["study"], layers=layers, duration_s=0)
+layers = [layer for hook in hooks if (layer := hook_layer(hook)) >= 0]
+check_fits(identity, name=identity["name"], corpus=snakemake.wildcards.corpus, layers=layers, duration_s=0)
 model = load_identified(settings["model"], identity, device=device)
-if settings["random_weights"]:
+if random_weights:
     model = randomly_initialised(model, seed=seed_from("random model", identity["weights_digest"])[0])
 
 with ExitStack() as stack:
     stores = {}
-    for hook, path in zip(settings["hooks"], snakemake.output.stores, strict=True):
+    for hook, path in zip(hooks, snakemake.output.stores, strict=True):
         meta = {
             "clips": clips,
             "model": identity,
             "hook": hook,
             "seconds_per_position": 1 / model.frame_rate_hz,
             "cfg_half": "conditional",
-            "random_weights": settings["random_weights"],
+            "random_weights": random_weights,
         }
         arrays = activation_arrays(n_clips, n_frames=n_frames, d_model=model.d_model)
         stores[hook_layer(hook)] = stack.enter_context(write_store(Path(path), arrays, meta=meta))

@@ -7,6 +7,7 @@ from rich.table import Column, Table
 
 from reprise.config import count_clips, read_prompts, study_tracks, validate
 from reprise.config_error import ConfigError
+from reprise.corpora import corpus_name
 from reprise.doctor import (
     Finding,
     known_digest,
@@ -36,9 +37,10 @@ for name, study in studies.items():
 
 findings: dict[str, list[Finding]] = {}
 needed = {}
+corpora = {name: corpus_name(study) for name, study in studies.items()}
 for name, study in studies.items():
     model, facts = look_at_model(study)
-    digest, saes = known_digest(name), {}
+    digest, saes = known_digest(corpora[name]), {}
     for layer in progress(study.layers, total=len(study.layers), what=f"SAEs of {name}"):
         saes[layer] = look_at_sae(study, layer, facts, model_digest=digest)
     try:
@@ -57,7 +59,7 @@ for name, study in studies.items():
     needed[name] = stores_bytes(study, facts, [sae for _, sae in saes.values()], n_clips=n_clips)
     config = Finding("config", n_clips > 0, found)
     findings[name] = [config, model, *(finding for finding, _ in saes.values()), look_at_device(study, facts)]
-by_study, disk = look_at_disk(needed)
+by_study, disk = look_at_disk(needed, corpora)
 for name, line in zip(findings, by_study, strict=True):
     findings[name].append(line)
 findings["all"] = [disk]

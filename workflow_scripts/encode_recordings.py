@@ -62,5 +62,6 @@ with write_store(Path(outputs.tokens), {"tokens": ArraySpec(found.shape, "uint16
     store.append("tokens", found)
 log.info("%d clips of %d recordings, %d left out", len(clips), meta["n_tracks"] - len(left_out), len(left_out))
 if left_out:
-    text = f"{len(left_out)} of {meta['n_tracks']} recordings of batch {snakemake.wildcards.batch} are left out"
-    print(f"{snakemake.rule}: {settings['study']}: {text}: {outputs.tokens_manifest} lists them", file=sys.stderr)
+    corpus, batch = snakemake.wildcards
+    text = f"{len(left_out)} of {meta['n_tracks']} recordings of batch {batch} are left out"
+    print(f"{snakemake.rule}: {corpus}: {text}: {outputs.tokens_manifest} lists them", file=sys.stderr)

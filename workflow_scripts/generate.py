@@ -1,10 +1,12 @@
 """Generate one batch of clips, from prompts or from recordings' openings on: tokens in a store, audio as FLAC."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 
 from reprise.artifacts import token_arrays
 from reprise.decoding import Sampling, generate_clips
@@ -14,6 +16,7 @@ from reprise.job import progress, start
 from reprise.memory import check_memory, free_memory, generation_need
 from reprise.musicgen import check_fits, decode_audio, load_identified
 from reprise.stores import read_manifest, read_store, write_folder, write_store
+from reprise.unfinished import kept_passes, remove_unfinished, unfinished_folder
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())
@@ -22,17 +25,18 @@ n_frames = round(generation["duration_s"] * identity["frame_rate_hz"])
 device = pick_device(snakemake.resources.device)
 need = generation_need(identity, n_frames=n_frames, dtype=dtype, guided=generation["cfg_coef"] != 1)
 check_memory(need, rows=generation["rows"], free=free_memory(device))
-about = {"name": identity["name"], "study": settings["study"]}
+about = {"name": identity["name"], "corpus": snakemake.wildcards.corpus}
 check_fits(identity, **about, layers=(), duration_s=generation["duration_s"])
 model = load_identified(settings["model"], identity, device=device)
 clips = [dict(zip(("clip_id", "prompt_id", "prompt", "seed"), clip, strict=True)) for clip in settings["clips"]]
 openings, recorded = None, {}
 if snakemake.input.openings:
     path = Path(snakemake.input.openings[0].removesuffix(".manifest.json"))
-    about, seeds = read_manifest(path)["meta"], settings["seeds"]
+    manifest, seeds = read_manifest(path), settings["seeds"]
+    about = manifest["meta"]
     clips = [c | {"clip_id": f"{c['clip_id']}-s{seed}", "seed": seed} for c in about["clips"] for seed in seeds]
     openings = np.repeat(read_store(path)["tokens"][:], len(seeds), axis=0)
-    recorded = {name: about[name] for name in ("n_tracks", "left_out")}
+    recorded = {name: about[name] for name in ("n_tracks", "left_out")} | {"openings": manifest["digest"]}
 meta = {
     "clips": clips,
     "model": identity,
@@ -41,24 +45,33 @@ meta = {
     **recorded,
 }
 
-batches = generate_clips(
-    model,
-    [clip["prompt"] for clip in clips],
-    [clip_seed("generate", clip) for clip in clips],
-    n_frames=n_frames,
-    sampling=Sampling(**meta["sampling"]),
-    rows=generation["rows"],
-    openings=openings,
-)
-n_batches = -(-len(clips) // generation["rows"])
+output, rows = Path(snakemake.output.tokens), generation["rows"]
+
+
+def passes(first: int) -> Iterator[np.ndarray]:
+    left = slice(first * rows, None)
+    return generate_clips(
+        model,
+        [clip["prompt"] for clip in clips[left]],
+        [clip_seed("generate", clip) for clip in clips[left]],
+        n_frames=n_frames,
+        sampling=Sampling(**meta["sampling"]),
+        rows=rows,
+        openings=None if openings is None else openings[left],
+    )
+
+
+made = kept_passes(unfinished_folder(output, [settings, meta, device, torch.__version__]), passes)
+n_passes = -(-len(clips) // rows)
 arrays = token_arrays(len(clips), n_codebooks=model.n_codebooks, n_frames=n_frames)
 # No clip is left where every recording of the batch was left out.
 none = np.empty((0, model.n_codebooks, n_frames), np.int64)
-tokens = np.concatenate([none, *progress(batches, total=n_batches, what="generation")]).astype(np.uint16)
+tokens = np.concatenate([none, *progress(made, total=n_passes, what="generation")]).astype(np.uint16)
 
-with write_store(Path(snakemake.output.tokens), arrays, meta=meta) as store:
+with write_store(output, arrays, meta=meta) as store:
     store.append("tokens", tokens)
 with write_folder(Path(snakemake.output.audio), meta=meta) as folder:
     for clip, clip_tokens in progress(zip(clips, tokens, strict=True), total=len(clips), what="audio"):
         audio = decode_audio(model, clip_tokens)
         soundfile.write(folder / f"{clip['clip_id']}.flac", audio, model.sample_rate_hz, subtype="PCM_16")
+remove_unfinished(output)

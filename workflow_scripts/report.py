@@ -39,8 +39,9 @@ inputs = snakemake.input
 
 
 def of_study(kind: str, study: str) -> list[str]:
-    """The inputs of one kind that lie in the study's folder, results/<study>/."""
-    return [path for path in inputs[kind] if Path(path).parts[1] == study]
+    """The inputs of one kind that lie in the study's folder, results/<study>/, or in that of its corpus."""
+    folders = Path("results", study), Path("results", "corpora", settings["corpora"][study])
+    return [path for path in inputs[kind] if any(Path(path).is_relative_to(folder) for folder in folders)]
 
 
 def read_jsons(kind: str, study: str) -> list[dict[str, Any]]:
@@ -94,12 +95,12 @@ def read_edited(manifest: str) -> list[Edited]:
 
 def read_stages(study: str) -> pd.DataFrame:
     """What the benchmarks say; they are not inputs, since a report does not depend on how long it all took."""
-    folder = Path("results/benchmarks") / study
-    rows = []
-    for path in sorted(folder.rglob("*.tsv")):
-        table = pd.read_csv(path, sep="\t", na_values="-")
-        stage = path.relative_to(folder).parts[0].removesuffix(".tsv")
-        rows.append({"stage": stage, "jobs": 1, "seconds": table["s"].sum(), "peak_mb": table["max_rss"].max()})
+    folders, rows = [Path("results/benchmarks", name) for name in (f"corpora/{settings['corpora'][study]}", study)], []
+    for folder in folders:
+        for path in sorted(folder.rglob("*.tsv")):
+            table = pd.read_csv(path, sep="\t", na_values="-")
+            stage = path.relative_to(folder).parts[0].removesuffix(".tsv")
+            rows.append({"stage": stage, "jobs": 1, "seconds": table["s"].sum(), "peak_mb": table["max_rss"].max()})
     found = pd.DataFrame(rows, columns=["stage", "jobs", "seconds", "peak_mb"])
     stages = found.groupby("stage").agg({"jobs": "sum", "seconds": "sum", "peak_mb": "max"}).reset_index()
     order = stages["stage"].map(lambda stage: STAGES.index(stage) if stage in STAGES else len(STAGES))

@@ -1,9 +1,6 @@
 """Train an SAE on the activations of one layer, less the clips that its certificate is measured on."""
 
-import hashlib
-import json
 import os
-import shutil
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +13,7 @@ from reprise.identity import seed_from
 from reprise.job import log, start
 from reprise.sae_training import activation_batches, save_sae, train, untrained_sae
 from reprise.stores import read_manifest, read_store, write_folder
+from reprise.unfinished import remove_unfinished, unfinished_folder
 
 settings = start(snakemake)
 # As far as torch can, the same bits on a GPU too.
@@ -56,15 +54,8 @@ sae = untrained_sae(
         "training": training,
     },
 )
-# Not among the outputs, which Snakemake deletes when a job was cut off. Named by all that the SAE depends on, so that
-# nothing goes on from what another training left.
 depends_on = [settings, [manifest["digest"] for manifest in manifests], version("sae-lens"), version("torch")]
-tag = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:12]
 folder = Path(snakemake.output.sae)
-checkpoints = folder.with_name(f".{folder.name}.training")
-for stale in checkpoints.glob("*"):
-    if stale.name != tag:
-        shutil.rmtree(stale)
 sae = train(
     sae,
     partial(
@@ -77,10 +68,10 @@ sae = train(
     n_steps=asked["n_steps"],
     batch_size=asked["batch_size"],
     learning_rate=asked["learning_rate"],
-    checkpoints=checkpoints / tag,
+    checkpoints=unfinished_folder(folder, depends_on),
     device=pick_device(snakemake.resources.device),
 )
 meta = {"training": training, "trained_on": [clip.clip_id for clip in trained_on]}
 with write_folder(folder, meta=meta) as unfinished:
     save_sae(sae, unfinished)
-shutil.rmtree(checkpoints)
+remove_unfinished(folder)

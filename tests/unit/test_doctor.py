@@ -94,9 +94,9 @@ def test_an_sae_that_cannot_be_read(tmp_path):
 
 
 def test_the_digest_of_an_earlier_run_is_known(tmp_path):
-    assert known_digest("planner", tmp_path) is None
-    write_json(tmp_path / "planner" / "model.json", {"weights_digest": "132b9303fc0b85c7"})
-    assert known_digest("planner", tmp_path) == "132b9303fc0b85c7"
+    assert known_digest("planner-1f", tmp_path) is None
+    write_json(tmp_path / "corpora" / "planner-1f" / "model.json", {"weights_digest": "132b9303fc0b85c7"})
+    assert known_digest("planner-1f", tmp_path) == "132b9303fc0b85c7"
 
 
 def test_a_gpu_with_too_little_memory(monkeypatch):
@@ -156,12 +156,21 @@ def test_disk_is_what_the_stores_take(tmp_path):
 
 
 def test_a_full_disk_is_found(tmp_path):
-    lines, whole = look_at_disk({"a": {"tokens": 1e6}, "b": {}}, tmp_path / "results")
+    corpora = {"a": "m-0a", "b": "m-0b", "c": "m-0a"}
+    lines, whole = look_at_disk({"a": {"tokens": 1e6}, "b": {}}, corpora, tmp_path / "results")
     assert [line.found for line in lines] == ["about 1.0 MB: tokens 1.0 MB", "unknown without the model"]
     assert whole.passed and f"free in {tmp_path}, about 1.0 MB still needed" in whole.found
-    (tmp_path / "results" / "a" / "tokens" / "b00").mkdir(parents=True)
-    (tmp_path / "results" / "a" / "tokens" / "b00.manifest.json").write_bytes(bytes(600_000))
-    lines, whole = look_at_disk({"a": {"tokens": 1e6}}, tmp_path / "results")
+    tokens = tmp_path / "results" / "corpora" / "m-0a" / "tokens"
+    tokens.mkdir(parents=True)
+    (tokens / "b00.manifest.json").write_bytes(bytes(600_000))
+    lines, whole = look_at_disk({"a": {"tokens": 1e6}}, corpora, tmp_path / "results")
     assert lines[0].found.endswith("0.6 MB there already") and "about 0.4 MB still needed" in whole.found
-    _, whole = look_at_disk({"a": {"tokens": 1e6}, "b": {"activations": 1e18}}, tmp_path / "results")
+    # What studies share is needed once.
+    needed = {"a": {"tokens": 1e6, "codes": 2e5}, "c": {"tokens": 1e6, "codes": 3e5}}
+    lines, whole = look_at_disk(needed, corpora, tmp_path / "results")
+    assert "about 0.9 MB still needed" in whole.found
+    assert lines[1].found == "about 0.3 MB: codes 0.3 MB; clips and activations are those of a"
+    _, whole = look_at_disk({"b": {"tokens": 0}}, corpora, tmp_path / "results")
+    assert whole.found.endswith(f"not wanted any more: {tmp_path / 'results' / 'corpora' / 'm-0a'} (0.6 MB)")
+    _, whole = look_at_disk({"a": {"tokens": 1e6}, "b": {"activations": 1e18}}, corpora, tmp_path / "results")
     assert not whole.passed and "valid: a disk with more" in whole.remedy

@@ -37,12 +37,12 @@ def test_random_weights_are_drawn_from_the_seed_alone() -> None:
 
 def test_what_only_the_model_can_tell() -> None:
     facts = {"n_layers": 6, "max_duration_s": 10.0}
-    check_fits(facts, name="m", study="small", layers=[2, 5], duration_s=10.0)
+    check_fits(facts, name="m", corpus="small-1a2b3c4d", layers=[2, 5], duration_s=10.0)
     with pytest.raises(ValueError) as caught:
-        check_fits(facts, name="m", study="small", layers=[2, 6], duration_s=16.0)
+        check_fits(facts, name="m", corpus="small-1a2b3c4d", layers=[2, 6], duration_s=16.0)
     assert str(caught.value).splitlines() == [
-        "studies.small.saes: layer 6 is not in m; valid: 0 to 5 (0-based: some papers count the same layer as 7)",
-        "studies.small.generation.duration_s: got 16; valid: at most 10, which m can see at once",
+        "small-1a2b3c4d: saes: layer 6 is not in m; valid: 0 to 5 (0-based: some papers count the same layer as 7)",
+        "small-1a2b3c4d: generation.duration_s: got 16; valid: at most 10, which m can see at once",
     ]
 
 

@@ -165,7 +165,7 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
     """One study's results, and its leaf settings; `gains` by horizon role ({}: the motif never returned)."""
     saes = {2: "resources/sae/layer2", 4: "resources/sae/layer4"}
     fields = Study.model_validate({"model": {"name": f"resources/{name}"}, "saes": saes}).model_dump(mode="json")
-    folder = root / "results" / name
+    folder, corpus = root / "results" / name, root / "results" / "corpora" / f"{name}-0a"
     returns = {f"p{i:02d}": (10.0, 12.0, None)[i % 3] if gains else None for i in range(6)}
     clips = [
         {"clip_id": f"{p}-s{s}", "prompt_id": p, "prompt": f"piano, {p}", "seed": s} for p in returns for s in (0, 1)
@@ -177,8 +177,8 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
 
     model = {"name": f"resources/{name}", "weights_digest": f"{name}-" + "ab" * 28, "frame_rate_hz": FRAME_RATE_HZ}
     model |= {"sample_rate_hz": RATE_HZ, "n_codebooks": 4, "card": 256, "n_layers": 6, "d_model": 128}
-    write_json(folder / "model.json", model | {"max_duration_s": 16.0, "codec_lookahead_s": 0.2})
-    with write_folder(folder / "audio" / "b00", meta={"clips": clips, "duration_s": CLIP_S}) as audio:
+    write_json(corpus / "model.json", model | {"max_duration_s": 16.0, "codec_lookahead_s": 0.2})
+    with write_folder(corpus / "audio" / "b00", meta={"clips": clips, "duration_s": CLIP_S}) as audio:
         for i, clip in enumerate(clips):
             wave = clip_audio(i, return_s=returns[clip["prompt_id"]])
             soundfile.write(audio / f"{clip['clip_id']}.flac", wave, RATE_HZ, subtype="PCM_16")
@@ -269,7 +269,8 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
     monkeypatch.setattr("reprise.job.start", lambda snakemake: snakemake.params.settings)
 
     def found(pattern: str, *, without: tuple[str, ...] = ()) -> list[str]:
-        paths = [p for n in studies for p in sorted(Path("results", n).glob(pattern))]
+        folders = [Path("results", f) for n in studies for f in (f"corpora/{n}-0a", n)]
+        paths = [p for folder in folders for p in sorted(folder.glob(pattern))]
         return [str(p) for p in paths if not set(without) & set(p.suffixes)]
 
     inputs = {
@@ -295,12 +296,12 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         def __getitem__(self, key: str) -> list[str]:
             return getattr(self, key)
 
+    settings = {"title": "Does <it> plan?", "studies": studies, "corpora": {n: f"{n}-0a" for n in studies}}
+    settings |= {"code": "x", "calibration": {}}
     snakemake = SimpleNamespace(
         input=Inputs(**inputs),
         output=["results/report/index.html"],
-        params=SimpleNamespace(
-            settings={"title": "Does <it> plan?", "studies": studies, "code": "x", "calibration": {}}
-        ),
+        params=SimpleNamespace(settings=settings),
     )
     runpy.run_path(str(ROOT / "workflow_scripts" / "report.py"), init_globals={"snakemake": snakemake})
     return Path("results/report/index.html").read_text(encoding="utf-8")
@@ -478,7 +479,7 @@ def test_players_hold_the_very_clips(made: SimpleNamespace, page: Page) -> None:
     players = [value for tag, key, value in page.attributes if (tag, key) == ("audio", "src")]
     # Three examples each for planner and improviser, one for quiet; four conditions of two clips.
     assert len(players) == 3 + 3 + 1 + 8
-    first = made.root / "results" / "quiet" / "audio" / "b00" / "p00-s0.flac"
+    first = made.root / "results" / "corpora" / "quiet-0a" / "audio" / "b00" / "p00-s0.flac"
     expected, rate_hz = soundfile.read(first, dtype="float32")
     assert players[0] == report.embed([(expected, rate_hz)], 10**9)[0]
 
@@ -620,7 +621,7 @@ def test_reviews_are_told_where_there_are_any(
     fields = write_study(tmp_path, "improviser", gains=GAINS["improviser"], candidates=False)
     folder = tmp_path / "results" / "improviser"
     events = pd.read_parquet(folder / "events" / "b00.parquet")
-    digests = read_audio_digests([str(folder / "audio" / "b00.manifest.json")])
+    digests = read_audio_digests([str(tmp_path / "results/corpora/improviser-0a/audio/b00.manifest.json")])
     ids = event_ids(events, digests)
     assert events["accepted"].tolist() == [True] * 8 + [False] * 2
     given = [{ids[0]: "reject", ids[8]: "accept", ids[1]: "accept", "0" * 16: "reject"}]
@@ -663,7 +664,7 @@ def test_reviews_are_told_where_there_are_any(
 
 
 def test_manifests_are_checked_before_audio_is_read(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = made.root / "results" / "quiet" / "audio" / "b00"
+    folder = made.root / "results" / "corpora" / "quiet-0a" / "audio" / "b00"
     read_manifest(folder)
     file = folder / "p05-s1.flac"
     content = file.read_bytes()
@@ -687,7 +688,7 @@ def test_recordings_are_credited_and_what_was_left_out_is_listed(
     (tmp_path / "m.csv").write_text("path,sha256,licence,source,tags,prompt\n" + "".join(rows))
     reasons = ("missing", "missing", "cannot be decoded: Invalid data <found>")
     left_out = [{"track_id": f"lost{i}", "path": f"lost{i}.mp3", "reason": r} for i, r in enumerate(reasons)]
-    for manifest in (tmp_path / "results/planner/audio").glob("*.manifest.json"):
+    for manifest in (tmp_path / "results/corpora/planner-0a/audio").glob("*.manifest.json"):
         content = json.loads(manifest.read_text())
         content["meta"] |= {"n_tracks": 9, "left_out": left_out}
         manifest.write_text(json.dumps(content))

@@ -8,7 +8,7 @@ import pytest
 
 import reprise
 from reprise.codes import append_codes, code_arrays
-from reprise.stores import ArraySpec, StoreError, write_store
+from reprise.stores import ArraySpec, StoreError, write_json, write_store
 
 N_FRAMES, D_MODEL, D_SAE, K = 20, 8, 300, 4
 CLIPS = {"b00": ["ant-s0", "ant-s1", "bee-s0"], "b03": ["cat-s0"]}
@@ -17,18 +17,22 @@ RATE_HZ = 10.0
 
 def write_study(folder: Path, *, ragged: bool) -> dict[str, np.ndarray]:
     """Random stores in the pipeline's form; returns what they hold, all batches together."""
+    corpus = folder / "corpora" / "m-0a"
+    write_json(
+        folder / "clips.json", {"corpus": "corpora/m-0a", "batches": list(CLIPS), "hooks": ["embedding", "layer2"]}
+    )
     rng = np.random.default_rng(0)
     held: dict[str, list[np.ndarray]] = {"tokens": [], "embedding": [], "layer2": [], "values": [], "indices": []}
     for batch, names in CLIPS.items():
         clips = [{"clip_id": n, "prompt_id": n[:3], "prompt": f"a {n[:3]}", "seed": int(n[-1])} for n in names]
         meta = {"clips": clips, "model": {"frame_rate_hz": RATE_HZ}, "d_sae": D_SAE}
         tokens = rng.integers(9, size=(len(names), 2, N_FRAMES)).astype(np.uint16)
-        with write_store(folder / "tokens" / batch, {"tokens": ArraySpec(tokens.shape, "uint16")}, meta=meta) as store:
+        with write_store(corpus / "tokens" / batch, {"tokens": ArraySpec(tokens.shape, "uint16")}, meta=meta) as store:
             store.append("tokens", tokens)
         held["tokens"].append(tokens)
         for hook in ("embedding", "layer2"):
             x = rng.normal(size=(len(names), N_FRAMES + 1, D_MODEL)).astype(np.float16)
-            path = folder / "activations" / hook / batch
+            path = corpus / "activations" / hook / batch
             with write_store(path, {"resid_post": ArraySpec(x.shape, "float16")}, meta=meta) as store:
                 store.append("resid_post", x)
             held[hook].append(x)
@@ -63,8 +67,8 @@ def test_it_shows_what_was_written(tmp_path: Path, ragged: bool) -> None:
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     held = write_study(tmp_path, ragged=True)
     study = reprise.open_study(tmp_path)
-    for kind in ("activations", "codes"):
-        shutil.rmtree(tmp_path / kind / "layer2" / "b03")
+    for folder in (tmp_path / "corpora" / "m-0a" / "activations", tmp_path / "codes"):
+        shutil.rmtree(folder / "layer2" / "b03")
     np.testing.assert_array_equal(study.resid_post.sel(layer=2, clip="bee-s0"), held["layer2"][2])
     np.testing.assert_array_equal(study.codes.activation.sel(layer=2, clip="bee-s0"), held["values"][2])
     with pytest.raises(StoreError, match="the folder is missing"):
@@ -76,8 +80,8 @@ def test_what_is_not_finished_is_named(tmp_path: Path) -> None:
     (tmp_path / "codes" / "layer2" / "b03.manifest.json").unlink()
     study = reprise.open_study(tmp_path)
     assert study.unfinished == ("codes/layer2",) and not study.codes
-    shutil.rmtree(tmp_path / "activations")
+    shutil.rmtree(tmp_path / "corpora" / "m-0a" / "activations")
     with pytest.raises(StoreError, match="no activations of any hook are finished"):
         reprise.open_study(tmp_path)
-    with pytest.raises(StoreError, match="no study; valid: a folder that holds tokens/"):
+    with pytest.raises(StoreError, match=r"no study; valid: a folder that holds clips\.json"):
         reprise.open_study(tmp_path / "elsewhere")

@@ -10,6 +10,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from reprise.config import load_config
+from reprise.corpora import corpus_name
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -71,6 +74,18 @@ def tiny_config() -> dict:
             "ablation": {"n_clips": 2, "doses": [1.0]},
         },
     }
+
+
+def corpus_of(directory: Path, study: str = "tiny") -> Path:
+    """Where the clips and activations lie that the study in `directory` uses."""
+    config = load_config(directory / "config.yaml", base_dir=directory)
+    return directory / "results" / "corpora" / corpus_name(config.studies[study])
+
+
+def manifests(directory: Path, kind: str, study: str = "tiny") -> list[str]:
+    """Manifests of all batches of one kind of store, the study's own or its corpus'."""
+    folders = corpus_of(directory, study) / kind, directory / "results" / study / kind
+    return sorted(str(path) for folder in folders for path in folder.glob("b*.manifest.json"))
 
 
 def write_config(directory: Path, config: dict) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from reprise.artifacts import read_array, read_clips
 from reprise.codes import read_codes
 from reprise.sae_files import load_sae
-from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
+from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config
 
 EDITING = {"generate", "activations_tiny", "certify_sae", "encode", "descriptors", "events", "ablate", "effects"}
 
@@ -56,9 +56,9 @@ def test_a_candidate_is_found_edited_and_judged(study):
 def test_continuations_keep_their_prefix_and_a_dose_of_nothing_changes_no_token(study):
     (folder,) = (p for p in (results(study) / "ablations").iterdir() if p.is_dir())
     table, made = pd.read_parquet(folder / "conditions.parquet"), np.load(folder / "tokens.npy")
-    manifests = [str(results(study) / "tokens" / "b00.manifest.json")]
-    clips = read_clips(manifests)["clip_id"].tolist()
-    own = read_array(manifests, "tokens")[[clips.index(c) for c in table["clip_id"]]]
+    tokens = manifests(study, "tokens")
+    clips = read_clips(tokens)["clip_id"].tolist()
+    own = read_array(tokens, "tokens")[[clips.index(c) for c in table["clip_id"]]]
     assert made.shape == own.shape
     n_prefix = 8 * 25
     assert (made[..., :n_prefix] == own[..., :n_prefix]).all()
@@ -95,8 +95,7 @@ def test_an_sae_without_a_k_takes_the_same_way(study):
     active as there are."""
     shipped = ROOT / "resources" / "planner" / "sae" / "layer2"
     sae = load_sae(shipped)
-    manifest = str(results(study) / "activations" / "layer2" / "b00.manifest.json")
-    acts = torch.from_numpy(read_array([manifest], "resid_post")).float()
+    acts = torch.from_numpy(read_array(manifests(study, "activations/layer2"), "resid_post")).float()
     hidden = (acts - sae.b_dec if sae.apply_b_dec_to_input else acts) @ sae.W_enc + sae.b_enc
     threshold = float(torch.quantile(hidden[:8].flatten()[::7], 1 - sae.k / sae.d_sae))
     cfg = json.loads((shipped / "cfg.json").read_text()) | {"architecture": "jumprelu"}

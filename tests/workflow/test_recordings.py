@@ -24,7 +24,7 @@ from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip, prompt_text
 from reprise.sae_files import load_sae
 from reprise.stores import read_manifest
-from tests.workflow.conftest import ROOT, jobs, run_script, snakemake, write_config
+from tests.workflow.conftest import ROOT, corpus_of, jobs, manifests, run_script, snakemake, write_config
 
 PLANNER = ROOT / "resources" / "planner"
 SAE = PLANNER / "sae" / "layer2"
@@ -114,17 +114,13 @@ def study(tmp_path_factory):
     return directory, snakemake(directory, "--cores", "2", *TARGETS)
 
 
-def manifests(directory: Path, name: str, kind: str) -> list[str]:
-    return [str(path) for path in sorted((directory / "results" / name / kind).glob("b*.manifest.json"))]
-
-
 def meta(manifest: str) -> dict:
     return read_manifest(Path(manifest.removesuffix(".manifest.json")))["meta"]
 
 
 def test_what_cannot_be_used_is_listed_with_its_reason_and_counted(study):
     directory, output = study
-    empty, full = (meta(m) for m in manifests(directory, "heard", "audio"))
+    empty, full = (meta(m) for m in manifests(directory, "audio", "heard"))
     assert (empty["n_tracks"], full["n_tracks"]) == (3, 8)
     reasons = {left["path"]: left["reason"] for left in empty["left_out"] + full["left_out"]}
     assert reasons.pop(TEXT).startswith("cannot be decoded: ")
@@ -133,31 +129,33 @@ def test_what_cannot_be_used_is_listed_with_its_reason_and_counted(study):
     assert reasons.pop(CHANGED).endswith(f"and the manifest says {'1' * 64}")
     assert reasons.pop(AGAIN) == f"the same recording as {in_batch('b01', 'amber')}, by its checksum"
     assert not reasons
-    for rule, count, store in (
-        ("encode_recordings: heard", "3 of 3", "results/heard/tokens/b00"),
-        ("encode_recordings: heard", "2 of 8", "results/heard/tokens/b01"),
-        ("encode_openings: goes-on", f"5 of {N_TRACKS}", "results/goes-on/openings/b00"),
+    for rule, study, count, store in (
+        ("encode_recordings", "heard", "3 of 3", "tokens/b00"),
+        ("encode_recordings", "heard", "2 of 8", "tokens/b01"),
+        ("encode_openings", "goes-on", f"5 of {N_TRACKS}", "openings/b00"),
     ):
-        batch = store[-3:]
-        assert f"{rule}: {count} recordings of batch {batch} are left out: {store}.manifest.json lists them" in output
-    assert f"{MISSING}: left out, missing" in (directory / "results/logs/heard/encode_recordings/b00.log").read_text()
+        name, batch = corpus_of(directory, study).name, store[-3:]
+        said = f"{rule}: {name}: {count} recordings of batch {batch} are left out: results/corpora/{name}/{store}"
+        assert f"{said}.manifest.json lists them" in output
+    log = directory / f"results/logs/corpora/{corpus_of(directory, 'heard').name}/encode_recordings/b00.log"
+    assert f"{MISSING}: left out, missing" in log.read_text()
     # What goes on from the openings still says what was left out.
-    (goes_on,) = manifests(directory, "goes-on", "audio")
+    (goes_on,) = manifests(directory, "audio", "goes-on")
     assert meta(goes_on)["n_tracks"] == N_TRACKS and len(meta(goes_on)["left_out"]) == 5
 
 
 def test_clips_are_the_recordings_and_a_track_is_what_a_prompt_is(study):
     directory, _ = study
-    clips = read_clips(manifests(directory, "heard", "tokens"))
-    tokens = read_array(manifests(directory, "heard", "tokens"), "tokens")
+    clips = read_clips(manifests(directory, "tokens", "heard"))
+    tokens = read_array(manifests(directory, "tokens", "heard"), "tokens")
     assert tokens.shape == (7, 4, 400) and tokens.dtype == np.uint16
-    model = load_model(str(PLANNER))
+    model, folder = load_model(str(PLANNER)), corpus_of(directory, "heard") / "audio" / "b01"
     for name, (audio, prompt) in pieces().items():
         track = name.partition(".")[0]
         cuts = range(2 if track.startswith("amber") else 1)
         mine = clips[clips["prompt_id"] == track]
         assert mine["clip_id"].tolist() == [f"{track}-c{n}" for n in cuts] and set(mine["prompt"]) == {prompt}
-        heard, rate_hz = soundfile.read(directory / f"results/heard/audio/b01/{track}-c0.flac", dtype="float32")
+        heard, rate_hz = soundfile.read(folder / f"{track}-c0.flac", dtype="float32")
         assert rate_hz == 16_000 and len(heard) == 16 * 16_000
         # The mean of the channels, but for what MP3 loses.
         expected = 0.75 * audio[: len(heard)]
@@ -171,21 +169,21 @@ def test_clips_are_the_recordings_and_a_track_is_what_a_prompt_is(study):
 
 def test_a_continuation_begins_with_what_was_recorded_and_knows_nothing_of_the_rest(study):
     directory, _ = study
-    clips = read_clips(manifests(directory, "goes-on", "tokens"))
-    tokens = read_array(manifests(directory, "goes-on", "tokens"), "tokens")
+    clips = read_clips(manifests(directory, "tokens", "goes-on"))
+    tokens = read_array(manifests(directory, "tokens", "goes-on"), "tokens")
     assert sorted(clips["clip_id"]) == sorted(
         f"{name.partition('.')[0]}-c{1 if i == 0 else 0}-s{seed}" for i, name in enumerate(pieces()) for seed in (3, 4)
     )
     n_opening = 190  # 7.6 s
-    openings = read_array(manifests(directory, "goes-on", "openings"), "tokens")
+    openings = read_array(manifests(directory, "openings", "goes-on"), "tokens")
     assert openings.shape == (6, 4, n_opening)
     assert np.array_equal(tokens[..., :n_opening], np.repeat(openings, 2, axis=0))
     # The seeds go on differently, and not as the recording does.
     assert (tokens[::2, :, n_opening:] != tokens[1::2, :, n_opening:]).any(axis=(1, 2)).all()
     whole = dict(
         zip(
-            read_clips(manifests(directory, "heard", "tokens"))["clip_id"],
-            read_array(manifests(directory, "heard", "tokens"), "tokens"),
+            read_clips(manifests(directory, "tokens", "heard"))["clip_id"],
+            read_array(manifests(directory, "tokens", "heard"), "tokens"),
             strict=True,
         )
     )
@@ -237,7 +235,7 @@ def fields_of(directory: Path, name: str) -> dict:
 
 def test_recordings_take_the_same_way_to_a_probe_and_a_batch_without_one_is_passed_over(study, tmp_path):
     directory, _ = study
-    results, fields = directory / "results" / "heard", fields_of(directory, "heard")
+    results, fields = corpus_of(directory, "heard"), fields_of(directory, "heard")
     certificate = {"passed": True, "sae_digest": load_sae(SAE).digest, "hook_layer": 2, "bins": [], "reason": ""}
     (tmp_path / "certificate.json").write_text(json.dumps(certificate))
     certified, model, log = str(tmp_path / "certificate.json"), str(results / "model.json"), tmp_path / "log"
@@ -247,10 +245,10 @@ def test_recordings_take_the_same_way_to_a_probe_and_a_batch_without_one_is_pass
 
     for batch in ("b00", "b01"):
         tokens, audio = (str(results / kind / f"{batch}.manifest.json") for kind in ("tokens", "audio"))
-        captured, codes = {"stores": [store("acts", batch)]}, {"codes": store("codes", batch)}
-        asked = {"study": "heard", "hooks": ["layer2"], "random_weights": False, "rows": 7, "model": fields["model"]}
-        run_script("activations", log, {"model": model, "tokens": tokens}, captured, **asked)
-        acts = f"{store('acts', batch)}.manifest.json"
+        captured, codes = {"stores": [store("acts/layer2", batch)]}, {"codes": store("codes", batch)}
+        asked = {"rows": 7, "model": fields["model"]}
+        run_script("activations", log, {"model": model, "tokens": tokens}, captured, {"corpus": "c"}, **asked)
+        acts = f"{store('acts/layer2', batch)}.manifest.json"
         run_script("encode", log, {"certificate": certified, "activations": acts}, codes, sae=str(SAE))
         motif = {"kind": "opening", "start_s": 2.0, "duration_s": 2.0}
         made, heard = {"store": store("descriptors", batch)}, {"model": model, "audio": audio}
@@ -272,7 +270,7 @@ def test_recordings_take_the_same_way_to_a_probe_and_a_batch_without_one_is_pass
 
 def specification(directory: Path, name: str) -> tuple[dict, pd.DataFrame]:
     """An ablation of the clips that return in the recordings, as the screen would ask for, and their tokens' rows."""
-    clips = read_clips(manifests(directory, name, "tokens"))
+    clips = read_clips(manifests(directory, "tokens", name))
     returning = [n.partition(".")[0] for i, n in enumerate(pieces()) if i % 2 == 0]
     chosen = clips[clips["prompt_id"].isin(returning)].drop_duplicates("prompt_id").head(2)
     of_clips = chosen.assign(target_start_s=9.5, target_stop_s=12.5, motif_start_s=2.0, motif_duration_s=2.0)
@@ -285,12 +283,12 @@ def specification(directory: Path, name: str) -> tuple[dict, pd.DataFrame]:
 @pytest.mark.parametrize("name", ["heard", "goes-on"])
 def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, name):
     directory, _ = study
-    fields, model = fields_of(directory, name), str(directory / "results" / name / "model.json")
+    fields, model = fields_of(directory, name), str(corpus_of(directory, name) / "model.json")
     spec, chosen = specification(directory, name)
     files = {"candidate": spec, "certificate": {"sae_digest": load_sae(SAE).digest}}
     for file, content in files.items():
         (tmp_path / f"{file}.json").write_text(json.dumps(content))
-    tokens = manifests(directory, name, "tokens")
+    tokens = manifests(directory, "tokens", name)
     inputs = {"model": model, "tokens": tokens, "codes": []}
     inputs |= {file: str(tmp_path / f"{file}.json") for file in files}
     sampling = {key: fields["generation"][key] for key in (*Sampling._fields, "rows")}

@@ -10,16 +10,12 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from reprise.artifacts import read_array, read_clips
+from reprise.artifacts import read_array, read_clips, store_of
 from reprise.codes import read_codes
 from reprise.review import event_ids, read_audio_digests
-from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
+from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config
 
 ABOVE_LABELS = {"identify_model", "generate", "activations_tiny", "certify_sae", "encode", "descriptors", "events"}
-
-
-def manifests(finished, kind):
-    return [str(p) for p in sorted((finished / "results/tiny" / kind).glob("b*.manifest.json"))]
 
 
 def events_tables(finished):
@@ -47,9 +43,9 @@ def test_every_clip_has_tokens_audio_activations_and_codes(finished):
     assert acts.shape == (16, 401, 128) and np.isfinite(acts.astype(np.float32)).all()
     codes = read_array(manifests(finished, "codes/layer2"), "values")
     assert codes.shape[:2] == (16, 401) and (codes >= 0).all()
-    for batch in ("b00", "b01"):
-        for clip_id in read_clips([str(finished / f"results/tiny/audio/{batch}.manifest.json")])["clip_id"]:
-            audio, rate_hz = soundfile.read(finished / f"results/tiny/audio/{batch}/{clip_id}.flac")
+    for manifest in manifests(finished, "audio"):
+        for clip_id in read_clips([manifest])["clip_id"]:
+            audio, rate_hz = soundfile.read(store_of(manifest) / f"{clip_id}.flac")
             assert rate_hz == 16000 and len(audio) == 16 * 16000 and np.abs(audio).max() > 0.01
 
 

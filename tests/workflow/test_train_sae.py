@@ -53,7 +53,7 @@ def kill_in_the_middle(study: Path) -> int:
         found: list[Path] = []
         while not found and run.poll() is None:
             time.sleep(0.01)
-            found = list((study / "results/tiny/saes").glob(".layer2.training/*/[0-9]*"))
+            found = list((study / "results/tiny/saes").glob(".layer2.unfinished/*/[0-9]*"))
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
     assert found, (study / "killed.log").read_text()

@@ -1,0 +1,120 @@
+"""One run at a time in a directory, whatever became of the last one.
+
+Snakemake's own lock outlives a killed run, and then asks to be removed by hand; jobs of a killed run live on, and a
+new run would start them a second time beside themselves. Here the lock is one that the operating system drops when its
+holder dies (flock), and once it is held, jobs that still work in the directory can only be leftovers: they are ended
+before new ones start. Local ones are found by their working directory and script, SLURM's by their working directory
+and the name that Snakemake's executor gives its jobs (a UUID), where there is a `squeue`.
+
+Degenerate input: on a file system without locks two runs are not kept apart, and the log says so.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+SCRIPTS = f"{os.sep}.snakemake{os.sep}scripts{os.sep}"
+_RUN_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+PATIENCE_S = 30.0
+# Open files of the locks this process holds: closing one lets go of it.
+_held: list[IO[str]] = []
+
+
+class OtherRunError(RuntimeError):
+    """Another run works in the directory: says which, and since when."""
+
+
+def take_directory(directory: Path, *, tell: Callable[[str], Any]) -> None:
+    """Lock `directory` until this process ends, and end what an earlier run left at work in it.
+
+    tell: takes what is worth saying. Raises OtherRunError where another run is alive.
+    """
+    directory = directory.resolve()
+    file = open(directory / ".snakemake" / "reprise.lock", "a+", encoding="utf-8")  # noqa: SIM115  held until the end
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise OtherRunError(_who(file.read(), directory)) from None
+    except OSError as error:
+        tell(f"the file system of {directory} has no locks ({error}): see to it that only one run works there")
+    file.truncate(0)
+    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}, file)
+    file.flush()
+    _held.append(file)
+    if names := end_local_jobs(directory) + end_slurm_jobs(directory):
+        tell(f"{len(names)} jobs of a run that was killed were still at work here and were ended: {', '.join(names)}")
+
+
+def local_jobs(directory: Path) -> list[psutil.Process]:
+    """Processes that run a script of the workflow in `directory`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()) == directory and any(SCRIPTS in part for part in process.cmdline()):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue  # it has ended, or is somebody else's
+    return found
+
+
+def end_local_jobs(directory: Path) -> list[str]:
+    """End the processes of `local_jobs`, and wait until they have; what they were."""
+    processes = local_jobs(directory)
+    names = []
+    for process in processes:
+        try:
+            script = next(Path(part).name for part in process.cmdline() if SCRIPTS in part)
+            process.terminate()
+            names.append(f"process {process.pid} ({script.partition('.')[2]})")
+        except (psutil.Error, StopIteration):
+            continue
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=PATIENCE_S)
+    return names
+
+
+def slurm_jobs(directory: Path) -> list[str]:
+    """Ids of this user's SLURM jobs that a run of Snakemake in `directory` submitted; none without SLURM."""
+    if shutil.which("squeue") is None:
+        return []
+    listed = subprocess.run(["squeue", "--me", "-h", "-o", "%i|%j|%Z"], capture_output=True, text=True).stdout
+    jobs = [line.split("|", 2) for line in listed.splitlines() if line.count("|") >= 2]
+    return [
+        job
+        for job, name, where in jobs
+        if _RUN_NAME.fullmatch(name) and Path(where) == directory and job != os.environ.get("SLURM_JOB_ID")
+    ]
+
+
+def end_slurm_jobs(directory: Path) -> list[str]:
+    """Cancel the jobs of `slurm_jobs`, and wait until they are gone; what they were."""
+    jobs = slurm_jobs(directory)
+    if jobs:
+        subprocess.run(["scancel", *jobs], check=False)
+        until = time.monotonic() + 4 * PATIENCE_S
+        while slurm_jobs(directory) and time.monotonic() < until:
+            time.sleep(1)
+    return [f"SLURM job {job}" for job in jobs]
+
+
+def _who(holder: str, directory: Path) -> str:
+    try:
+        said = json.loads(holder)
+        who = f"process {said['pid']} on {said['host']}, since {said['since']}"
+    except (ValueError, KeyError, TypeError):
+        who = "it has not said which"
+    return f"another run is at work in {directory} ({who}); wait for it, or stop it"
