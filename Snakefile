@@ -5,6 +5,7 @@
 #   snakemake certify --cores all                           as far as that; also labels, probes, verdicts
 #   snakemake review --cores all                            pages to review the events on
 #   snakemake doctor --cores 1                              is everything there that the studies need?
+#   snakemake verify --cores 1                              is what they made still what was written?
 #   snakemake calibration --cores all                       how often a verdict is wrong, on models that are known
 #   snakemake organisms --cores all                         train the embedded models anew
 
@@ -19,7 +20,7 @@ if "studies" not in config and not workflow.configfiles:
 
 
 include: "rules/common.smk"
-include: "rules/doctor.smk"
+include: "rules/checks.smk"
 include: "rules/generate.smk"
 include: "rules/recordings.smk"
 include: "rules/activations.smk"
@@ -34,11 +35,16 @@ include: "rules/organisms.smk"
 include: "rules/calibration.smk"
 
 
+# How many GPUs there are is asked of one machine, not of all jobs on a cluster together.
+resource_scopes:
+    gpu="local",
+
+
 onstart:
     from reprise.one_run import OtherRunError, take_directory
 
-    # The doctor makes nothing, and may look while a study runs.
-    if "doctor" not in sys.argv:
+    # These make nothing, and may look while a study runs.
+    if not {"doctor", "verify"} & set(sys.argv):
         try:
             take_directory(Path.cwd(), tell=logger.warning)
         except OtherRunError as error:

@@ -15,8 +15,6 @@ itself is computed in pieces and takes next to nothing. Not counted: what the al
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
-
 ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 # MusicGen's EnCodec and t5-base's encoder in float32: 59 and 110 million weights. The embedded models have less.
 CODEC_BYTES, TEXT_ENCODER_BYTES = 0.24e9, 0.44e9
@@ -46,11 +44,15 @@ class Need(NamedTuple):
         return 0 if self.of(1) > free else int((free - self.fixed) // self.a_row)
 
 
+def transformer_weights(facts: Mapping[str, Any]) -> int:
+    """How many weights the language model has."""
+    d, card = facts["d_model"], facts["card"]
+    return 16 * facts["n_layers"] * d**2 + facts["n_codebooks"] * d * (2 * card + 1)
+
+
 def weights_bytes(facts: Mapping[str, Any], *, dtype: str) -> float:
     """Weights of language model, codec and text encoder."""
-    d, card = facts["d_model"], facts["card"]
-    n_weights = 16 * facts["n_layers"] * d**2 + facts["n_codebooks"] * d * (2 * card + 1)
-    return n_weights * ITEMSIZE[dtype] + CODEC_BYTES + TEXT_ENCODER_BYTES
+    return transformer_weights(facts) * ITEMSIZE[dtype] + CODEC_BYTES + TEXT_ENCODER_BYTES
 
 
 def generation_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, guided: bool) -> Need:
@@ -90,6 +92,8 @@ def free_memory(device: str) -> tuple[int, str] | None:
     """(free bytes, the GPU's name); None where `device` is none."""
     if device != "cuda":
         return None
+    import torch  # here, since the Snakefile imports this module at every parse
+
     return torch.cuda.mem_get_info()[0], torch.cuda.get_device_name()
 
 

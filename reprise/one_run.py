@@ -4,7 +4,7 @@ Snakemake's own lock outlives a killed run, and then asks to be removed by hand;
 new run would start them a second time beside themselves. Here the lock is one that the operating system drops when its
 holder dies (flock), and once it is held, jobs that still work in the directory can only be leftovers: they are ended
 before new ones start. Local ones are found by their working directory and script, SLURM's by their working directory
-and the name that Snakemake's executor gives its jobs (a UUID), where there is a `squeue`.
+and the name that Snakemake's executor gives its jobs (it ends in a UUID), where there is a `squeue`.
 
 Degenerate input: on a file system without locks two runs are not kept apart, and the log says so.
 """
@@ -25,7 +25,7 @@ from typing import IO, Any
 import psutil
 
 SCRIPTS = f"{os.sep}.snakemake{os.sep}scripts{os.sep}"
-_RUN_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_RUN_NAME = re.compile(r"(.*_)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PATIENCE_S = 30.0
 # Open files of the locks this process holds: closing one lets go of it.
 _held: list[IO[str]] = []

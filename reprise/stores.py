@@ -355,7 +355,7 @@ def _digest(files: list[dict[str, Any]]) -> str:
 
 def _broken(path: Path, what: str) -> StoreError:
     command = f"snakemake --cores 1 --force {shlex.quote(manifest_path(path).as_posix())}"
-    return StoreError(f"store {path}: {what}; make it anew with: {command}")
+    return StoreError(f"store {path}: {what}; make it anew with: {command} (and your --configfile after that)")
 
 
 def _remove(path: Path) -> None:

@@ -51,6 +51,9 @@ checkpoint candidates:
         "results/benchmarks/{study}/candidates.tsv"
     conda:
         "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("candidates"),
+        runtime=runtime("candidates"),
     params:
         settings=settings(
             "candidates",
@@ -93,6 +96,9 @@ rule ablate:
     threads: 2
     resources:
         device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("ablate"),
+        runtime=runtime("ablate"),
     params:
         settings=settings(
             "ablate",
@@ -127,6 +133,9 @@ rule effects:
     threads: 2
     resources:
         device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("effects"),
+        runtime=runtime("effects"),
     params:
         settings=settings(
             "effects",
@@ -161,6 +170,9 @@ rule verdict:
         "results/logs/{study}/verdict.log",
     conda:
         "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("verdict"),
+        runtime=runtime("verdict"),
     params:
         settings=settings(
             "verdict",

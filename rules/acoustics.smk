@@ -14,6 +14,9 @@ rule descriptors:
         "results/benchmarks/{study}/descriptors/{batch}.tsv"
     conda:
         "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("descriptors"),
+        runtime=runtime("descriptors"),
     params:
         settings=settings(
             "descriptors",
@@ -36,6 +39,9 @@ rule events:
         "results/benchmarks/{study}/events/{batch}.tsv"
     conda:
         "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("events"),
+        runtime=runtime("events"),
     params:
         settings=settings(
             "events",

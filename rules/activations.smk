@@ -43,6 +43,9 @@ for _named, (_studies, _pattern) in _SHARING.items():
                 "../envs/reprise.yaml"
             resources:
                 device=device,
+                gpu=gpu,
+                mem_mb=mem_mb("activations"),
+                runtime=runtime("activations"),
             params:
                 settings=settings(
                     "activations",

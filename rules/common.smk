@@ -23,6 +23,7 @@ from reprise.calibration import (
 from reprise.config import (
     assign_batches,
     clips_table,
+    count_clips,
     horizon_name,
     parse_horizon_name,
     read_prompts,
@@ -32,10 +33,12 @@ from reprise.config import (
 )
 from reprise.config_error import ConfigError
 from reprise.corpora import corpus_name
-from reprise.hub import MODEL_FILES, model_place, sae_place
+from reprise.hub import MODEL_FILES, model_folder, model_place, sae_place
 from reprise.provenance import code_digest
+from reprise.resources import job_needs
 from reprise.review_files import read_reviews
 from reprise.sae_forms import SAE_FORMS, SCALER_FILE, sae_form
+from reprise.variants import read_facts
 from reprise.weights import needed_files
 
 CONFIG_SOURCE = ", ".join(map(str, workflow.configfiles)) or "config"
@@ -342,6 +345,49 @@ def probe_results(study):
         for horizon in horizons(study)
         for name in names
     ]
+
+
+@cache
+def model_facts(name, backend):
+    """What a model's files say of its size; nothing where they are not there (yet)."""
+    try:
+        return read_facts(model_folder(name, backend=backend), backend=backend)
+    except (OSError, ValueError):
+        return {}
+
+
+def takes(stage, wildcards):
+    """What a job of a stage takes (`reprise/resources.py`)."""
+    study = asked(wildcards)
+    name = wildcards.get("study") or studies_of(wildcards.corpus)[0]
+    units = (
+        prompts(name) if study.source == "prompts" else sum(tracks(name).values(), [])
+    )
+    return job_needs(
+        stage,
+        study,
+        model_facts(study.model.name, study.model.backend),
+        n_clips=count_clips(study, len(units))[0],
+        on_gpu=gpu(wildcards) > 0,
+    )
+
+
+def mem_mb(stage):
+    """A rule's `mem_mb`: what a job of the stage takes, and more of it at each further attempt."""
+    return lambda wildcards, attempt: attempt * takes(stage, wildcards).mem_mb
+
+
+def runtime(stage):
+    """A rule's `runtime` in minutes, in the same way."""
+    return lambda wildcards, attempt: attempt * takes(stage, wildcards).minutes
+
+
+def gpu(wildcards):
+    """A rule's `gpu`: how many its job takes. `auto` means what this machine has."""
+    wanted = device(wildcards)
+    return int(
+        wanted == "cuda" or (wanted == "auto" and Path("/dev/nvidiactl").exists())
+    )
 
 
 def device(wildcards):

@@ -12,6 +12,9 @@ rule identify_model:
         "results/logs/corpora/{corpus}/identify_model.log",
     conda:
         "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("identify_model"),
+        runtime=runtime("identify_model"),
     params:
         settings=settings(
             "identify_model",
@@ -76,6 +79,9 @@ rule generate:
         "../envs/reprise.yaml"
     resources:
         device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("generate"),
+        runtime=runtime("generate"),
     params:
         settings=settings(
             "generate",

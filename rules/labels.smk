@@ -13,6 +13,9 @@ rule label:
         "results/logs/{study}/label/{horizon}.log",
     conda:
         "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("label"),
+        runtime=runtime("label"),
     params:
         settings=settings(
             "label",

@@ -23,6 +23,9 @@ rule probe:
         probe=r"embedding|(resid|sae|random_dictionary|random_model)-layer\d+",
     conda:
         "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("probe"),
+        runtime=runtime("probe"),
     params:
         settings=settings(
             "probe",
@@ -52,6 +55,9 @@ rule screen:
         "results/benchmarks/{study}/screen/{horizon}-layer{layer}.tsv"
     conda:
         "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("screen"),
+        runtime=runtime("screen"),
     params:
         settings=settings("screen", "screen"),
     script:

@@ -20,6 +20,9 @@ rule encode_recordings:
         "../envs/reprise.yaml"
     resources:
         device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("encode_recordings"),
+        runtime=runtime("encode_recordings"),
     params:
         settings=settings(
             "encode_recordings",
@@ -49,6 +52,9 @@ rule encode_openings:
         "../envs/reprise.yaml"
     resources:
         device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("encode_recordings"),
+        runtime=runtime("encode_recordings"),
     params:
         settings=settings(
             "encode_recordings",

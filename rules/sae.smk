@@ -18,6 +18,9 @@ rule train_sae:
     threads: 2
     resources:
         device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("train_sae"),
+        runtime=runtime("train_sae"),
     params:
         settings=settings(
             "train_sae",
@@ -44,6 +47,9 @@ rule certify_sae:
         "../envs/reprise.yaml"
     resources:
         device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("certify_sae"),
+        runtime=runtime("certify_sae"),
     params:
         settings=settings(
             "certify_sae",
@@ -95,6 +101,9 @@ rule encode:
         "../envs/reprise.yaml"
     resources:
         device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("encode"),
+        runtime=runtime("encode"),
     params:
         settings=settings(
             "encode",

@@ -1,5 +1,6 @@
 """A tiny study on the shipped planner, run once for all workflow tests."""
 
+import hashlib
 import runpy
 import subprocess
 import sys
@@ -86,6 +87,13 @@ def manifests(directory: Path, kind: str, study: str = "tiny") -> list[str]:
     """Manifests of all batches of one kind of store, the study's own or its corpus'."""
     folders = corpus_of(directory, study) / kind, directory / "results" / study / kind
     return sorted(str(path) for folder in folders for path in folder.glob("b*.manifest.json"))
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """Every file that a study leaves, but logs, times and the page that tells times."""
+    folders = [directory / "results" / "tiny", directory / "results" / "corpora"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and "review" not in path.parts]
+    return {str(f.relative_to(directory)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def write_config(directory: Path, config: dict) -> None:

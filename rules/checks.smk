@@ -1,0 +1,36 @@
+# Is everything there that the studies need, and is what they made still what was written? These look and print, and
+# make nothing.
+
+
+rule doctor:
+    log:
+        "results/logs/doctor.log",
+    localrule: True
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings={
+            "config": config,
+            "source": CONFIG_SOURCE,
+        },
+    script:
+        "../workflow_scripts/doctor.py"
+
+
+rule verify:
+    log:
+        "results/logs/verify.log",
+    localrule: True
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings={
+            "stores": [folder for study in STUDIES for folder in store_folders(study)],
+            "folders": [
+                folder
+                for study in STUDIES
+                for folder in (f"results/{study}", f"results/corpora/{corpus(study)}")
+            ],
+        },
+    script:
+        "../workflow_scripts/verify.py"

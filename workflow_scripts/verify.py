@@ -1,0 +1,29 @@
+"""Read every store of the studies and compare each file with its manifest; fails where one is not what was written."""
+
+import sys
+from pathlib import Path
+
+from reprise.artifacts import store_of
+from reprise.job import log, progress, start
+from reprise.stores import StoreError, manifest_path, read_manifest
+
+settings = start(snakemake)
+# Which ablations there are is known to the files alone.
+found = [file for folder in settings["folders"] for file in Path(folder).rglob("*.manifest.json")]
+stores = sorted({store_of(str(file)) for file in found} | set(map(Path, settings["stores"])))
+broken, missing = [], 0
+for path in progress(stores, total=len(stores), what="stores"):
+    if not path.exists() and not manifest_path(path).exists():
+        missing += 1  # never made, or made anew by the next run
+        continue
+    try:
+        read_manifest(path, verify="content")
+    except StoreError as error:
+        broken.append(str(error))
+        log.error("%s", error)
+n_whole = len(stores) - missing - len(broken)
+print(f"{n_whole} stores are whole, {len(broken)} are not, {missing} are not there (yet).")
+for error in broken:
+    print(f"- {error}")
+if broken:
+    sys.exit(1)
