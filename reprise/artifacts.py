@@ -15,9 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import soundfile
 
-from reprise.descriptors import check_audio
 from reprise.stores import ArraySpec, read_manifest, read_store
 
 # FLAC of music in 16 bits, against the samples as they are.
@@ -71,18 +69,6 @@ def read_clips(manifests: Sequence[str]) -> pd.DataFrame:
 def read_meta(manifests: Sequence[str]) -> dict[str, Any]:
     """What the first manifest of a batch with clips says, for facts that are the same in all."""
     return read_manifest(store_of(with_clips(manifests)[0]))["meta"]
-
-
-def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
-    """A clip's audio, float32 `[sample]`. Raises ValueError, naming the fault, for a file that cannot be read, another
-    sample rate, more than one channel, or samples that are not finite."""
-    try:
-        audio, found_hz = soundfile.read(folder / f"{clip_id}.flac", dtype="float32")
-    except soundfile.LibsndfileError as error:
-        raise ValueError(str(error)) from None
-    if found_hz != sample_rate_hz:
-        raise ValueError(f"sample rate: is {found_hz} Hz; valid: {sample_rate_hz} Hz")
-    return check_audio(audio, found_hz)
 
 
 def read_motif_ends_s(heard: Sequence[str], clip_ids: pd.Series, *, otherwise_s: float) -> np.ndarray:

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reprise.audio import check_audio
 from reprise.descriptors import (
     FLOOR_DB,
     LONG_FRAME_S,
-    check_audio,
     chroma_bank,
     mel_bank,
     mel_db,

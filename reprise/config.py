@@ -745,7 +745,8 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
             text = f"got {n}; valid: at most the study's {n_clips} clips ({told})"
             yield _Problem((group, "n_clips"), text, (f"{group}.n_clips", *uses))
     if study.trained_layers and n_clips // 2 < (n := study.certificate.n_clips) <= n_clips:
-        text = f"got {n}, which no SAE is trained on; valid: at most half of the study's {n_clips} clips ({told})"
+        valid = f"at most half of the study's {n_clips} clips ({told})"
+        text = f"got {n}, and these clips are kept out of the SAE's training; valid: {valid}"
         yield _Problem(("certificate", "n_clips"), text, ("certificate.n_clips", "saes", *uses))
     if study.probes.n_folds > len(units):
         kind = "prompts" if study.source == "prompts" else "tracks"

@@ -24,6 +24,8 @@ import numpy as np
 import scipy.fft
 from numba import njit
 
+from reprise.audio import check_audio
+
 FLOOR_DB = -80.0
 N_MFCC = 13
 N_MELS = 40
@@ -33,25 +35,6 @@ BLOCK_FRAMES = 32
 PITCH_CLASSES = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
 # Beats a tempo is looked for at: 200 down to 40 a minute.
 SHORTEST_BEAT_S, LONGEST_BEAT_S = 0.3, 1.5
-
-
-def check_audio(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """The audio as float32 `[sample]`.
-
-    Raises ValueError naming the fault: not mono, not floating point, NaN or infinite, or a rate below 8 kHz.
-    """
-    audio = np.asarray(audio)
-    if audio.ndim != 1:
-        raise ValueError(f"audio: has shape {audio.shape}; valid: mono, one dimension (average the channels first)")
-    if not np.issubdtype(audio.dtype, np.floating):
-        raise ValueError(
-            f"audio: has dtype {audio.dtype}; valid: floating point within -1..1 (integers are not scaled)"
-        )
-    if not np.isfinite(audio).all():
-        raise ValueError(f"audio: {np.count_nonzero(~np.isfinite(audio))} samples are NaN or infinite; valid: none")
-    if sample_rate_hz < 8000:
-        raise ValueError(f"sample_rate_hz: is {sample_rate_hz}; valid: 8000 or more (is it in kHz?)")
-    return audio.astype(np.float32, copy=False)
 
 
 def n_fft_for(duration_s: float, sample_rate_hz: int) -> int:

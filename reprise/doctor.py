@@ -20,7 +20,7 @@ import torch
 from reprise.artifacts import activation_arrays, audio_bytes, token_arrays
 from reprise.certificate import disagreements
 from reprise.codes import code_arrays
-from reprise.config import TRAIN, Study
+from reprise.config import TRAIN, Study, study_tracks
 from reprise.device import pick_device
 from reprise.hub import MODEL_FILES, model_folder, model_place, sae_folder
 from reprise.memory import free_memory, generation_need, memory_problem
@@ -102,6 +102,17 @@ def look_at_sae(
     return Finding(what, not wrong, found, f"{name}: {'; '.join(wrong.values())}" if wrong else ""), SaeSize(
         sae.d_sae, sae.k
     )
+
+
+def look_at_recordings(study: Study) -> Finding:
+    """Which of the recordings of a study are in its folder; what they hold, only the job that reads them says."""
+    tracks = study_tracks(study)
+    missing = [track.path for track in tracks if not Path(study.recordings.folder, track.path).is_file()]
+    found = f"{len(tracks) - len(missing)} of {len(tracks)} files are in {study.recordings.folder}"
+    if missing:
+        found += f", the others are left out: {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
+    remedy = "" if len(missing) < len(tracks) else f"recordings.folder: {found}; valid: the folder that holds them"
+    return Finding("recordings", not remedy, found, remedy)
 
 
 def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:

@@ -42,8 +42,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from reprise.audio import check_audio
 from reprise.decoding import teacher_forced
-from reprise.descriptors import FLOOR_DB, check_audio, mel_db, n_fft_for, power_spectra
+from reprise.descriptors import FLOOR_DB, mel_db, n_fft_for, power_spectra
 from reprise.musicgen import Model, encode_prompts
 
 Array = NDArray[np.float64]

@@ -23,8 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from reprise.audio import check_audio
 from reprise.chroma import FRAME_RATE_HZ, Features, check_motif, clip_features
-from reprise.descriptors import check_audio
 
 SLOWEST, FASTEST = 0.8, 1.25
 # What a step off the diagonal costs, in motif frames: without it an onset slips a frame for nothing.

@@ -23,6 +23,7 @@ import librosa
 import numpy as np
 import pandas as pd
 
+from reprise.audio import check_audio
 from reprise.chroma import (
     FRAME_RATE_HZ,
     SILENCE_DB,
@@ -33,7 +34,7 @@ from reprise.chroma import (
     count_onsets,
     is_sounding,
 )
-from reprise.descriptors import LONG_FRAME_S, check_audio
+from reprise.descriptors import LONG_FRAME_S
 from reprise.recurrence import DEFAULT_SETTINGS, EventSettings, empty_events, find_events, surrogate_orders
 
 MAX_MOTIFS = 3

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from reprise.audio import check_audio
 from reprise.chroma import (
     FRAME_RATE_HZ,
     Features,
@@ -33,7 +34,7 @@ from reprise.chroma import (
     is_sounding,
     passage_content,
 )
-from reprise.descriptors import LONG_FRAME_S, check_audio
+from reprise.descriptors import LONG_FRAME_S
 from reprise.matching import (
     SLOWEST,
     Match,

@@ -993,6 +993,7 @@ def render(
         others=[v for v in views if not v["organism"]],
         calibration=calibration_view(calibration or {}),
         n_agree=sum(v["verdict"]["agrees"] is True for v in organisms),
+        n_known=sum(v["verdict"]["agrees"] is not None for v in organisms),
         meanings=MEANINGS,
         label_parts=LABEL_PARTS,
         unreviewed_part=UNREVIEWED_PART,

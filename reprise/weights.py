@@ -28,7 +28,7 @@ from reprise.hub import (
     repository_folder,
     sae_place,
 )
-from reprise.sae_forms import SAE_FORMS, SCALER_FILE, missing_files, sae_form
+from reprise.sae_forms import SAE_FORMS, SCALER_FILE, missing_files, sae_form, said_layer
 from reprise.variants import (
     SUPPORTED,
     read_checkpoint,
@@ -103,6 +103,9 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
     if place is None:
         folder = base_dir / name
         problems = _directory_problems(name, folder, needed)
+        other = next((b for b in MODEL_FILES if b != backend and not folder_problems(folder, MODEL_FILES[b])), None)
+        if problems and other:
+            return [f'"{name}" holds a model in the form of {other}; valid: model.backend {other} for it']
     elif _REFUSED.match(place.repository):
         return [f"{place.repository} cannot be run; valid: {SUPPORTED}"]
     else:
@@ -145,7 +148,12 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
         return [f"{said} {missing_files(folder)}" + (f"; {_to_do(fetch)}" if fetch else "")]
     scaler = [(SCALER_FILE,)] if (folder / SCALER_FILE).is_file() else []
     broken = folder_problems(folder, [*((file,) for file in SAE_FORMS[form]), *scaler])
-    return [f"{said}: {_listed(broken)}; {anew}"] if broken else []
+    if broken:
+        return [f"{said}: {_listed(broken)}; {anew}"]
+    of_layer = said_layer(folder)
+    if of_layer not in (None, layer):
+        return [f"{said} says that it is of layer {of_layer}; valid: the SAE of layer {layer} (layers are 0-based)"]
+    return []
 
 
 class _Part(NamedTuple):

@@ -34,7 +34,7 @@ from reprise.config import (
 from reprise.config_error import ConfigError
 from reprise.corpora import corpus_name
 from reprise.hub import MODEL_FILES, model_folder, model_place, sae_place
-from reprise.provenance import code_digest
+from reprise.provenance import code_digest, fingerprint
 from reprise.resources import job_needs
 from reprise.review_files import read_reviews
 from reprise.sae_forms import SAE_FORMS, SCALER_FILE, sae_form
@@ -130,9 +130,14 @@ try:
     for _file in workflow.configfiles:
         # Snakemake has read them already, but takes the last of two equal keys without a word.
         read_yaml(_file)
-    STUDIES = Studies(
-        validate(config, source=CONFIG_SOURCE, check_files=_CHECK_FILES).studies
-    )
+    try:
+        STUDIES = Studies(
+            validate(config, source=CONFIG_SOURCE, check_files=_CHECK_FILES).studies
+        )
+    except ConfigError:
+        # Where fields are wrong even the doctor can say no more than what is wrong with fields and files.
+        validate(config, source=CONFIG_SOURCE)
+        raise
     for _study in STUDIES if _CHECK_FILES else ():
         batches(_study)
         read_reviews(STUDIES[_study].review.files, study=_study)
@@ -227,6 +232,11 @@ def template_digest(name):
     included = re.findall(r"{% include '([^']+)' %}", text)
     parts = [text, *map(template_digest, included)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def fingerprints(files):
+    """What large files hold, by name."""
+    return {file.name: fingerprint(file) for file in files}
 
 
 def organism_card(folder):

@@ -2,10 +2,10 @@
 
 
 rule identify_model:
-    # A small file that stands for the weights: Snakemake compares large inputs by their dates only, and a
-    # fresh checkout has new ones.
+    # A small file that stands for the weights. These are in the params by what they hold: as inputs Snakemake would
+    # compare their dates, and a fresh checkout has new ones.
     input:
-        files=lambda wildcards: model_files(asked(wildcards).model),
+        card=lambda wildcards: trained_model(asked(wildcards).model),
     output:
         "results/corpora/{corpus}/model.json",
     log:
@@ -19,22 +19,24 @@ rule identify_model:
         settings=settings(
             "identify_model",
             "model",
+            files=lambda wildcards: fingerprints(given_model(asked(wildcards).model)),
         ),
     script:
         "../workflow_scripts/identify_model.py"
 
 
-def model_files(model):
-    """The checkpoint files of a model in a directory; none for a hub id, whose weights each job compares by digest. Of
-    one that is trained here, its card: the directory may not be there yet."""
-    if model_place(model.name):
+def trained_model(model):
+    """The card of a model that is trained here: its directory may not be there yet."""
+    folder = Path(model.name)
+    return [organism_card(folder)] if folder.parts[0] == "results" else []
+
+
+def given_model(model):
+    """The checkpoint files of a model in a directory; none for a hub id, whose weights each job compares by digest."""
+    if trained_model(model) or model_place(model.name):
         return []
     folder = Path(model.name)
-    if folder.parts[0] == "results":
-        return [organism_card(folder)]
-    return [
-        str(folder / file) for file in needed_files(folder, MODEL_FILES[model.backend])
-    ]
+    return [folder / file for file in needed_files(folder, MODEL_FILES[model.backend])]
 
 
 rule point_to_clips:

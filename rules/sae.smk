@@ -36,7 +36,7 @@ rule certify_sae:
     input:
         model=lambda wildcards: model_record(wildcards.study),
         tokens=lambda wildcards: stores("tokens", wildcards.study),
-        sae=lambda wildcards: sae_files(wildcards.study, wildcards.layer),
+        sae=lambda wildcards: trained_sae(wildcards.study, wildcards.layer),
     output:
         "results/{study}/certificates/layer{layer}.json",
     log:
@@ -59,6 +59,9 @@ rule certify_sae:
             guided=lambda wildcards: STUDIES[wildcards.study].generation.cfg_coef != 1,
             layer=lambda wildcards: int(wildcards.layer),
             sae=lambda wildcards: sae_of(wildcards.study, int(wildcards.layer)),
+            files=lambda wildcards: fingerprints(
+                given_sae(wildcards.study, wildcards.layer)
+            ),
             trained_here=lambda wildcards: (
                 int(wildcards.layer) in STUDIES[wildcards.study].trained_layers
             ),
@@ -67,21 +70,27 @@ rule certify_sae:
         "../workflow_scripts/certify_sae.py"
 
 
-def sae_files(study, layer):
-    """The files that say which SAE a layer has; none on the hub, where the commit in its name says it."""
-    name = sae_of(study, int(layer))
-    if sae_place(name):
-        return []
-    folder = Path(name)
+def trained_sae(study, layer):
+    """What stands for an SAE that is trained here, for a study or with its model."""
+    folder = Path(sae_of(study, int(layer)))
     if int(layer) in STUDIES[study].trained_layers:
         return [f"{folder}.manifest.json"]
-    if folder.parts[:2] == ("results", "organisms"):
-        return [organism_card(folder)]
+    return (
+        [organism_card(folder)] if folder.parts[:2] == ("results", "organisms") else []
+    )
+
+
+def given_sae(study, layer):
+    """The files of an SAE in a directory; none on the hub, where the commit in its name says which it is."""
+    name = sae_of(study, int(layer))
+    if trained_sae(study, layer) or sae_place(name):
+        return []
+    folder = Path(name)
     files = [
         *SAE_FORMS[sae_form(folder) or "SAELens"],
         *([SCALER_FILE] if (folder / SCALER_FILE).is_file() else []),
     ]
-    return [str(folder / file) for file in files]
+    return [folder / file for file in files]
 
 
 rule encode:

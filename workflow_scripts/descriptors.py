@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reprise.artifacts import read_audio
+from reprise.audio import read_audio
 from reprise.descriptors import causal_descriptors
 from reprise.job import log, progress, start
 from reprise.motifs import Passage, on_beats, repeats_so_far

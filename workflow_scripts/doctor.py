@@ -14,6 +14,7 @@ from reprise.doctor import (
     look_at_device,
     look_at_disk,
     look_at_model,
+    look_at_recordings,
     look_at_sae,
     stores_bytes,
 )
@@ -58,7 +59,9 @@ for name, study in studies.items():
     found += ", ".join(f"{role} {a:g}-{b:g} s" for role, (a, b) in study.horizons.items())
     needed[name] = stores_bytes(study, facts, [sae for _, sae in saes.values()], n_clips=n_clips)
     config = Finding("config", n_clips > 0, found)
-    findings[name] = [config, model, *(finding for finding, _ in saes.values()), look_at_device(study, facts)]
+    recordings = [look_at_recordings(study)] if study.source != "prompts" and n_units else []
+    lines = [config, *recordings, model, *(finding for finding, _ in saes.values())]
+    findings[name] = [*lines, look_at_device(study, facts)]
 by_study, disk = look_at_disk(needed, corpora)
 for name, line in zip(findings, by_study, strict=True):
     findings[name].append(line)

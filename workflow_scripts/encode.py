@@ -17,7 +17,8 @@ certificate = json.loads(Path(snakemake.input.certificate).read_text())
 if not certificate["passed"]:
     raise SaeError(
         f"{settings['sae']} has no certificate for layer {certificate['hook_layer']}, so nothing is encoded: "
-        f"{certificate['reason']} (see {snakemake.input.certificate})"
+        f"{certificate['reason']} (see {snakemake.input.certificate}); valid: the SAE of this layer, one that is "
+        "trained here (saes: train), or bounds in `certificate` under which it may pass, which the report then shows"
     )
 sae = load_sae(sae_folder(settings["sae"]), device=pick_device(snakemake.resources.device))
 if sae.digest != certificate["sae_digest"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reprise.artifacts import read_audio
+from reprise.audio import read_audio
 from reprise.chroma import check_motif, clip_features
 from reprise.identity import clip_seed
 from reprise.job import log, progress, start

@@ -382,7 +382,7 @@ def test_a_truth_value_inside_a_horizon_is_none() -> None:
 
 @pytest.mark.parametrize("name", ["report", "logs", "benchmarks", "organisms"])
 def test_a_study_is_not_named_like_another_folder_of_the_results(name: str) -> None:
-    with pytest.raises(ConfigError, match="other than report, logs, benchmarks, organisms"):
+    with pytest.raises(ConfigError, match="other than report, logs, benchmarks, corpora, organisms"):
         validate({"studies": {name: STUDY}}, check_files=False)
 
 
@@ -421,6 +421,7 @@ def test_what_the_model_does_not_have_is_said_before_it_is_loaded(tmp_path: Path
         "c.yaml: studies.a.saes: layer 6 is not in models/tiny; valid: 0 to 5 (0-based: some papers count the same "
         "layer as 7)",
         "c.yaml: studies.a.generation.duration_s: got 25; valid: at most 20, which models/tiny can see at once",
+        'c.yaml: studies.a.saes.6: "sae" says that it is of layer 2; valid: the SAE of layer 6 (layers are 0-based)',
     ]
 
 
@@ -452,13 +453,13 @@ def test_counts_are_checked_against_the_prompts(tmp_path: Path) -> None:
 
 
 def test_an_sae_to_be_trained_needs_no_directory_but_clips_to_spare(tmp_path: Path) -> None:
-    study = {**project(tmp_path, 12), "saes": {2: "train", 4: "sae"}, "certificate": {"n_clips": 24}}
+    study = {**project(tmp_path, 12), "saes": {2: "sae", 4: "train"}, "certificate": {"n_clips": 24}}
     found = validate({"studies": {"a": study}}, base_dir=tmp_path).studies["a"]
-    assert found.trained_layers == (2,) and found.layers == (2, 4)
+    assert found.trained_layers == (4,) and found.layers == (2, 4)
     study["certificate"] = {"n_clips": 25}
     assert file_problems(tmp_path, study) == [
-        "c.yaml: studies.a.certificate.n_clips: got 25, which no SAE is trained on; valid: at most half of the "
-        "study's 48 clips (12 prompts x 4 seeds)"
+        "c.yaml: studies.a.certificate.n_clips: got 25, and these clips are kept out of the SAE's training; valid: "
+        "at most half of the study's 48 clips (12 prompts x 4 seeds)"
     ]
     validate({"studies": {"a": study | {"saes": {2: "sae"}}}}, base_dir=tmp_path)
 

@@ -1,9 +1,13 @@
-"""A stage's code digest follows its imports, and nothing else."""
+"""A stage's code digest follows its imports, and nothing else; a fingerprint follows what a file holds."""
 
+import os
+
+import numpy as np
 import pytest
+import torch
 
 from reprise import provenance
-from reprise.provenance import code_digest, code_files
+from reprise.provenance import code_digest, code_files, fingerprint
 
 
 @pytest.fixture
@@ -56,3 +60,29 @@ def test_editing_the_probes_does_not_regenerate_audio():
     assert probes in code_files("workflow_scripts/probe.py")
     assert probes not in code_files("workflow_scripts/generate.py")
     assert probes not in code_files("workflow_scripts/encode.py")
+
+
+def test_a_fingerprint_tells_other_weights_whatever_their_date(tmp_path):
+    rng = np.random.default_rng(0)
+    content = bytearray(rng.bytes(3_000_000))
+    paths = [tmp_path / name for name in ("a", "again", "ends_otherwise", "longer", "retrained", "small", "smaller")]
+    paths[0].write_bytes(content)
+    paths[1].write_bytes(content)
+    os.utime(paths[1], (0, 0))
+    paths[2].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    paths[3].write_bytes(content + b"\0")
+    # Every weight a little different, as after more training.
+    paths[4].write_bytes((np.frombuffer(content, np.uint8) ^ 1).tobytes())
+    paths[5].write_bytes(content[:1000])
+    paths[6].write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:1000])
+    prints = [fingerprint(path) for path in paths]
+    assert prints[0] == prints[1] and len(set(prints)) == len(paths) - 1
+
+
+def test_a_tensor_that_torch_saves_otherwise_has_another_fingerprint(tmp_path):
+    """No block may be read in the middle, but the archive has a checksum of each tensor at its end."""
+    weights = {"a": torch.zeros(2_000_000), "b": torch.zeros(10)}
+    torch.save(weights, tmp_path / "before.bin")
+    weights["a"][1_234_567] = 1.0
+    torch.save(weights, tmp_path / "after.bin")
+    assert fingerprint(tmp_path / "before.bin") != fingerprint(tmp_path / "after.bin")

@@ -728,7 +728,7 @@ def test_an_organism_without_a_stated_truth_is_still_kept_apart(
     studies = {"quiet": write_study(tmp_path, "quiet", gains={}, candidates=False)}
     write_json(tmp_path / "resources" / "quiet" / "card.json", {"kind": "model organism"})
     page = Page(run_script(tmp_path, monkeypatch, studies, ["resources/quiet/card.json"]))
-    assert "quiet not stated none —" in page.said() and "for 0 of 1" in page.said()
+    assert "quiet not stated none —" in page.said() and "agrees with the truth" not in page.said()
     assert "Only model organisms were studied here" in page.said()
     assert "Calibration · model organism" in page.said("quiet")
 

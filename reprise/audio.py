@@ -1,0 +1,40 @@
+"""Mono audio as every stage takes it, and what a stage reads of a clip.
+
+It imports nothing heavy: many stages read clips that compute nothing from sound.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+
+def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
+    """A clip's audio, float32 `[sample]`. Raises ValueError, naming the fault, for a file that cannot be read, another
+    sample rate, more than one channel, or samples that are not finite."""
+    try:
+        audio, found_hz = soundfile.read(folder / f"{clip_id}.flac", dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise ValueError(str(error)) from None
+    if found_hz != sample_rate_hz:
+        raise ValueError(f"sample rate: is {found_hz} Hz; valid: {sample_rate_hz} Hz")
+    return check_audio(audio, found_hz)
+
+
+def check_audio(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """The audio as float32 `[sample]`.
+
+    Raises ValueError naming the fault: not mono, not floating point, NaN or infinite, or a rate below 8 kHz.
+    """
+    audio = np.asarray(audio)
+    if audio.ndim != 1:
+        raise ValueError(f"audio: has shape {audio.shape}; valid: mono, one dimension (average the channels first)")
+    if not np.issubdtype(audio.dtype, np.floating):
+        raise ValueError(
+            f"audio: has dtype {audio.dtype}; valid: floating point within -1..1 (integers are not scaled)"
+        )
+    if not np.isfinite(audio).all():
+        raise ValueError(f"audio: {np.count_nonzero(~np.isfinite(audio))} samples are NaN or infinite; valid: none")
+    if sample_rate_hz < 8000:
+        raise ValueError(f"sample_rate_hz: is {sample_rate_hz}; valid: 8000 or more (is it in kHz?)")
+    return audio.astype(np.float32, copy=False)

@@ -1,0 +1,191 @@
+"""docs/staleness.md is true: what it says of each change is what a dry run on a finished study schedules."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+
+import pytest
+import yaml
+
+from reprise.config import Study
+from tests.workflow.conftest import ROOT, corpus_of, jobs, snakemake, tiny_config, write_config
+
+PAGE = (ROOT / "docs" / "staleness.md").read_text()
+# Fields of which a study on prompts with published SAEs makes nothing; what they stale is tested with those that do.
+REVIEW = {"format": "reprise review 1", "study": "tiny", "reviewer": "Ann"}
+ELSEWHERE = {"source", "recordings", "sae_training"}
+
+
+def rows(heading: str) -> tuple[list[str], list[list[str]]]:
+    """(column names, rows of cells) of the table under a heading."""
+    part = PAGE.split(f"## {heading}\n", 1)[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return cells[0][1:], [cells[1 + i] for i in range(1, len(cells) - 1)]
+
+
+def expected(columns: list[str], cells: list[str]) -> dict[str, int]:
+    return {column: int(cell) for column, cell in zip(columns, cells, strict=True) if cell}
+
+
+def scheduled(output: str) -> dict[str, int]:
+    """How many jobs of each of the table's columns a dry run schedules: both kinds of activations are one."""
+    counted: dict[str, int] = {}
+    for rule, n in jobs(output).items():
+        name = "activations" if rule.startswith("activations_") else rule
+        counted[name] = counted.get(name, 0) + n
+    return counted
+
+
+def with_settings(settings: str) -> dict:
+    """The tiny study's configuration with `a.b: value; c: value` set; a value `-` removes."""
+    config = tiny_config()
+    for assignment in settings.split("; "):
+        path, value = assignment.split(": ", 1)
+        *groups, field = path.split(".")
+        own = groups[:1] == ["model"] or field == "saes"
+        at = config if groups[:1] == ["report"] else config["studies"]["tiny"] if own else config["defaults"]
+        for group in groups:
+            at = at.setdefault(group, {})
+        if value == "-":
+            del at[field]
+        else:
+            at[field] = yaml.safe_load(value.replace("resources/", f"{ROOT}/resources/"))
+    return config
+
+
+@pytest.fixture(scope="module")
+def copies(finished, tmp_path_factory):
+    """Directories of the finished study for dry runs, two at a time."""
+    free: Queue[Path] = Queue()
+    for _ in range(2):
+        folder = tmp_path_factory.mktemp("stale") / "study"
+        shutil.copytree(finished, folder, symlinks=True)
+        shutil.copy(folder / "prompts.tsv", folder / "same.tsv")
+        (folder / "ann.json").write_text(json.dumps(REVIEW | {"decisions": []}))
+        free.put(folder)
+    return free
+
+
+@pytest.fixture(scope="module")
+def dry_runs(copies):
+    """What every row of the tables of settings and files would run."""
+
+    def run(change: Callable[[Path], object]) -> dict[str, int]:
+        study = copies.get()
+        try:
+            undo = change(study)
+            return scheduled(snakemake(study, "--dry-run", "--cores", "2"))
+        finally:
+            if callable(undo):
+                undo()
+            write_config(study, tiny_config())
+            copies.put(study)
+
+    with ThreadPoolExecutor(2) as pool:
+        found: dict[str, Future] = {}
+        for row in rows("Settings")[1]:
+            settings = row[0].strip("`")
+            found[row[0]] = pool.submit(run, lambda study, s=settings: write_config(study, with_settings(s)))
+        for row in rows("Prompts, files and places")[1]:
+            found[row[0]] = pool.submit(run, FILES[row[0]])
+        yield found
+
+
+def changed_prompts(change: Callable[[list[str]], list[str]]) -> Callable[[Path], Callable]:
+    def apply(study: Path) -> Callable:
+        path = study / "prompts.tsv"
+        before = path.read_text()
+        path.write_text("\n".join(change(before.splitlines())) + "\n")
+        return lambda: path.write_text(before)
+
+    return apply
+
+
+def removed(*parts: str, of_corpus: bool = False) -> Callable[[Path], Callable]:
+    def apply(study: Path) -> Callable:
+        folder = corpus_of(study) if of_corpus else study / "results/tiny"
+        path, aside = folder.joinpath(*parts), study / "aside"
+        shutil.move(path, aside)
+        return lambda: shutil.move(aside, path)
+
+    return apply
+
+
+def touch_all(study: Path) -> None:
+    for path in [*study.rglob("*.yaml"), *study.rglob("*.tsv"), *study.rglob("*.json"), *study.rglob("*.parquet")]:
+        os.utime(path)
+    for path in (ROOT / "resources/planner").rglob("*"):
+        os.utime(path)
+
+
+def altered(study: Path) -> Callable:
+    path = next(p for p in sorted((corpus_of(study) / "tokens/b00").rglob("c/**/*")) if p.is_file())
+    before, when = path.read_bytes(), path.stat()
+    path.write_bytes(bytes(before[:-1]) + bytes([before[-1] ^ 1]))
+
+    def undo() -> None:
+        path.write_bytes(before)
+        os.utime(path, ns=(when.st_atime_ns, when.st_mtime_ns))
+
+    return undo
+
+
+def without_chunk(study: Path) -> Callable:
+    path = next(p for p in sorted((corpus_of(study) / "tokens/b00").rglob("c/**/*")) if p.is_file())
+    before = path.read_bytes()
+    path.unlink()
+    return lambda: path.write_bytes(before)
+
+
+def renamed() -> dict:
+    config = tiny_config()
+    config["studies"] = {"other": config["studies"]["tiny"]}
+    return config
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda study: None,
+    "the study is renamed": lambda study: write_config(study, renamed()),
+    "a prompt is added at the end": changed_prompts(lambda lines: [*lines, "new\tpiano in c, heath theme"]),
+    "a prompt's text is edited": changed_prompts(lambda lines: [*lines[:-1], lines[-1] + ", slowly"]),
+    "a prompt is deleted": changed_prompts(lambda lines: lines[:-1]),
+    "prompts change their order": changed_prompts(lambda lines: [lines[0], *reversed(lines[1:])]),
+    "every file gets another date": touch_all,
+    "a store is deleted: tokens": removed("tokens", "b00", of_corpus=True),
+    "a store is deleted: activations of a layer": removed("activations", "layer2", "b00", of_corpus=True),
+    "a store is deleted: codes": removed("codes", "layer2", "b00"),
+    "a store is deleted: descriptors": removed("descriptors", "b00"),
+    "the labels of a horizon are deleted": removed("labels", "h4-8.parquet"),
+    "a file inside a store is deleted": without_chunk,
+    "a file inside a store is altered": altered,
+}
+
+
+@pytest.mark.parametrize("row", rows("Settings")[1], ids=lambda row: row[0])
+def test_a_setting_reruns_what_the_page_says(dry_runs, row):
+    assert dry_runs[row[0]].result() == expected(rows("Settings")[0], row[1:])
+
+
+@pytest.mark.parametrize("row", rows("Prompts, files and places")[1], ids=lambda row: row[0])
+def test_a_file_reruns_what_the_page_says(dry_runs, row):
+    assert dry_runs[row[0]].result() == expected(rows("Prompts, files and places")[0], row[1:])
+
+
+def test_the_page_has_every_setting():
+    said = {path for row in rows("Settings")[1] for path in re.findall(r"([\w.]+): ", row[0])}
+    fields = Study.model_json_schema()
+    wanted = set()
+    for name, field in fields["properties"].items():
+        reference = next((part["$ref"] for part in [field, *field.get("allOf", [])] if "$ref" in part), None)
+        inside = fields["$defs"][reference.rsplit("/", 1)[1]].get("properties") if reference else None
+        wanted |= {f"{name}.{inner}" for inner in inside} if inside else {name}
+    # Another backend has other files: the model's name changes with it.
+    wanted = {path for path in wanted if path.partition(".")[0] not in ELSEWHERE} - {"model.backend"}
+    covered = {path for path in wanted if path in said or any(s.startswith(f"{path}.") for s in said)}
+    assert wanted - covered == set()
