@@ -9,6 +9,8 @@
 #   snakemake calibration --cores all                       how often a verdict is wrong, on models that are known
 #   snakemake organisms --cores all                         train the embedded models anew
 
+import time
+
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -43,12 +45,32 @@ resource_scopes:
 onstart:
     from reprise.one_run import OtherRunError, take_directory
 
+    global _began
+    _began = time.time()
     # These make nothing, and may look while a study runs.
     if not {"doctor", "verify"} & set(sys.argv):
         try:
             take_directory(Path.cwd(), tell=logger.warning)
         except OtherRunError as error:
             raise WorkflowError(f"nothing was run: {error}") from None
+
+
+def say_what_was_done():
+    """A line a stage when a run ends: what it computed, what it found done, how long it took."""
+    from reprise.stages import read_jobs, run_summary
+
+    names = list(dict.fromkeys([f"corpora/{corpus(s)}" for s in STUDIES] + [*STUDIES]))
+    jobs = read_jobs([Path("results/benchmarks", name) for name in names])
+    if (jobs["ended"] >= _began).any():
+        logger.info(run_summary(jobs, since=_began))
+
+
+onsuccess:
+    say_what_was_done()
+
+
+onerror:
+    say_what_was_done()
 
 
 rule all:

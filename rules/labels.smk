@@ -11,6 +11,8 @@ rule label:
         "results/{study}/labels/{horizon}.parquet",
     log:
         "results/logs/{study}/label/{horizon}.log",
+    benchmark:
+        "results/benchmarks/{study}/label/{horizon}.tsv"
     conda:
         "../envs/reprise.yaml"
     resources:

@@ -13,26 +13,9 @@ from reprise.job import log, start
 from reprise.overrule import read_events
 from reprise.pages import Heard
 from reprise.report import Edited, Results, example_clips, render
+from reprise.stages import by_stage, read_jobs
 from reprise.stores import read_manifest, write_text
 from reprise.tracks import Track, read_tracks
-
-STAGES = [
-    "encode_recordings",
-    "encode_openings",
-    "generate",
-    "activations",
-    "activations_random",
-    "train_sae",
-    "certify_sae",
-    "encode",
-    "descriptors",
-    "events",
-    "probe",
-    "screen",
-    "candidates",
-    "ablate",
-    "effects",
-]
 
 settings = start(snakemake)
 inputs = snakemake.input
@@ -95,16 +78,8 @@ def read_edited(manifest: str) -> list[Edited]:
 
 def read_stages(study: str) -> pd.DataFrame:
     """What the benchmarks say; they are not inputs, since a report does not depend on how long it all took."""
-    folders, rows = [Path("results/benchmarks", name) for name in (f"corpora/{settings['corpora'][study]}", study)], []
-    for folder in folders:
-        for path in sorted(folder.rglob("*.tsv")):
-            table = pd.read_csv(path, sep="\t", na_values="-")
-            stage = path.relative_to(folder).parts[0].removesuffix(".tsv")
-            rows.append({"stage": stage, "jobs": 1, "seconds": table["s"].sum(), "peak_mb": table["max_rss"].max()})
-    found = pd.DataFrame(rows, columns=["stage", "jobs", "seconds", "peak_mb"])
-    stages = found.groupby("stage").agg({"jobs": "sum", "seconds": "sum", "peak_mb": "max"}).reset_index()
-    order = stages["stage"].map(lambda stage: STAGES.index(stage) if stage in STAGES else len(STAGES))
-    return stages.iloc[order.argsort(kind="stable")]
+    folders = [Path("results/benchmarks", name) for name in (f"corpora/{settings['corpora'][study]}", study)]
+    return by_stage(read_jobs(folders))
 
 
 cards = {Path(path).parent.as_posix(): json.loads(Path(path).read_text()) for path in inputs.cards}

@@ -71,7 +71,7 @@ def tiny_config() -> dict:
             "horizons": {"local": [0.5, 2], "long": [4, 8]},
             "certificate": {"n_clips": 4},
             "events": {"n_surrogates": 19},
-            "probes": {"n_swaps": 39, "n_bootstrap": 100, "n_folds": 2},
+            "probes": {"n_swaps": 79, "n_bootstrap": 100, "n_folds": 2},
             "ablation": {"n_clips": 2, "doses": [1.0]},
         },
     }
