@@ -2,7 +2,7 @@
 #
 #   snakemake --cores all                                   the embedded demo, results/report/index.html
 #   snakemake --cores all --configfile config/my-study.yaml your own studies
-#   snakemake certify --cores all                           as far as that; also labels, probes, verdicts
+#   snakemake certify --cores all                           as far as that; also activations, labels, probes, verdicts
 #   snakemake review --cores all                            pages to review the events on
 #   snakemake doctor --cores 1                              is everything there that the studies need?
 #   snakemake verify --cores 1                              is what they made still what was written?
@@ -22,6 +22,8 @@ if "studies" not in config and not workflow.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/paths.smk"
+include: "rules/params.smk"
 include: "rules/checks.smk"
 include: "rules/generate.smk"
 include: "rules/recordings.smk"
@@ -55,16 +57,6 @@ onstart:
             raise WorkflowError(f"nothing was run: {error}") from None
 
 
-def say_what_was_done():
-    """A line a stage when a run ends: what it computed, what it found done, how long it took."""
-    from reprise.stages import read_jobs, run_summary
-
-    names = list(dict.fromkeys([f"corpora/{corpus(s)}" for s in STUDIES] + [*STUDIES]))
-    jobs = read_jobs([Path("results/benchmarks", name) for name in names])
-    if (jobs["ended"] >= _began).any():
-        logger.info(run_summary(jobs, since=_began))
-
-
 onsuccess:
     say_what_was_done()
 
@@ -79,7 +71,18 @@ rule all:
         "results/report/index.html",
         expand("results/{study}/verdict.json", study=STUDIES),
         expand("results/{study}/clips.json", study=STUDIES),
-        ancient([folder for study in STUDIES for folder in store_folders(study)]),
+        ancient([path for study in STUDIES for path in store_folders(study)]),
+        ancient([path for study in STUDIES for path in tables(study)]),
+
+
+rule activations:
+    input:
+        [
+            manifest
+            for study in STUDIES
+            for hook in hooks(study) + random_hooks(study)
+            for manifest in stores("activations", study, hook)
+        ],
 
 
 rule certify:

@@ -2,6 +2,7 @@
 
 python -m benchmarks            all
 python -m benchmarks workflow   only benchmarks/workflow.py; the other records stay
+python -m benchmarks planning   only benchmarks/planning.py
 python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,speed for some of it, --bps-dir FOLDER
                                 (or REPRISE_BPS_DIR) for the sonatas, which are left as they are without
 python -m benchmarks screen     only benchmarks/screen.py
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, capture, labels, screen, true_size, workflow
+from benchmarks import ablation, capture, labels, planning, screen, true_size, workflow
 from benchmarks.readme import rewrite_readme
 
 HERE = Path(__file__).parent
@@ -49,7 +50,9 @@ def save(records: list[dict[str, Any]]) -> None:
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks; all by default.")
-    parser.add_argument("wanted", nargs="*", help="workflow, labels, screen, ablation, capture, true_size or readme")
+    parser.add_argument(
+        "wanted", nargs="*", help="workflow, planning, labels, screen, ablation, capture, true_size or readme"
+    )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--bps-dir", type=Path, default=os.environ.get("REPRISE_BPS_DIR"), help="BPS-Motif data set")
     return parser.parse_args(arguments)
@@ -76,7 +79,7 @@ def main(asked: argparse.Namespace) -> None:
             records, measured = labels.run(bps_dir=bps_dir, sections=[section])
             save(records)
             write(LABELS, read(LABELS) | measured)
-    for name, benchmark in (("screen", screen), ("ablation", ablation), ("capture", capture)):
+    for name, benchmark in (("planning", planning), ("screen", screen), ("ablation", ablation), ("capture", capture)):
         if not asked.wanted or name in asked.wanted:
             save(benchmark.run())
     if not asked.wanted or "true_size" in asked.wanted:

@@ -54,13 +54,13 @@ def demo_figures(results: Path) -> dict[str, Any]:
     """What the README says of the demo, from its results."""
     studies = {}
     for path in sorted(results.glob("*/verdict.json")):
-        record = json.loads(path.read_text())
+        judged = json.loads(path.read_text())
         studies[path.parent.name] = {
-            "verdict": record["verdict"],
-            "reason": record["reason"],
-            "mechanism": record.get("mechanism"),
+            "verdict": judged["verdict"],
+            "reason": judged["reason"],
+            "mechanism": judged.get("mechanism"),
             "gates": [
-                {k: g[k] for k in ("name", "value", "low", "high", "threshold", "passed")} for g in record["gates"]
+                {k: g[k] for k in ("name", "value", "low", "high", "threshold", "passed")} for g in judged["gates"]
             ],
         }
     return studies

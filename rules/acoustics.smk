@@ -50,20 +50,3 @@ rule events:
         ),
     script:
         "../workflow_scripts/events.py"
-
-
-def motif(study):
-    """What the baseline is told of the motif: where it is, or how long one would be."""
-    events = STUDIES[study].events.model_dump(mode="json")
-    told = {"kind": events["motif"], "duration_s": events["motif_duration_s"]}
-    if events["motif"] == "discovered":
-        return told | {"min_gap_s": events["min_gap_s"]}
-    return told | {"start_s": events["motif_start_s"]}
-
-
-def groups(study, batch):
-    """The group of each prompt of a batch, where groups are used."""
-    if "group" not in STUDIES[study].events.others:
-        return {}
-    inside = {clip.prompt_id for clip in clips(study) if clip.batch == batch}
-    return {p.prompt_id: p.group for p in prompts(study) if p.prompt_id in inside}

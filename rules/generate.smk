@@ -25,20 +25,6 @@ rule identify_model:
         "../workflow_scripts/identify_model.py"
 
 
-def trained_model(model):
-    """The card of a model that is trained here: its directory may not be there yet."""
-    folder = Path(model.name)
-    return [organism_card(folder)] if folder.parts[0] == "results" else []
-
-
-def given_model(model):
-    """The checkpoint files of a model in a directory; none for a hub id, whose weights each job compares by digest."""
-    if trained_model(model) or model_place(model.name):
-        return []
-    folder = Path(model.name)
-    return [folder / file for file in needed_files(folder, MODEL_FILES[model.backend])]
-
-
 rule point_to_clips:
     # Nothing of the workflow depends on it: it is for people, and for `reprise.open_study`.
     output:
@@ -104,17 +90,3 @@ rule generate:
         ),
     script:
         "../workflow_scripts/generate.py"
-
-
-def prompted_clips(wildcards):
-    prompted = asked(wildcards).source == "prompts"
-    return clips(studies_of(wildcards.corpus)[0]) if prompted else []
-
-
-def openings(wildcards):
-    """Openings of a batch's recordings, where the model goes on from them."""
-    if asked(wildcards).source != "continuation":
-        return []
-    return [
-        f"results/corpora/{wildcards.corpus}/openings/{wildcards.batch}.manifest.json"
-    ]

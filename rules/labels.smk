@@ -29,9 +29,3 @@ rule label:
         ),
     script:
         "../workflow_scripts/label.py"
-
-
-def played_from_s(study):
-    """From when on a clip is the model's own playing, where it begins with a recording."""
-    asked = STUDIES[study]
-    return asked.recordings.continue_from_s if asked.source == "continuation" else 0.0

@@ -11,15 +11,6 @@ ORGANISMS = ["planner", "improviser"]
 DERIVED = ["clockwork", "loop"]
 
 
-def recipe(script, *keys, **extra):
-    """A rule's `params.settings`: recipe settings, and the digest of the code the script uses."""
-    return (
-        {key: RECIPE[key] for key in keys}
-        | extra
-        | {"code": code_digest(f"workflow_scripts/{script}.py")}
-    )
-
-
 rule organism_codec:
     output:
         "results/organisms/codec/codec.pt",
@@ -169,26 +160,6 @@ rule organism_derived_lm:
         ),
     script:
         "../workflow_scripts/organism_lm.py"
-
-
-def clips_of(organism):
-    """The clips an organism was trained on."""
-    if organism in DERIVED:
-        return [f"results/organisms/{organism}/clips.npz"]
-    return expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"]))
-
-
-def trained(organism):
-    """How an organism was trained, for its card."""
-    if organism in DERIVED:
-        return {
-            "n_clips": RECIPE["derived_clips"],
-            "lm_steps": RECIPE["derived_steps"],
-            "start": "the shipped improviser",
-        }
-    return {
-        key: RECIPE[key] for key in ("n_clips", "codec_steps", "base_steps", "lm_steps")
-    }
 
 
 rule organism_export:

@@ -66,18 +66,3 @@ rule encode_openings:
         ),
     script:
         "../workflow_scripts/encode_recordings.py"
-
-
-def where_cut(recordings):
-    return {
-        "folder": recordings.folder,
-        "max_clips_per_track": recordings.max_clips_per_track,
-    }
-
-
-def identities(wildcards):
-    """What makes a batch's recordings what they are. Licences and tags are the report's alone."""
-    return [
-        [track.track_id, track.path, track.sha256, track.prompt, track.same_as]
-        for track in tracks(studies_of(wildcards.corpus)[0])[wildcards.batch]
-    ]

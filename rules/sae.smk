@@ -70,29 +70,6 @@ rule certify_sae:
         "../workflow_scripts/certify_sae.py"
 
 
-def trained_sae(study, layer):
-    """What stands for an SAE that is trained here, for a study or with its model."""
-    folder = Path(sae_of(study, int(layer)))
-    if int(layer) in STUDIES[study].trained_layers:
-        return [f"{folder}.manifest.json"]
-    return (
-        [organism_card(folder)] if folder.parts[:2] == ("results", "organisms") else []
-    )
-
-
-def given_sae(study, layer):
-    """The files of an SAE in a directory; none on the hub, where the commit in its name says which it is."""
-    name = sae_of(study, int(layer))
-    if trained_sae(study, layer) or sae_place(name):
-        return []
-    folder = Path(name)
-    files = [
-        *SAE_FORMS[sae_form(folder) or "SAELens"],
-        *([SCALER_FILE] if (folder / SCALER_FILE).is_file() else []),
-    ]
-    return [folder / file for file in files]
-
-
 rule encode:
     input:
         certificate="results/{study}/certificates/layer{layer}.json",

@@ -17,7 +17,7 @@ import pytest
 from reprise.one_run import local_jobs
 from tests.workflow.conftest import ROOT, corpus_of, digests, jobs, snakemake, tiny_config, write_config
 
-N_KILLS = 24
+N_KILLS = 22
 SEED = 6
 STARTED = re.compile(r"(?:local)?(?:rule|checkpoint) (\w+):")
 
@@ -57,9 +57,9 @@ class Run:
             elif (found := re.match(r"Finished jobid: (\d+)", line)) and found[1] in outputs:
                 self.finished.append(outputs[found[1]])
 
-    def wait_for_starts(self, n: int) -> bool:
-        """Wait until `n` jobs were started; False where the run ended before."""
-        while len(self.started) < n:
+    def wait_for(self, n_started: int, n_finished: int = 0) -> bool:
+        """Wait until so many jobs were started and finished; False where the run ended before."""
+        while len(self.started) < n_started or len(self.finished) < n_finished:
             if self.process.poll() is not None:
                 return False
             time.sleep(0.05)
@@ -96,8 +96,8 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_bytes(finished, tmp_p
     kills = 0
     while True:
         run = Run(directory)
-        # A job or two after the start, and then at any moment of it.
-        alive = kills < N_KILLS and run.wait_for_starts(rng.choice([1, 1, 2]))
+        # At once, or a job or two later, so that kills spread over the whole study; and then at any moment.
+        alive = kills < N_KILLS and run.wait_for(1, rng.choice([0, 1, 1, 2]))
         if alive:
             time.sleep(rng.uniform(0, 3))
             how = rng.choice(["run", "run", "machine", "keyboard", "job"])
@@ -122,7 +122,7 @@ def test_a_second_run_is_told_of_the_first(finished, tmp_path):
     shutil.copy(finished / "prompts.tsv", directory)
     write_config(directory, tiny_config())
     first = Run(directory)
-    assert first.wait_for_starts(1)
+    assert first.wait_for(1)
     try:
         said = snakemake(directory, "--cores", "1", check=False)
         assert f"nothing was run: another run is at work in {directory} (process {first.process.pid} on " in said

@@ -113,5 +113,5 @@ def test_a_job_that_fails_says_why_and_the_others_end(slurm, tmp_path):
     assert run.wait(timeout=400) != 0
     said = (directory / "run.log").read_text()
     assert "Error in rule encode" in said and "results/logs/tiny/encode/layer2-b00.log" in said
-    assert "the certificate" in said, "the reason stands where the user looks"
+    assert "has no certificate for layer 2, so nothing is encoded" in said, "the reason stands where the user looks"
     assert (directory / "results/tiny/events/b00.parquet").is_file() and corpus_of(directory).is_dir()

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from reprise.config import Study
-from tests.workflow.conftest import ROOT, corpus_of, jobs, snakemake, tiny_config, write_config
+from reprise.provenance import code_files
+from tests.workflow.conftest import ROOT, corpus_of, digests, jobs, snakemake, tiny_config, write_config
 
 PAGE = (ROOT / "docs" / "staleness.md").read_text()
 # Fields of which a study on prompts with published SAEs makes nothing; what they stale is tested with those that do.
@@ -150,7 +151,7 @@ def renamed() -> dict:
 
 
 FILES: dict[str, Callable[[Path], object]] = {
-    "nothing": lambda study: None,
+    "nothing, in a copy of the directory": lambda study: None,
     "the study is renamed": lambda study: write_config(study, renamed()),
     "a prompt is added at the end": changed_prompts(lambda lines: [*lines, "new\tpiano in c, heath theme"]),
     "a prompt's text is edited": changed_prompts(lambda lines: [*lines[:-1], lines[-1] + ", slowly"]),
@@ -189,3 +190,101 @@ def test_the_page_has_every_setting():
     wanted = {path for path in wanted if path.partition(".")[0] not in ELSEWHERE} - {"model.backend"}
     covered = {path for path in wanted if path in said or any(s.startswith(f"{path}.") for s in said)}
     assert wanted - covered == set()
+
+
+def test_the_page_has_every_module():
+    """Which scripts a module bears on follows from imports alone; a dry run on an edited one comes below."""
+    scripts = {
+        path.stem: code_files(f"workflow_scripts/{path.name}") for path in (ROOT / "workflow_scripts").iterdir()
+    }
+    of_study = [name for name in scripts if not name.startswith("organism_") and name not in ("doctor", "verify")]
+    said = {cells[0].strip("`"): cells[1] for cells in rows("Code")[1]}
+    for path in sorted((ROOT / "reprise").rglob("*.py")):
+        module = path.relative_to(ROOT).as_posix()
+        users = {name for name in of_study if path in scripts[name]}
+        listed = set(of_study) if said.get(module) == "all" else set(filter(None, said.get(module, "").split(", ")))
+        assert listed == users, module
+
+
+@pytest.mark.parametrize(
+    ("module", "edit", "stale"),
+    [
+        (
+            "reprise/probes.py",
+            "\nUNUSED = 1\n",
+            {"probe": 10, "screen": 2, "candidates": 1, "verdict": 1, "report": 1},
+        ),
+        ("reprise/report.py", "\n# A comment.\n", {"report": 1}),
+        ("reprise/doctor.py", "\nX = 1\n", {}),
+    ],
+)
+def test_an_edited_module_reruns_the_scripts_that_use_it_and_what_follows(finished, tmp_path, module, edit, stale):
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*", "results", "__pycache__"))
+    # A checkout has dates of its own, and the organism lies elsewhere.
+    for path in checkout.rglob("*"):
+        os.utime(path)
+    run = ["--snakefile", checkout / "Snakefile", "--dry-run", "--cores", "2"]
+    assert scheduled(snakemake(finished, *map(str, run))) == {}
+    with open(checkout / module, "a") as file:
+        file.write(edit)
+    assert scheduled(snakemake(finished, *map(str, run))) == stale
+
+
+@pytest.mark.parametrize(
+    "how", [["--cores", "1"], ["--profile", str(ROOT / "profiles" / "slurm")]], ids=["cores", "slurm"]
+)
+def test_how_it_runs_is_no_reason_to_run_again(finished, how):
+    assert scheduled(snakemake(finished, "--dry-run", *map(str, how))) == {}
+
+
+def test_a_horizon_comes_and_goes_and_leaves_the_others_as_they_are(finished, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study, symlinks=True)
+    before = digests(study)
+    write_config(study, with_settings("horizons.medium: [2, 4]"))
+    said = snakemake(study, "--cores", "2")
+    assert "generate" not in said.split("Job stats:")[1]
+    between = digests(study)
+    judged = {path for path in before if before[path] != between[path]}
+    assert all(path.startswith(("results/tiny/verdict", "results/tiny/preregistration")) for path in judged)
+    assert {path.split("/")[2] for path in between.keys() - before.keys()} <= {
+        *("labels", "probes", "screens", "preregistrations"),
+    }
+    write_config(study, tiny_config())
+    assert scheduled(snakemake(study, "--dry-run", "--cores", "2")) == {
+        **{"candidates": 1, "preregister": 1, "verdict": 1, "report": 1},
+    }
+
+
+def test_an_added_layer_leaves_the_others_as_they_are(finished, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study, symlinks=True)
+    before = digests(study)
+    write_config(study, with_settings("saes: {2: resources/planner/sae/layer2, 4: resources/planner/sae/layer4}"))
+    snakemake(study, "--cores", "2", "activations")
+    after = digests(study)
+    assert [path for path in before if before[path] != after[path]] == []
+    then = scheduled(snakemake(study, "--dry-run", "--cores", "2"))
+    # Of the new layer alone: its certificate and codes, four representations at two horizons.
+    assert (then["certify_sae"], then["encode"], then["probe"], then["screen"]) == (1, 2, 8, 2), then
+    assert not then.keys() & {"generate", "activations", "descriptors", "events", "label"}
+
+
+def test_studies_share_what_they_ask_for_alike(finished, tmp_path):
+    """A second study with another horizon and another SAE, in a configuration of its own, generates nothing."""
+    study = tmp_path / "study"
+    shutil.copytree(finished, study, symlinks=True)
+    config = with_settings("horizons.long: [4, 7]; saes: {2: resources/improviser/sae/layer2}")
+    config["studies"] = {"second": config["studies"]["tiny"]}
+    write_config(study, config)
+    then = scheduled(snakemake(study, "--dry-run", "--cores", "2"))
+    assert not then.keys() & {"identify_model", "generate", "activations"}, then
+    assert then["certify_sae"] == 1 and then["encode"] == 2 and then["label"] == 2
+    # Both in one configuration share as well, and the layers of both are captured in one pass.
+    config = tiny_config()
+    config["studies"]["second"] = {**config["studies"]["tiny"], "seeds": [5, 6]}
+    config["studies"]["third"] = {**config["studies"]["second"], "horizons": {"local": [0.5, 2], "long": [4, 7]}}
+    write_config(study, config)
+    then = scheduled(snakemake(study, "--dry-run", "--cores", "2"))
+    assert (then["generate"], then["activations"], then["identify_model"]) == (2, 4, 1), then

@@ -1,0 +1,222 @@
+# What goes into the params and resources of rules: helpers without side effects.
+
+import json
+from shutil import which
+
+from reprise.config import ReportSettings
+
+
+def settings(script, *groups, **extra):
+    """A rule's `params.settings`: the leaf settings of `groups` (study fields), `extra` (values, or functions of the
+    wildcards), and the digest of the code the script uses, as one dict of plain builtins. What studies share says
+    nothing of which study asked for it."""
+    code = code_digest(f"workflow_scripts/{script}.py")
+
+    def of(wildcards):
+        fields = asked(wildcards).model_dump(mode="json")
+        # Where a model runs never changes what it computes.
+        fields["model"].pop("device")
+        made = {
+            key: value(wildcards) if callable(value) else value
+            for key, value in extra.items()
+        }
+        return {
+            **({"study": wildcards.study} if "study" in wildcards.keys() else {}),
+            **{group: fields[group] for group in groups},
+            **made,
+            "code": code,
+        }
+
+    return of
+
+
+def template_digest(name):
+    """Digest of a page's template and of the files that it includes, all in reprise/."""
+    text = Path(workflow.basedir, "reprise", name).read_text(encoding="utf-8")
+    included = re.findall(r"{% include '([^']+)' %}", text)
+    parts = [text, *map(template_digest, included)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def fingerprints(files):
+    """What large files hold, by name."""
+    return {file.name: fingerprint(file) for file in files}
+
+
+def reviewed_only(wildcards):
+    return STUDIES[wildcards.study].labels.reviewed_only
+
+
+def prompted_clips(wildcards):
+    prompted = asked(wildcards).source == "prompts"
+    return clips(studies_of(wildcards.corpus)[0]) if prompted else []
+
+
+def where_cut(recordings):
+    return {
+        "folder": recordings.folder,
+        "max_clips_per_track": recordings.max_clips_per_track,
+    }
+
+
+def identities(wildcards):
+    """What makes a batch's recordings what they are. Licences and tags are the report's alone."""
+    return [
+        [track.track_id, track.path, track.sha256, track.prompt, track.same_as]
+        for track in tracks(studies_of(wildcards.corpus)[0])[wildcards.batch]
+    ]
+
+
+def motif(study):
+    """What the baseline is told of the motif: where it is, or how long one would be."""
+    events = STUDIES[study].events.model_dump(mode="json")
+    told = {"kind": events["motif"], "duration_s": events["motif_duration_s"]}
+    if events["motif"] == "discovered":
+        return told | {"min_gap_s": events["min_gap_s"]}
+    return told | {"start_s": events["motif_start_s"]}
+
+
+def groups(study, batch):
+    """The group of each prompt of a batch, where groups are used."""
+    if "group" not in STUDIES[study].events.others:
+        return {}
+    inside = {clip.prompt_id for clip in clips(study) if clip.batch == batch}
+    return {p.prompt_id: p.group for p in prompts(study) if p.prompt_id in inside}
+
+
+def played_from_s(study):
+    """From when on a clip is the model's own playing, where it begins with a recording."""
+    asked = STUDIES[study]
+    return asked.recordings.continue_from_s if asked.source == "continuation" else 0.0
+
+
+def declared(study):
+    """What the configuration fixes beside model and thresholds: declared, with these, before any result is known."""
+    fields = STUDIES[study].model_dump(mode="json")
+    # How the page to review on is laid out changes no result.
+    return {"review": {"files": fields["review"]["files"]}} | {
+        key: fields[key]
+        for key in (
+            "source",
+            "prompts",
+            "recordings",
+            "seeds",
+            "generation",
+            "saes",
+            "sae_training",
+            "certificate",
+            "descriptors",
+            "events",
+            "labels",
+            "horizons",
+            "probes",
+            "screen",
+            "ablation",
+        )
+    }
+
+
+def sampling(study):
+    generation = STUDIES[study].generation.model_dump(mode="json")
+    return {
+        key: generation[key]
+        for key in ("temperature", "top_k", "top_p", "cfg_coef", "rows")
+    }
+
+
+def report_settings():
+    """The report's title, the leaf settings of all studies (it shows them), and digests of its code and templates."""
+    studies = {name: study.model_dump(mode="json") for name, study in STUDIES.items()}
+    for fields in studies.values():
+        # Where a model runs never changes what it computes.
+        fields["model"].pop("device")
+    title = ReportSettings.model_validate(config.get("report") or {}).title
+    template = template_digest("report.html.j2")
+    code = code_digest("workflow_scripts/report.py")
+    return {
+        "title": title,
+        "studies": studies,
+        "corpora": {study: corpus(study) for study in studies},
+        "code": code,
+        "template": template,
+        "calibration": calibration_counts(),
+    }
+
+
+def calibration_counts():
+    """How often verdicts are right: what `snakemake calibration` counted here, or what the project ships. Read, rather
+    than named as an input, so that no report asks for a calibration."""
+    shipped = Path(workflow.basedir, "benchmarks", "calibration.json")
+    for path in (Path("results/calibration/confusion.json"), shipped):
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+    return {}
+
+
+def recipe(script, *keys, **extra):
+    """A rule's `params.settings`: recipe settings, and the digest of the code the script uses."""
+    return (
+        {key: RECIPE[key] for key in keys}
+        | extra
+        | {"code": code_digest(f"workflow_scripts/{script}.py")}
+    )
+
+
+def trained(organism):
+    """How an organism was trained, for its card."""
+    if organism in DERIVED:
+        return {
+            "n_clips": RECIPE["derived_clips"],
+            "lm_steps": RECIPE["derived_steps"],
+            "start": "the shipped improviser",
+        }
+    return {
+        key: RECIPE[key] for key in ("n_clips", "codec_steps", "base_steps", "lm_steps")
+    }
+
+
+@cache
+def model_facts(name, backend):
+    """What a model's files say of its size; nothing where they are not there (yet)."""
+    try:
+        return read_facts(model_folder(name, backend=backend), backend=backend)
+    except (OSError, ValueError):
+        return {}
+
+
+def takes(stage, wildcards):
+    """What a job of a stage takes (`reprise/resources.py`)."""
+    study = asked(wildcards)
+    name = wildcards.get("study") or studies_of(wildcards.corpus)[0]
+    units = (
+        prompts(name) if study.source == "prompts" else sum(tracks(name).values(), [])
+    )
+    return job_needs(
+        stage,
+        study,
+        model_facts(study.model.name, study.model.backend),
+        n_clips=count_clips(study, len(units))[0],
+        on_gpu=gpu(wildcards) > 0,
+    )
+
+
+def mem_mb(stage):
+    """A rule's `mem_mb`: what a job of the stage takes, and more of it at each further attempt."""
+    return lambda wildcards, attempt: attempt * takes(stage, wildcards).mem_mb
+
+
+def runtime(stage):
+    """A rule's `runtime` in minutes, in the same way."""
+    return lambda wildcards, attempt: attempt * takes(stage, wildcards).minutes
+
+
+def gpu(wildcards):
+    """A rule's `gpu`: how many its job takes. `auto` means what this machine has."""
+    wanted = device(wildcards)
+    return int(
+        wanted == "cuda" or (wanted == "auto" and which("nvidia-smi") is not None)
+    )
+
+
+def device(wildcards):
+    return asked(wildcards).model.device

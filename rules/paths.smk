@@ -1,0 +1,265 @@
+# Where everything lies, and which files depend on what a study asks for. Helpers without side effects.
+
+
+def organism_card(folder):
+    """The card of an organism: beside it where it is shipped, or what its training ends with."""
+    parts = Path(folder).parts
+    if parts[:3] == ("results", "organisms", "resources"):
+        return f"results/organisms/resources/{parts[3]}.card.json"
+    return f"{folder}/card.json"
+
+
+def sae_of(study, layer):
+    """Where the SAE of a layer lies: the directory that the study names, or the one it is trained into."""
+    if layer in STUDIES[study].trained_layers:
+        return f"results/{study}/saes/layer{layer}"
+    return STUDIES[study].saes[layer]
+
+
+def horizons(study):
+    return [horizon_name(a, b) for a, b in STUDIES[study].horizons.values()]
+
+
+def hooks(study):
+    """Everything that is dumped: the input embedding and the layers with an SAE."""
+    return ["embedding", *(f"layer{layer}" for layer in STUDIES[study].layers)]
+
+
+def random_hooks(study):
+    """What is dumped of the model with random weights, where it is probed."""
+    probed = "random_model" in STUDIES[study].probes.representations
+    return [f"random-layer{layer}" for layer in STUDIES[study].layers] if probed else []
+
+
+def folder_of(kind, study):
+    """Where one kind of store lies: with the corpus, or with the study."""
+    shared = kind in ("tokens", "audio", "openings", "activations")
+    return (
+        f"results/corpora/{corpus(study)}/{kind}"
+        if shared
+        else f"results/{study}/{kind}"
+    )
+
+
+def store(kind, study, batch, hook=None):
+    """Manifest of one batch of one kind of store."""
+    return "/".join(
+        [folder_of(kind, study), *([hook] if hook else []), f"{batch}.manifest.json"]
+    )
+
+
+def stores(kind, study, hook=None):
+    """Manifests of all batches of one kind of store."""
+    return [store(kind, study, batch, hook) for batch in batches(study)]
+
+
+def model_record(study):
+    """What was found out about the model of a study."""
+    return f"results/corpora/{corpus(study)}/model.json"
+
+
+def store_folders(study):
+    """The stores themselves. Consumers take the manifests; asking for the folders too notices one that was deleted."""
+    kinds = ["tokens", "audio", "descriptors"]
+    kinds += ["openings"] if STUDIES[study].source == "continuation" else []
+    manifests = [manifest for kind in kinds for manifest in stores(kind, study)]
+    for hook in hooks(study) + random_hooks(study):
+        manifests += stores("activations", study, hook)
+    for layer in STUDIES[study].layers:
+        manifests += stores("codes", study, f"layer{layer}")
+    trained = [sae_of(study, layer) for layer in STUDIES[study].trained_layers]
+    return trained + [path.removesuffix(".manifest.json") for path in manifests]
+
+
+def tables(study):
+    """Everything else that lies between, so that what was deleted is made again."""
+    return [
+        *(certificate(study, layer) for layer in STUDIES[study].layers),
+        *events_tables(study),
+        *heard_tables(study),
+        *(labels_table(study, horizon) for horizon in horizons(study)),
+        *probe_results(study),
+        *screens(study),
+    ]
+
+
+def certificate(study, layer):
+    return f"results/{study}/certificates/layer{layer}.json"
+
+
+def labels_table(study, horizon):
+    return f"results/{study}/labels/{horizon}.parquet"
+
+
+def events_tables(study):
+    return [f"results/{study}/events/{batch}.parquet" for batch in batches(study)]
+
+
+def reviews_table(study):
+    """The reviews that overrule a study's events; none where the configuration names no review file."""
+    return [f"results/{study}/reviews.parquet"] if STUDIES[study].review.files else []
+
+
+def reviews_summary(study):
+    return [f"results/{study}/reviews.json"] if STUDIES[study].review.files else []
+
+
+def heard_tables(study):
+    """What became of each clip: where its motif ended, or why it has no events."""
+    return [f"results/{study}/events/{batch}.clips.parquet" for batch in batches(study)]
+
+
+def probe_results(study):
+    """Results of every probe of a study: representation x layer (the embedding once) x horizon."""
+    study_settings = STUDIES[study]
+    names = []
+    for representation in study_settings.probes.representations:
+        if representation == "embedding":
+            names.append("embedding")
+        else:
+            names += [
+                f"{representation}-layer{layer}" for layer in study_settings.layers
+            ]
+    return [
+        f"results/{study}/probes/{horizon}/{name}.json"
+        for horizon in horizons(study)
+        for name in names
+    ]
+
+
+def trained_model(model):
+    """The card of a model that is trained here: its directory may not be there yet."""
+    folder = Path(model.name)
+    return [organism_card(folder)] if folder.parts[0] == "results" else []
+
+
+def given_model(model):
+    """The checkpoint files of a model in a directory; none for a hub id, whose weights each job compares by digest."""
+    if trained_model(model) or model_place(model.name):
+        return []
+    folder = Path(model.name)
+    return [folder / file for file in needed_files(folder, MODEL_FILES[model.backend])]
+
+
+def openings(wildcards):
+    """Openings of a batch's recordings, where the model goes on from them."""
+    if asked(wildcards).source != "continuation":
+        return []
+    return [
+        f"results/corpora/{wildcards.corpus}/openings/{wildcards.batch}.manifest.json"
+    ]
+
+
+def trained_sae(study, layer):
+    """What stands for an SAE that is trained here, for a study or with its model."""
+    folder = Path(sae_of(study, int(layer)))
+    if int(layer) in STUDIES[study].trained_layers:
+        return [f"{folder}.manifest.json"]
+    return (
+        [organism_card(folder)] if folder.parts[:2] == ("results", "organisms") else []
+    )
+
+
+def given_sae(study, layer):
+    """The files of an SAE in a directory; none on the hub, where the commit in its name says which it is."""
+    name = sae_of(study, int(layer))
+    if trained_sae(study, layer) or sae_place(name):
+        return []
+    folder = Path(name)
+    files = [
+        *SAE_FORMS[sae_form(folder) or "SAELens"],
+        *([SCALER_FILE] if (folder / SCALER_FILE).is_file() else []),
+    ]
+    return [folder / file for file in files]
+
+
+def representation_stores(study, probe):
+    """Manifests of what a probe reads: SAE codes, or the activations of a hook."""
+    kind, _, hook = probe.partition("-")
+    if kind == "sae":
+        return stores("codes", study, hook)
+    if kind == "random_model":
+        return stores("activations", study, f"random-{hook}")
+    return stores("activations", study, hook or "embedding")
+
+
+def as_wide_as(study, probe):
+    """The SAE codes that a random dictionary is given the size of; none for another probe."""
+    kind, _, hook = probe.partition("-")
+    return stores("codes", study, hook)[:1] if kind == "random_dictionary" else []
+
+
+def certificate_of(study, probe):
+    """The certificate of the SAE whose codes are probed, which says where in a clip they can be trusted."""
+    kind, _, hook = probe.partition("-")
+    return [certificate(study, hook.removeprefix("layer"))] if kind == "sae" else []
+
+
+def horizons_by_role(study):
+    return {
+        role: horizon_name(a, b) for role, (a, b) in STUDIES[study].horizons.items()
+    }
+
+
+def local_labels(study, horizon):
+    """Labels of the local horizon, for the longer ones."""
+    by_role = horizons_by_role(study)
+    longer = [by_role[role] for role in STUDIES[study].longer_roles]
+    return [labels_table(study, by_role["local"])] if horizon in longer else []
+
+
+def screens(study):
+    return [
+        f"results/{study}/screens/{horizon}/layer{layer}.parquet"
+        for horizon in horizons(study)
+        for layer in STUDIES[study].layers
+    ]
+
+
+def layer_of(candidate):
+    """The layer in a candidate's name, such as layer2-f117-1a2b3c."""
+    return int(candidate.split("-")[0].removeprefix("layer"))
+
+
+def donated_codes(study, candidate):
+    """Codes of the candidate's layer where edits take activations from other clips."""
+    if STUDIES[study].ablation.target != "resample":
+        return []
+    return stores("codes", study, f"layer{layer_of(candidate)}")
+
+
+def chosen_candidates(study):
+    """Names of the candidates the screen found; none before it has run."""
+    folder = Path(checkpoints.candidates.get(study=study).output.folder)
+    return sorted(path.stem for path in folder.glob("layer*.json"))
+
+
+def model_card(study):
+    """The card beside a model in a directory, if there is one: it says whether the model is an organism."""
+    card = Path(STUDIES[study].model.name) / "card.json"
+    return [card.as_posix()] if card.is_file() else []
+
+
+def recordings_files(study):
+    """What says whose the recordings of a study are and under which licences."""
+    asked = STUDIES[study].recordings
+    named = (
+        [asked.manifest, asked.checksums] if STUDIES[study].source != "prompts" else []
+    )
+    return [path for path in named if path]
+
+
+def of_candidates(file):
+    """A file of the effects of every candidate of every study; known once the candidates are."""
+    return [
+        f"results/{study}/effects/{file.format(candidate=candidate)}"
+        for study in STUDIES
+        for candidate in chosen_candidates(study)
+    ]
+
+
+def clips_of(organism):
+    """The clips an organism was trained on."""
+    if organism in DERIVED:
+        return [f"results/organisms/{organism}/clips.npz"]
+    return expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"]))
