@@ -7,7 +7,6 @@ import pytest
 
 import benchmarks
 
-
 NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("*.py") if path.stem[0] != "_")
 
 

@@ -161,11 +161,8 @@ def test_what_was_altered_is_found_and_mended_by_the_command_that_is_told(finish
     whole = snakemake(study, "--cores", "1", "verify")
     n_stores = int(re.search(r"(\d+) stores are whole, 0 are not, 0 are not there", whole)[1])
     codes = study / "results/tiny/codes/layer2/b00"
-    altered, cut, gone = (
-        next(path for path in sorted(folder.rglob("*")) if path.parent.name != folder.name and "c" in path.parts)
-        for folder in (corpus_of(study) / "activations/layer2/b01", codes / "values", corpus_of(study) / "tokens/b00")
-        if folder.exists()
-    )
+    folders = (corpus_of(study) / "activations/layer2/b01", codes / "values", corpus_of(study) / "tokens/b00")
+    altered, cut, gone = (next(path for path in sorted(f.rglob("c/**/*")) if path.is_file()) for f in folders)
     content = bytearray(altered.read_bytes())
     content[len(content) // 2] ^= 1
     altered.write_bytes(content)
