@@ -25,9 +25,9 @@ STARTED = re.compile(r"(?:local)?(?:rule|checkpoint) (\w+):")
 class Run:
     """Snakemake at work in a directory: what it says, job by job, while it says it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *targets: str) -> None:
         command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", directory]
-        command += ["--configfile", directory / "config.yaml", "--cores", "2"]
+        command += ["--configfile", directory / "config.yaml", "--cores", "2", *targets]
         self.process = subprocess.Popen(
             list(map(str, command)),
             cwd=directory,
@@ -199,3 +199,32 @@ def test_a_disk_that_is_full_stops_a_job_and_costs_no_other(finished, tmp_path):
     assert not store.exists() and not list(store.parent.glob(".*"))
     snakemake(study, "--cores", "1")
     assert digests(study) == before
+
+
+def test_a_generation_goes_on_after_its_last_whole_pass(tmp_path):
+    config = tiny_config()
+    config["defaults"]["generation"] = {"n_batches": 1, "rows": 4}
+    config["defaults"]["seeds"] = [0]
+    config["defaults"]["certificate"] = config["defaults"]["ablation"] = {"n_clips": 2}
+    prompts = (ROOT / "config" / "prompts.tsv").read_text().splitlines()
+    made = {}
+    for name in ("undisturbed", "killed"):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "prompts.tsv").write_text("\n".join([prompts[0], *prompts[1:49:4]]) + "\n")
+        write_config(directory, config)
+        tokens = corpus_of(directory) / "tokens"
+        target = f"{tokens.relative_to(directory)}/b00.manifest.json"
+        if name == "killed":
+            run = Run(directory, target)
+            while not list(tokens.glob(".b00.unfinished/*/000000.npy")) and run.process.poll() is None:
+                time.sleep(0.05)
+            kill(run, directory, "machine")
+            run.end()
+            assert not (tokens / "b00").exists()
+        snakemake(directory, "--cores", "1", target)
+        made[name] = digests(directory)
+        assert not list(tokens.glob(".*"))
+    log = (tmp_path / "killed/results/logs/corpora").rglob("b00.log")
+    assert "passes are there from a job that was cut off" in next(log).read_text()
+    assert made["killed"] == made["undisturbed"]
