@@ -6,7 +6,7 @@ holder dies (flock), and once it is held, jobs that still work in the directory 
 before new ones start. Local ones are found by their working directory and script, SLURM's by their working directory
 and the name that Snakemake's executor gives its jobs (it ends in a UUID), where there is a `squeue`.
 
-Degenerate input: on a file system without locks two runs are not kept apart, and the log says so.
+Degenerate input: on a file system without locks two runs are not kept apart and nothing is ended, and the log says so.
 """
 
 import fcntl
@@ -48,7 +48,9 @@ def take_directory(directory: Path, *, tell: Callable[[str], Any]) -> None:
         file.seek(0)
         raise OtherRunError(_who(file.read(), directory)) from None
     except OSError as error:
+        # Whose the jobs are that work here is not known then, so none is ended.
         tell(f"the file system of {directory} has no locks ({error}): see to it that only one run works there")
+        return
     file.truncate(0)
     json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}, file)
     file.flush()
