@@ -262,13 +262,15 @@ def probe(
         record[f"gain_{score}_low"], record[f"gain_{score}_high"] = map(
             float, np.nanpercentile(draws[score], [2.5, 97.5])
         )
+    scaled_b = [_scaled(b, folds != f) for f in range(folds.max() + 1)]
     for within_prompt, end in ((False, ""), (True, "_within_prompt")):
         rng = np.random.default_rng([seed, 1, int(within_prompt)])
         exchangeable = not within_prompt or np.bincount(group).max() > 1
         null: dict[str, list[float]] = {"auroc": [], "bits": []}
         for _ in range(n_swaps if exchangeable else 0):
             donors = swap_clips(group, within_prompt, rng)
-            eta, _ = _predict([b, beyond[donors[clip], time]], y_rows, folds, [penalty_b, penalty_br], coefs_b)
+            swapped = [b, beyond[donors[clip], time]]
+            eta, _ = _predict(swapped, y_rows, folds, [penalty_b, penalty_br], coefs_b, scaled_b)
             null["bits"].append(float((base_loss - log_loss_bits(eta, y_rows) - bits["B"]).mean()))
             auroc = weighted_auroc(prompt_wins(eta, y_rows, groups), y_rows, groups, ones)[0]
             null["auroc"].append(float(auroc - record["auroc_B"]))
@@ -479,17 +481,20 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
     for _ in range(200):
         p = expit(eta)
         gradient = np.asarray(x.T @ (p - y).astype(x.dtype), np.float64) + penalty * coef
-        if factor is not None:
+        fresh = factor is None
+        if not fresh:
             step = dpotrs(factor, gradient, lower=True)[0]
             decrement = float(gradient @ step)
-        if factor is None or decrement > CHORD_GAIN * before:
+        if fresh or decrement > CHORD_GAIN * before:
+            fresh = True
             root = np.sqrt(p * (1 - p)).astype(x.dtype)[:, None] * x
             hessian = np.asarray(root.T @ root, np.float64)
             hessian[np.diag_indices_from(hessian)] += penalty + 1e-6
             factor = dpotrf(hessian.T, lower=True, overwrite_a=True)[0]
             step = dpotrs(factor, gradient, lower=True)[0]
             decrement = float(gradient @ step)
-        if decrement < 1e-6:
+        # A Newton step leaves the square of what was left, a chord step a share of it.
+        if decrement < (1e-6 if fresh else 1e-9):
             break
         size = 1.0
         while True:
@@ -506,14 +511,16 @@ def _loss(eta: Array, y: Array, coef: Array, penalty: Array) -> float:
     return float(np.sum(np.logaddexp(0.0, eta) - y * eta) + 0.5 * np.sum(penalty * coef**2))
 
 
-def _scaled(blocks: Sequence[NDArray], train: NDArray[np.bool_], test: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
-    """[1, blocks] for training and test rows, scaled by the training rows; constant columns become 0."""
-    x = np.concatenate(blocks, axis=1)
+def _scaled(x: NDArray, train: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Columns scaled by the training rows; constant ones become 0."""
     mean, sd = x[train].mean(0, dtype=np.float64), x[train].std(0, dtype=np.float64)
     scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (np.abs(mean) + 1e-20))
-    x = ((x - mean.astype(x.dtype)) * scale.astype(x.dtype)).astype(np.float32)
-    x = np.concatenate([np.ones((len(x), 1), np.float32), x], axis=1)
-    return x[train], x[test]
+    return ((x - mean.astype(x.dtype)) * scale.astype(x.dtype)).astype(np.float32)
+
+
+def _design(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """[1, blocks], the columns of a fit."""
+    return np.concatenate([np.ones((len(blocks[0]), 1), np.float32), *blocks], axis=1)
 
 
 def _penalty_vector(blocks: Sequence[NDArray], penalties: Sequence[float]) -> Array:
@@ -533,7 +540,8 @@ def _choose_penalties(
         losses = np.zeros(len(PENALTIES))
         for f in range(inner_fold.max() + 1 if inner_fold.max() > 0 else 0):
             train, test = (inner_fold >= 0) & (inner_fold != f), inner_fold == f
-            x_train, x_test = _scaled(blocks, train, test)
+            x = _design([_scaled(block, train) for block in blocks])
+            x_train, x_test = x[train], x[test]
             coef = None
             for i, penalty in enumerate(PENALTIES):
                 coef = fit_logistic(x_train, y[train], _penalty_vector(blocks, [*before, penalty]), coef)
@@ -548,15 +556,19 @@ def _predict(
     folds: NDArray[np.int64],
     penalties: Sequence[Sequence[float]],
     starts: Sequence[Array] | None,
+    scaled_first: Sequence[NDArray[np.float32]] | None = None,
 ) -> tuple[Array, list[Array]]:
     """Out-of-fold logits `[row]` and each fold's coefficients; `penalties` `[block][fold]`.
 
-    `starts`: coefficients of the first block alone, per fold, from which to start.
+    `starts`: coefficients of the first block alone, per fold, from which to start. `scaled_first`: the first block as
+    it is scaled in each fold, where it was before.
     """
     eta, coefs = np.empty(len(y)), []
     for fold in range(folds.max() + 1):
         train, test = folds != fold, folds == fold
-        x_train, x_test = _scaled(blocks, train, test)
+        first = _scaled(blocks[0], train) if scaled_first is None else scaled_first[fold]
+        x = _design([first, *(_scaled(block, train) for block in blocks[1:])])
+        x_train, x_test = x[train], x[test]
         start = None if starts is None else np.pad(starts[fold], (0, x_train.shape[1] - len(starts[fold])))
         penalty = _penalty_vector(blocks, [block[fold] for block in penalties])
         coefs.append(fit_logistic(x_train, y[train], penalty, start))
