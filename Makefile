@@ -22,7 +22,7 @@ $(VENV)/.installed: $(REQUIREMENTS)
 	touch $@
 
 demo: install    ## run the embedded study and write results/report/index.html
-	$(BIN)/snakemake --cores $(CORES)
+	if [ -t 1 ]; then logger="--logger rich"; fi; $(BIN)/snakemake --cores $(CORES) $$logger
 
 test: install    ## run the tests
 	$(BIN)/pytest

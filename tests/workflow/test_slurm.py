@@ -1,7 +1,9 @@
 """The workflow on a real SLURM cluster of one node: jobs that outgrow their memory, one that fails, a killed run that
 leaves jobs behind; and the same bytes as on one machine."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ import pytest
 
 from tests.workflow.conftest import ROOT, corpus_of, digests, snakemake, write_config
 from tests.workflow.slurm import PROGRAMS, cluster, found
+from tests.workflow.test_ablation import ablation_config
 
 pytestmark = pytest.mark.skipif(not all(map(found, PROGRAMS)), reason="SLURM and munge are not installed")
 
@@ -101,6 +104,23 @@ def test_killed_and_submitted_again_it_gives_what_one_machine_gives(slurm, tmp_p
     assert digests(directory) == digests(alone)
     # Where it ran is no reason to run it again.
     assert "Nothing to be done" in snakemake(directory, "--dry-run", "--cores", "2")
+
+
+@pytest.mark.skipif("REPRISE_SLOW" not in os.environ, reason="takes a quarter of an hour: set REPRISE_SLOW=1")
+@pytest.mark.timeout(3000)
+def test_a_study_that_reaches_its_ablation_gives_what_one_machine_gives(slurm, tmp_path):
+    made = []
+    for name in ("cluster", "alone"):
+        directory = tmp_path / name
+        directory.mkdir()
+        shutil.copy(ROOT / "config" / "prompts.tsv", directory)
+        write_config(directory, ablation_config())
+        if name == "cluster":
+            assert submit(directory, slurm).wait() == 0, (directory / "run.log").read_text()
+        else:
+            snakemake(directory, "--cores", "2")
+        made.append(digests(directory))
+    assert made[0] == made[1] and any("/effects/" in path for path in made[0])
 
 
 @pytest.mark.timeout(600)
