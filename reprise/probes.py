@@ -493,8 +493,9 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
             factor = dpotrf(hessian.T, lower=True, overwrite_a=True)[0]
             step = dpotrs(factor, gradient, lower=True)[0]
             decrement = float(gradient @ step)
-        # A Newton step leaves the square of what was left, a chord step a share of it.
-        if decrement < (1e-6 if fresh else 1e-9):
+        # What a Newton step would still change is nothing then; a chord step leaves a share, and is taken.
+        near = decrement < 1e-6
+        if near and fresh:
             break
         size = 1.0
         while True:
@@ -504,6 +505,8 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
                 break
             size /= 2
         coef, eta, loss, before = coef - size * step, new_eta, new_loss, decrement
+        if near:
+            break
     return coef
 
 
