@@ -79,10 +79,10 @@ def kill(run: Run, directory: Path, how: str) -> None:
     elif how == "keyboard":
         os.killpg(run.process.pid, signal.SIGINT)
     elif how == "job":  # as where memory runs out; the run says so, and goes on with what does not need it
-        while not (working := local_jobs(directory)) and run.process.poll() is None:
-            time.sleep(0.05)
-        working[0].kill()
-        while not any("Error in rule" in line for line in run.said) and run.process.poll() is None:
+        until = time.monotonic() + 5  # the job may have ended of itself in that moment
+        for process in local_jobs(directory)[:1]:
+            process.kill()
+        while not any("Error in rule" in line for line in run.said) and time.monotonic() < until:
             time.sleep(0.05)
         os.killpg(run.process.pid, signal.SIGKILL)
 
