@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -102,7 +103,8 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_bytes(finished, tmp_p
             time.sleep(rng.uniform(0, 3))
             how = rng.choice(["run", "run", "machine", "keyboard", "job"])
             kills += run.process.poll() is None
-            kill(run, directory, how)
+            with suppress(ProcessLookupError):  # it has just ended of itself
+                kill(run, directory, how)
         code = run.end()
         again = set(done) & set(run.started)
         assert not again, f"computed twice: {again}\n{''.join(run.said)}"
