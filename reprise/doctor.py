@@ -201,7 +201,7 @@ def known_digest(corpus: str, results: Path = Path("results")) -> str | None:
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*.*") if file.is_file())
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def bytes_text(n_bytes: float) -> str:

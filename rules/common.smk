@@ -178,9 +178,14 @@ def studies_of(corpus):
     return CORPORA.get(corpus, [corpus])
 
 
+def study_of(wildcards):
+    """The study that a job works for, or the first of those that share what it makes."""
+    return wildcards.get("study") or studies_of(wildcards.corpus)[0]
+
+
 def asked(wildcards):
-    """What the study asks for that a job works for, or any of those that share what it makes."""
-    return STUDIES[wildcards.get("study") or studies_of(wildcards.corpus)[0]]
+    """What that study asks for."""
+    return STUDIES[study_of(wildcards)]
 
 
 wildcard_constraints:

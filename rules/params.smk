@@ -49,7 +49,7 @@ def reviewed_only(wildcards):
 
 def prompted_clips(wildcards):
     prompted = asked(wildcards).source == "prompts"
-    return clips(studies_of(wildcards.corpus)[0]) if prompted else []
+    return clips(study_of(wildcards)) if prompted else []
 
 
 def where_cut(recordings):
@@ -63,7 +63,7 @@ def identities(wildcards):
     """What makes a batch's recordings what they are. Licences and tags are the report's alone."""
     return [
         [track.track_id, track.path, track.sha256, track.prompt, track.same_as]
-        for track in tracks(studies_of(wildcards.corpus)[0])[wildcards.batch]
+        for track in tracks(study_of(wildcards))[wildcards.batch]
     ]
 
 
@@ -186,8 +186,7 @@ def model_facts(name, backend):
 
 def takes(stage, wildcards):
     """What a job of a stage takes (`reprise/resources.py`)."""
-    study = asked(wildcards)
-    name = wildcards.get("study") or studies_of(wildcards.corpus)[0]
+    study, name = asked(wildcards), study_of(wildcards)
     units = (
         prompts(name) if study.source == "prompts" else sum(tracks(name).values(), [])
     )

@@ -161,8 +161,9 @@ def test_a_full_disk_is_found(tmp_path):
     assert [line.found for line in lines] == ["about 1.0 MB: tokens 1.0 MB", "unknown without the model"]
     assert whole.passed and f"free in {tmp_path}, about 1.0 MB still needed" in whole.found
     tokens = tmp_path / "results" / "corpora" / "m-0a" / "tokens"
-    tokens.mkdir(parents=True)
-    (tokens / "b00.manifest.json").write_bytes(bytes(600_000))
+    (tokens / "b00" / "c").mkdir(parents=True)
+    (tokens / "b00.manifest.json").write_bytes(bytes(100_000))
+    (tokens / "b00" / "c" / "0").write_bytes(bytes(500_000))
     lines, whole = look_at_disk({"a": {"tokens": 1e6}}, corpora, tmp_path / "results")
     assert lines[0].found.endswith("0.6 MB there already") and "about 0.4 MB still needed" in whole.found
     # What studies share is needed once.
