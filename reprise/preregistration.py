@@ -8,12 +8,25 @@ computed by then, so that a threshold that moved after the fact shows.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from reprise.verdict import Thresholds
+from typing import Any, Literal, NamedTuple
 
 Known = Literal["nothing", "probes", "effects"]
+
+
+class Thresholds(NamedTuple):
+    """What each gate asks for; see reprise/verdict.py. `alpha` for p-values, damage in nats a token, rates as
+    shares."""
+
+    min_positive_clips: int
+    min_negative_clips: int
+    min_positive_prompts: int
+    alpha: float
+    min_gain_auroc: float
+    max_missed_gain_auroc: float
+    min_effect: float
+    min_selectivity: float
+    max_damage: float
+    min_stored_share: float
 
 
 def digest(value: Any) -> str:
@@ -22,7 +35,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def preregistration(thresholds: "Thresholds", settings: Mapping[str, Any]) -> dict[str, Any]:
+def preregistration(thresholds: Thresholds, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A declaration with its digest: `thresholds`, `settings`, `digest`.
 
     settings: plain builtins, whatever fixes the question beside the thresholds (horizons, seeds, candidate rule,
@@ -32,7 +45,7 @@ def preregistration(thresholds: "Thresholds", settings: Mapping[str, Any]) -> di
     return {**declared, "digest": digest(declared)}
 
 
-def is_intact(declared: Mapping[str, Any], thresholds: "Thresholds") -> bool:
+def is_intact(declared: Mapping[str, Any], thresholds: Thresholds) -> bool:
     """Whether a declaration is what its digest says, and has these thresholds."""
     content = {key: declared[key] for key in ("thresholds", "settings")}
     return digest(content) == declared["digest"] and dict(declared["thresholds"]) == thresholds._asdict()

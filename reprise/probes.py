@@ -58,8 +58,8 @@ PENALTIES = (10000.0, 1000.0, 100.0, 10.0, 1.0)
 RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)
 # A residual column with less than this share of its column's standard deviation is a copy of B: set to 0.
 COPY_SHARE = 1e-3
-# A step with an old Hessian is taken where it leaves less than this share of the Newton decrement before it.
-CHORD_GAIN = 0.25
+# A step that leaves more than this share of the Newton decrement before it is slow: a new Hessian may be better.
+SLOW_SHARE = 0.3
 
 
 class LabelGrid(NamedTuple):
@@ -263,6 +263,7 @@ def probe(
             float, np.nanpercentile(draws[score], [2.5, 97.5])
         )
     scaled_b = [_scaled(b, folds != f) for f in range(folds.max() + 1)]
+    as_one = np.zeros(len(groups), np.int64)  # no prompt is weighted here: the pairs need not be counted by prompt
     for within_prompt, end in ((False, ""), (True, "_within_prompt")):
         rng = np.random.default_rng([seed, 1, int(within_prompt)])
         exchangeable = not within_prompt or np.bincount(group).max() > 1
@@ -272,7 +273,7 @@ def probe(
             swapped = [b, beyond[donors[clip], time]]
             eta, _ = _predict(swapped, y_rows, folds, [penalty_b, penalty_br], coefs_b, scaled_b)
             null["bits"].append(float((base_loss - log_loss_bits(eta, y_rows) - bits["B"]).mean()))
-            auroc = weighted_auroc(prompt_wins(eta, y_rows, groups), y_rows, groups, ones)[0]
+            auroc = weighted_auroc(prompt_wins(eta, y_rows, as_one), y_rows, as_one, np.ones((1, 1)))[0]
             null["auroc"].append(float(auroc - record["auroc_B"]))
         for score, values in null.items():
             p = "p_swap" if score == "bits" else "p_swap_auroc"
@@ -463,60 +464,90 @@ def swap_clips(group: NDArray[np.int64], within_prompt: bool, rng: np.random.Gen
     order = np.arange(len(members)) if within_prompt else rng.permutation(len(members))
     donors = np.empty(len(group), np.int64)
     for own, other in zip(members, order, strict=True):
-        donors[own] = np.resize(rng.permutation(members[other]), len(own))
+        dealt = rng.permutation(members[other])
+        donors[own] = dealt if len(dealt) == len(own) else np.resize(dealt, len(own))
     return donors
 
 
 def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = None) -> Array:
-    """Coefficients minimising log-loss summed over rows + sum(penalty * coef**2) / 2, by Newton's method.
+    """Coefficients minimising log-loss summed over rows + sum(penalty * coef**2) / 2.
 
-    `x` `[row, d]` with its own column of ones for an intercept (penalty 0), `penalty` `[d]`. `start` warm-starts. The
-    Hessian is most of the work, so one is kept for as long as it still brings the end much nearer (chord steps; Kelley
-    1995, "Iterative Methods for Linear and Nonlinear Equations", 5.4); the end is the same.
+    `x` `[row, d]`, its first column ones for an intercept (penalty 0), `y` 0/1 with both classes, `penalty` `[d]`.
+    From `start`, or from the base rate alone. Newton's method, but the Hessian is most of the work: one is kept and
+    corrected by what the steps since have met (L-BFGS from that Hessian; Nocedal & Wright 2006, "Numerical
+    Optimization", 7.2) until two steps in a row bring the end hardly nearer. The end is the same.
     """
-    coef = np.zeros(x.shape[1]) if start is None else start.copy()
+    coef = np.zeros(x.shape[1])
+    if start is None:
+        coef[0] = _logit(y.mean())
+    else:
+        coef[:] = start
     eta = np.asarray(x @ coef.astype(x.dtype), np.float64)
-    loss = _loss(eta, y, coef, penalty)
-    factor, before = None, np.inf
+    loss, gradient = _loss(eta, y, coef, penalty), _gradient(x, eta, y, coef, penalty)
+    factor, met, slow, before = None, [], 0, np.inf
     for _ in range(200):
-        p = expit(eta)
-        gradient = np.asarray(x.T @ (p - y).astype(x.dtype), np.float64) + penalty * coef
         fresh = factor is None
         if not fresh:
-            step = dpotrs(factor, gradient, lower=True)[0]
+            step = _corrected_step(factor, met, gradient)
             decrement = float(gradient @ step)
-        if fresh or decrement > CHORD_GAIN * before:
-            fresh = True
+            slow = slow + 1 if decrement > SLOW_SHARE * before else 0
+        if fresh or slow == 2:
+            p = expit(eta)
             root = np.sqrt(p * (1 - p)).astype(x.dtype)[:, None] * x
             hessian = np.asarray(root.T @ root, np.float64)
-            hessian[np.diag_indices_from(hessian)] += penalty + 1e-6
+            hessian.flat[:: len(hessian) + 1] += penalty + 1e-6
             factor = dpotrf(hessian.T, lower=True, overwrite_a=True)[0]
             step = dpotrs(factor, gradient, lower=True)[0]
             decrement = float(gradient @ step)
-        # What a Newton step would still change is nothing then; a chord step leaves a share, and is taken.
+            fresh, met, slow = True, [], 0
+        # What a Newton step would still change is nothing then; another leaves a share, and is taken.
         near = decrement < 1e-6
         if near and fresh:
             break
         size = 1.0
         while True:
-            new_eta = np.asarray(x @ (coef - size * step).astype(x.dtype), np.float64)
-            new_loss = _loss(new_eta, y, coef - size * step, penalty)
+            moved = -size * step
+            new_eta = np.asarray(x @ (coef + moved).astype(x.dtype), np.float64)
+            new_loss = _loss(new_eta, y, coef + moved, penalty)
             if new_loss <= loss or size < 1e-3:
                 break
             size /= 2
-        coef, eta, loss, before = coef - size * step, new_eta, new_loss, decrement
+        coef, eta, loss, before = coef + moved, new_eta, new_loss, decrement
         if near:
             break
+        new_gradient = _gradient(x, eta, y, coef, penalty)
+        met.append((moved, new_gradient - gradient))
+        gradient = new_gradient
     return coef
 
 
+def _corrected_step(factor: Array, met: Sequence[tuple[Array, Array]], gradient: Array) -> Array:
+    """A Newton step by a Hessian's Cholesky `factor`, corrected by how far was moved and how the gradient changed by
+    that, oldest first: the two loops of L-BFGS."""
+    met = [(moved, change, moved @ change) for moved, change in met if moved @ change > 0]
+    step, shares = gradient.copy(), []
+    for moved, change, bent in reversed(met):
+        shares.append(moved @ step / bent)
+        step -= shares[-1] * change
+    step = dpotrs(factor, step, lower=True)[0]
+    for (moved, change, bent), share in zip(met, reversed(shares), strict=True):
+        step += (share - change @ step / bent) * moved
+    return step
+
+
 def _loss(eta: Array, y: Array, coef: Array, penalty: Array) -> float:
-    return float(np.sum(np.logaddexp(0.0, eta) - y * eta) + 0.5 * np.sum(penalty * coef**2))
+    return float(np.logaddexp(0.0, eta).sum() - y @ eta + 0.5 * (penalty * coef) @ coef)
+
+
+def _gradient(x: NDArray, eta: Array, y: Array, coef: Array, penalty: Array) -> Array:
+    return np.asarray(x.T @ (expit(eta) - y).astype(x.dtype), np.float64) + penalty * coef
 
 
 def _scaled(x: NDArray, train: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Columns scaled by the training rows; constant ones become 0."""
-    mean, sd = x[train].mean(0, dtype=np.float64), x[train].std(0, dtype=np.float64)
+    share, exact = train / train.sum(), x.astype(np.float64)
+    mean = share @ exact
+    sd = np.sqrt(np.maximum(share @ exact**2 - mean**2, 0.0))
     scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (np.abs(mean) + 1e-20))
     return ((x - mean.astype(x.dtype)) * scale.astype(x.dtype)).astype(np.float32)
 

@@ -49,7 +49,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import false_discovery_control, norm
 
-from reprise.preregistration import is_intact
+from reprise.preregistration import Thresholds, is_intact
 
 VERDICTS = ("foresight", "entangled", "local", "correlate", "unresolved", "none")
 # A study is the first of these that one of its candidates is.
@@ -65,22 +65,6 @@ WARNINGS = {
 }
 CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity")
 DOSE = 1.0
-
-
-class Thresholds(NamedTuple):
-    """What each gate asks for; see the module docstring. `alpha` for p-values, damage in nats a token, rates as
-    shares."""
-
-    min_positive_clips: int
-    min_negative_clips: int
-    min_positive_prompts: int
-    alpha: float
-    min_gain_auroc: float
-    max_missed_gain_auroc: float
-    min_effect: float
-    min_selectivity: float
-    max_damage: float
-    min_stored_share: float
 
 
 class Gate(NamedTuple):

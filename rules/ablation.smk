@@ -49,6 +49,7 @@ checkpoint candidates:
         "results/logs/{study}/candidates.log",
     benchmark:
         "results/benchmarks/{study}/candidates.tsv"
+    priority: 1
     conda:
         "../envs/reprise.yaml"
     resources:
@@ -91,6 +92,7 @@ rule ablate:
         "results/logs/{study}/ablate/{candidate}.log",
     benchmark:
         "results/benchmarks/{study}/ablate/{candidate}.tsv"
+    priority: 1
     conda:
         "../envs/reprise.yaml"
     threads: 2
@@ -128,6 +130,7 @@ rule effects:
         "results/logs/{study}/effects/{candidate}.log",
     benchmark:
         "results/benchmarks/{study}/effects/{candidate}.tsv"
+    priority: 1
     conda:
         "../envs/reprise.yaml"
     threads: 2

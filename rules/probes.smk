@@ -53,6 +53,8 @@ rule screen:
         "results/logs/{study}/screen/{horizon}-layer{layer}.log",
     benchmark:
         "results/benchmarks/{study}/screen/{horizon}-layer{layer}.tsv"
+    # What ends in an ablation is the longest way to a verdict: it goes before the probes.
+    priority: 1
     conda:
         "../envs/reprise.yaml"
     resources:

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 from reprise.job import log, start
-from reprise.preregistration import declare, preregistration, summary
+from reprise.preregistration import Thresholds, declare, preregistration, summary
 from reprise.stores import write_json
-from reprise.verdict import Thresholds
 
 settings = start(snakemake)
 output = Path(snakemake.output[0])

@@ -10,8 +10,9 @@ import pandas as pd
 from reprise.artifacts import hook_layer, read_clips
 from reprise.job import log, start
 from reprise.overrule import read_events
+from reprise.preregistration import Thresholds
 from reprise.stores import read_records, write_json
-from reprise.verdict import Thresholds, verdict
+from reprise.verdict import verdict
 
 PACKAGES = ("torch", "audiocraft", "snakemake", "numpy", "scikit-learn", "librosa", "zarr")
 

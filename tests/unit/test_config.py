@@ -31,8 +31,8 @@ from reprise.config import (
 )
 from reprise.config_docs import default_yaml_text, schema_text
 from reprise.organisms import score
+from reprise.preregistration import Thresholds
 from reprise.recurrence import EventSettings
-from reprise.verdict import Thresholds
 from tests.conftest import put_on_hub
 
 ROOT = Path(__file__).parents[2]

@@ -23,13 +23,13 @@ from reprise import figures, report
 from reprise.config import ReportSettings, Study, horizon_name
 from reprise.effects import matched_damage
 from reprise.pages import encode_flac
-from reprise.preregistration import declare, preregistration, summary
+from reprise.preregistration import Thresholds, declare, preregistration, summary
 from reprise.recurrence import EVENT_COLUMNS
 from reprise.review import event_ids, import_reviews, read_audio_digests
 from reprise.review_files import Decision, ReviewFile
 from reprise.stores import read_manifest, write_folder, write_json, write_parquet
 from reprise.synth import Note, render
-from reprise.verdict import VERDICTS, Thresholds, verdict
+from reprise.verdict import VERDICTS, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE_HZ, FRAME_RATE_HZ, CLIP_S = 16000, 25.0, 16.0

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reprise.preregistration import declare, digest, is_intact, preregistration, summary
+from reprise.preregistration import Thresholds, declare, digest, is_intact, preregistration, summary
 from reprise.stores import write_json
-from reprise.verdict import VERDICTS, Thresholds, detectable_auroc, hanley_mcneil_se, verdict
+from reprise.verdict import VERDICTS, detectable_auroc, hanley_mcneil_se, verdict
 
 THRESHOLDS = Thresholds(
     min_positive_clips=20,
