@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import ROOT, corpus_of, digests, snakemake, write_config
+from tests.workflow.conftest import ROOT, digests, snakemake, write_config
 from tests.workflow.slurm import PROGRAMS, cluster, found
 from tests.workflow.test_ablation import ablation_config
 
@@ -49,6 +49,14 @@ def slurm(tmp_path_factory):
         yield env
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The same study, finished on one machine without SLURM."""
+    directory = prepare(tmp_path_factory.mktemp("local") / "alone")
+    snakemake(directory, "--cores", "2")
+    return directory
+
+
 def submit(directory: Path, env: dict[str, str], *arguments: str) -> subprocess.Popen:
     """The README's command, with what this cluster has no need of: patience, and accounting."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", directory]
@@ -73,7 +81,7 @@ def wait_for(what, run: subprocess.Popen):
 
 
 @pytest.mark.timeout(900)
-def test_killed_and_submitted_again_it_gives_what_one_machine_gives(slurm, tmp_path):
+def test_killed_and_submitted_again_it_gives_what_one_machine_gives(slurm, alone, tmp_path):
     directory = prepare(tmp_path / "cluster")
     first = submit(directory, slurm)
     generating = wait_for(lambda: [job for job, name in queue(slurm).items() if "generate" in name], first)
@@ -99,8 +107,6 @@ def test_killed_and_submitted_again_it_gives_what_one_machine_gives(slurm, tmp_p
     assert list((directory / "results/logs/slurm").rglob("*.log")), "logs are where the profile says"
     assert "results/logs/slurm" in said
 
-    alone = prepare(tmp_path / "alone")
-    snakemake(alone, "--cores", "2")
     assert digests(directory) == digests(alone)
     # Where it ran is no reason to run it again.
     assert "Nothing to be done" in snakemake(directory, "--dry-run", "--cores", "2")
@@ -124,14 +130,19 @@ def test_a_study_that_reaches_its_ablation_gives_what_one_machine_gives(slurm, t
 
 
 @pytest.mark.timeout(600)
-def test_a_job_that_fails_says_why_and_the_others_end(slurm, tmp_path):
-    directory = prepare(tmp_path / "cluster")
+def test_a_job_that_fails_says_why_and_the_others_end(slurm, alone, tmp_path):
+    directory = tmp_path / "cluster"
+    shutil.copytree(alone, directory)
+    events = directory / "results/tiny/events/b00.parquet"
+    before = events.read_bytes()
     config = small_config()
     config["studies"]["tiny"]["certificate"] |= {"max_fvu": 0.0001}
+    config["studies"]["tiny"]["events"] |= {"n_surrogates": 29}
     write_config(directory, config)
     run = submit(directory, slurm, "--restart-times", "0", "--until", "encode", "events")
     assert run.wait(timeout=400) != 0
     said = (directory / "run.log").read_text()
     assert "Error in rule encode" in said and "results/logs/tiny/encode/layer2-b00.log" in said
     assert "has no certificate for layer 2, so nothing is encoded" in said, "the reason stands where the user looks"
-    assert (directory / "results/tiny/events/b00.parquet").is_file() and corpus_of(directory).is_dir()
+    assert events.read_bytes() != before
+    assert "rule generate:" not in said, "what was made on one machine is found on the cluster"
