@@ -86,6 +86,10 @@ def read_array(manifests: Sequence[str], name: str, positions: Sequence[int] | N
     parts = []
     for manifest in with_clips(manifests):
         array = read_store(store_of(manifest))[name]
-        # Clip by clip: memory holds what is chosen and one clip, not the batch.
-        parts.append(array[:] if positions is None else np.stack([array[i][positions] for i in range(array.shape[0])]))
+        if positions is None:
+            parts.append(array[:])
+            continue
+        # A file at a time: memory holds what is chosen and one file's clips, not the batch.
+        n = (array.shards or array.chunks)[0]
+        parts += [array[first : first + n][:, positions] for first in range(0, array.shape[0], n)]
     return np.concatenate(parts)

@@ -21,11 +21,24 @@ that holds, "" for a usable time:
 Degenerate input: no events gives y = 0 throughout; a horizon longer than the clip gives censored times only.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 # Onsets and grid times are decimal fractions: they are compared to within this, so that (t + a, t + b] keeps its ends.
 _TOLERANCE_S = 1e-6
+
+
+class LabelGrid(NamedTuple):
+    """Labels on the grid: `y` int8 and `usable` bool `[clip, time]`, `positions` int and `times_s` `[time]`."""
+
+    y: NDArray[np.int8]
+    usable: NDArray[np.bool_]
+    positions: NDArray[np.int64]
+    times_s: NDArray[np.float64]
 
 
 def horizon_labels(
@@ -127,3 +140,50 @@ def _any_by_clip(of_event: np.ndarray, row: np.ndarray, n_clips: int) -> np.ndar
     out = np.zeros((n_clips, of_event.shape[1]), dtype=bool)
     np.logical_or.at(out, row, of_event)
     return out
+
+
+def label_grid(labels: pd.DataFrame, clip_ids: Sequence[str]) -> LabelGrid:
+    """Put a labels table on the grid clip x time; the times are those at which any clip is usable.
+
+    `labels`: clip_id, position, time_s, y, reason ("" = usable). Rows of clips not in `clip_ids` are left out.
+    Raises ValueError when a (clip, position) comes twice.
+    """
+    labels = labels[labels["clip_id"].isin(clip_ids)]
+    twice = labels.duplicated(["clip_id", "position"])
+    if twice.any():
+        row = labels[twice].iloc[0]
+        raise ValueError(f"labels: clip {row['clip_id']!r}, position {row['position']} comes twice; one row is valid")
+    rows = labels[labels["reason"] == ""]
+    times = rows.drop_duplicates("position").sort_values("position")
+    clip = pd.Index(clip_ids).get_indexer(rows["clip_id"])
+    time = pd.Index(times["position"]).get_indexer(rows["position"])
+    y = np.zeros((len(clip_ids), len(times)), np.int8)
+    usable = np.zeros(y.shape, bool)
+    y[clip, time] = rows["y"]
+    usable[clip, time] = True
+    return LabelGrid(y, usable, times["position"].to_numpy(np.int64), times["time_s"].to_numpy(np.float64))
+
+
+def without_local(labels: pd.DataFrame, local: pd.DataFrame) -> pd.DataFrame:
+    """Labels of a longer horizon, with reason `local_return` at the usable times at which a return begins within the
+    local one. Both tables list the same clips and times in the same order.
+
+    Raises ValueError where they do not.
+    """
+    if not (labels[["clip_id", "position"]].to_numpy() == local[["clip_id", "position"]].to_numpy()).all():
+        raise ValueError("labels: the tables of the two horizons list other clips or times; the same ones are needed")
+    begins = (labels["reason"] == "") & (local["y"].to_numpy() == 1)
+    return labels.assign(reason=labels["reason"].mask(begins, "local_return"))
+
+
+def unusable_because(certificate: Mapping[str, Any], times_s: ArrayLike) -> str:
+    """Why codes at `times_s` `[time]` are no evidence, in words; "" where the SAE reconstructs well enough at all of
+    them, by its `certificate` (reprise/certificate.py). What is asked of a horizon would otherwise rest on codes that
+    say little of the activations."""
+    times_s = np.asarray(times_s)
+    failing = [
+        f"{b['start_s']:g}-{b['stop_s']:g} s"
+        for b in certificate["bins"]
+        if not b["passed"] and ((times_s >= b["start_s"]) & (times_s < b["stop_s"])).any()
+    ]
+    return f"the SAE does not reconstruct well enough at {', '.join(failing)}, where this is asked" if failing else ""

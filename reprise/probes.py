@@ -24,10 +24,10 @@ seeds there is nothing to permute and no p-value. Permutations are uniform, fixe
 "Properties of balanced permutations"). Penalties stay as chosen for the unswapped R. For R alone the labels are
 shuffled between prompts, a prompt's clips together.
 
-Local returns. A longer horizon is asked only where no return begins within the local one (`without_local`): a
-representation that knows of imminent returns alone then gains nothing at a longer horizon, however much returns
-cluster. The prediction of a local probe is deliberately not made part of B: a plan that is held in one direction of R
-predicts at every horizon, and B would already hold it.
+Local returns. A longer horizon is asked only where no return begins within the local one (`without_local` in
+reprise/labels.py): a representation that knows of imminent returns alone then gains nothing at a longer horizon,
+however much returns cluster. The prediction of a local probe is deliberately not made part of B: a plan that is held
+in one direction of R predicts at every horizon, and B would already hold it.
 
 Limits. Exchange assumes that the residual is independent of B, not just uncorrelated: an R that is a nonlinear
 function of B can show a gain. A donor's R may come from a time at which the donor's own row was left out (a
@@ -36,8 +36,8 @@ recurrence was sounding). The interval resamples prompts over fixed predictions,
 Degenerate input (no usable rows, one class, a class in fewer than two prompts) gives NaN scores and a `note`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -62,67 +62,11 @@ COPY_SHARE = 1e-3
 SLOW_SHARE = 0.3
 
 
-class LabelGrid(NamedTuple):
-    """Labels on the grid: `y` int8 and `usable` bool `[clip, time]`, `positions` int and `times_s` `[time]`."""
-
-    y: NDArray[np.int8]
-    usable: NDArray[np.bool_]
-    positions: NDArray[np.int64]
-    times_s: Array
-
-
 class Probe(NamedTuple):
     """A flat `record` of builtins, and `predictions`: clip, time (indices), prompt, y, fold, p_B, p_R, p_BR a row."""
 
     record: dict[str, float | int | str]
     predictions: pd.DataFrame
-
-
-def label_grid(labels: pd.DataFrame, clip_ids: Sequence[str]) -> LabelGrid:
-    """Put a labels table on the grid clip x time; the times are those at which any clip is usable.
-
-    `labels`: clip_id, position, time_s, y, reason ("" = usable). Rows of clips not in `clip_ids` are left out.
-    Raises ValueError when a (clip, position) comes twice.
-    """
-    labels = labels[labels["clip_id"].isin(clip_ids)]
-    twice = labels.duplicated(["clip_id", "position"])
-    if twice.any():
-        row = labels[twice].iloc[0]
-        raise ValueError(f"labels: clip {row['clip_id']!r}, position {row['position']} comes twice; one row is valid")
-    rows = labels[labels["reason"] == ""]
-    times = rows.drop_duplicates("position").sort_values("position")
-    clip = pd.Index(clip_ids).get_indexer(rows["clip_id"])
-    time = pd.Index(times["position"]).get_indexer(rows["position"])
-    y = np.zeros((len(clip_ids), len(times)), np.int8)
-    usable = np.zeros(y.shape, bool)
-    y[clip, time] = rows["y"]
-    usable[clip, time] = True
-    return LabelGrid(y, usable, times["position"].to_numpy(np.int64), times["time_s"].to_numpy(np.float64))
-
-
-def without_local(labels: pd.DataFrame, local: pd.DataFrame) -> pd.DataFrame:
-    """Labels of a longer horizon, with reason `local_return` at the usable times at which a return begins within the
-    local one. Both tables list the same clips and times in the same order.
-
-    Raises ValueError where they do not.
-    """
-    if not (labels[["clip_id", "position"]].to_numpy() == local[["clip_id", "position"]].to_numpy()).all():
-        raise ValueError("labels: the tables of the two horizons list other clips or times; the same ones are needed")
-    begins = (labels["reason"] == "") & (local["y"].to_numpy() == 1)
-    return labels.assign(reason=labels["reason"].mask(begins, "local_return"))
-
-
-def unusable_because(certificate: Mapping[str, Any], times_s: ArrayLike) -> str:
-    """Why codes at `times_s` `[time]` are no evidence, in words; "" where the SAE reconstructs well enough at all of
-    them, by its `certificate` (reprise/certificate.py). What is asked of a horizon would otherwise rest on codes that
-    say little of the activations."""
-    times_s = np.asarray(times_s)
-    failing = [
-        f"{b['start_s']:g}-{b['stop_s']:g} s"
-        for b in certificate["bins"]
-        if not b["passed"] and ((times_s >= b["start_s"]) & (times_s < b["stop_s"])).any()
-    ]
-    return f"the SAE does not reconstruct well enough at {', '.join(failing)}, where this is asked" if failing else ""
 
 
 def baseline_features(
@@ -262,7 +206,7 @@ def probe(
         record[f"gain_{score}_low"], record[f"gain_{score}_high"] = map(
             float, np.nanpercentile(draws[score], [2.5, 97.5])
         )
-    scaled_b = [_scaled(b, folds != f) for f in range(folds.max() + 1)]
+    scaled_b = list(_scaled(b, folds))
     as_one = np.zeros(len(groups), np.int64)  # no prompt is weighted here: the pairs need not be counted by prompt
     for within_prompt, end in ((False, ""), (True, "_within_prompt")):
         rng = np.random.default_rng([seed, 1, int(within_prompt)])
@@ -460,7 +404,7 @@ def swap_clips(group: NDArray[np.int64], within_prompt: bool, rng: np.random.Gen
     `group` int `[clip]`. Across prompts, the donor prompt's clips are dealt out in random order, again from the start
     where it has fewer.
     """
-    members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
     order = np.arange(len(members)) if within_prompt else rng.permutation(len(members))
     donors = np.empty(len(group), np.int64)
     for own, other in zip(members, order, strict=True):
@@ -543,13 +487,18 @@ def _gradient(x: NDArray, eta: Array, y: Array, coef: Array, penalty: Array) -> 
     return np.asarray(x.T @ (expit(eta) - y).astype(x.dtype), np.float64) + penalty * coef
 
 
-def _scaled(x: NDArray, train: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Columns scaled by the training rows; constant ones become 0."""
-    share, exact = train / train.sum(), x.astype(np.float64)
-    mean = share @ exact
-    sd = np.sqrt(np.maximum(share @ exact**2 - mean**2, 0.0))
-    scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (np.abs(mean) + 1e-20))
-    return ((x - mean.astype(x.dtype)) * scale.astype(x.dtype)).astype(np.float32)
+def _scaled(x: NDArray, folds: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """For each fold, all rows with columns scaled by the rows of the other folds (-1: of none); constant ones become
+    0."""
+    exact = x.astype(np.float64)
+    member = (folds == np.arange(folds.max() + 1)[:, None]).astype(np.float64)
+    n, total, squares = member.sum(axis=1), member @ exact, member @ exact**2
+    for fold in range(len(n)):
+        n_train = n.sum() - n[fold]
+        mean = (total.sum(axis=0) - total[fold]) / n_train
+        sd = np.sqrt(np.maximum((squares.sum(axis=0) - squares[fold]) / n_train - mean**2, 0.0))
+        scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (np.abs(mean) + 1e-20))
+        yield ((x - mean.astype(x.dtype)) * scale.astype(x.dtype)).astype(np.float32)
 
 
 def _design(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -572,9 +521,10 @@ def _choose_penalties(
     for fold, inner_fold in enumerate(inner):
         before = [] if first is None else [first[fold]]
         losses = np.zeros(len(PENALTIES))
-        for f in range(inner_fold.max() + 1 if inner_fold.max() > 0 else 0):
+        scaled = zip(*(_scaled(block, inner_fold) for block in blocks), strict=True) if inner_fold.max() > 0 else ()
+        for f, parts in enumerate(scaled):
             train, test = (inner_fold >= 0) & (inner_fold != f), inner_fold == f
-            x = _design([_scaled(block, train) for block in blocks])
+            x = _design(parts)
             x_train, x_test = x[train], x[test]
             coef = None
             for i, penalty in enumerate(PENALTIES):
@@ -598,10 +548,10 @@ def _predict(
     it is scaled in each fold, where it was before.
     """
     eta, coefs = np.empty(len(y)), []
-    for fold in range(folds.max() + 1):
+    first = _scaled(blocks[0], folds) if scaled_first is None else scaled_first
+    for fold, parts in enumerate(zip(first, *(_scaled(block, folds) for block in blocks[1:]), strict=True)):
         train, test = folds != fold, folds == fold
-        first = _scaled(blocks[0], train) if scaled_first is None else scaled_first[fold]
-        x = _design([first, *(_scaled(block, train) for block in blocks[1:])])
+        x = _design(parts)
         x_train, x_test = x[train], x[test]
         start = None if starts is None else np.pad(starts[fold], (0, x_train.shape[1] - len(starts[fold])))
         penalty = _penalty_vector(blocks, [block[fold] for block in penalties])

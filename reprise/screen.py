@@ -1,6 +1,6 @@
 """Which SAE features rank clips by whether the motif will return? One pass over the sparse codes of a layer.
 
-Conventions. Labels lie on the grid clip x time (`reprise.probes.label_grid`): `y` 0/1 and `usable` bool
+Conventions. Labels lie on the grid clip x time (`reprise.labels.label_grid`): `y` 0/1 and `usable` bool
 `[clip, time]`. SAE codes are `indices` int and `values` float `[clip, position, k]`; a value of 0 is an unused slot,
 an inactive feature is 0, and codes are never negative. Clips are compared *at the same time* only, so position
 explains nothing.
@@ -36,8 +36,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control, norm, pearson3
-
-from reprise.probes import Probe, probe
 
 Array = NDArray[np.float64]
 
@@ -345,39 +343,3 @@ def benjamini_hochberg(p: ArrayLike) -> Array:
     if tested.any():
         q[tested] = false_discovery_control(p[tested])
     return q
-
-
-def confirm(
-    entries: Entries,
-    feature: int,
-    y: ArrayLike,
-    usable: ArrayLike,
-    prompt: ArrayLike,
-    baseline: NDArray[np.float32],
-    held_out: ArrayLike,
-    *,
-    seed: int,
-    n_swaps: int = 199,
-) -> Probe:
-    """The conditional gain of one feature over the baseline, in held-out clips alone (see `reprise.probes.probe`).
-
-    `held_out` bool `[clip]` must take prompts whole, and none that was screened. The feature's value is the
-    representation. The record gains `feature`. Raises ValueError when a prompt is split.
-    """
-    prompt, held_out = np.asarray(prompt), np.asarray(held_out, bool)
-    split = np.intersect1d(prompt[held_out], prompt[~held_out])
-    if len(split):
-        raise ValueError(f"held_out: prompt {split[0]!r} has clips on both sides; a prompt is held out whole or not")
-    values = np.zeros((*np.shape(y), 1), np.float32)
-    mine = entries.feature == feature
-    values[entries.clip[mine], entries.time[mine], 0] = entries.value[mine]
-    result = probe(
-        np.asarray(y)[held_out],
-        np.asarray(usable)[held_out],
-        prompt[held_out],
-        baseline[held_out],
-        values[held_out],
-        seed=seed,
-        n_swaps=n_swaps,
-    )
-    return Probe({"feature": int(feature)} | result.record, result.predictions)

@@ -11,6 +11,7 @@ from reprise.candidates import (
     activation_when_active,
     candidate_name,
     clips_to_continue,
+    confirm,
     donors,
     feature_statistics,
     motif_before,
@@ -24,10 +25,11 @@ from reprise.hub import sae_folder
 from reprise.identity import seed_from, stable_share
 from reprise.interventions import match_features, mean_difference
 from reprise.job import log, start
+from reprise.labels import label_grid, without_local
 from reprise.overrule import read_events
-from reprise.probes import baseline_features, label_grid, without_local
+from reprise.probes import baseline_features
 from reprise.sae_files import load_sae
-from reprise.screen import Entries, benjamini_hochberg, confirm
+from reprise.screen import Entries, benjamini_hochberg
 from reprise.stores import write_json, write_parquet
 
 settings = start(snakemake)

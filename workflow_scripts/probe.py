@@ -9,7 +9,8 @@ from reprise.artifacts import read_array, read_clips, read_meta
 from reprise.codes import read_codes, sae_size
 from reprise.identity import seed_from
 from reprise.job import log, start
-from reprise.probes import baseline_features, label_grid, probe, random_codes, unusable_because, without_local
+from reprise.labels import label_grid, unusable_because, without_local
+from reprise.probes import baseline_features, probe, random_codes
 from reprise.stores import write_json, write_parquet
 
 settings = start(snakemake)

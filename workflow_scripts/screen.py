@@ -9,7 +9,7 @@ from reprise.artifacts import read_clips, read_meta
 from reprise.codes import code_batches
 from reprise.identity import stable_share
 from reprise.job import log, start
-from reprise.probes import label_grid, unusable_because, without_local
+from reprise.labels import label_grid, unusable_because, without_local
 from reprise.screen import active_entries, screen
 from reprise.stores import write_parquet
 

@@ -13,11 +13,11 @@ import reprise.certificate
 from reprise.certificate import Hook, certify, reconstruction_metrics
 from reprise.config import CertificateSettings
 from reprise.decoding import residual_stream
+from reprise.labels import unusable_because
 from reprise.musicgen import Model, encode_audio, load_model, randomly_initialised
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.evaluate import agreeing_clips
-from reprise.probes import unusable_because
 from reprise.sae import Sae, SaeError, make_sae
 from reprise.sae_files import load_sae
 from reprise.stores import write_json

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from reprise.labels import horizon_labels
+from reprise.labels import horizon_labels, label_grid, without_local
 
 CLIPS = pd.DataFrame({"clip_id": ["a-s0", "b-s0"], "prompt_id": ["a", "b"], "duration_s": 16.0, "motif_end_s": 4.0})
 
@@ -105,3 +105,32 @@ def test_a_second_motif_counts_once_it_has_been_heard_and_its_echo_is_over():
     assert labels.loc[("a-s0", 9.0), "y"] == 1 and labels.loc[("a-s0", 9.0), "reason"] == "before_context"
     assert labels.loc[("a-s0", 11.5), "reason"] == "before_context"
     assert labels.loc[("a-s0", 12.0), "y"] == 1 and labels.loc[("a-s0", 12.0), "reason"] == ""
+
+
+def test_label_grid() -> None:
+    labels = pd.DataFrame(
+        [
+            ("a-s0", 50, 2.0, 1, ""),
+            ("a-s0", 75, 3.0, 0, "sounding"),
+            ("b-s0", 25, 1.0, 0, "before_motif_end"),
+            ("b-s0", 75, 3.0, 0, ""),
+            ("c-s0", 100, 4.0, 1, ""),
+        ],
+        columns=["clip_id", "position", "time_s", "y", "reason"],
+    )
+    grid = label_grid(labels, ["b-s0", "a-s0"])
+    assert grid.positions.tolist() == [50, 75] and grid.times_s.tolist() == [2.0, 3.0]
+    assert grid.usable.tolist() == [[False, True], [True, False]]
+    assert grid.y.tolist() == [[0, 0], [1, 0]]
+    with pytest.raises(ValueError, match="comes twice"):
+        label_grid(pd.concat([labels, labels]), ["a-s0"])
+
+
+def test_a_longer_horizon_is_not_asked_where_a_return_is_near() -> None:
+    rows = {"clip_id": ["a"] * 4, "position": [0, 25, 50, 75], "time_s": [0.0, 1.0, 2.0, 3.0]}
+    far = pd.DataFrame(rows | {"y": [1, 1, 0, 0], "reason": ["", "", "", "sounding"]})
+    near = pd.DataFrame(rows | {"y": [0, 1, 1, 1], "reason": [""] * 4})
+    assert without_local(far, near)["reason"].tolist() == ["", "local_return", "local_return", "sounding"]
+    assert far["reason"].tolist() == ["", "", "", "sounding"]
+    with pytest.raises(ValueError, match="other clips or times"):
+        without_local(far, near.assign(position=[0, 25, 50, 76]))

@@ -13,14 +13,12 @@ from reprise.probes import (
     _weighted_mean,
     baseline_features,
     fit_logistic,
-    label_grid,
     probe,
     prompt_folds,
     prompt_wins,
     random_codes,
     swap_clips,
     weighted_auroc,
-    without_local,
 )
 
 N_TIMES = 6
@@ -239,25 +237,6 @@ def test_wrong_shapes_are_named() -> None:
         run(w | {"y": w["y"] * 2}, r)
 
 
-def test_label_grid() -> None:
-    labels = pd.DataFrame(
-        [
-            ("a-s0", 50, 2.0, 1, ""),
-            ("a-s0", 75, 3.0, 0, "sounding"),
-            ("b-s0", 25, 1.0, 0, "before_motif_end"),
-            ("b-s0", 75, 3.0, 0, ""),
-            ("c-s0", 100, 4.0, 1, ""),
-        ],
-        columns=["clip_id", "position", "time_s", "y", "reason"],
-    )
-    grid = label_grid(labels, ["b-s0", "a-s0"])
-    assert grid.positions.tolist() == [50, 75] and grid.times_s.tolist() == [2.0, 3.0]
-    assert grid.usable.tolist() == [[False, True], [True, False]]
-    assert grid.y.tolist() == [[0, 0], [1, 0]]
-    with pytest.raises(ValueError, match="comes twice"):
-        label_grid(pd.concat([labels, labels]), ["a-s0"])
-
-
 def test_baseline_features() -> None:
     prompts = ["piano in c, amber", "organ in c, amber", "organ in c, brook"]
     descriptors = np.arange(24, dtype=np.float32).reshape(3, 4, 2)
@@ -283,16 +262,6 @@ def test_a_word_that_several_recordings_share_is_part_of_the_baseline() -> None:
     assert words(["sad", "sad", "", "gay"], ["a", "b", "c", "d"]) == ["word_sad"]
     assert words(["sad", "sad", "", "gay"], ["a", "a", "c", "d"]) == []
     assert words([""] * 4, ["a", "b", "c", "d"]) == []
-
-
-def test_a_longer_horizon_is_not_asked_where_a_return_is_near() -> None:
-    rows = {"clip_id": ["a"] * 4, "position": [0, 25, 50, 75], "time_s": [0.0, 1.0, 2.0, 3.0]}
-    far = pd.DataFrame(rows | {"y": [1, 1, 0, 0], "reason": ["", "", "", "sounding"]})
-    near = pd.DataFrame(rows | {"y": [0, 1, 1, 1], "reason": [""] * 4})
-    assert without_local(far, near)["reason"].tolist() == ["", "local_return", "local_return", "sounding"]
-    assert far["reason"].tolist() == ["", "", "", "sounding"]
-    with pytest.raises(ValueError, match="other clips or times"):
-        without_local(far, near.assign(position=[0, 25, 50, 76]))
 
 
 def test_a_random_dictionary_keeps_the_largest_products_of_centred_activations() -> None:

@@ -8,13 +8,13 @@ import pytest
 from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_auc_score
 
+from reprise.candidates import confirm
 from reprise.screen import (
     Entries,
     _sorted,
     active_entries,
     benjamini_hochberg,
     centred_labels,
-    confirm,
     rank_lift,
     screen,
     stratified_auroc,

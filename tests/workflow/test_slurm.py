@@ -112,7 +112,7 @@ def test_killed_and_submitted_again_it_gives_what_one_machine_gives(slurm, alone
     assert "Nothing to be done" in snakemake(directory, "--dry-run", "--cores", "2")
 
 
-@pytest.mark.skipif("REPRISE_SLOW" not in os.environ, reason="takes a quarter of an hour: set REPRISE_SLOW=1")
+@pytest.mark.skipif("REPRISE_SLOW" not in os.environ, reason="takes ten minutes: set REPRISE_SLOW=1")
 @pytest.mark.timeout(3000)
 def test_a_study_that_reaches_its_ablation_gives_what_one_machine_gives(slurm, tmp_path):
     made = []
