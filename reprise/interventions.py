@@ -110,48 +110,6 @@ def random_direction(d_model: int, *, layer: int, feature: int, control: int) ->
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def mean_difference(returning: np.ndarray, other: np.ndarray) -> Direction:
-    """The direction from clips that do not return to clips that do.
-
-    returning, other: float `[clip, d_model]`, a clip's mean activation before its event (or before the same time).
-    Dose 1 moves a position to the projection of the clips that do not return. Raises ValueError when a side is empty
-    or the means are equal.
-    """
-    if len(returning) == 0 or len(other) == 0:
-        raise ValueError(f"mean_difference: {len(returning)} returning clips and {len(other)} others; both are needed")
-    mean = other.mean(axis=0, dtype=np.float64)
-    v = returning.mean(axis=0, dtype=np.float64) - mean
-    norm = np.linalg.norm(v)
-    if not norm > 0:
-        raise ValueError("mean_difference: the two means are equal; there is no direction between them")
-    return Direction((v / norm).astype(np.float32), float(v @ mean / norm))
-
-
-def match_features(
-    feature: int,
-    rate: np.ndarray,
-    edit_norm: np.ndarray,
-    *,
-    n: int,
-    excluded: Sequence[int] = (),
-    min_rate: float = 1e-3,
-) -> tuple[int, ...]:
-    """The `n` features most like `feature` in how often and how strongly an edit of them acts.
-
-    rate: share of positions at which a feature is active, `[d_sae]`. edit_norm: its mean |z - z*| ||W_dec|| where it
-    is active, `[d_sae]`. Distance is Euclidean in (log rate, log norm); ties go to the lower index. Features in
-    `excluded` (other candidates, say) and those below `min_rate` are never picked: fewer than `n` may be left.
-    Raises ValueError when `feature` itself is never active.
-    """
-    usable = (rate >= min_rate) & (edit_norm > 0)
-    usable[[feature, *excluded]] = False
-    if not (rate[feature] > 0 and edit_norm[feature] > 0):
-        raise ValueError(f"match_features: feature {feature} is never active; a candidate must be")
-    others = np.flatnonzero(usable)
-    gap = np.hypot(np.log(rate[others] / rate[feature]), np.log(edit_norm[others] / edit_norm[feature]))
-    return tuple(int(j) for j in others[np.argsort(gap, kind="stable")[:n]])
-
-
 def condition_table(
     candidate: Candidate,
     clips: pd.DataFrame,

@@ -14,6 +14,8 @@ from reprise.candidates import (
     confirm,
     donors,
     feature_statistics,
+    match_features,
+    mean_difference,
     motif_before,
     motif_of_return,
     rank_features,
@@ -23,12 +25,10 @@ from reprise.candidates import (
 from reprise.codes import read_codes
 from reprise.hub import sae_folder
 from reprise.identity import seed_from, stable_share
-from reprise.interventions import match_features, mean_difference
 from reprise.job import log, start
 from reprise.labels import label_grid, without_local
 from reprise.overrule import read_events
 from reprise.probes import baseline_features
-from reprise.sae_files import load_sae
 from reprise.screen import Entries, benjamini_hochberg
 from reprise.stores import write_json, write_parquet
 
@@ -138,6 +138,9 @@ for found in ranked.itertuples():
         "name": "",
     }
     if passed:
+        # It takes torch with it, two seconds that are spent only where a feature is confirmed.
+        from reprise.sae_files import load_sae
+
         if layer not in codes:
             codes[layer] = read_codes(manifests(inputs.codes, layer), positions)
             rows_known, clip_known = (could_plan & known[:, None]).ravel(), np.cumsum(known) - 1
@@ -178,8 +181,8 @@ for found in ranked.itertuples():
             "local_feature": local,
             "z_star": z_star,
             "steer_z_star": round(level, 6),
-            "mean_difference": [round(float(v), 6) for v in directions[layer].vector],
-            "mean_difference_reference": round(directions[layer].reference, 6),
+            "mean_difference": [round(float(v), 6) for v in directions[layer][0]],
+            "mean_difference_reference": round(directions[layer][1], 6),
             "clips": continued.to_dict("records"),
             # A level of 0 would turn nothing up.
             "steered_clips": steered.to_dict("records") if level > 0 else [],

@@ -14,10 +14,10 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from reprise.candidates import activation_when_active, feature_statistics
+from reprise.candidates import activation_when_active, feature_statistics, match_features
 from reprise.decoding import Sampling, residual_stream
 from reprise.effects import Target, continuation_nll, matched_damage, outside_return, steering_summary
-from reprise.interventions import STEERING_KINDS, Candidate, condition_table, match_features, run_conditions
+from reprise.interventions import STEERING_KINDS, Candidate, condition_table, run_conditions
 from reprise.musicgen import encode_audio, load_model
 from reprise.organisms import evaluate, score
 from reprise.organisms.codec import FRAME_RATE_HZ, render_clip

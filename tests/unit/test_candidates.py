@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from scipy.sparse import csr_matrix
 
 from reprise.candidates import (
@@ -10,6 +11,8 @@ from reprise.candidates import (
     clips_to_continue,
     donors,
     feature_statistics,
+    match_features,
+    mean_difference,
     motif_before,
     rank_features,
     returning,
@@ -145,3 +148,25 @@ def test_the_local_feature_is_the_strongest_that_no_longer_horizon_knows():
 def test_mean_activation_counts_active_rows_alone():
     codes = csr_matrix(np.array([[1.0, 0], [0, 0], [4.0, 0]]))
     assert activation_when_active(codes, 0) == 2.5 and activation_when_active(codes, 1) == 0.0
+
+
+def test_mean_difference_points_from_the_others_to_the_returning():
+    rng = np.random.default_rng(0)
+    v = np.array([0.6, 0.8, 0.0])
+    other = rng.standard_normal((2000, 3)) * 0.1 + [1.0, 2.0, 3.0]
+    vector, reference = mean_difference(other[:1000] + 2 * v, other[1000:])
+    assert vector == pytest.approx(v, abs=0.02)
+    assert reference == pytest.approx(0.6 + 1.6, abs=0.1)
+    with pytest.raises(ValueError, match="0 returning clips"):
+        mean_difference(other[:0], other)
+    with pytest.raises(ValueError, match="no direction"):
+        mean_difference(other, other)
+
+
+def test_matched_features_are_alike_and_active():
+    rate = np.array([0.1, 0.11, 0.1, 0.0, 0.5, 0.1])
+    norm = np.array([1.0, 1.0, 2.0, 1.0, 1.0, 1.05])
+    assert match_features(0, rate, norm, n=3) == (5, 1, 2)
+    assert match_features(0, rate, norm, n=9, excluded=(5,)) == (1, 2, 4)
+    with pytest.raises(ValueError, match="feature 3 is never active"):
+        match_features(3, rate, norm, n=1)

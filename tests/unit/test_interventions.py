@@ -19,8 +19,6 @@ from reprise.interventions import (
     condition_table,
     edit_function,
     feature_trajectory,
-    match_features,
-    mean_difference,
     random_direction,
     row_edits,
     run_conditions,
@@ -465,28 +463,6 @@ def test_random_direction_is_fixed_by_its_identity():
         for c in ({"layer": 3}, {"feature": 4}, {"control": 1})
     ]
     assert all(abs(a @ b) < 0.35 for b in others)
-
-
-def test_mean_difference_points_from_the_others_to_the_returning():
-    rng = np.random.default_rng(0)
-    v = np.array([0.6, 0.8, 0.0])
-    other = rng.standard_normal((2000, 3)) * 0.1 + [1.0, 2.0, 3.0]
-    found = mean_difference(other[:1000] + 2 * v, other[1000:])
-    assert found.vector == pytest.approx(v, abs=0.02)
-    assert found.reference == pytest.approx(0.6 + 1.6, abs=0.1)
-    with pytest.raises(ValueError, match="0 returning clips"):
-        mean_difference(other[:0], other)
-    with pytest.raises(ValueError, match="no direction"):
-        mean_difference(other, other)
-
-
-def test_matched_features_are_alike_and_active():
-    rate = np.array([0.1, 0.11, 0.1, 0.0, 0.5, 0.1])
-    norm = np.array([1.0, 1.0, 2.0, 1.0, 1.0, 1.05])
-    assert match_features(0, rate, norm, n=3) == (5, 1, 2)
-    assert match_features(0, rate, norm, n=9, excluded=(5,)) == (1, 2, 4)
-    with pytest.raises(ValueError, match="feature 3 is never active"):
-        match_features(3, rate, norm, n=1)
 
 
 @pytest.fixture(scope="module")
