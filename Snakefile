@@ -78,10 +78,11 @@ rule all:
 rule activations:
     input:
         [
-            manifest
+            path
             for study in STUDIES
             for hook in hooks(study) + random_hooks(study)
             for manifest in stores("activations", study, hook)
+            for path in (manifest, folder_of_store(manifest))
         ],
 
 

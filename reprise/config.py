@@ -272,7 +272,7 @@ class ProbeSettings(Settings):
         min_length=1,
     )
     n_folds: int = _leaf(5, "Folds of cross-fitting, grouped by prompt.", ge=2)
-    n_swaps: int = _leaf(99, "Pseudosession swaps of the null.", ge=1)
+    n_swaps: int = _leaf(99, "Pseudosession swaps of the null. A candidate is always confirmed with 199.", ge=1)
     n_bootstrap: int = _leaf(2000, "Bootstrap resamples of the prompts.", ge=100)
     alpha: float = _leaf(0.05, "Largest p-value of the null.", gt=0, lt=1)
 
@@ -386,7 +386,8 @@ class Study(Settings):
         "How far ahead a return is asked for, [from, to]: one named local, and at least one that begins "
         "where local ends or later.",
         unit="s",
-        valid="role: [from, to] in seconds with 0 <= from < to, such as local: [0.5, 2]",
+        valid="one named local and a longer one, [from, to] in seconds with 0 <= from < to, such as "
+        "{local: [0.5, 2], long: [4, 8]}",
         min_length=2,
     )
     probes: ProbeSettings = ProbeSettings()
@@ -740,9 +741,11 @@ def _files(study: Study, base_dir: Path) -> Iterator[_Problem]:
         return
     n_clips, told = count_clips(study, len(units))
     for group in ("certificate", "ablation"):
-        n = getattr(study, group).n_clips
+        settings = getattr(study, group)
+        n = settings.n_clips
         if n > n_clips:
-            text = f"got {n}; valid: at most the study's {n_clips} clips ({told})"
+            default = "" if "n_clips" in settings.model_fields_set else ", the default"
+            text = f"got {n}{default}; valid: at most the study's {n_clips} clips ({told})"
             yield _Problem((group, "n_clips"), text, (f"{group}.n_clips", *uses))
     if study.trained_layers and n_clips // 2 < (n := study.certificate.n_clips) <= n_clips:
         valid = f"at most half of the study's {n_clips} clips ({told})"

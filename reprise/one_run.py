@@ -55,8 +55,9 @@ def take_directory(directory: Path, *, tell: Callable[[str], Any]) -> None:
     json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}, file)
     file.flush()
     _held.append(file)
-    if names := end_local_jobs(directory) + end_slurm_jobs(directory):
-        tell(f"{len(names)} jobs of a run that was killed were still at work here and were ended: {', '.join(names)}")
+    # SLURM's first: where one works on this very machine, it is gone then, and not told twice.
+    if names := end_slurm_jobs(directory) + end_local_jobs(directory):
+        tell(f"jobs of a run that was killed were still at work here and were ended: {', '.join(names)}")
 
 
 def local_jobs(directory: Path) -> list[psutil.Process]:

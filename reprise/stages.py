@@ -4,7 +4,8 @@
 Degenerate input: without any benchmark the tables are empty.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -57,3 +58,17 @@ def run_summary(jobs: pd.DataFrame, *, since: float) -> str:
             spent = f"{new['seconds'].sum():.0f} s" if len(new) else "-"
             lines.append(f"{stage:<20}{len(new):>10}{len(of_stage) - len(new):>10}{spent:>12}")
     return "\n".join(lines)
+
+
+def judged(results: Path, studies: Iterable[str], *, since: float) -> list[str]:
+    """The verdicts that a run which began at `since` reached, a line each, and where its report lies."""
+    lines = []
+    for study in studies:
+        path = results / study / "verdict.json"
+        if path.is_file() and path.stat().st_mtime >= since:
+            found = json.loads(path.read_text())
+            lines.append(f"{study}: {found['verdict']} ({found['reason']})")
+    report = results / "report" / "index.html"
+    if report.is_file() and report.stat().st_mtime >= since:
+        lines.append(f"report: {report.as_posix()}")
+    return lines

@@ -1,22 +1,38 @@
-# Candidates (a checkpoint: which features, so which ablations, is known only then), continuations under edits,
-# and what the edits did.
+# Declarations, candidates (a checkpoint: which features, so which ablations, is known only then), continuations under
+# edits, and what the edits did.
+
+
+rule declare:
+    # Before the first probe. What is declared later reruns no probe and no edit, so they rest on this first
+    # declaration, which is made once and never stale. (As an `ancient` input a later one, when it is due, would hide
+    # from Snakemake that a probe is stale for reasons of its own.)
+    output:
+        "results/{study}/declared.json",
+    log:
+        "results/logs/{study}/declare.log",
+    localrule: True
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings=once(declaration),
+    script:
+        "../workflow_scripts/preregister.py"
 
 
 rule preregister:
-    # Declared before the first probe; declaring anew later never reruns a probe or an edit, but shows.
+    # Declaring anew never reruns a probe or an edit, but shows. It comes before all that waits beside it.
+    input:
+        "results/{study}/declared.json",
     output:
         "results/{study}/preregistration.json",
     log:
         "results/logs/{study}/preregister.log",
+    priority: 2
+    localrule: True
     conda:
         "../envs/reprise.yaml"
     params:
-        settings=settings(
-            "preregister",
-            "verdict",
-            "probes",
-            declared=lambda wildcards: declared(wildcards.study),
-        ),
+        settings=declaration,
     script:
         "../workflow_scripts/preregister.py"
 
@@ -59,8 +75,8 @@ checkpoint candidates:
         settings=settings(
             "candidates",
             "screen",
-            "probes",
             "ablation",
+            alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
@@ -79,7 +95,7 @@ rule ablate:
     input:
         model=lambda wildcards: model_record(wildcards.study),
         candidate="results/{study}/candidates/{candidate}.json",
-        preregistration=ancient("results/{study}/preregistration.json"),
+        declared="results/{study}/declared.json",
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         certificate=lambda wildcards: certificate(
             wildcards.study, layer_of(wildcards.candidate)
@@ -171,6 +187,7 @@ rule verdict:
         "results/{study}/verdict.json",
     log:
         "results/logs/{study}/verdict.log",
+    localrule: True
     conda:
         "../envs/reprise.yaml"
     resources:

@@ -209,9 +209,11 @@ def of_source(*sources):
 
 def say_what_was_done():
     """A line a stage when a run ends: what it computed, what it found done, how long it took."""
-    from reprise.stages import read_jobs, run_summary
+    from reprise.stages import judged, read_jobs, run_summary
 
     names = list(dict.fromkeys([f"corpora/{corpus(s)}" for s in STUDIES] + [*STUDIES]))
     jobs = read_jobs([Path("results/benchmarks", name) for name in names])
     if (jobs["ended"] >= _began).any():
         logger.info(run_summary(jobs, since=_began))
+    for line in judged(Path("results"), STUDIES, since=_began):
+        logger.info(line)

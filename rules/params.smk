@@ -30,6 +30,12 @@ def settings(script, *groups, **extra):
     return of
 
 
+def once(settings_of):
+    """Settings that a job is given and that never make it stale: Snakemake compares no params of functions that ask
+    for more than the wildcards."""
+    return lambda wildcards, threads: settings_of(wildcards)
+
+
 def template_digest(name):
     """Digest of a page's template and of the files that it includes, all in reprise/."""
     text = Path(workflow.basedir, "reprise", name).read_text(encoding="utf-8")
@@ -114,6 +120,14 @@ def declared(study):
             "ablation",
         )
     }
+
+
+declaration = settings(
+    "preregister",
+    "verdict",
+    "probes",
+    declared=lambda wildcards: declared(wildcards.study),
+)
 
 
 def sampling(study):

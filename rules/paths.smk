@@ -53,6 +53,11 @@ def stores(kind, study, hook=None):
     return [store(kind, study, batch, hook) for batch in batches(study)]
 
 
+def folder_of_store(manifest):
+    """The store that a manifest is of."""
+    return manifest.removesuffix(".manifest.json")
+
+
 def model_record(study):
     """What was found out about the model of a study."""
     return f"results/corpora/{corpus(study)}/model.json"
@@ -68,7 +73,7 @@ def store_folders(study):
     for layer in STUDIES[study].layers:
         manifests += stores("codes", study, f"layer{layer}")
     trained = [sae_of(study, layer) for layer in STUDIES[study].trained_layers]
-    return trained + [path.removesuffix(".manifest.json") for path in manifests]
+    return trained + [folder_of_store(manifest) for manifest in manifests]
 
 
 def tables(study):

@@ -3,7 +3,7 @@
 
 rule probe:
     input:
-        preregistration=ancient("results/{study}/preregistration.json"),
+        declared="results/{study}/declared.json",
         labels="results/{study}/labels/{horizon}.parquet",
         local=lambda wildcards: local_labels(wildcards.study, wildcards.horizon),
         descriptors=lambda wildcards: stores("descriptors", wildcards.study),

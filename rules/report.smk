@@ -3,7 +3,7 @@
 
 rule report:
     input:
-        models=[model_record(study) for study in STUDIES],
+        models=list(dict.fromkeys(map(model_record, STUDIES))),
         cards=[card for study in STUDIES for card in model_card(study)],
         verdicts=expand("results/{study}/verdict.json", study=STUDIES),
         certificates=[
@@ -21,7 +21,9 @@ rule report:
             for study in STUDIES
             for horizon in horizons(study)
         ],
-        audio=[path for study in STUDIES for path in stores("audio", study)],
+        audio=[
+            path for (study, *_) in CORPORA.values() for path in stores("audio", study)
+        ],
         recordings=[path for study in STUDIES for path in recordings_files(study)],
         candidates=expand("results/{study}/candidates.parquet", study=STUDIES),
         effects=lambda wildcards: of_candidates("{candidate}.parquet"),

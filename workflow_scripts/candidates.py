@@ -116,15 +116,16 @@ for found in ranked.itertuples():
     ).record
     # Both nulls must be beaten, where there are two: swaps across prompts and within them.
     confirmed["p_swap"] = np.fmax(confirmed["p_swap"], confirmed["p_swap_within_prompt"])
-    passed = bool(confirmed["gain_auroc_low"] > 0 and confirmed["p_swap"] <= settings["probes"]["alpha"])
+    passed = bool(confirmed["gain_auroc_low"] > 0 and confirmed["p_swap"] <= settings["alpha"])
     log.info(
-        "layer %d feature %d at %s: z %.1f, confirmed %s: %s",
+        "layer %d feature %d at %s: z %.1f; held out: gain %.3f [%.3f, %.3f], p %.3f, %s %s",
         layer,
         feature,
         found.horizon,
         found.z,
-        passed,
-        confirmed,
+        *(confirmed[name] for name in ("gain_auroc", "gain_auroc_low", "gain_auroc_high", "p_swap")),
+        "confirmed" if passed else "not confirmed",
+        confirmed["note"],
     )
     record = {
         "layer": layer,

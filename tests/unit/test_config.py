@@ -178,8 +178,8 @@ BAD_FIELDS = {
     ),
     "half a horizon": (
         {"horizons": {"local": [0.5], "long": [4, 8]}},
-        "studies.planner.horizons.local.1: missing; valid: role: [from, to] in seconds with 0 <= from < to, such as "
-        "local: [0.5, 2]",
+        "studies.planner.horizons.local.1: missing; valid: one named local and a longer one, [from, to] in seconds "
+        "with 0 <= from < to, such as {local: [0.5, 2], long: [4, 8]}",
     ),
 }
 
@@ -447,7 +447,8 @@ def test_a_model_directory_needs_both_files(tmp_path: Path) -> None:
 def test_counts_are_checked_against_the_prompts(tmp_path: Path) -> None:
     study = {**project(tmp_path, 4), "seeds": [0, 1], "certificate": {"n_clips": 8}}
     assert file_problems(tmp_path, study) == [
-        "c.yaml: studies.a.ablation.n_clips: got 24; valid: at most the study's 8 clips (4 prompts x 2 seeds)",
+        "c.yaml: studies.a.ablation.n_clips: got 24, the default; valid: at most the study's 8 clips "
+        "(4 prompts x 2 seeds)",
         "c.yaml: studies.a.probes.n_folds: got 5; valid: at most the study's 4 prompts",
     ]
 

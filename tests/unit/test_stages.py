@@ -1,9 +1,10 @@
 """What a run says of itself when it ends: computed, reused, how long."""
 
+import json
 import os
 from pathlib import Path
 
-from reprise.stages import by_stage, read_jobs, run_summary
+from reprise.stages import by_stage, judged, read_jobs, run_summary
 
 
 def benchmark(path: Path, seconds: float, peak_mb: float, ended: float) -> None:
@@ -34,3 +35,12 @@ def test_a_line_a_stage_in_their_order(tmp_path: Path) -> None:
 
 def test_nothing_was_measured(tmp_path: Path) -> None:
     assert by_stage(read_jobs([tmp_path])).empty and run_summary(read_jobs([tmp_path]), since=0).count("\n") == 0
+
+
+def test_a_run_says_what_it_judged_and_nothing_older(tmp_path: Path) -> None:
+    for study, ended in (("new", 150), ("old", 50)):
+        path = tmp_path / study / "verdict.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps({"verdict": "none", "reason": "nothing predicts"}))
+        os.utime(path, (ended, ended))
+    assert judged(tmp_path, ["new", "old", "never"], since=100) == ["new: none (nothing predicts)"]

@@ -271,6 +271,36 @@ def test_an_added_layer_leaves_the_others_as_they_are(finished, tmp_path):
     assert not then.keys() & {"generate", "activations", "descriptors", "events", "label"}
 
 
+def test_a_deleted_store_that_is_made_by_itself_stales_nothing(finished, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study, symlinks=True)
+    before = digests(study)
+    shutil.rmtree(corpus_of(study) / "activations/layer2/b00")
+    snakemake(study, "--cores", "2", "activations")
+    assert digests(study) == before
+    assert scheduled(snakemake(study, "--dry-run", "--cores", "2")) == {}
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("probes.n_swaps: 49", "verdict.min_effect: 0.3"),
+        ("certificate.max_fvu: 0.4", "probes.n_folds: 3"),
+        ("labels.step_s: 0.25", "report.title: Another"),
+    ],
+)
+def test_changes_made_together_rerun_what_each_reruns(finished, pair):
+    columns, cells = rows("Settings")
+    of_page = {row[0]: expected(columns, row[1:]) for row in cells}
+    first, second = (of_page[f"`{change}`"] for change in pair)
+    write_config(finished, with_settings("; ".join(pair)))
+    try:
+        found = scheduled(snakemake(finished, "--dry-run", "--cores", "2"))
+    finally:
+        write_config(finished, tiny_config())
+    assert found == {rule: max(first.get(rule, 0), second.get(rule, 0)) for rule in first | second}
+
+
 def test_studies_share_what_they_ask_for_alike(finished, tmp_path):
     """A second study with another horizon and another SAE, in a configuration of its own, generates nothing."""
     study = tmp_path / "study"
@@ -288,3 +318,20 @@ def test_studies_share_what_they_ask_for_alike(finished, tmp_path):
     write_config(study, config)
     then = scheduled(snakemake(study, "--dry-run", "--cores", "2"))
     assert (then["generate"], then["activations"], then["identify_model"]) == (2, 4, 1), then
+
+
+def test_studies_that_share_have_one_report(finished, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study, symlinks=True)
+    config = tiny_config()
+    config["studies"]["second"] = {
+        **config["studies"]["tiny"],
+        "horizons": {"local": [0.5, 2], "long": [4, 7]},
+        "probes": {"representations": ["sae"]},
+    }
+    write_config(study, config)
+    said = snakemake(study, "--cores", "2")
+    assert not scheduled(said).keys() & {"identify_model", "generate", "activations"}
+    page = (study / "results/report/index.html").read_text()
+    assert 'id="tiny"' in page and 'id="second"' in page
+    assert "Nothing to be done" in snakemake(study, "--dry-run", "--cores", "2")
