@@ -164,7 +164,7 @@ def power_note(n_positive: int, n_negative: int) -> dict[str, Any]:
     smallest = detectable_auroc(n_positive, n_negative)
     found = "no AUROC" if math.isnan(smallest) else f"an AUROC of {smallest:.2f} or more"
     sentence = (
-        f"With {n_positive} positive and {n_negative} negative clips, {found} is told from 0.50 in 80 % of studies."
+        f"With {n_positive} positive and {n_negative} negative clips, {found} is told from 0.50 in 80% of studies."
     )
     return {
         "n_positive": n_positive,
