@@ -491,12 +491,10 @@ def _scaled(x: NDArray, folds: NDArray[np.int64]) -> Iterator[NDArray[np.float32
     """For each fold, all rows with columns scaled by the rows of the other folds (-1: of none); constant ones become
     0."""
     exact = x.astype(np.float64)
-    member = (folds == np.arange(folds.max() + 1)[:, None]).astype(np.float64)
-    n, total, squares = member.sum(axis=1), member @ exact, member @ exact**2
-    for fold in range(len(n)):
-        n_train = n.sum() - n[fold]
-        mean = (total.sum(axis=0) - total[fold]) / n_train
-        sd = np.sqrt(np.maximum((squares.sum(axis=0) - squares[fold]) / n_train - mean**2, 0.0))
+    train = ((folds != np.arange(folds.max() + 1)[:, None]) & (folds >= 0)).astype(np.float64)
+    train /= train.sum(axis=1, keepdims=True)
+    for mean, square in zip(train @ exact, train @ exact**2, strict=True):
+        sd = np.sqrt(np.maximum(square - mean**2, 0.0))
         scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (np.abs(mean) + 1e-20))
         yield ((x - mean.astype(x.dtype)) * scale.astype(x.dtype)).astype(np.float32)
 
