@@ -109,6 +109,12 @@ rule probes:
         [path for study in STUDIES for path in probe_results(study)],
 
 
+rule power:
+    input:
+        expand("results/{study}/power.tsv", study=STUDIES),
+        expand("results/{study}/power.html", study=STUDIES),
+
+
 rule verdicts:
     input:
         expand("results/{study}/verdict.json", study=STUDIES),

@@ -17,13 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
 from reprise.identity import stable_share
-from reprise.probes import Probe, probe
-from reprise.screen import Entries
 
 # A control must not tell returning clips from others itself: |AUROC - 0.5| at most this.
 MAX_CONTROL_AUROC_OFFSET = 0.1
@@ -179,39 +176,3 @@ def mean_difference(returning: np.ndarray, other: np.ndarray) -> tuple[np.ndarra
     if not norm > 0:
         raise ValueError("mean_difference: the two means are equal; there is no direction between them")
     return (v / norm).astype(np.float32), float(v @ mean / norm)
-
-
-def confirm(
-    entries: Entries,
-    feature: int,
-    y: ArrayLike,
-    usable: ArrayLike,
-    prompt: ArrayLike,
-    baseline: NDArray[np.float32],
-    held_out: ArrayLike,
-    *,
-    seed: int,
-    n_swaps: int = 199,
-) -> Probe:
-    """The conditional gain of one feature over the baseline, in held-out clips alone (see `reprise.probes.probe`).
-
-    `held_out` bool `[clip]` must take prompts whole, and none that was screened. The feature's value is the
-    representation. The record gains `feature`. Raises ValueError when a prompt is split.
-    """
-    prompt, held_out = np.asarray(prompt), np.asarray(held_out, bool)
-    split = np.intersect1d(prompt[held_out], prompt[~held_out])
-    if len(split):
-        raise ValueError(f"held_out: prompt {split[0]!r} has clips on both sides; a prompt is held out whole or not")
-    values = np.zeros((*np.shape(y), 1), np.float32)
-    mine = entries.feature == feature
-    values[entries.clip[mine], entries.time[mine], 0] = entries.value[mine]
-    result = probe(
-        np.asarray(y)[held_out],
-        np.asarray(usable)[held_out],
-        prompt[held_out],
-        baseline[held_out],
-        values[held_out],
-        seed=seed,
-        n_swaps=n_swaps,
-    )
-    return Probe({"feature": int(feature)} | result.record, result.predictions)

@@ -272,7 +272,9 @@ class ProbeSettings(Settings):
         min_length=1,
     )
     n_folds: int = _leaf(5, "Folds of cross-fitting, grouped by prompt.", ge=2)
-    n_swaps: int = _leaf(99, "Pseudosession swaps of the null. A candidate is always confirmed with 199.", ge=1)
+    n_swaps: int = _leaf(
+        199, "Pseudosession swaps of the null. A candidate is confirmed with as many as its correction needs.", ge=1
+    )
     n_bootstrap: int = _leaf(2000, "Bootstrap resamples of the prompts.", ge=100)
     alpha: float = _leaf(0.05, "Largest p-value of the null.", gt=0, lt=1)
 
@@ -284,7 +286,12 @@ class ScreenSettings(Settings):
     max_active: float = _share(0.6, "Largest share of clips in which a feature is active.")
     fdr: float = _leaf(0.05, "False discovery rate over features, layers and horizons.", gt=0, lt=1)
     confirm_share: float = _leaf(0.5, "Share of the prompts kept for confirmation.", unit="share", gt=0, lt=1)
-    max_candidates: int = _leaf(2, "Most features taken on to the ablation.", ge=1)
+    max_tried: int = _leaf(
+        4,
+        "Most features taken to confirmation, the screen's first. Each that is tried counts in the correction.",
+        ge=1,
+    )
+    max_candidates: int = _leaf(2, "Most confirmed features taken on to the ablation.", ge=1)
 
 
 class AblationSettings(Settings):
@@ -333,6 +340,13 @@ class VerdictSettings(Settings):
     max_missed_gain_auroc: float = _leaf(
         0.15, "Gain that the interval must exclude before its absence is concluded.", unit="AUROC", gt=0, le=0.5
     )
+    min_learned_gain_auroc: float = _leaf(
+        0.025,
+        "Least gain in AUROC over the same model with random weights; its interval must lie above 0.",
+        unit="AUROC",
+        gt=0,
+        le=0.5,
+    )
     min_effect: float = _share(
         0.2, "Least fall in the rate of returns under the edit; its interval must lie above 0.", gt=0
     )
@@ -340,10 +354,16 @@ class VerdictSettings(Settings):
         0.1, "Least excess over the controls at matched damage; its interval must lie above 0.", gt=0
     )
     max_damage: float = _leaf(
-        0.5, "Most damage an edit may do: rise of the unedited model's loss.", unit="nats a token", gt=0
+        0.5,
+        "Most damage an edit may do: rise of the unedited model's loss. Its whole interval must lie at or below this.",
+        unit="nats per token",
+        gt=0,
+        lt=1,
     )
     min_stored_share: float = _share(
-        0.5, "Share of the effect that the prefix-only edit must reach for a plan to count as stored.", gt=0
+        0.5,
+        "Share of the effect that all of the prefix-only edit's interval must reach for a plan to count as stored.",
+        gt=0,
     )
 
 
@@ -671,11 +691,17 @@ def _across(study: Study) -> Iterator[_Problem]:
         text = f"got {e.n_surrogates}, too few for any p-value to reach events.max_p_value {e.max_p_value:g}"
         uses = ("events.n_surrogates", "events.max_p_value")
         yield _Problem(("events", "n_surrogates"), f"{text}; valid: at least {least}", uses)
-    n_tests = max(1, len(study.saes) * len(evidence))
+    if evidence and "random_model" not in probes.representations:
+        text = (
+            f"got {', '.join(probes.representations)}; valid: also random_model, which the learned gain is judged by"
+        )
+        yield _Problem(("probes", "representations"), text, ("probes.representations",))
+    n_horizons = max(1, len(study.horizons) - 1)
+    n_tests = max(1, len(study.saes) * len(evidence)) * n_horizons
     if probes.n_swaps < (least := _fewest_draws(probes.alpha / n_tests)):
-        tests = f"{n_tests} tests (layers x representations)"
+        tests = f"{n_tests} tests (layers x representations x shorter horizons)"
         text = f"got {probes.n_swaps}, too few for any p-value to reach probes.alpha {probes.alpha:g} / {tests}"
-        uses = ("probes.n_swaps", "probes.alpha", "probes.representations", "saes")
+        uses = ("probes.n_swaps", "probes.alpha", "probes.representations", "saes", "horizons")
         yield _Problem(("probes", "n_swaps"), f"{text}; valid: at least {least}", uses)
     for field, needed in (("doses", 1.0), ("windows", "until_event")):
         if needed not in (given := getattr(ablation, field)):
@@ -688,6 +714,10 @@ def _across(study: Study) -> Iterator[_Problem]:
     if study.labels.reviewed_only and not study.review.files:
         text = "got true, and review.files names none; valid: false, or the study's reviews in review.files"
         yield _Problem(("labels", "reviewed_only"), text, ("labels.reviewed_only", "review.files"))
+    if study.screen.max_candidates > study.screen.max_tried:
+        default = "" if "max_candidates" in study.screen.model_fields_set else ", the default"
+        text = f"got {study.screen.max_candidates}{default}; valid: at most max_tried, {study.screen.max_tried}"
+        yield _Problem(("screen", "max_candidates"), text, ("screen.max_candidates", "screen.max_tried"))
     if study.screen.min_active >= study.screen.max_active:
         text = f"got {study.screen.min_active:g}; valid: below screen.max_active, {study.screen.max_active:g}"
         yield _Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))

@@ -349,7 +349,7 @@ def gate_strip(gate: Mapping[str, Any]) -> Markup:
     body.append('<g class="s-target">')
     if is_number(gate["low"]) and is_number(gate["high"]):
         body.append(_line(axis.share(gate["low"]), 11, axis.share(gate["high"]), 11, "whisker"))
-    body += [_marker(axis.share(gate["value"]), 11, "circle", "" if gate["passed"] else "hollow"), "</g>"]
+    body += [_marker(axis.share(gate["value"]), 11, "circle", "" if gate["outcome"] == "passed" else "hollow"), "</g>"]
     return Markup(f'<svg class="strip" aria-hidden="true" width="100%" height="22">{"".join(body)}</svg>')
 
 

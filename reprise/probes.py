@@ -1,28 +1,31 @@
-"""Does a representation say more about the future than position, past sound, prompt and past recurrences do?
+"""Does a representation say more about the future than the baseline does, and did the model learn to say it?
 
 Conventions. Everything lies on a common grid: clip x time. `y` 0/1 `[clip, time]`, `usable` bool `[clip, time]` (rows
-are the usable grid points), `prompt` `[clip]`, the baseline B `[clip, time, b]` and the representation R
+are the usable grid points), `prompt` `[clip]`, the baseline's columns B `[clip, time, b]` and the representation R
 `[clip, time, d]` (or CSR `[clip * time, d]`, clip-major) at *every* grid point, so that a clip can be given another
-clip's R at its own times. Scores: AUROC pooled over the out-of-fold predictions, and bits, the reduction in log-loss
-per label against the training folds' base rate (a V-information estimate; it can be negative). The conditional gain
-is score(B+R) - score(B).
+clip's R at its own times. A clip without a usable time is left out before anything else. Scores: AUROC pooled over the
+out-of-fold predictions, which every gate reads, and bits, the reduction in log-loss per label against the training
+folds' base rate (a V-information estimate; it can be negative), which is shown beside it.
 
-How. L2 logistic regression, folds and inner folds grouped by prompt, standardisation inside folds, one penalty for B
-and another for R so that a large R cannot drown B. In B+R the representation enters as its residual on B: R minus what
-a ridge fitted on *other prompts* predicts of it from B. The span is that of B and R, but R cannot help by repeating
-B, and the residual is what may be exchanged between clips under the null "R says nothing beyond B". A raw R could
-not: swapping a copy of B for noise would make B+R worse, and a useless R would look significant. The residual, and
-the PCA of a wide R, see no label and are computed once for all folds, so they cannot leak one; fixing them makes the
-statistic the same function of the exchanged data in every swap.
+Conditional gain: score(B+R) - score(B). B is a fitted baseline (reprise/baseline.py), the better of its two forms, and
+enters B+R as its logit; folds and inner folds are grouped by prompt, columns are scaled inside folds, and R has a
+penalty of its own. R enters as its residual on B: R minus what a ridge fitted on *other prompts* predicts of it from
+B's columns. So R cannot help by repeating B, and the residual is what may be exchanged between clips under the null "R
+says nothing beyond B". A raw R could not: swapping a copy of B for noise would make B+R worse, and a useless R would
+look significant. The residual, and the PCA of a wide R, see no label and are computed once for all folds, so they
+cannot leak one; fixing them makes the statistic the same function of the exchanged data in every swap.
+
+Prediction never shows that a model uses what it carries, only an edit does. A network of random weights remembers what
+sounded, and so predicts too: what the model learned shows beside it (reprise/learned.py).
 
 Nulls. Pseudosession swap (Harris, "Nonsense correlations in neuroscience", bioRxiv 2020): whole trajectories are
 exchanged, never shifted in time, so autocorrelation stays. Across prompts (is anything there?), prompts are permuted
 *as blocks*: a prompt's clips resemble each other, and swapping single clips would break that in the null alone.
 Within prompts (is it *this* performance's future, or its prompt's?), seeds are permuted; where no prompt has two
-seeds there is nothing to permute and no p-value. Permutations are uniform, fixed points included: derangements only
-(two seeds a prompt leave just one) are no group, and p-values from them are too small (Southworth, Kim & Owen 2009,
-"Properties of balanced permutations"). Penalties stay as chosen for the unswapped R. For R alone the labels are
-shuffled between prompts, a prompt's clips together.
+seeds there is nothing to permute and that null does not apply. Permutations are uniform, fixed points included:
+derangements only (two seeds a prompt leave just one) are no group, and p-values from them are too small (Southworth,
+Kim & Owen 2009, "Properties of balanced permutations"). Penalties stay as chosen for the unswapped R. A gain must beat
+both nulls: `p_gain` is the larger p of the two.
 
 Local returns. A longer horizon is asked only where no return begins within the local one (`without_local` in
 reprise/labels.py): a representation that knows of imminent returns alone then gains nothing at a longer horizon,
@@ -33,73 +36,285 @@ Limits. Exchange assumes that the residual is independent of B, not just uncorre
 function of B can show a gain. A donor's R may come from a time at which the donor's own row was left out (a
 recurrence was sounding). The interval resamples prompts over fixed predictions, without the variance of refitting.
 
-Degenerate input (no usable rows, one class, a class in fewer than two prompts) gives NaN scores and a `note`.
+Degenerate input: no usable rows, one class, a class in fewer than two prompts, or a fit without an end give NaN scores
+and a `note`. A NaN in B or R at a clip that has a usable time is an error that names clip and column.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from scipy.linalg.lapack import dpotrf, dpotrs
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
 from scipy.special import expit
+from scipy.stats import rankdata
 from sklearn.decomposition import PCA, TruncatedSVD
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.model_selection import StratifiedGroupKFold
+
+from reprise.baseline import Baseline, better_form, check_finite, extend, fit_baseline, refit, tested
+from reprise.folds import inner_folds, swap_clips, training_rate
+from reprise.logistic import FitError, log_loss_bits, logit
+from reprise.statistics import bootstrap_weights, largest_p, p_value
 
 Array = NDArray[np.float64]
 
-# L2 penalties (on standardised columns, against a log-loss summed over rows), largest first: each fit starts from
-# the one before. Rows of a clip repeat each other, so useful penalties are larger than for independent rows.
-PENALTIES = (10000.0, 1000.0, 100.0, 10.0, 1.0)
 # Ridge penalties for the residual of R on B, per row.
 RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)
 # A residual column with less than this share of its column's standard deviation is a copy of B: set to 0.
 COPY_SHARE = 1e-3
-# A step that leaves more than this share of the Newton decrement before it is slow: a new Hessian may be better.
-SLOW_SHARE = 0.3
+MAX_COMPONENTS = 128
+
+
+class Question(NamedTuple):
+    """What is asked of a representation: labels `y` 0/1 and `usable` bool `[clip, time]`, `prompt` and `clip_ids`
+    `[clip]`, the baseline's columns `x` float32 `[clip, time, b]` and their `names`."""
+
+    y: NDArray
+    usable: NDArray[np.bool_]
+    prompt: NDArray
+    clip_ids: Sequence[str]
+    x: NDArray[np.float32]
+    names: Sequence[str]
 
 
 class Probe(NamedTuple):
-    """A flat `record` of builtins, and `predictions`: clip, time (indices), prompt, y, fold, p_B, p_R, p_BR a row."""
+    """A flat `record` of builtins, and `predictions`: clip, time (indices), prompt, y, fold, p_B, p_R and p_BR, one
+    row per usable grid point."""
 
     record: dict[str, float | int | str]
     predictions: pd.DataFrame
 
 
-def baseline_features(
-    prompts: Sequence[str],
-    prompt_ids: Sequence[str],
-    times_s: ArrayLike,
-    descriptors: NDArray[np.float32],
+class _Rows(NamedTuple):
+    """The usable grid points of the clips that have any: all `[row]` but `group`, `[clip]`."""
+
+    clip: NDArray[np.int64]
+    time: NDArray[np.int64]
+    y: Array
+    groups: NDArray[np.int64]
+    group: NDArray[np.int64]
+
+
+def fit_question(question: Question, *, seed: int, n_folds: int = 5) -> Baseline:
+    """The baseline of a question, on its rows, in the order of `np.nonzero(usable)`. Raises ValueError for a NaN in a
+    column of a clip that has a usable time. A fit without an end gives a `note`."""
+    question, rows, _ = _asked(question)
+    if not len(rows.y):
+        return Baseline({}, np.zeros(0, np.int64), {}, "no usable time")
+    try:
+        x = question.x[rows.clip, rows.time]
+        return fit_baseline(rows.y, rows.groups, x, question.names, seed=seed, n_folds=n_folds)
+    except FitError as error:
+        return Baseline({}, np.zeros(len(rows.y), np.int64), {}, str(error))
+
+
+def probe(
+    question: Question,
+    representation: NDArray[np.float32] | csr_matrix,
     *,
-    descriptor_names: Sequence[str],
-) -> tuple[NDArray[np.float32], list[str]]:
-    """Baseline B on the grid: float32 `[clip, time, b]` and its column names.
+    seed: int,
+    baseline: Baseline | None = None,
+    n_swaps: int = 99,
+    n_folds: int = 5,
+    n_bootstrap: int = 2000,
+    max_components: int = MAX_COMPONENTS,
+    unusable_because: str = "",
+) -> Probe:
+    """Score B, R and B+R for one (horizon, layer, representation); arrays as in the module docstring.
 
-    Position (one column a grid time), the causal `descriptors` `[clip, time, m]` (acoustics and recurrences so far),
-    and the words of the prompt (0/1; words in one prompt only or in all prompts carry nothing to another prompt and
-    are left out). `prompts`, `prompt_ids`: the text of each clip, "" for none, and whose it is. Several recordings may
-    have the same text, and then its words tell something of each other.
+    `baseline`: of `fit_question` with the same seed and folds, fitted here where it is not given. An R wider than
+    `max_components` is first reduced to that many principal components (CSR: truncated SVD, not centred, so that it
+    stays sparse); `variance_kept` says how much of R they hold. Penalties are chosen per fold by inner folds grouped
+    by prompt. Where R is known to be worthless `unusable_because` says why: nothing is fitted, and that is the note.
+
+    The record: n_rows, n_clips, n_prompts, n_positive_rows, n_positive_clips, n_positive_prompts, base_rate; `form`,
+    the baseline's better one, and auroc_B_<form> of both; auroc_* and bits_* of B, R, BR; gain_auroc and gain_bits
+    with _low and _high (95 % percentile interval of a bootstrap over prompts); p_swap across prompts and
+    p_swap_within_prompt of gain_auroc (NaN where no prompt has two seeds), p_gain, the larger; the _q50 and _q95 of
+    both nulls as swap_gain and swap_gain_within_prompt, and null_gain, the smaller of their medians; penalty_R and
+    penalty_BR (median over folds), n_folds, n_components, variance_kept, seed and note.
+    Raises ValueError when shapes disagree or a value that is read is not finite.
     """
-    times_s = np.asarray(times_s, np.float64)
-    n_clips, n_times = len(prompts), len(times_s)
-    if descriptors.shape[:2] != (n_clips, n_times):
-        raise ValueError(f"descriptors: shape {descriptors.shape} must begin with (clips, times) {n_clips, n_times}")
-    names = [f"time_{t:g}s" for t in times_s] + list(descriptor_names)
-    parts = [np.broadcast_to(np.eye(n_times, dtype=np.float32), (n_clips, n_times, n_times)), descriptors]
+    _check_shapes(question, representation)
+    n_grid = question.y.shape
+    question, rows, kept = _asked(question)
+    record = _counts(question, rows) | {"n_swaps": n_swaps, "n_bootstrap": n_bootstrap, "seed": seed, "note": ""}
+    table = pd.DataFrame(
+        {
+            "clip": kept[rows.clip],
+            "time": rows.time,
+            "prompt": np.asarray(question.prompt)[rows.clip],
+            "y": rows.y.astype(np.int8),
+        }
+    )
 
-    texts = pd.Series(list(prompts)).groupby(list(prompt_ids)).first()
-    # One word more, since no word at all is an error there; it counts only where a text has it.
-    vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b").fit([*texts, "nothing"])
-    in_texts = np.asarray(vectorizer.transform(texts).sum(axis=0)).ravel()
-    keep = (in_texts > 1) & (in_texts < len(texts))
-    words = vectorizer.transform(prompts).toarray()[:, keep].astype(np.float32)
-    parts.append(np.broadcast_to(words[:, None], (n_clips, n_times, words.shape[1])))
-    names += [f"word_{w}" for w in vectorizer.get_feature_names_out()[keep]]
-    return np.concatenate(parts, axis=2, dtype=np.float32), names
+    def not_scored(note: str) -> Probe:
+        return Probe(record | dict.fromkeys(_SCORES, np.nan) | {"form": "", "note": note}, table)
+
+    if unusable_because:
+        return not_scored(unusable_because)
+    if baseline is None:
+        baseline = fit_question(question, seed=seed, n_folds=n_folds)
+    if baseline.note:
+        return not_scored(baseline.note)
+    folds = baseline.folds
+    r, variance_kept = _reduce(_of_clips(representation, kept, n_grid[1]), question, max_components, seed)
+    inner = inner_folds(rows.y, rows.groups, folds, seed)
+    try:
+        form = better_form({form: auroc(tested(eta, folds), rows.y) for form, eta in baseline.eta.items()})
+        below = baseline.eta[form]
+        beyond = residual(r, question.x, rows.group, n_folds, seed)
+        both, penalty_both, coefs = extend(below, beyond[rows.clip, rows.time], rows.y, folds, inner)
+        alone, penalty_alone, _ = extend(None, r[rows.clip, rows.time], rows.y, folds, inner)
+        etas = {"B": tested(below, folds), "R": tested(alone, folds), "BR": tested(both, folds)}
+        nulls = _null_gains(rows, below, beyond, folds, penalty_both, coefs, etas["B"], n_swaps, seed)
+    except FitError as error:
+        return not_scored(str(error))
+    record |= _scores(rows, folds, etas, n_bootstrap, seed)
+    record |= {f"auroc_B_{f}": auroc(tested(eta, folds), rows.y) for f, eta in baseline.eta.items()}
+    record |= _against(record["gain_auroc"], nulls)
+    record |= {
+        "form": form,
+        "penalty_R": float(np.median(penalty_alone)),
+        "penalty_BR": float(np.median(penalty_both)),
+        "n_folds": int(folds.max() + 1),
+        "n_components": r.shape[2],
+        "variance_kept": variance_kept,
+    }
+    table["fold"] = folds
+    for name, eta in etas.items():
+        table[f"p_{name}"] = expit(eta)
+    return Probe(record, table)
+
+
+def _asked(question: Question) -> tuple[Question, _Rows, NDArray[np.int64]]:
+    """The question about the clips that have a usable time, its rows, and which clips those are."""
+    kept = np.flatnonzero(np.asarray(question.usable, bool).any(axis=1))
+    y, usable, prompt = (np.asarray(part)[kept] for part in question[:3])
+    clip_ids = [question.clip_ids[i] for i in kept]
+    x = question.x[kept]
+    check_finite(x, clip_ids, question.names, what="baseline")
+    group = np.unique(prompt, return_inverse=True)[1] if len(kept) else np.zeros(0, np.int64)
+    clip, time = np.nonzero(usable)
+    rows = _Rows(clip, time, y[clip, time].astype(np.float64), group[clip], group)
+    return Question(y, usable.astype(bool), prompt, clip_ids, x, question.names), rows, kept
+
+
+def _of_clips(
+    representation: NDArray[np.float32] | csr_matrix, kept: NDArray[np.int64], n_times: int
+) -> NDArray[np.float32] | csr_matrix:
+    """A representation of some clips, in the form it has."""
+    if issparse(representation):
+        return representation[(kept[:, None] * n_times + np.arange(n_times)).ravel()]
+    return representation[kept]
+
+
+def _counts(question: Question, rows: _Rows) -> dict[str, float | int]:
+    positive = rows.y == 1
+    return {
+        "n_rows": len(rows.y),
+        "n_clips": len(np.unique(rows.clip)),
+        "n_prompts": len(np.unique(rows.groups)),
+        "n_positive_rows": int(rows.y.sum()),
+        "n_positive_clips": len(np.unique(rows.clip[positive])),
+        "n_positive_prompts": len(np.unique(rows.groups[positive])),
+        "base_rate": float(rows.y.mean()) if len(rows.y) else np.nan,
+    }
+
+
+def _scores(
+    rows: _Rows, folds: NDArray[np.int64], etas: dict[str, Array], n_bootstrap: int, seed: int
+) -> dict[str, float]:
+    """AUROC and bits of what was fitted, and the gains of BR over B with their intervals over prompts."""
+    base_loss = log_loss_bits(logit(training_rate(rows.y, folds)), rows.y)
+    bits = {name: base_loss - log_loss_bits(eta, rows.y) for name, eta in etas.items()}
+    record = {f"auroc_{name}": auroc(eta, rows.y) for name, eta in etas.items()}
+    record |= {f"bits_{name}": float(bits[name].mean()) for name in etas}
+    weights = _bootstrap(rows, n_bootstrap, seed)
+    draws = {
+        "auroc": auroc_draws(etas["BR"], rows.y, rows.groups, weights)
+        - auroc_draws(etas["B"], rows.y, rows.groups, weights),
+        "bits": _weighted_mean(bits["BR"] - bits["B"], rows.groups, weights),
+    }
+    for score in ("auroc", "bits"):
+        record[f"gain_{score}"] = record[f"{score}_BR"] - record[f"{score}_B"]
+        record |= _percentiles(f"gain_{score}", draws[score])
+    return record
+
+
+def _null_gains(
+    rows: _Rows,
+    below: Array,
+    beyond: NDArray[np.float32],
+    folds: NDArray[np.int64],
+    penalty: Sequence[float],
+    coefs: Sequence[Array],
+    over: Array,
+    n_swaps: int,
+    seed: int,
+) -> dict[str, Array]:
+    """Gains in AUROC over the logits `over` when R's residual is swapped between clips, by kind of swap."""
+    auroc_over = auroc(over, rows.y)
+    nulls = {}
+    for kind in ("", "_within_prompt"):
+        within = bool(kind)
+        if within and np.bincount(rows.group).max() < 2:
+            continue
+        rng = np.random.default_rng([seed, 1, int(within)])
+        gains = []
+        for _ in range(n_swaps):
+            swapped = beyond[swap_clips(rows.group, within, rng)[rows.clip], rows.time]
+            gains.append(auroc(refit(below, swapped, rows.y, folds, penalty, coefs), rows.y) - auroc_over)
+        nulls[kind] = np.array(gains)
+    return nulls
+
+
+def _against(gain: float, nulls: dict[str, Array]) -> dict[str, float]:
+    """p-values of a gain against each null, and the larger of them."""
+    p = {f"p_swap{kind}": p_value(gain, null) for kind, null in nulls.items()}
+    quantiles = {
+        f"swap_gain{kind}_q{q}": float(np.percentile(null, q)) for kind, null in nulls.items() for q in (50, 95)
+    }
+    medians = [float(np.median(null)) for null in nulls.values()]
+    both = {"p_gain": float(largest_p(list(p.values()))), "null_gain": min(medians)}
+    return dict.fromkeys(_AGAINST, np.nan) | p | quantiles | both
+
+
+_AGAINST = (
+    "p_gain",
+    "null_gain",
+    *(f"p_swap{kind}" for kind in ("", "_within_prompt")),
+    *(f"swap_gain{kind}_q{q}" for kind in ("", "_within_prompt") for q in (50, 95)),
+)
+_SCORES = (
+    *(f"{score}_{name}" for score in ("auroc", "bits") for name in ("B", "R", "BR")),
+    "auroc_B_linear",
+    "auroc_B_trees",
+    *(f"gain_{score}{end}" for score in ("auroc", "bits") for end in ("", "_low", "_high")),
+    *_AGAINST,
+    *("penalty_R", "penalty_BR", "n_folds", "n_components", "variance_kept"),
+)
+
+
+def auroc(score: Array, y: Array) -> float:
+    """Over pairs of a positive and a negative row, how often the positive scores higher, ties a half."""
+    ranks = rankdata(score)
+    n1 = int(y.sum())
+    return float((ranks[y == 1].sum() - n1 * (n1 + 1) / 2) / (n1 * (len(y) - n1)))
+
+
+def _bootstrap(rows: _Rows, n_bootstrap: int, seed: int) -> Array:
+    return bootstrap_weights(len(np.unique(rows.groups)), n_bootstrap, [seed, 2])
+
+
+def auroc_draws(score: Array, y: Array, groups: NDArray[np.int64], weights: Array) -> Array:
+    """AUROC `[draw]` when prompts count as often as `weights` `[draw, prompt]` say."""
+    return weighted_auroc(prompt_wins(score, y, groups), y, groups, weights)
+
+
+def _percentiles(name: str, draws: Array) -> dict[str, float]:
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return {f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def random_codes(x: NDArray[np.float32], *, d_sae: int, k: int, seed: int) -> csr_matrix:
@@ -118,197 +333,13 @@ def random_codes(x: NDArray[np.float32], *, d_sae: int, k: int, seed: int) -> cs
     return codes
 
 
-def probe(
-    y: ArrayLike,
-    usable: ArrayLike,
-    prompt: ArrayLike,
-    baseline: NDArray[np.float32],
-    representation: NDArray[np.float32] | csr_matrix,
-    *,
-    seed: int,
-    n_swaps: int = 99,
-    n_folds: int = 5,
-    n_bootstrap: int = 2000,
-    max_components: int = 128,
-    unusable_because: str = "",
-) -> Probe:
-    """Score B, R and B+R for one (horizon, layer, representation); arrays as in the module docstring.
-
-    `prompt` `[clip]`, any hashable. An R wider than `max_components` is first reduced to that many principal
-    components (CSR: truncated SVD, not centred, so that it stays sparse); `variance_kept` says how much of R they
-    hold. Penalties are chosen per fold from `PENALTIES` by three inner folds grouped by prompt: B's first, then R's
-    with B's fixed. Where R is known to be worthless `unusable_because` says why: nothing is fitted, and that is the
-    note.
-
-    The record: n_rows, n_clips, n_prompts, n_positive_rows, n_positive_clips, n_positive_prompts, base_rate; auroc_*
-    and bits_* for B, R, BR; gain_auroc and gain_bits with _low and _high (95 % percentile interval of a bootstrap
-    over prompts); p_swap (on bits) and p_swap_auroc, across prompts, each (1 + swaps with a gain at least as large) /
-    (1 + n_swaps);
-    swap_gain_*_q50 and _q95 of that null; the same with _within_prompt, NaN where no prompt has two seeds; p_shuffle
-    of bits_R with labels shuffled between prompts; penalty_* (median over folds), n_folds, n_components,
-    variance_kept, seed and note.
-    Raises ValueError when shapes disagree.
-    """
-    y, usable = np.asarray(y), np.asarray(usable, bool)
-    group = np.unique(np.asarray(prompt), return_inverse=True)[1]
-    _check_shapes(y, usable, group, baseline, representation)
-    clip, time = np.nonzero(usable)
-    y_rows, groups = y[clip, time].astype(np.float64), group[clip]
-    record: dict[str, float | int | str] = {
-        "n_rows": len(clip),
-        "n_clips": len(np.unique(clip)),
-        "n_prompts": len(np.unique(groups)),
-        "n_positive_rows": int(y_rows.sum()),
-        "n_positive_clips": len(np.unique(clip[y_rows == 1])),
-        "n_positive_prompts": len(np.unique(groups[y_rows == 1])),
-        "base_rate": float(y_rows.mean()) if len(clip) else np.nan,
-        "n_swaps": n_swaps,
-        "n_bootstrap": n_bootstrap,
-        "seed": seed,
-        "note": "",
-    }
-    rows = pd.DataFrame({"clip": clip, "time": time, "prompt": np.asarray(prompt)[clip], "y": y_rows.astype(np.int8)})
-    folds, note = prompt_folds(y_rows, groups, n_folds, seed)
-    if note := unusable_because or note:
-        return Probe(record | dict.fromkeys(_SCORES, np.nan) | {"note": note}, rows)
-
-    reduced, variance_kept = _reduce(representation, y.shape, max_components, seed)
-    beyond = residual(reduced, baseline, group, n_folds, seed)
-    b, r = baseline[clip, time], reduced[clip, time]
-    inner = [_inner_folds(y_rows, groups, folds != f, seed) for f in range(folds.max() + 1)]
-
-    base = _logit(_training_rate(y_rows, folds))
-    penalty_b = _choose_penalties([b], y_rows, inner, first=None)
-    penalty_r = _choose_penalties([r], y_rows, inner, first=None)
-    penalty_br = _choose_penalties([b, beyond[clip, time]], y_rows, inner, first=penalty_b)
-    eta_b, coefs_b = _predict([b], y_rows, folds, [penalty_b], None)
-    eta_r, _ = _predict([r], y_rows, folds, [penalty_r], None)
-    eta_br, _ = _predict([b, beyond[clip, time]], y_rows, folds, [penalty_b, penalty_br], coefs_b)
-    etas = {"B": eta_b, "R": eta_r, "BR": eta_br}
-    base_loss = log_loss_bits(base, y_rows)
-    bits = {name: base_loss - log_loss_bits(eta, y_rows) for name, eta in etas.items()}
-    wins = {name: prompt_wins(eta, y_rows, groups) for name, eta in etas.items()}
-
-    weights = _bootstrap_weights(groups, n_bootstrap, seed)
-    ones = np.ones((1, weights.shape[1]))
-    for name in etas:
-        record[f"auroc_{name}"] = float(weighted_auroc(wins[name], y_rows, groups, ones)[0])
-        record[f"bits_{name}"] = float(bits[name].mean())
-    gain = {"auroc": record["auroc_BR"] - record["auroc_B"], "bits": record["bits_BR"] - record["bits_B"]}
-    draws = {
-        "auroc": weighted_auroc(wins["BR"], y_rows, groups, weights)
-        - weighted_auroc(wins["B"], y_rows, groups, weights),
-        "bits": _weighted_mean(bits["BR"] - bits["B"], groups, weights),
-    }
-
-    for score in ("auroc", "bits"):
-        record[f"gain_{score}"] = float(gain[score])
-        record[f"gain_{score}_low"], record[f"gain_{score}_high"] = map(
-            float, np.nanpercentile(draws[score], [2.5, 97.5])
-        )
-    scaled_b = list(_scaled(b, folds))
-    as_one = np.zeros(len(groups), np.int64)  # no prompt is weighted here: the pairs need not be counted by prompt
-    for within_prompt, end in ((False, ""), (True, "_within_prompt")):
-        rng = np.random.default_rng([seed, 1, int(within_prompt)])
-        exchangeable = not within_prompt or np.bincount(group).max() > 1
-        null: dict[str, list[float]] = {"auroc": [], "bits": []}
-        for _ in range(n_swaps if exchangeable else 0):
-            donors = swap_clips(group, within_prompt, rng)
-            swapped = [b, beyond[donors[clip], time]]
-            eta, _ = _predict(swapped, y_rows, folds, [penalty_b, penalty_br], coefs_b, scaled_b)
-            null["bits"].append(float((base_loss - log_loss_bits(eta, y_rows) - bits["B"]).mean()))
-            auroc = weighted_auroc(prompt_wins(eta, y_rows, as_one), y_rows, as_one, np.ones((1, 1)))[0]
-            null["auroc"].append(float(auroc - record["auroc_B"]))
-        for score, values in null.items():
-            p = "p_swap" if score == "bits" else "p_swap_auroc"
-            record[p + end] = _p_value(gain[score], values)
-            for q in (50, 95):
-                record[f"swap_gain_{score}_q{q}{end}"] = float(np.percentile(values, q)) if values else np.nan
-    record["p_shuffle"] = _p_value(
-        record["bits_R"], list(_shuffled_bits(reduced, y, usable, group, folds, penalty_r, n_swaps, seed))
-    )
-    record |= {
-        "penalty_B": float(np.median(penalty_b)),
-        "penalty_R": float(np.median(penalty_r)),
-        "penalty_BR": float(np.median(penalty_br)),
-        "n_folds": int(folds.max() + 1),
-        "n_components": reduced.shape[2],
-        "variance_kept": variance_kept,
-    }
-    rows["fold"] = folds
-    for name, eta in etas.items():
-        rows[f"p_{name}"] = expit(eta)
-    return Probe(record, rows)
-
-
-def _p_value(found: float, null: Sequence[float]) -> float:
-    """(1 + null values at least as large) / (1 + null values); NaN without any."""
-    # A swap that changes nothing (R repeats B or position) must count as a tie, whatever the rounding.
-    return (1 + int(np.sum(np.asarray(null) >= found - 1e-6))) / (1 + len(null)) if len(null) else np.nan
-
-
-def _shuffled_bits(
-    r: NDArray[np.float32],
-    y: NDArray,
-    usable: NDArray[np.bool_],
-    group: NDArray[np.int64],
-    folds: NDArray[np.int64],
-    penalty: Sequence[float],
-    n: int,
-    seed: int,
-) -> Iterator[float]:
-    """bits_R with labels (and which times are usable) shuffled between prompts, `n` times."""
-    clip, _ = np.nonzero(usable)
-    # A prompt none of whose times is usable has no fold, and what labels it is dealt are left out.
-    fold_of_prompt = np.full(group.max() + 1, -1)
-    fold_of_prompt[group[clip]] = folds
-    rng = np.random.default_rng([seed, 4])
-    for _ in range(n):
-        donors = swap_clips(group, False, rng)
-        clip, time = np.nonzero(usable[donors])
-        y_rows, rows_fold = y[donors][clip, time].astype(np.float64), fold_of_prompt[group[clip]]
-        known = rows_fold >= 0
-        clip, time, y_rows, rows_fold = clip[known], time[known], y_rows[known], rows_fold[known]
-        if any(len(np.unique(y_rows[rows_fold != f])) < 2 for f in range(folds.max() + 1)):
-            continue
-        eta, _ = _predict([r[clip, time]], y_rows, rows_fold, [penalty], None)
-        base = _logit(_training_rate(y_rows, rows_fold))
-        yield float((log_loss_bits(base, y_rows) - log_loss_bits(eta, y_rows)).mean())
-
-
-_SCORES = (
-    *(f"{score}_{name}" for score in ("auroc", "bits") for name in ("B", "R", "BR")),
-    *(f"gain_{score}{end}" for score in ("auroc", "bits") for end in ("", "_low", "_high")),
-    *(
-        f"swap_gain_{score}_q{q}{end}"
-        for score in ("auroc", "bits")
-        for q in (50, 95)
-        for end in ("", "_within_prompt")
-    ),
-    *(
-        "p_swap",
-        "p_swap_auroc",
-        "p_swap_within_prompt",
-        "p_swap_auroc_within_prompt",
-        "p_shuffle",
-        "penalty_B",
-        "penalty_R",
-        "penalty_BR",
-        "n_folds",
-        "n_components",
-        "variance_kept",
-    ),
-)
-
-
-def _check_shapes(
-    y: NDArray, usable: NDArray, group: NDArray, baseline: NDArray, representation: NDArray | csr_matrix
-) -> None:
-    grid = y.shape
+def _check_shapes(question: Question, representation: NDArray | csr_matrix) -> None:
+    y, grid = np.asarray(question.y), np.shape(question.y)
     wanted = {
-        "usable": (usable.shape, grid),
-        "prompt": (group.shape, grid[:1]),
-        "baseline": (baseline.shape[:2], grid),
+        "usable": (np.shape(question.usable), grid),
+        "prompt": (np.shape(question.prompt), grid[:1]),
+        "clip_ids": ((len(question.clip_ids),), grid[:1]),
+        "baseline": (question.x.shape, (*grid, len(question.names))),
     }
     if issparse(representation):
         wanted["representation (CSR)"] = (representation.shape[:1], (grid[0] * grid[1],))
@@ -317,40 +348,19 @@ def _check_shapes(
     for name, (found, right) in wanted.items():
         if found != right:
             raise ValueError(f"{name}: shape begins with {found}; y {grid} asks for {right}")
+    usable = np.asarray(question.usable, bool)
     if not np.isin(y[usable], (0, 1)).all():
         raise ValueError(f"y: holds {np.setdiff1d(y[usable], (0, 1))[0]} at a usable point; valid are 0 and 1")
 
 
-def prompt_folds(y: Array, groups: NDArray[np.int64], n_folds: int, seed: int) -> tuple[NDArray[np.int64], str]:
-    """Fold of each row, no prompt in two folds, classes balanced; and a note, not empty when it cannot be done.
-
-    At most `n_folds`, and no more than there are prompts with either class.
-    """
-    in_class = [len(np.unique(groups[y == label])) for label in (0, 1)]
-    if min(in_class) < 2:
-        return np.zeros(len(y), np.int64), f"prompts with a negative, positive row: {in_class}; two each are needed"
-    splitter = StratifiedGroupKFold(min(n_folds, *in_class), shuffle=True, random_state=seed)
-    folds = np.zeros(len(y), np.int64)
-    for fold, (_, test) in enumerate(splitter.split(y, y.astype(int), groups)):
-        folds[test] = fold
-    if any(len(np.unique(y[folds != f])) < 2 for f in range(folds.max() + 1)):
-        return folds, "a training fold has one class"
-    return folds, ""
-
-
-def _inner_folds(y: Array, groups: NDArray, train: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    """Inner fold of each training row (-1 elsewhere); all 0 when the training prompts cannot be split."""
-    inner = np.full(len(y), -1)
-    folds, note = prompt_folds(y[train], groups[train], 3, seed)
-    inner[train] = 0 if note else folds
-    return inner
-
-
 def _reduce(
-    representation: NDArray[np.float32] | csr_matrix, grid: tuple[int, int], max_components: int, seed: int
+    representation: NDArray[np.float32] | csr_matrix, question: Question, max_components: int, seed: int
 ) -> tuple[NDArray[np.float32], float]:
     """R as dense `[clip, time, <= max_components]` and the share of its variance that is kept."""
+    grid = question.y.shape
     flat = representation if issparse(representation) else representation.reshape(grid[0] * grid[1], -1)
+    columns = [f"{j}" for j in range(flat.shape[1])]
+    check_finite(_values(flat, grid), question.clip_ids, columns, what="representation")
     if flat.shape[1] <= max_components:
         dense = flat.toarray() if issparse(flat) else flat
         return dense.reshape(*grid, -1).astype(np.float32), 1.0
@@ -363,6 +373,16 @@ def _reduce(
     reduced = reducer.fit_transform(flat)
     kept = float(np.sum(reducer.explained_variance_ratio_))
     return reduced.reshape(*grid, -1).astype(np.float32), kept
+
+
+def _values(flat: NDArray[np.float32] | csr_matrix, grid: tuple[int, int]) -> NDArray[np.float32]:
+    """`[clip, time, d]`, of which only as much is dense as must be to see a value that is not finite."""
+    if not issparse(flat):
+        return flat.reshape(*grid, -1)
+    bad = np.flatnonzero(~np.isfinite(flat.data))
+    if not len(bad):
+        return np.zeros((*grid, 0), np.float32)
+    return flat.toarray().reshape(*grid, -1)
 
 
 def residual(
@@ -398,181 +418,6 @@ def residual(
     return chosen.reshape(n_clips, n_times, d).astype(np.float32)
 
 
-def swap_clips(group: NDArray[np.int64], within_prompt: bool, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Donor clip of each clip, a uniform draw: prompts permuted as blocks, or seeds within each prompt.
-
-    `group` int `[clip]`. Across prompts, the donor prompt's clips are dealt out in random order, again from the start
-    where it has fewer.
-    """
-    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-    order = np.arange(len(members)) if within_prompt else rng.permutation(len(members))
-    donors = np.empty(len(group), np.int64)
-    for own, other in zip(members, order, strict=True):
-        dealt = rng.permutation(members[other])
-        donors[own] = dealt if len(dealt) == len(own) else np.resize(dealt, len(own))
-    return donors
-
-
-def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = None) -> Array:
-    """Coefficients minimising log-loss summed over rows + sum(penalty * coef**2) / 2.
-
-    `x` `[row, d]`, its first column ones for an intercept (penalty 0), `y` 0/1 with both classes, `penalty` `[d]`.
-    From `start`, or from the base rate alone. Newton's method, but the Hessian is most of the work: one is kept and
-    corrected by what the steps since have met (L-BFGS from that Hessian; Nocedal & Wright 2006, "Numerical
-    Optimization", 7.2) until two steps in a row bring the end hardly nearer. The end is the same.
-    """
-    coef = np.zeros(x.shape[1])
-    if start is None:
-        coef[0] = _logit(y.mean())
-    else:
-        coef[:] = start
-    eta = np.asarray(x @ coef.astype(x.dtype), np.float64)
-    loss, gradient = _loss(eta, y, coef, penalty), _gradient(x, eta, y, coef, penalty)
-    factor, met, slow, before = None, [], 0, np.inf
-    for _ in range(200):
-        fresh = factor is None
-        if not fresh:
-            step = _corrected_step(factor, met, gradient)
-            decrement = float(gradient @ step)
-            slow = slow + 1 if decrement > SLOW_SHARE * before else 0
-        if fresh or slow == 2:
-            p = expit(eta)
-            root = np.sqrt(p * (1 - p)).astype(x.dtype)[:, None] * x
-            hessian = np.asarray(root.T @ root, np.float64)
-            hessian.flat[:: len(hessian) + 1] += penalty + 1e-6
-            factor = dpotrf(hessian.T, lower=True, overwrite_a=True)[0]
-            step = dpotrs(factor, gradient, lower=True)[0]
-            decrement = float(gradient @ step)
-            fresh, met, slow = True, [], 0
-        # What a Newton step would still change is nothing then; another leaves a share, and is taken.
-        near = decrement < 1e-6
-        if near and fresh:
-            break
-        size = 1.0
-        while True:
-            moved = -size * step
-            new_eta = np.asarray(x @ (coef + moved).astype(x.dtype), np.float64)
-            new_loss = _loss(new_eta, y, coef + moved, penalty)
-            if new_loss <= loss or size < 1e-3:
-                break
-            size /= 2
-        coef, eta, loss, before = coef + moved, new_eta, new_loss, decrement
-        if near:
-            break
-        new_gradient = _gradient(x, eta, y, coef, penalty)
-        met.append((moved, new_gradient - gradient))
-        gradient = new_gradient
-    return coef
-
-
-def _corrected_step(factor: Array, met: Sequence[tuple[Array, Array]], gradient: Array) -> Array:
-    """A Newton step by a Hessian's Cholesky `factor`, corrected by how far was moved and how the gradient changed by
-    that, oldest first: the two loops of L-BFGS."""
-    met = [(moved, change, moved @ change) for moved, change in met if moved @ change > 0]
-    step, shares = gradient.copy(), []
-    for moved, change, bent in reversed(met):
-        shares.append(moved @ step / bent)
-        step -= shares[-1] * change
-    step = dpotrs(factor, step, lower=True)[0]
-    for (moved, change, bent), share in zip(met, reversed(shares), strict=True):
-        step += (share - change @ step / bent) * moved
-    return step
-
-
-def _loss(eta: Array, y: Array, coef: Array, penalty: Array) -> float:
-    return float(np.logaddexp(0.0, eta).sum() - y @ eta + 0.5 * (penalty * coef) @ coef)
-
-
-def _gradient(x: NDArray, eta: Array, y: Array, coef: Array, penalty: Array) -> Array:
-    return np.asarray(x.T @ (expit(eta) - y).astype(x.dtype), np.float64) + penalty * coef
-
-
-def _scaled(x: NDArray, folds: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
-    """For each fold, all rows with columns scaled by the rows of the other folds (-1: of none); constant ones become
-    0."""
-    exact = x.astype(np.float64)
-    train = ((folds != np.arange(folds.max() + 1)[:, None]) & (folds >= 0)).astype(np.float64)
-    train /= train.sum(axis=1, keepdims=True)
-    for mean, square in zip(train @ exact, train @ exact**2, strict=True):
-        sd = np.sqrt(np.maximum(square - mean**2, 0.0))
-        scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 1e-6 * (np.abs(mean) + 1e-20))
-        yield ((x - mean.astype(x.dtype)) * scale.astype(x.dtype)).astype(np.float32)
-
-
-def _design(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """[1, blocks], the columns of a fit."""
-    return np.concatenate([np.ones((len(blocks[0]), 1), np.float32), *blocks], axis=1)
-
-
-def _penalty_vector(blocks: Sequence[NDArray], penalties: Sequence[float]) -> Array:
-    return np.concatenate([[0.0], *(np.full(x.shape[1], p) for x, p in zip(blocks, penalties, strict=True))])
-
-
-def _choose_penalties(
-    blocks: Sequence[NDArray], y: Array, inner: Sequence[NDArray[np.int64]], first: Sequence[float] | None
-) -> list[float]:
-    """The last block's penalty for each outer fold, by the log-loss in its inner folds.
-
-    With two blocks, `first` holds the first block's penalty per fold. A fold that cannot be split takes the largest.
-    """
-    chosen = []
-    for fold, inner_fold in enumerate(inner):
-        before = [] if first is None else [first[fold]]
-        losses = np.zeros(len(PENALTIES))
-        scaled = zip(*(_scaled(block, inner_fold) for block in blocks), strict=True) if inner_fold.max() > 0 else ()
-        for f, parts in enumerate(scaled):
-            train, test = (inner_fold >= 0) & (inner_fold != f), inner_fold == f
-            x = _design(parts)
-            x_train, x_test = x[train], x[test]
-            coef = None
-            for i, penalty in enumerate(PENALTIES):
-                coef = fit_logistic(x_train, y[train], _penalty_vector(blocks, [*before, penalty]), coef)
-                losses[i] += log_loss_bits(x_test @ coef, y[test]).sum()
-        chosen.append(PENALTIES[int(np.argmin(losses))])
-    return chosen
-
-
-def _predict(
-    blocks: Sequence[NDArray],
-    y: Array,
-    folds: NDArray[np.int64],
-    penalties: Sequence[Sequence[float]],
-    starts: Sequence[Array] | None,
-    scaled_first: Sequence[NDArray[np.float32]] | None = None,
-) -> tuple[Array, list[Array]]:
-    """Out-of-fold logits `[row]` and each fold's coefficients; `penalties` `[block][fold]`.
-
-    `starts`: coefficients of the first block alone, per fold, from which to start. `scaled_first`: the first block as
-    it is scaled in each fold, where it was before.
-    """
-    eta, coefs = np.empty(len(y)), []
-    first = _scaled(blocks[0], folds) if scaled_first is None else scaled_first
-    for fold, parts in enumerate(zip(first, *(_scaled(block, folds) for block in blocks[1:]), strict=True)):
-        train, test = folds != fold, folds == fold
-        x = _design(parts)
-        x_train, x_test = x[train], x[test]
-        start = None if starts is None else np.pad(starts[fold], (0, x_train.shape[1] - len(starts[fold])))
-        penalty = _penalty_vector(blocks, [block[fold] for block in penalties])
-        coefs.append(fit_logistic(x_train, y[train], penalty, start))
-        eta[test] = x_test @ coefs[-1]
-    return eta, coefs
-
-
-def _training_rate(y: Array, folds: NDArray[np.int64]) -> Array:
-    """For each row the base rate of the other folds."""
-    rates = np.array([y[folds != f].mean() for f in range(folds.max() + 1)])
-    return rates[folds]
-
-
-def _logit(p: Array) -> Array:
-    return np.log(p) - np.log1p(-p)
-
-
-def log_loss_bits(eta: Array, y: Array) -> Array:
-    """Log-loss of each row in bits, from logits."""
-    return (np.logaddexp(0.0, eta) - y * eta) / np.log(2.0)
-
-
 def prompt_wins(score: Array, y: Array, groups: NDArray[np.int64]) -> Array:
     """`[g, h]`: over pairs of a positive row of prompt g and a negative of prompt h, how often the positive scores
     higher (ties a half). The AUROC under any weighting of prompts is a quadratic form in it. Labels of `groups` may
@@ -599,12 +444,6 @@ def weighted_auroc(wins: Array, y: Array, groups: NDArray[np.int64], weights: Ar
     pairs = positives * negatives
     won = np.einsum("ng,gh,nh->n", weights, wins, weights, optimize=True)
     return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
-
-
-def _bootstrap_weights(groups: NDArray[np.int64], n_bootstrap: int, seed: int) -> Array:
-    """How often each prompt is drawn, `[draw, prompt]`."""
-    n = len(np.unique(groups))
-    return np.random.default_rng([seed, 2]).multinomial(n, np.full(n, 1 / n), n_bootstrap).astype(np.float64)
 
 
 def _weighted_mean(values: Array, groups: NDArray[np.int64], weights: Array) -> Array:

@@ -60,11 +60,11 @@ MEANINGS = {
     "entangled": "Something in the model says far ahead that the motif will return, but taking it out does no more to "
     "the return than controls that harm the music as much, or it wrecks the music.",
     "local": "A return can be predicted shortly before it begins, but not further ahead.",
-    "correlate": "Something in the model says far ahead that the motif will return, but taking it out does not take "
-    "the return away.",
+    "correlate": "Something in the model says far ahead that the motif will return, but it was taken out, and that "
+    "does not take the return away.",
     "unresolved": "There was too little data, or it was too imprecise, to say whether the model plans its returns.",
-    "none": "Nothing in the model says far ahead that the motif will return, beyond what position, prompt and the "
-    "sound so far say already.",
+    "none": "Nothing that the model learned says far ahead that the motif will return, beyond what position, prompt, "
+    "the sound so far, and a memory that random weights have too say already.",
 }
 NO_EVENTS = "The motif never validly returned, so there was no return to foresee."
 MECHANISMS = {
@@ -75,14 +75,16 @@ MECHANISMS = {
 }
 # Title, digits, unit and sense of each gate of reprise.verdict.
 GATES = {
+    "usable_clips": ("Clips that could be used", 0, "clips", "≥"),
     "events": ("Motifs return", 0, "clips", "≥"),
     "positive_clips": ("Clips with a return", 0, "clips", "≥"),
     "negative_clips": ("Clips without a return", 0, "clips", "≥"),
     "positive_prompts": ("Prompts with a return", 0, "prompts", "≥"),
     "prediction": ("Predicts far ahead", 3, "AUROC", "≥"),
+    "learned": ("More than random weights", 3, "AUROC", "≥"),
     "confirmation": ("Holds in new prompts", 3, "AUROC", ">"),
     "effect": ("Removing it removes returns", 2, "of returns", "≥"),
-    "damage": ("The music stays intact", 3, "nats a token", "≤"),
+    "damage": ("The music stays intact", 3, "nats per token", "≤"),
     "selectivity": ("More than controls do", 2, "of returns", "≥"),
     "shorter_horizons": ("Predicts at shorter horizons", 3, "AUROC", "≥"),
     "embedding": ("Input embedding stays silent", 3, "AUROC", "<"),
@@ -207,16 +209,16 @@ def gate_view(gate: Mapping[str, Any]) -> dict[str, Any]:
     name = gate["name"]
     title, digits, unit, sense = GATES.get(name, (name.replace("_", " ").capitalize(), 3, "", "≥"))
     value = interval(gate["value"], gate["low"], gate["high"], digits)
-    outcome = {True: "passed", False: "failed", None: "not reached"}[gate["passed"]]
+    outcome = gate["outcome"]
     return {
         "title": title,
         "name": name,
         "value": f"{value} {unit}".strip() if is_number(gate["value"]) else NEVER_DATA,
         "needed": f"{sense} {gate['threshold']:g}" if is_number(gate["threshold"]) else NEVER_DATA,
         "outcome": outcome,
-        "mark": {"passed": "✓", "failed": "✗", "not reached": "·"}[outcome],
+        "mark": {"passed": "✓", "failed": "✗", "undecided": "?", "not reached": "·"}[outcome],
         "style": outcome.replace(" ", "-"),
-        "sentence": gate["sentence"] if gate["passed"] is not None else "",
+        "sentence": gate["sentence"] if outcome != "not reached" else "",
         "strip": gate_strip(gate),
     }
 
@@ -236,7 +238,7 @@ def verdict_view(study: Results) -> dict[str, Any]:
     if deciding and deciding.get("mechanism"):
         share = percent(deciding.get("stored_share"))
         mechanism = MECHANISMS.get(deciding["mechanism"], "{share}").format(share=share)
-    failed = [g["title"].lower() for g in gates if g["outcome"] == "failed"]
+    failed = [g["title"].lower() for g in gates if g["outcome"] in ("failed", "undecided")]
     passed = sum(g["outcome"] == "passed" for g in gates)
     # What an organism was built to be shows in its own music.
     known = is_organism(study.card) and study.settings["source"] == "prompts"
@@ -249,7 +251,7 @@ def verdict_view(study: Results) -> dict[str, Any]:
         "mechanism": mechanism,
         "gates": gates,
         "checks": [gate_view(g) for g in verdict.get("checks", [])],
-        "progress": f"{passed} of {len(gates)} gates passed" + (f"; first to fail: {failed[0]}" if failed else ""),
+        "progress": f"{passed} of {len(gates)} gates passed" + (f"; first not to: {failed[0]}" if failed else ""),
         "numbers": {g["name"]: interval(g["value"], g["low"], g["high"]) for g in verdict["gates"]},
         "power": (verdict.get("power") or {}).get("sentence", ""),
         "truth": should,
@@ -278,13 +280,13 @@ GAIN_MARKS = {
 def gain_view(study: Results) -> dict[str, Any]:
     """Conditional gain: one plot a horizon on a common scale, and the table behind it."""
     table = study.probes
-    numbers = [c for c in table.columns if c.startswith(("gain_", "swap_gain_", "p_swap", "auroc_", "n_"))]
+    numbers = [c for c in table.columns if c.startswith(("gain_", "swap_gain_", "p_", "auroc_", "n_"))]
     table = table.assign(**{c: pd.to_numeric(table[c], errors="coerce") for c in numbers})
     order = {name: i for i, name in enumerate(("embedding", "resid", "random_model", "sae", "random_dictionary"))}
     table = table.assign(order=table["representation"].map(order)).sort_values(["order", "hook"])
     needed = study.settings["verdict"]["min_gain_auroc"]
     alpha = study.settings["probes"]["alpha"]
-    spread = table[["gain_auroc", "gain_auroc_low", "gain_auroc_high", "swap_gain_auroc_q50", "swap_gain_auroc_q95"]]
+    spread = table[["gain_auroc", "gain_auroc_low", "gain_auroc_high", "swap_gain_q50", "swap_gain_q95"]]
     axis = axis_around(spread.to_numpy(float).ravel(), include=(0.0, needed))
     panels, rows = [], []
     for horizon in horizons_view(study):
@@ -293,7 +295,7 @@ def gain_view(study: Results) -> dict[str, Any]:
             what = REPRESENTATIONS.get(r["representation"], r["representation"])
             name = what if r["hook"] == "embedding" else f"{what}, L{r['hook'].removeprefix('layer')}"
             value, low, high = (r[f"gain_auroc{end}"] for end in ("", "_low", "_high"))
-            shows = bool(is_number(low) and low > 0 and is_number(r["p_swap"]) and r["p_swap"] <= alpha)
+            shows = bool(is_number(low) and low > 0 and is_number(r["p_gain"]) and r["p_gain"] <= alpha)
             lines.append(
                 Row(
                     name,
@@ -303,7 +305,7 @@ def gain_view(study: Results) -> dict[str, Any]:
                     number(value, 3, sign=True) if is_number(value) else "not scored",
                     *GAIN_MARKS.get(r["representation"], GAIN_MARKS["embedding"])[:2],
                     shows,
-                    (r["swap_gain_auroc_q50"], r["swap_gain_auroc_q95"]),
+                    (r["swap_gain_q50"], r["swap_gain_q95"]),
                 )
             )
             rows.append(
@@ -329,6 +331,14 @@ def gain_view(study: Results) -> dict[str, Any]:
         "panels": panels,
         "legend": legend(GAIN_MARKS.values()),
         "rows": rows,
+        "learned": [
+            {
+                "what": f"{REPRESENTATIONS[r['representation']]}, L{r['layer']}",
+                "learned": interval(*(r[f"learned_auroc{end}"] for end in ("", "_low", "_high")), 3),
+                "p": p_text(r["p_learned"]),
+            }
+            for r in study.verdict.get("learned", [])
+        ],
         "needed": needed,
         "alpha": alpha,
         "scored": bool(table["gain_auroc"].notna().any()),
@@ -441,7 +451,7 @@ def candidates_view(study: Results) -> list[dict[str, Any]]:
                 "auroc": number(c["auroc"], 3),
                 "active": percent(c["active_share"]),
                 "gain": interval(*(c[f"confirm_gain_auroc{end}"] for end in ("", "_low", "_high")), 3),
-                "confirm_p": p_text(c["confirm_p_swap"]),
+                "confirm_p": p_text(c["confirm_p_adjusted"]),
                 "verdict": found.get("verdict") or "not confirmed",
             }
         )
@@ -536,9 +546,9 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         n_clips, n_prompts = effects["clip_id"].nunique(), effects["prompt_id"].nunique()
         from_s = study.settings["ablation"]["prefix_s"]
         about = f"{n_clips} clips of {n_prompts} prompts that return were continued from {from_s:g} s on."
-        if study.settings["source"] == "audio":
-            n_own = effects.loc[effects["found_baseline"] == 1, "clip_id"].nunique()
-            about += f" {n_own} are judged: those in which the model's own continuation returns."
+        n_own = effects.loc[effects["found_baseline"] == 1, "clip_id"].nunique()
+        if n_own < n_clips:
+            about += f" {n_own} are judged: those in which the untouched continuation returns."
     return {
         "name": name,
         "title": f"layer {layer}, feature {feature}",
@@ -865,7 +875,10 @@ def _effect_row(effects: pd.DataFrame, clip_id: str, kind: str) -> dict[str, Any
 
 KNOWN = {
     "nothing": "before any result was known",
+    "events": "after events and certificates were known",
+    "screens": "after screens were known",
     "probes": "after probes' results were known",
+    "confirmations": "after candidates were confirmed",
     "effects": "after effects were known",
 }
 
@@ -873,8 +886,8 @@ KNOWN = {
 def declared_late(verdict: Mapping[str, Any]) -> list[str]:
     """Declarations that were made when results were known already, each in words; [] where there is none."""
     entries = (verdict.get("preregistration") or {}).get("declarations", [])
-    late = [entry for entry in entries if entry["known"] != "nothing" and entry["changed"]]
-    return [f"{KNOWN[entry['known']]}: {'; '.join(entry['changed'])}" for entry in late]
+    late = [entry for entry in entries if entry["known"] != "nothing"]
+    return [f"{KNOWN[entry['known']]}: {'; '.join(entry['changed']) or 'everything'}" for entry in late]
 
 
 def run_view(study: Results) -> dict[str, Any]:
@@ -961,6 +974,7 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
         "played": ablations[0]["title"] if players else "",
         "run": run_view(study),
         "declared_late": declared_late(study.verdict),
+        "altered": (study.verdict.get("preregistration") or {}).get("problems", []),
     }
 
 

@@ -29,7 +29,7 @@ MODEL_STAGES = (
 )
 # Python with what the stage imports, and what the stage takes whatever the model, in MB: measured, and a quarter more;
 # and the two Snakemakes that start a job on a cluster and are counted with it.
-BASE_MB = {"train_sae": 1200, "encode": 2000, "candidates": 800, "probe": 500, "report": 1500}
+BASE_MB = {"train_sae": 1200, "encode": 2000, "candidates": 800, "probe": 500, "baseline": 600, "report": 1500}
 MODEL_BASE_MB, OTHER_BASE_MB, GPU_BASE_MB, SNAKEMAKE_MB = 1100, 500, 3000, 500
 EMBEDDED = {"n_layers": 6, "d_model": 128, "n_codebooks": 4, "card": 256}
 EMBEDDED |= {"frame_rate_hz": 25, "sample_rate_hz": 16_000}
@@ -55,7 +55,7 @@ def job_needs(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
         return _of_model(stage, study, facts, n_clips=n_clips, on_gpu=on_gpu)
     mb: float = BASE_MB.get(stage, OTHER_BASE_MB)
     seconds = 0.0
-    if stage in ("probe", "candidates", "screen", "label"):
+    if stage in ("baseline", "probe", "candidates", "screen", "label"):
         # The stream (or as many numbers) of all clips at about one position a second, a few times over.
         values = n_clips * study.generation.duration_s * facts["d_model"]
         mb += 6 * values * 4 / 1e6

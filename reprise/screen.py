@@ -35,7 +35,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
-from scipy.stats import false_discovery_control, norm, pearson3
+from scipy.stats import norm, pearson3
+
+from reprise.statistics import benjamini_hochberg
 
 Array = NDArray[np.float64]
 
@@ -335,11 +337,10 @@ def _skewed_p(z: Array, skew: Array) -> Array:
     return np.minimum(1.0, 2 * np.maximum(tail, norm.sf(np.abs(z))))
 
 
-def benjamini_hochberg(p: ArrayLike) -> Array:
-    """Adjusted p-values (q) of the whole family at once; NaN, not tested, stays NaN and is not counted."""
+def false_discovery(p: ArrayLike) -> Array:
+    """Adjusted p-values (q) of the whole family at once; NaN, never tested, stays NaN and is not counted."""
     p = np.asarray(p, np.float64)
     q = np.full(p.shape, np.nan)
     tested = np.isfinite(p)
-    if tested.any():
-        q[tested] = false_discovery_control(p[tested])
+    q[tested] = benjamini_hochberg(p[tested])
     return q

@@ -23,11 +23,13 @@ STAGES = (
     "descriptors",
     "events",
     "label",
+    "baseline",
     "probe",
     "screen",
     "candidates",
     "ablate",
     "effects",
+    "power",
 )
 
 

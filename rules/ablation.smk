@@ -3,9 +3,9 @@
 
 
 rule declare:
-    # Before the first probe. What is declared later reruns no probe and no edit, so they rest on this first
-    # declaration, which is made once and never stale. (As an `ancient` input a later one, when it is due, would hide
-    # from Snakemake that a probe is stale for reasons of its own.)
+    # Before the first result that bears on the verdict, events and certificates included. What is declared later
+    # reruns none of them, so they rest on this first declaration, which is made once and never stale. (As an `ancient`
+    # input a later one, when it is due, would hide from Snakemake that a probe is stale for reasons of its own.)
     output:
         "results/{study}/declared.json",
     log:
@@ -39,6 +39,7 @@ rule preregister:
 
 checkpoint candidates:
     input:
+        declared="results/{study}/declared.json",
         screens=lambda wildcards: screens(wildcards.study),
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         labels=lambda wildcards: [
@@ -74,8 +75,11 @@ checkpoint candidates:
     params:
         settings=settings(
             "candidates",
-            "screen",
             "ablation",
+            screen=lambda wildcards: {
+                key: getattr(STUDIES[wildcards.study].screen, key)
+                for key in ("confirm_share", "fdr", "max_tried", "max_candidates")
+            },
             alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
@@ -138,8 +142,6 @@ rule effects:
         ablation="results/{study}/ablations/{candidate}.manifest.json",
     output:
         effects="results/{study}/effects/{candidate}.parquet",
-        matched="results/{study}/effects/{candidate}.matched.parquet",
-        steered="results/{study}/effects/{candidate}.steered.parquet",
         players=directory("results/{study}/effects/{candidate}.audio"),
         players_manifest="results/{study}/effects/{candidate}.audio.manifest.json",
     log:
@@ -162,18 +164,70 @@ rule effects:
             "source",
             "ablation",
             min_score=lambda wildcards: STUDIES[wildcards.study].events.min_score,
-            n_bootstrap=lambda wildcards: STUDIES[wildcards.study].probes.n_bootstrap,
             rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
         ),
     script:
         "../workflow_scripts/effects.py"
 
 
+rule match_damage:
+    # The best of several candidates decides, so how wide their intervals are depends on how many there are.
+    input:
+        effects="results/{study}/effects/{candidate}.parquet",
+        candidates="results/{study}/candidates.parquet",
+    output:
+        matched="results/{study}/effects/{candidate}.matched.parquet",
+        steered="results/{study}/effects/{candidate}.steered.parquet",
+    log:
+        "results/logs/{study}/match_damage/{candidate}.log",
+    localrule: True
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings=settings("match_damage"),
+    script:
+        "../workflow_scripts/match_damage.py"
+
+
+rule estimate_power:
+    # Would a larger study decide? From the predictions of this one's probes.
+    input:
+        probes=lambda wildcards: long_probes(wildcards.study, ".json"),
+        predictions=lambda wildcards: long_probes(wildcards.study, ".parquet"),
+    output:
+        record="results/{study}/power.json",
+        table="results/{study}/power.tsv",
+        page="results/{study}/power.html",
+    log:
+        "results/logs/{study}/power.log",
+    benchmark:
+        "results/benchmarks/{study}/power.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("power"),
+        runtime=runtime("power"),
+    params:
+        settings=settings(
+            "power",
+            "verdict",
+            alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
+            units=lambda wildcards: (
+                "prompts" if STUDIES[wildcards.study].source == "prompts" else "tracks"
+            ),
+        ),
+    script:
+        "../workflow_scripts/power.py"
+
+
 rule verdict:
     input:
+        declared="results/{study}/declared.json",
+        predictions=lambda wildcards: long_probes(wildcards.study, ".parquet"),
+        power="results/{study}/power.json",
+        heard=lambda wildcards: heard_tables(wildcards.study),
         model=lambda wildcards: model_record(wildcards.study),
         preregistration="results/{study}/preregistration.json",
-        tokens=lambda wildcards: stores("tokens", wildcards.study),
         probes=lambda wildcards: probe_results(wildcards.study),
         events=lambda wildcards: events_tables(wildcards.study),
         reviews=lambda wildcards: reviews_table(wildcards.study),
@@ -202,6 +256,9 @@ rule verdict:
             horizons_by_role=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             reviewed_only=reviewed_only,
+            backend=lambda wildcards: STUDIES[wildcards.study].model.backend,
+            # What the preregistration must say: it is compared, not believed.
+            declared=lambda wildcards: declared(wildcards.study),
         ),
     script:
         "../workflow_scripts/verdict.py"

@@ -28,7 +28,9 @@ rule descriptors:
 
 
 rule events:
+    # The first result that bears on a verdict: what the study declares is written before it.
     input:
+        declared="results/{study}/declared.json",
         audio=lambda wildcards: store("audio", wildcards.study, wildcards.batch),
     output:
         events="results/{study}/events/{batch}.parquet",

@@ -132,6 +132,14 @@ def probe_results(study):
     ]
 
 
+def long_probes(study, ending):
+    """Files of the probes at the horizon that foresight is judged at."""
+    a_s, b_s = STUDIES[study].horizons[STUDIES[study].longer_roles[-1]]
+    folder = f"results/{study}/probes/{horizon_name(a_s, b_s)}/"
+    found = [path for path in probe_results(study) if path.startswith(folder)]
+    return [path.removesuffix(".json") + ending for path in found]
+
+
 def trained_model(model):
     """The card of a model that is trained here: its directory may not be there yet."""
     folder = Path(model.name)

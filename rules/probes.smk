@@ -1,9 +1,37 @@
 # Does a representation say more about the future than the baseline does? And which features?
 
 
+rule baseline:
+    # One fit for each horizon: its probes are all compared with it.
+    input:
+        declared="results/{study}/declared.json",
+        labels="results/{study}/labels/{horizon}.parquet",
+        local=lambda wildcards: local_labels(wildcards.study, wildcards.horizon),
+        descriptors=lambda wildcards: stores("descriptors", wildcards.study),
+    output:
+        "results/{study}/baselines/{horizon}.parquet",
+    log:
+        "results/logs/{study}/baseline/{horizon}.log",
+    benchmark:
+        "results/benchmarks/{study}/baseline/{horizon}.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("baseline"),
+        runtime=runtime("baseline"),
+    params:
+        settings=settings(
+            "baseline",
+            n_folds=lambda wildcards: STUDIES[wildcards.study].probes.n_folds,
+        ),
+    script:
+        "../workflow_scripts/baseline.py"
+
+
 rule probe:
     input:
         declared="results/{study}/declared.json",
+        baseline="results/{study}/baselines/{horizon}.parquet",
         labels="results/{study}/labels/{horizon}.parquet",
         local=lambda wildcards: local_labels(wildcards.study, wildcards.horizon),
         descriptors=lambda wildcards: stores("descriptors", wildcards.study),
@@ -41,6 +69,7 @@ rule probe:
 
 rule screen:
     input:
+        declared="results/{study}/declared.json",
         labels="results/{study}/labels/{horizon}.parquet",
         local=lambda wildcards: local_labels(wildcards.study, wildcards.horizon),
         codes=lambda wildcards: stores(
@@ -61,6 +90,13 @@ rule screen:
         mem_mb=mem_mb("screen"),
         runtime=runtime("screen"),
     params:
-        settings=settings("screen", "screen"),
+        settings=settings(
+            "screen",
+            # How many are tried, and at which rate of false discoveries, is decided over all screens.
+            screen=lambda wildcards: {
+                key: getattr(STUDIES[wildcards.study].screen, key)
+                for key in ("min_active", "max_active", "confirm_share")
+            },
+        ),
     script:
         "../workflow_scripts/screen.py"

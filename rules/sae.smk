@@ -34,6 +34,7 @@ rule train_sae:
 
 rule certify_sae:
     input:
+        declared="results/{study}/declared.json",
         model=lambda wildcards: model_record(wildcards.study),
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         sae=lambda wildcards: trained_sae(wildcards.study, wildcards.layer),

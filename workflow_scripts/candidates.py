@@ -1,5 +1,6 @@
 """Choose the candidate features, confirm them on held-out prompts, and specify their ablations."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from reprise.candidates import (
     activation_when_active,
     candidate_name,
     clips_to_continue,
-    confirm,
     donors,
     feature_statistics,
     match_features,
@@ -23,20 +23,21 @@ from reprise.candidates import (
     strongest_local_feature,
 )
 from reprise.codes import read_codes
+from reprise.confirmation import COLUMNS, confirm
 from reprise.hub import sae_folder
 from reprise.identity import seed_from, stable_share
 from reprise.job import log, start
 from reprise.labels import label_grid, without_local
 from reprise.overrule import read_events
-from reprise.probes import baseline_features
-from reprise.screen import Entries, benjamini_hochberg
+from reprise.questions import read_question
+from reprise.screen import false_discovery
 from reprise.stores import write_json, write_parquet
 
 settings = start(snakemake)
 inputs, ablation = snakemake.input, settings["ablation"]
 layers = {int(layer): path for layer, path in settings["saes"].items()}
 tables = pd.concat([pd.read_parquet(path) for path in inputs.screens], ignore_index=True)
-tables["q"] = benjamini_hochberg(tables["p"].where(tables["tested"]))
+tables["q"] = false_discovery(tables["p"].where(tables["tested"]))
 longer = [settings["horizons"][role] for role in settings["longer_roles"]]
 ranked = rank_features(tables, fdr=settings["screen"]["fdr"], horizons=longer)
 log.info("%d features pass the screen at %s", len(ranked), longer)
@@ -72,7 +73,8 @@ could_plan = positions >= planned_from[:, None]
 known &= could_plan.any(axis=1)
 without_return = known & ~returns_somehow
 if ablation["target"] == "resample":
-    continued = continued.assign(donor=donors(continued, clips, without_return)).dropna(
+    # What an edit writes in comes from screened prompts, as everything that is chosen.
+    continued = continued.assign(donor=donors(continued, clips, without_return & ~held_out)).dropna(
         subset="donor", ignore_index=True
     )
 # Where nothing returns, no event says where the motif is; what was heard of each clip does.
@@ -88,128 +90,105 @@ labels = {h: pd.read_parquet(p) for h, p in zip(settings["horizons"].values(), i
 local_labels = labels[settings["horizons"]["local"]]
 grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"]) for h in longer}
 
-comparable = len(continued) > 0 and (known & returns).any() and (known & ~returns).any()
-rows, specs = [], []
-codes, statistics, directions = {}, {}, {}
-for found in ranked.itertuples():
-    if len(specs) == settings["screen"]["max_candidates"] or not comparable:
-        break
-    layer, feature, grid = int(found.layer), int(found.feature), grids[found.horizon]
-    baseline, _ = baseline_features(
-        clips["prompt"],
-        clips["prompt_id"],
-        grid.times_s,
-        read_array(inputs.descriptors, "descriptors", grid.positions),
-        descriptor_names=read_meta(inputs.descriptors)["names"],
-    )
-    at_grid = read_codes(manifests(inputs.codes, layer), grid.positions)[:, [feature]].tocoo()
-    entries = Entries(*np.divmod(at_grid.row, len(grid.positions)), np.full(at_grid.nnz, feature), at_grid.data)
-    confirmed = confirm(
-        entries,
-        feature,
-        grid.y,
-        grid.usable,
-        clips["prompt_id"],
-        baseline,
-        held_out,
-        seed=seed_from("confirm", settings["study"], layer, feature)[0],
-    ).record
-    # Both nulls must be beaten, where there are two: swaps across prompts and within them.
-    confirmed["p_swap"] = np.fmax(confirmed["p_swap"], confirmed["p_swap_within_prompt"])
-    passed = bool(confirmed["gain_auroc_low"] > 0 and confirmed["p_swap"] <= settings["alpha"])
+# What is chosen or fitted is so on the prompts that were screened; what is reported is measured on the others.
+fitted = known & ~held_out
+comparable = len(continued) > 0 and (fitted & returns).any() and (fitted & ~returns).any()
+
+
+def values_of(layer: int, feature: int, horizon: str) -> np.ndarray:
+    grid = grids[horizon]
+    found = read_codes(manifests(inputs.codes, layer), grid.positions)[:, [feature]]
+    return found.toarray().reshape(len(clips), len(grid.positions))
+
+
+tried = confirm(
+    ranked,
+    {
+        h: read_question(inputs.descriptors, clips, grids[h])
+        for h in ranked.head(settings["screen"]["max_tried"])["horizon"].unique()
+    },
+    values_of,
+    held_out,
+    alpha=settings["alpha"],
+    max_tried=settings["screen"]["max_tried"],
+    seed_of=lambda horizon: seed_from("confirm", settings["study"], horizon)[0],
+)
+for row in tried.itertuples():
     log.info(
-        "layer %d feature %d at %s: z %.1f; held out: gain %.3f [%.3f, %.3f], p %.3f, %s %s",
-        layer,
-        feature,
-        found.horizon,
-        found.z,
-        *(confirmed[name] for name in ("gain_auroc", "gain_auroc_low", "gain_auroc_high", "p_swap")),
-        "confirmed" if passed else "not confirmed",
-        confirmed["note"],
+        "layer %d feature %d at %s: z %.1f; held out: gain %.3f [%.3f, %.3f], p %.4f, of %d tried %.3f: %s %s",
+        *(row.layer, row.feature, row.horizon, row.z, row.gain_auroc, row.gain_auroc_low, row.gain_auroc_high),
+        *(row.p_gain, len(tried), row.p_adjusted, "confirmed" if row.confirmed else "not confirmed", row.note),
     )
-    record = {
+if tried["confirmed"].any() and not comparable:
+    log.warning(
+        "nothing is edited: of the screened prompts' clips %d return and %d do not, and %d clips can be continued",
+        *((fitted & returns).sum(), (fitted & ~returns).sum(), len(continued)),
+    )
+
+edited = tried[tried["confirmed"]].head(settings["screen"]["max_candidates"] if comparable else 0)
+names, specs = dict.fromkeys(tried.index, ""), []
+codes, statistics, directions = {}, {}, {}
+for index, found in edited.iterrows():
+    # It takes torch with it, two seconds that are spent only where a feature is confirmed.
+    from reprise.sae_files import load_sae
+
+    layer, feature = int(found["layer"]), int(found["feature"])
+    if layer not in codes:
+        codes[layer] = read_codes(manifests(inputs.codes, layer), positions)
+        rows_fitted, clip_fitted = (could_plan & fitted[:, None]).ravel(), np.cumsum(fitted) - 1
+        statistics[layer] = feature_statistics(
+            codes[layer][rows_fitted], clip_fitted[clip_of_row[rows_fitted]], returns[fitted]
+        )
+        x = read_array(manifests(inputs.activations, layer), "resid_post", positions).astype(np.float64)
+        means = x.mean(axis=1, where=could_plan[..., None])
+        directions[layer] = mean_difference(means[fitted & returns], means[fitted & ~returns])
+    about = statistics[layer]
+    norm = load_sae(sae_folder(layers[layer])).W_dec.norm(dim=1).numpy()
+    telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
+    matched = match_features(
+        feature,
+        about["rate"].to_numpy(),
+        about["mean_activation"].to_numpy() * norm,
+        n=ablation["n_matched"],
+        excluded=telling[telling != feature].tolist(),
+    )
+    local = strongest_local_feature(
+        tables,
+        layer=layer,
+        excluded=feature,
+        fdr=settings["screen"]["fdr"],
+        local=settings["horizons"]["local"],
+        longer=longer,
+    )
+    z_star = {}
+    if ablation["target"] == "mean":
+        read = [feature, *matched, *([] if local is None else [local])]
+        means = np.ravel(codes[layer][(could_plan & fitted[:, None]).ravel()][:, read].mean(axis=0))
+        z_star = {str(j): round(float(mean), 6) for j, mean in zip(read, means, strict=True)}
+    level = activation_when_active(codes[layer][(could_plan & (fitted & returns)[:, None]).ravel()], feature)
+    spec = {
         "layer": layer,
         "feature": feature,
-        **{name: getattr(found, name) for name in ("horizon", "z", "p", "q", "auroc", "active_share")},
-        **{
-            f"confirm_{name}": confirmed[name]
-            for name in ("gain_auroc", "gain_auroc_low", "gain_auroc_high", "p_swap")
-        },
-        "confirmed": passed,
-        "name": "",
+        "matched_features": list(matched),
+        "local_feature": local,
+        "z_star": z_star,
+        "steer_z_star": round(level, 6),
+        "mean_difference": [round(float(v), 6) for v in directions[layer][0]],
+        "mean_difference_reference": round(directions[layer][1], 6),
+        "clips": continued.to_dict("records"),
+        # A level of 0 would turn nothing up.
+        "steered_clips": steered.to_dict("records") if level > 0 else [],
     }
-    if passed:
-        # It takes torch with it, two seconds that are spent only where a feature is confirmed.
-        from reprise.sae_files import load_sae
+    names[index] = candidate_name(spec)
+    specs.append(spec)
 
-        if layer not in codes:
-            codes[layer] = read_codes(manifests(inputs.codes, layer), positions)
-            rows_known, clip_known = (could_plan & known[:, None]).ravel(), np.cumsum(known) - 1
-            statistics[layer] = feature_statistics(
-                codes[layer][rows_known], clip_known[clip_of_row[rows_known]], returns[known]
-            )
-            x = read_array(manifests(inputs.activations, layer), "resid_post", positions).astype(np.float64)
-            means = x.mean(axis=1, where=could_plan[..., None])
-            directions[layer] = mean_difference(means[known & returns], means[known & ~returns])
-        about = statistics[layer]
-        norm = load_sae(sae_folder(layers[layer])).W_dec.norm(dim=1).numpy()
-        telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
-        matched = match_features(
-            feature,
-            about["rate"].to_numpy(),
-            about["mean_activation"].to_numpy() * norm,
-            n=ablation["n_matched"],
-            excluded=telling[telling != feature].tolist(),
-        )
-        local = strongest_local_feature(
-            tables,
-            layer=layer,
-            excluded=feature,
-            fdr=settings["screen"]["fdr"],
-            local=settings["horizons"]["local"],
-            longer=longer,
-        )
-        z_star = {}
-        if ablation["target"] == "mean":
-            read = [feature, *matched, *([] if local is None else [local])]
-            means = np.ravel(codes[layer][could_plan.ravel()][:, read].mean(axis=0))
-            z_star = {str(j): round(float(mean), 6) for j, mean in zip(read, means, strict=True)}
-        level = activation_when_active(codes[layer][(could_plan & (known & returns)[:, None]).ravel()], feature)
-        spec = {
-            "layer": layer,
-            "feature": feature,
-            "matched_features": list(matched),
-            "local_feature": local,
-            "z_star": z_star,
-            "steer_z_star": round(level, 6),
-            "mean_difference": [round(float(v), 6) for v in directions[layer][0]],
-            "mean_difference_reference": round(directions[layer][1], 6),
-            "clips": continued.to_dict("records"),
-            # A level of 0 would turn nothing up.
-            "steered_clips": steered.to_dict("records") if level > 0 else [],
-        }
-        record["name"] = candidate_name(spec)
-        specs.append(spec)
-    rows.append(record)
-
-columns = [
-    "name",
-    "layer",
-    "feature",
-    "horizon",
-    "z",
-    "p",
-    "q",
-    "auroc",
-    "active_share",
-    "confirm_gain_auroc",
-    "confirm_gain_auroc_low",
-    "confirm_gain_auroc_high",
-    "confirm_p_swap",
-    "confirmed",
-]
+columns = ["name", "layer", "feature", "horizon", "z", "p", "q", "auroc", "active_share"]
+confirmation = {name: f"confirm_{name}" for name in COLUMNS}
+table = tried.assign(name=pd.Series(names, dtype=object)).rename(columns=confirmation)
+table = table[[*columns, *confirmation.values(), "confirmed"]]
 folder = Path(snakemake.output.folder)
 folder.mkdir(parents=True, exist_ok=True)
 for spec in specs:
     write_json(folder / f"{candidate_name(spec)}.json", spec)
-write_parquet(Path(snakemake.output.table), pd.DataFrame(rows, columns=columns).assign(n_clips=len(continued)))
+declared = json.loads(Path(inputs.declared).read_text())["entry"]
+write_parquet(Path(snakemake.output.table), table.assign(n_clips=len(continued), declared=declared))

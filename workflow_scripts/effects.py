@@ -9,9 +9,8 @@ import soundfile
 
 from reprise.artifacts import store_of
 from reprise.device import pick_device
-from reprise.effects import Continuation, Target, compare, continuation_nll, matched_damage, steering_summary
-from reprise.identity import seed_from
-from reprise.job import log, progress, start
+from reprise.effects import Continuation, Target, compare, continuation_nll
+from reprise.job import progress, start
 from reprise.matching import match_curve, motif_template
 from reprise.memory import check_memory, decoding_bytes, free_memory, pass_need
 from reprise.musicgen import decode_audio, load_identified
@@ -83,14 +82,3 @@ with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
             play(f"{row.clip_id}--{row.kind}-{row.window}-d1", made.audio)
 effects = pd.concat([table.drop(columns=["prompt"]), pd.DataFrame(records)], axis=1)
 write_parquet(Path(outputs.effects), effects)
-if settings["source"] == "audio":
-    # The recordings return, the model's own continuations need not: where they do not, nothing can be taken away.
-    judged = effects[effects["found_baseline"] == 1]
-    n_judged, n_clips = (of["clip_id"][of["arm"] == "ablate"].nunique() for of in (judged, effects))
-    log.info("the model itself returns in %d of %d continuations", n_judged, n_clips)
-else:
-    judged = effects
-seed = seed_from("matched_damage", settings["study"])[0]
-write_parquet(Path(outputs.matched), matched_damage(judged, seed=seed, n_bootstrap=settings["n_bootstrap"]))
-seed = seed_from("steering", settings["study"])[0]
-write_parquet(Path(outputs.steered), steering_summary(effects, seed=seed, n_bootstrap=settings["n_bootstrap"]))

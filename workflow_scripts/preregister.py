@@ -4,21 +4,26 @@ import json
 from pathlib import Path
 
 from reprise.job import log, start
-from reprise.preregistration import Thresholds, declare, preregistration, summary
+from reprise.preregistration import Thresholds, declare, known_results, preregistration, summary
 from reprise.stores import write_json
 
 settings = start(snakemake)
 output = Path(snakemake.output[0])
+study = output.parent
 # Snakemake removes an output before its rule runs again; what was declared earlier is kept beside it.
-kept = output.with_name("preregistrations")
+kept = study / "preregistrations"
 history = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
 declared = preregistration(Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"]), settings["declared"])
-made = {"effects": "*.parquet", "probes": "*/*.json"}
-known = next((kind for kind, files in made.items() if any(output.with_name(kind).glob(files))), "nothing")
-history = declare(history, declared, known=known)
+if output.name == "preregistration.json" or not history:
+    known = known_results(study, Path("results/benchmarks", settings["study"]))
+    history = declare(history, declared, known=known)
 for number, entry in enumerate(history):
     file = kept / f"{number:03d}.json"
     if not file.exists():
         write_json(file, entry)
         log.info("declared %s; known: %s; changed: %s", entry["digest"], entry["known"], ", ".join(entry["changed"]))
-write_json(output, {**declared, "declarations": summary(history)})
+if output.name == "preregistration.json":
+    write_json(output, {**declared, "declarations": summary(history)})
+else:
+    # What results rest on is the first declaration, whatever is declared now.
+    write_json(output, history[0])

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.artifacts import read_array, read_clips, read_meta
+from reprise.artifacts import read_array, read_clips
 from reprise.codes import read_codes, sae_size
 from reprise.identity import seed_from
 from reprise.job import log, start
 from reprise.labels import label_grid, unusable_because, without_local
-from reprise.probes import baseline_features, probe, random_codes
+from reprise.probes import probe, random_codes
+from reprise.questions import read_baseline, read_question
 from reprise.stores import write_json, write_parquet
 
 settings = start(snakemake)
@@ -20,14 +21,8 @@ labels = pd.read_parquet(snakemake.input.labels)
 if snakemake.input.local:
     labels = without_local(labels, pd.read_parquet(snakemake.input.local[0]))
 grid = label_grid(labels, clips["clip_id"])
-heard = read_array(snakemake.input.descriptors, "descriptors", grid.positions)
-baseline, columns = baseline_features(
-    clips["prompt"],
-    clips["prompt_id"],
-    grid.times_s,
-    heard,
-    descriptor_names=read_meta(snakemake.input.descriptors)["names"],
-)
+question = read_question(snakemake.input.descriptors, clips, grid)
+baseline = read_baseline(snakemake.input.baseline)
 sources = snakemake.input.representation
 kind, _, hook = name.partition("-")
 if kind == "sae":
@@ -38,23 +33,22 @@ if kind == "random_dictionary":
     d_sae, k = sae_size(snakemake.input.codes)
     seed = seed_from("random dictionary", settings["study"], hook)[0]
     representation = random_codes(representation, d_sae=d_sae, k=k, seed=seed)
-log.info("%d clips, %d times, %d baseline columns", *grid.y.shape, len(columns))
+log.info("%d clips, %d times, %d baseline columns", *grid.y.shape, len(question.names))
 unusable = [unusable_because(json.loads(Path(path).read_text()), grid.times_s) for path in snakemake.input.certificate]
 
 result = probe(
-    grid.y,
-    grid.usable,
-    clips["prompt_id"],
-    baseline,
+    question,
     representation,
     # The same for every representation and layer: they are compared on the same folds and resamples.
     seed=seed_from("probe", settings["study"], horizon)[0],
+    baseline=baseline,
     n_swaps=asked["n_swaps"],
     n_folds=asked["n_folds"],
     n_bootstrap=asked["n_bootstrap"],
     unusable_because="".join(unusable),
 )
 record = {"study": settings["study"], "horizon": horizon, "representation": kind, "hook": hook or "embedding"}
+record["declared"] = json.loads(Path(snakemake.input.declared).read_text())["entry"]
 log.info("%s", result.record)
 write_json(Path(snakemake.output.record), record | result.record)
 predictions = result.predictions

@@ -7,55 +7,96 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.artifacts import hook_layer, read_clips
+from reprise.artifacts import hook_layer
+from reprise.identity import seed_from
 from reprise.job import log, start
+from reprise.learned import learned_gain
 from reprise.overrule import read_events
-from reprise.preregistration import Thresholds
+from reprise.preregistration import Thresholds, preregistration, problems_of
 from reprise.stores import read_records, write_json
-from reprise.verdict import verdict
+from reprise.verdict import EVIDENCE, verdict
 
-PACKAGES = ("torch", "audiocraft", "snakemake", "numpy", "scikit-learn", "librosa", "zarr")
+PACKAGES = ("torch", "snakemake", "numpy", "scikit-learn", "librosa", "zarr")
 
 settings = start(snakemake)
 inputs = snakemake.input
 identity = json.loads(Path(inputs.model).read_text())
-clips = read_clips(inputs.tokens)
 events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
 accepted = events[events["accepted"].astype(bool)]
+heard = pd.concat([pd.read_parquet(path) for path in inputs.heard], ignore_index=True)
+unusable = heard.loc[~heard["usable"], "no_events_because"].str.removeprefix("unusable: ")
 role_of = {name: role for role, name in settings["horizons_by_role"].items()}
+long_role = settings["longer_roles"][-1]
 
 probes = read_records(inputs.probes)
 probes["layer"] = probes["hook"].map(hook_layer)
 probes["role"] = probes["horizon"].map(role_of)
+predictions = {Path(path).stem: pd.read_parquet(path) for path in inputs.predictions}
+for index, row in probes[(probes["role"] == long_role) & probes["representation"].isin(EVIDENCE)].iterrows():
+    # Resamples are those of the probes.
+    seed = seed_from("probe", settings["study"], row["horizon"])[0]
+    trained, random = (predictions[f"{name}-{row['hook']}"] for name in (row["representation"], "random_model"))
+    learned = learned_gain(trained, random, seed=seed, n_bootstrap=settings["probes"]["n_bootstrap"])
+    for name in ("learned_auroc", "learned_auroc_low", "learned_auroc_high", "p_learned"):
+        probes.loc[index, name] = learned[name]
 candidates = pd.read_parquet(inputs.candidates)
-candidates = candidates[candidates["name"] != ""].rename(columns=lambda name: name.removeprefix("confirm_"))
 matched = [pd.read_parquet(path) for path in inputs.effects]
 thresholds = Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"])
-declared = json.loads(Path(inputs.preregistration).read_text())
-# Both nulls must be beaten: other prompts' performances, and other performances of the same prompt.
-probes["null_gain"] = probes["swap_gain_auroc_q50"]
-within = probes.dropna(subset=["p_swap_within_prompt"])
-within = within.assign(p_swap=within["p_swap_within_prompt"], null_gain=within["swap_gain_auroc_q50_within_prompt"])
 record = verdict(
-    events={
-        "n_clips": len(clips),
+    clips={
+        "n_clips": len(heard),
+        "n_usable": int(heard["usable"].sum()),
+        "unusable": {str(why): int(n) for why, n in unusable.value_counts(sort=False).sort_index().items()},
         "n_with_event": accepted["clip_id"].nunique(),
         "n_prompts_with_event": accepted["prompt_id"].nunique(),
     },
-    probes=pd.concat([probes, within], ignore_index=True),
-    candidates=candidates.reset_index(drop=True),
+    probes=probes,
+    candidates=candidates.rename(columns=lambda name: name.removeprefix("confirm_")),
     matched=pd.concat(matched, ignore_index=True) if matched else pd.DataFrame(),
     thresholds=thresholds,
-    long_role=settings["longer_roles"][-1],
-    declared=declared,
+    long_role=long_role,
 )
+scored = probes["representation"].isin(EVIDENCE) & (probes["role"] == long_role)
+columns = ["layer", "representation", "learned_auroc", "learned_auroc_low", "learned_auroc_high", "p_learned"]
+record["learned"] = probes.loc[scored, columns].to_dict("records")
+
+current = json.loads(Path(inputs.preregistration).read_text())
+kept = sorted(Path(inputs.preregistration).with_name("preregistrations").glob("*.json"))
+problems = problems_of(
+    [json.loads(path.read_text()) for path in kept],
+    json.loads(Path(inputs.declared).read_text()),
+    current,
+    asked=preregistration(thresholds, settings["declared"]),
+    recorded={*probes["declared"], *candidates["declared"]},
+)
+for problem in problems:
+    log.warning("declaration: %s", problem)
+record["preregistration"] = {
+    "digest": current["digest"],
+    "intact": not problems,
+    "problems": problems,
+    "declarations": current["declarations"],
+}
+power = json.loads(Path(inputs.power).read_text())
+# Which size would decide is said of the gates that read probes; those of edits need more clips that return.
+reads_probes = next((g["name"] for g in record["gates"] if g["outcome"] != "passed"), "") in (
+    "positive_clips",
+    "negative_clips",
+    "positive_prompts",
+    "prediction",
+    "learned",
+)
+record["power"] = {"sentence": power["sentence"], "advice": power.get("advice", {}), "of_probes": reads_probes}
+if record["verdict"] == "unresolved" and reads_probes and power["sentence"]:
+    record["reason"] = f"{record['reason'].rstrip('.')}. {power['sentence']}"
 record |= {
     "study": settings["study"],
     "model": identity,
     "horizons": settings["horizons_by_role"],
     "seeds": settings["seeds"],
-    "declared": declared["settings"],
-    "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+    "declared": current["settings"],
+    "versions": {"python": platform.python_version()}
+    | {package: version(package) for package in (settings["backend"], *PACKAGES)},
 }
 if inputs.review_summary:
     # People overruled events, and a verdict says so.

@@ -1,0 +1,27 @@
+"""Fit the baseline of one horizon, which all its representations are compared with."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from reprise.artifacts import read_clips
+from reprise.identity import seed_from
+from reprise.job import log, start
+from reprise.labels import label_grid, without_local
+from reprise.probes import fit_question
+from reprise.questions import read_question, write_baseline
+
+settings = start(snakemake)
+horizon = snakemake.wildcards.horizon
+clips = read_clips(snakemake.input.descriptors)
+labels = pd.read_parquet(snakemake.input.labels)
+if snakemake.input.local:
+    labels = without_local(labels, pd.read_parquet(snakemake.input.local[0]))
+question = read_question(snakemake.input.descriptors, clips, label_grid(labels, clips["clip_id"]))
+# The seed of the probes: folds are theirs.
+seed = seed_from("probe", settings["study"], horizon)[0]
+baseline = fit_question(question, seed=seed, n_folds=settings["n_folds"])
+log.info("%d rows, %d columns %s", len(baseline.folds), len(question.names), baseline.note)
+for member, bits in baseline.bits.items():
+    log.info("%s: %.4f bits", member, bits)
+write_baseline(Path(snakemake.output[0]), baseline)

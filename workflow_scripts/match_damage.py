@@ -1,0 +1,22 @@
+"""What the edits of one candidate did, over clips: effect, damage, and selectivity at equal damage."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from reprise.effects import matched_damage, steering_summary
+from reprise.job import log, start
+from reprise.stores import write_parquet
+
+start(snakemake)
+inputs, outputs = snakemake.input, snakemake.output
+effects = pd.read_parquet(inputs.effects)
+# The best of several candidates decides, so their intervals hold together.
+n_edited = int((pd.read_parquet(inputs.candidates)["name"] != "").sum())
+level = 1 - 0.05 / max(1, n_edited)
+# Where the untouched continuation does not return, nothing can be taken away.
+judged = effects[effects["found_baseline"] == 1]
+n_judged, n_clips = (of["clip_id"][of["arm"] == "ablate"].nunique() for of in (judged, effects))
+log.info("untouched, %d of %d continuations return; intervals at %.4g", n_judged, n_clips, level)
+write_parquet(Path(outputs.matched), matched_damage(judged, level=level))
+write_parquet(Path(outputs.steered), steering_summary(effects, level=level))
