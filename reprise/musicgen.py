@@ -7,15 +7,20 @@ passes live in `reprise/decoding.py` and are the same for both; only one of the 
 """
 
 import hashlib
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from reprise.hub import MODEL_FILES, model_folder
+from reprise.contents import model_content_problems, names_problems, stored_names, weights_files
+from reprise.hub import MODEL_FILES, SHARDS, model_folder
 from reprise.transformer import Transformer, learnt_tensors
 from reprise.variants import SUPPORTED, UnsupportedModelError, misfits
+from reprise.weight_names import is_benign
 
 
 class Model(NamedTuple):
@@ -74,7 +79,8 @@ def load_model(
     stay in float32.
 
     Raises FileNotFoundError when the model was not fetched, or its directory lacks a file, RuntimeError when it cannot
-    be read, and ValueError for a variant of MusicGen that is not run here.
+    be read, and ValueError for a variant of MusicGen that is not run here, files that are no exported model, and
+    weights that are not the model's own (lacking, in excess, or not finite).
     """
     if backend == "audiocraft":
         from reprise.audiocraft_model import load
@@ -83,13 +89,17 @@ def load_model(
     folder = model_folder(name_or_path, backend=backend)
     if lacking := [names[0] for names in MODEL_FILES[backend] if not any((folder / name).is_file() for name in names)]:
         raise FileNotFoundError(f"model: {folder} has no {' and no '.join(lacking)}")
+    if wrong := model_content_problems(folder, backend=backend):
+        raise ValueError("\n".join(f"model: {name_or_path}: {text}" for text in wrong))
     try:
         return load(folder, dtype=dtype, device=device)
     except UnsupportedModelError as error:
         raise ValueError(f"model: {name_or_path}: {error}; valid: {SUPPORTED}") from None
+    except WeightsError as error:
+        raise ValueError(f"model: {name_or_path}: {error}") from None
     except Exception as error:
         # torch, omegaconf, audiocraft and transformers each raise errors of their own for a damaged file.
-        reason = next(iter(str(error).splitlines()), "")
+        reason = textwrap.shorten(str(error), 400)
         raise RuntimeError(
             f"model: {name_or_path} cannot be loaded from {folder} ({type(error).__name__}: {reason}); valid: a whole "
             f"checkpoint in the form of {backend}, and its text encoder in the hub's cache: `snakemake doctor` looks "
@@ -135,6 +145,62 @@ def randomly_initialised(model: Model, *, seed: int) -> Model:
             else:
                 tensor.fill_(1.0 if kind == "norm" else 0.0)
     return model
+
+
+class WeightsError(ValueError):
+    """Weights that are not those of the model: lacking, in excess, or not finite. Names them."""
+
+
+def check_names(
+    folder: Path,
+    module: torch.nn.Module,
+    *,
+    what: str = "",
+    allowed: Callable[[str], bool] = is_benign,
+    parts: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Raise WeightsError unless transformers' files in a folder hold exactly the weights of a module: what is lacking
+    transformers draws at random, and what is in excess it passes over. Neither is reported in full by its own loading
+    (a T5 inside has it pass over every name with "decoder" in it)."""
+    files = weights_files(folder)
+    names = stored_names(folder, files)
+    if names is None:
+        # As torch wrote files before 1.6: they have to be read as a whole.
+        names = [name for file in files for name in torch.load(folder / file, map_location="cpu", weights_only=True)]
+    file = what + (files[0] if len(files) == 1 else SHARDS)
+    expected = module.state_dict().keys()
+    if wrong := names_problems(names, expected, file=file, backend="transformers", allowed=allowed, parts=parts):
+        raise WeightsError("; ".join(wrong))
+
+
+def check_finite(modules: Mapping[str, torch.nn.Module], *, dtype: str | None = None) -> None:
+    """Raise WeightsError for a weight that is not finite, naming it: in the file or, given a `dtype`, since it was
+    rounded to that. modules: what each is called, with its place in the model's names."""
+    for what, module in modules.items():
+        for name, value in module.state_dict().items():
+            if value.is_floating_point() and not _all_finite(value):
+                raise WeightsError(
+                    f"{what}: {name} is not all finite "
+                    + (
+                        f"as {dtype}; valid: {wider(dtype)}"
+                        if dtype
+                        else "in the file; valid: weights that are finite"
+                    )
+                )
+
+
+def _all_finite(values: torch.Tensor) -> bool:
+    # The sum of finite values may overflow, so what it says is amiss is looked at one by one.
+    return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())
+
+
+def wider(dtype: str) -> str:
+    """What to ask for where numbers do not fit in a dtype."""
+    if dtype == "float16":
+        return "model.dtype bfloat16 or float32"
+    if dtype == "bfloat16":
+        return "model.dtype float32"
+    return "a model whose numbers are finite in float32: its weights or its configuration are damaged"
 
 
 def weights_digest(*modules: torch.nn.Module) -> str:
