@@ -13,7 +13,7 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 from audiocraft.modules.transformer import StreamingMultiheadAttention
 from reprise.contents import CODEC_FILE, LM_FILE
 from reprise.hub import Place, cache_folder, fetched_folder
-from reprise.musicgen import Model, check_finite, check_names, weights_digest
+from reprise.musicgen import Model, check_finite_weights, check_names, weights_digest
 from reprise.transformer import Attention, Layer, Transformer
 from reprise.variants import UnsupportedModelError, read_checkpoint, unsupported
 from reprise.weight_names import is_benign, is_of_t5_decoder
@@ -33,10 +33,12 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         _check_of_hub(conditioner.name, conditioner.t5, allowed=is_of_t5_decoder)
     if isinstance(codec, HFEncodecCompressionModel):
         _check_of_hub(read_checkpoint(folder / CODEC_FILE).pretrained, codec.model)
-    check_finite({LM_FILE: lm, CODEC_FILE: codec, **{conditioner.name: conditioner.t5 for conditioner in of_t5}})
+    check_finite_weights(
+        {LM_FILE: lm, CODEC_FILE: codec, **{conditioner.name: conditioner.t5 for conditioner in of_t5}}
+    )
     digest = weights_digest(lm, codec, *(conditioner.t5 for conditioner in of_t5))
     lm.to(device, getattr(torch, dtype))
-    check_finite({LM_FILE: lm}, dtype=dtype)
+    check_finite_weights({LM_FILE: lm}, dtype=dtype)
     lm.condition_provider.device = device
     for conditioner in of_t5:
         conditioner.t5.to(device)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from reprise.contents import model_content_problems, names_problems, stored_names, weights_files
+from reprise.finite import all_finite, check_finite, wider
 from reprise.hub import MODEL_FILES, SHARDS, model_folder
 from reprise.transformer import Transformer, learnt_tensors
 from reprise.variants import SUPPORTED, UnsupportedModelError, misfits
@@ -173,12 +174,12 @@ def check_names(
         raise WeightsError("; ".join(wrong))
 
 
-def check_finite(modules: Mapping[str, torch.nn.Module], *, dtype: str | None = None) -> None:
+def check_finite_weights(modules: Mapping[str, torch.nn.Module], *, dtype: str | None = None) -> None:
     """Raise WeightsError for a weight that is not finite, naming it: in the file or, given a `dtype`, since it was
     rounded to that. modules: what each is called, with its place in the model's names."""
     for what, module in modules.items():
         for name, value in module.state_dict().items():
-            if value.is_floating_point() and not _all_finite(value):
+            if value.is_floating_point() and not all_finite(value):
                 raise WeightsError(
                     f"{what}: {name} is not all finite "
                     + (
@@ -187,20 +188,6 @@ def check_finite(modules: Mapping[str, torch.nn.Module], *, dtype: str | None = 
                         else "in the file; valid: weights that are finite"
                     )
                 )
-
-
-def _all_finite(values: torch.Tensor) -> bool:
-    # The sum of finite values may overflow, so what it says is amiss is looked at one by one.
-    return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())
-
-
-def wider(dtype: str) -> str:
-    """What to ask for where numbers do not fit in a dtype."""
-    if dtype == "float16":
-        return "model.dtype bfloat16 or float32"
-    if dtype == "bfloat16":
-        return "model.dtype float32"
-    return "a model whose numbers are finite in float32: its weights or its configuration are damaged"
 
 
 def weights_digest(*modules: torch.nn.Module) -> str:
@@ -218,7 +205,7 @@ def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
     """Encode prompts, each exactly as it would be encoded alone (None or no text: unconditional).
 
     audiocraft pads a batch of prompts with zero vectors that cross-attention then attends to, so that a clip
-    depends on its neighbours' prompts. Here padding is masked out instead.
+    depends on its neighbours' prompts. Here padding is masked out instead. Raises NotFiniteError.
     """
     unique = list(dict.fromkeys(prompts))
     encoded = []
@@ -233,14 +220,17 @@ def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
         embedding = encoded[unique.index(prompt)]
         embeddings[row, : len(embedding)] = embedding
         attended[row, : len(embedding)] = True
+    check_finite(embeddings, "the encoded prompts")
     return TextConditions(embeddings, attended)
 
 
 @torch.no_grad()
 def decode_audio(model: Model, tokens: np.ndarray) -> np.ndarray:
-    """Audio of one clip: tokens int `[codebook, frame]` to mono float32 `[sample]` in [-1, 1]."""
+    """Audio of one clip: tokens int `[codebook, frame]` to mono float32 `[sample]` in [-1, 1]. Raises
+    NotFiniteError."""
     codes = torch.from_numpy(tokens.astype(np.int64))[None].to(model.device)
     audio = model.tokens_to_audio(codes)[0].mean(dim=0)
+    check_finite(audio, "the samples that the codec decodes")
     n_samples = round(tokens.shape[1] / model.frame_rate_hz * model.sample_rate_hz)
     return audio[:n_samples].clamp(-1, 1).float().cpu().numpy()
 

@@ -7,7 +7,7 @@ import torch
 
 import reprise.library_setup  # noqa: F401
 from reprise.contents import PARTS
-from reprise.musicgen import Model, check_finite, check_names, weights_digest
+from reprise.musicgen import Model, check_finite_weights, check_names, weights_digest
 from reprise.transformer import Attention, Layer, Transformer
 from reprise.variants import (
     TRANSFORMERS_MAX_DURATION_S,
@@ -35,13 +35,13 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if problems := unsupported(whole.config):
         raise UnsupportedModelError(", ".join(problems))
-    check_finite({"the weights": whole})
+    check_finite_weights({"the weights": whole})
     digest = weights_digest(whole)
     lm, text_encoder, codec = whole.decoder, whole.text_encoder.to(device), whole.audio_encoder.to(device)
     lm.to(device, getattr(torch, dtype))
     # Not there where the text encoder is as wide as the decoder.
     projection = getattr(whole, "enc_to_dec_proj", torch.nn.Identity()).to(device, getattr(torch, dtype))
-    check_finite({"decoder": lm, "enc_to_dec_proj": projection}, dtype=dtype)
+    check_finite_weights({"decoder": lm, "enc_to_dec_proj": projection}, dtype=dtype)
 
     def embed_text(prompt: str | None) -> torch.Tensor:
         inputs = tokenizer([prompt or ""], return_tensors="pt").to(device)
