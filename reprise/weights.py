@@ -36,7 +36,7 @@ from reprise.hub import (
     repository_folder,
     sae_place,
 )
-from reprise.sae_forms import SAE_FORMS, SCALER_FILE, missing_files, sae_form, said_layer
+from reprise.sae_forms import SAE_FORMS, SCALER_FILE, description_problem, missing_files, sae_form, said_layer
 from reprise.variants import (
     SUPPORTED,
     read_checkpoint,
@@ -161,9 +161,13 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
     broken = folder_problems(folder, [*((file,) for file in SAE_FORMS[form]), *scaler])
     if broken:
         return [f"{said}: {_listed(broken)}; {anew}"]
-    of_layer = said_layer(folder)
+    if problem := description_problem(folder):
+        return [f"{said}: {problem}"]
+    of_layer, why = said_layer(folder)
     if of_layer not in (None, layer):
-        return [f"{said} says that it is of layer {of_layer}; valid: the SAE of layer {layer} (layers are 0-based)"]
+        return [
+            f"{said} says that it is of layer {of_layer}{why}; valid: the SAE of layer {layer} (layers are 0-based)"
+        ]
     return []
 
 
