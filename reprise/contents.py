@@ -36,8 +36,10 @@ from reprise.weight_names import (
 LM_FILE, CODEC_FILE = (names[0] for names in MODEL_FILES["audiocraft"])
 _MAX_HEADER = 100_000_000  # safetensors allows no longer one
 _SHOWN = 3
-# As PEFT, diffusers and their like write adapters beside the weights of a base.
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model*", "pytorch_lora_weights*")
+# As PEFT, and others under names of their own, write adapters beside the weights of a base.
+_ADAPTER_FILE = re.compile(
+    r"adapter_config\.json|adapter_model.*|.*lora.*\.(safetensors|bin|pt|pth|ckpt)", re.IGNORECASE
+)
 # What PEFT calls the weights of adapters, and of a model that has them inside.
 _ADAPTER_NAME = re.compile(
     r"^base_model\.|(^|\.)(lora|loha|lokr|hada|ia3|oft|boft|vera|adalora|prompt)_|(^|\.)(base_layer|modules_to_save|"
@@ -172,8 +174,8 @@ def safetensors_header(path: Path) -> tuple[int, dict[str, Any] | None] | None:
 
 def adapters(folder: Path) -> list[str]:
     """Files of adapters in a model's folder and in the folders in it, where PEFT puts all but the first."""
-    found = [path for pattern in _ADAPTER_FILES for path in (*folder.glob(pattern), *folder.glob(f"*/{pattern}"))]
-    return sorted({path.relative_to(folder).as_posix() for path in found if path.is_file()})
+    files = (path for path in (*folder.glob("*"), *folder.glob("*/*")) if _ADAPTER_FILE.fullmatch(path.name))
+    return sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
 
 
 def _unmerged(found: Collection[str], backend: str) -> str:

@@ -22,7 +22,7 @@ _SPELLINGS = [
 _CODEBOOK = ("inited", "cluster_size", "embed", "embed_avg")
 # What whole files hold beside the weights, and why nothing is lost with it.
 _BENIGN = re.compile(
-    # transformers before 4.50 saved the sinusoidal positions, which are computed.
+    # The sinusoidal positions, which are computed: transformers once saved them.
     r"(decoder\.)?model\.decoder\.embed_positions\.weights"
 )
 # A T5 is published with its decoder, of which nothing is used.

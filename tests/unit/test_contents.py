@@ -47,7 +47,7 @@ def refused(folder, backend="audiocraft"):
 
 @pytest.mark.parametrize("backend", ["audiocraft", "transformers"])
 @pytest.mark.parametrize("place", ["", "style", "checkpoint-500"])
-@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.bin", "pytorch_lora_weights.safetensors"])
 def test_an_adapter_beside_its_base(model, place, file, backend):
     (model / place).mkdir(exist_ok=True)
     (model / place / file).write_text("{}")
