@@ -1,22 +1,27 @@
 """MusicGen as audiocraft loads it: a directory with `state_dict.bin` and `compression_state_dict.bin`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 import reprise.audiocraft_setup  # noqa: F401
 from audiocraft.models import MusicGen
-from audiocraft.models.encodec import CompressionModel
+from audiocraft.models.encodec import CompressionModel, HFEncodecCompressionModel
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningAttributes
 from audiocraft.modules.transformer import StreamingMultiheadAttention
-from reprise.musicgen import Model, weights_digest
+from reprise.contents import CODEC_FILE, LM_FILE
+from reprise.hub import Place, cache_folder, fetched_folder
+from reprise.musicgen import Model, check_finite_weights, check_names, weights_digest
 from reprise.transformer import Attention, Layer, Transformer
-from reprise.variants import UnsupportedModelError, unsupported
+from reprise.variants import UnsupportedModelError, read_checkpoint, unsupported
+from reprise.weight_names import is_benign, is_of_t5_decoder
 
 
 def load(folder: Path, *, dtype: str, device: str) -> Model:
-    """Load a model from its directory; see `reprise.musicgen.load_model`. Raises UnsupportedModelError."""
+    """Load a model from its directory; see `reprise.musicgen.load_model`. Raises UnsupportedModelError and
+    WeightsError."""
     # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
     musicgen = MusicGen.get_pretrained(str(folder), device="cpu")
     lm, codec = musicgen.lm.eval(), musicgen.compression_model.eval()
@@ -24,8 +29,16 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         raise UnsupportedModelError(", ".join(problems))
     # T5 is hidden from `to` and from what a digest sees, as it is from the checkpoint.
     of_t5 = [c for c in lm.condition_provider.conditioners.values() if vars(c).get("t5") is not None]
+    for conditioner in of_t5:
+        _check_of_hub(conditioner.name, conditioner.t5, allowed=is_of_t5_decoder)
+    if isinstance(codec, HFEncodecCompressionModel):
+        _check_of_hub(read_checkpoint(folder / CODEC_FILE).pretrained, codec.model)
+    check_finite_weights(
+        {LM_FILE: lm, CODEC_FILE: codec, **{conditioner.name: conditioner.t5 for conditioner in of_t5}}
+    )
     digest = weights_digest(lm, codec, *(conditioner.t5 for conditioner in of_t5))
     lm.to(device, getattr(torch, dtype))
+    check_finite_weights({LM_FILE: lm}, dtype=dtype)
     lm.condition_provider.device = device
     for conditioner in of_t5:
         conditioner.t5.to(device)
@@ -38,6 +51,13 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         sample_rate_hz=int(musicgen.sample_rate),
         max_duration_s=float(musicgen.max_duration),
     )
+
+
+def _check_of_hub(name: str, module: torch.nn.Module, *, allowed: Callable[[str], bool] = is_benign) -> None:
+    """Raise WeightsError unless what the hub's files of this name hold is all of a module: audiocraft does not ask."""
+    folder = fetched_folder(Place(name, None), cache_folder()) or Path(name)
+    if folder.is_dir():
+        check_names(folder, module, what=f"{name}: ", allowed=allowed)
 
 
 def as_model(

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from reprise.sae import Sae, decode, encode
+from reprise.sae_forms import before_text
 
 ROWS_AT_ONCE = 4096
 
@@ -219,8 +220,8 @@ def disagreements(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> d
     agreements, failures = _agreements(declared, expected), {}
     if agreements["hook"] is False:
         failures["hook"] = (
-            f"the SAE declares hook layer {declared['hook_layer']}, the activations are of layer "
-            f"{expected['hook_layer']}"
+            f"the SAE declares hook layer {declared['hook_layer']}{before_text(declared.get('hook_name'))}, the "
+            f"activations are of layer {expected['hook_layer']}"
         )
     if agreements["width"] is False:
         failures["width"] = f"the SAE declares d_in {declared.get('d_in')}, the model's width is {expected['d_model']}"

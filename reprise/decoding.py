@@ -11,20 +11,29 @@ codebook k of frame p - 1 - k, and its output predicts codebook k of frame p - k
 after layer L (0-based), before `out_norm`; layer -1 is the input embedding including the position.
 
 With classifier-free guidance (cfg_coef != 1) the batch holds the conditional rows, then the unconditional.
+
+Activations or logits that are NaN or infinite, as where they overflow in float16, are a NotFiniteError that names the
+first layer that has them. It is looked for only then: every pass asks one number of its last activations and logits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from reprise.finite import NotFiniteError, all_finite, check_finite, layer_text, not_finite
 from reprise.musicgen import Model, TextConditions, encode_prompts
 from reprise.transformer import Layer, sinusoidal_position
 
 # edit(layer, position slice start, x [row, position, d_model]) -> x; called at every layer of an edited pass.
 EditFunction = Callable[[int, int, torch.Tensor], torch.Tensor]
+# watch(layer, x, how): called with what every layer made, before and after an edit, where that is looked at.
+Watch = Callable[[int, torch.Tensor, str], None]
+# Steps of a generation after which it is asked whether all logits were finite: asking makes a GPU wait.
+STEPS_UNASKED = 64
 
 
 class Sampling(NamedTuple):
@@ -98,6 +107,15 @@ def _first(bias: torch.Tensor | None, n: int) -> torch.Tensor | None:
     return None if bias is None else bias[:n]
 
 
+def _ignore(layer: int, x: torch.Tensor, how: str = "") -> None:
+    """Watch nothing."""
+
+
+def _check(layer: int, x: torch.Tensor, how: str = "") -> None:
+    """Raise NotFiniteError unless what a layer made is finite."""
+    check_finite(x, layer_text(layer) + how)
+
+
 def _logits(model: Model, x: torch.Tensor) -> torch.Tensor:
     x = model.transformer.out_norm(x)
     return torch.stack([head(x) for head in model.transformer.heads], dim=1)
@@ -117,23 +135,35 @@ def teacher_forced(
 
     tokens: int64 `[row, codebook, frame]`. Returns the residual stream `[row, frame + 1, d_model]` of each of
     `layers` (-1: input embedding) and, if asked, logits `[row, codebook, frame + 1, card]`, where position p
-    predicts codebook k of frame p - k. Causal: position p depends on nothing after it.
+    predicts codebook k of frame p - k. Causal: position p depends on nothing after it. Raises NotFiniteError.
     """
-    x = _embed(model, delayed(tokens, model.card), 0)
-    captured = {-1: x} if -1 in layers else {}
     cross, mask = _cross_keys(model, text), text.mask[:, None, None, :]
     last = model.n_layers if with_logits else max(layers, default=-1) + 1
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
-    for i in range(last):
-        x = _layer(model.transformer.layers[i], x, attend, cross[i], mask)
-        if edit is not None:
-            x = edit(i, 0, x)
-        if i in layers:
-            captured[i] = x
-    return captured, _logits(model, x) if with_logits else None
+    def run(watch: Watch) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
+        x = _embed(model, delayed(tokens, model.card), 0)
+        watch(-1, x, "")
+        captured = {-1: x} if -1 in layers else {}
+        for i in range(last):
+            x = _layer(model.transformer.layers[i], x, attend, cross[i], mask)
+            watch(i, x, "")
+            if edit is not None:
+                x = edit(i, 0, x)
+                watch(i, x, ", as edited,")
+            if i in layers:
+                captured[i] = x
+        return captured, _logits(model, x) if with_logits else None
+
+    with suppress(NotFiniteError):
+        captured, logits = run(_ignore)
+        if all(map(all_finite, [logits] if logits is not None else [captured[i] for i in captured if i == last - 1])):
+            return captured, logits
+        del captured, logits
+    run(_check)
+    raise not_finite("the logits", model.dtype)
 
 
 @torch.no_grad()
@@ -191,7 +221,7 @@ def generate(
     prompts, noise_keys: one a row; rows with equal keys share their noise. prefix `[row, codebook, >= frames]` is
     imposed on the first `n_prefix_frames[row]` frames, by the same steps that would have sampled them, so that a
     continuation of a generated clip is the clip itself to the last bit. `edit` sees every step; with guidance its
-    rows are the conditional ones, then the unconditional ones.
+    rows are the conditional ones, then the unconditional ones. Raises NotFiniteError.
     """
     rows = len(prompts)
     guided = sampling.cfg_coef != 1.0
@@ -214,31 +244,50 @@ def generate(
             out[row, :, :n] = prefix[row, :, :n]
             forced[row, :n] = True
 
-    current = torch.full((rows, model.n_codebooks, 1), model.card, dtype=torch.int64, device=device)
-    for p in range(n_steps):
+    def step(p: int, watch: Watch = _ignore) -> torch.Tensor:
+        """Logits float32 `[row, codebook, card]` of step p, from the tokens of `out` before it."""
+        current = torch.full((rows, model.n_codebooks, 1), model.card, dtype=torch.int64, device=device)
+        for k in range(model.n_codebooks):
+            if 0 <= p - 1 - k < n_frames:
+                current[:, k, 0] = out[:, k, p - 1 - k]
         x = _embed(model, torch.cat([current, current]) if guided else current, p)
+        watch(-1, x, "")
         for i, layer in enumerate(model.transformer.layers):
 
-            def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, i: int = i, p: int = p) -> torch.Tensor:
+            def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, i: int = i) -> torch.Tensor:
                 cache[i, 0, :, :, p], cache[i, 1, :, :, p] = k[:, :, 0], v[:, :, 0]
                 return F.scaled_dot_product_attention(q, cache[i, 0, :, :, : p + 1], cache[i, 1, :, :, : p + 1])
 
             x = _layer(layer, x, attend, cross[i], mask)
+            watch(i, x, "")
             if edit is not None:
                 x = edit(i, p, x)
-        logits = _logits(model, x)[:, :, 0].float()
+                watch(i, x, ", as edited,")
+        return _logits(model, x)[:, :, 0].float()
+
+    finite = torch.ones(n_steps, dtype=torch.bool, device=device)
+    for p in range(n_steps):
+        try:
+            logits = step(p)
+            finite[p], asked = torch.isfinite(logits).all(), p % STEPS_UNASKED == 0 or p == n_steps - 1
+        except NotFiniteError:
+            # An edit met them.
+            finite[p], asked = False, True
+        if asked and not bool(finite.all()):
+            # That step once more, with a look at every layer.
+            first = int(finite.long().argmin())
+            step(first, _check)
+            raise not_finite("the logits", dtype)
         if guided:
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + sampling.cfg_coef * (conditional - unconditional)
         noise = torch.from_numpy(np.stack([next(n) for n in noises.values()])).to(device)
         choice = choose(logits, noise[of_row], sampling)
         # This step predicts codebook k of frame p - k; the next step carries the same tokens.
-        current = torch.full_like(current, model.card)
         for k in range(model.n_codebooks):
             frame = p - k
             if 0 <= frame < n_frames:
                 out[:, k, frame] = torch.where(forced[:, frame], out[:, k, frame], choice[:, k])
-                current[:, k, 0] = out[:, k, frame]
         if on_step:
             on_step(p + 1, n_steps)
     return out

@@ -54,6 +54,9 @@ class Finding(NamedTuple):
 def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
     """The model's files, and what they say of it (`variants.read_facts`; {} where they are not there)."""
     name, backend = study.model.name, study.model.backend
+    if find_spec(backend) is None:
+        text = f"model.backend: got {backend}, which is not installed; valid: the backend that is, or `make install`"
+        return Finding("model", False, f"{name}: {backend} is not installed", text), {}
     if problems := model_problems(name, backend=backend):
         return Finding("model", False, f"{name}: not usable", "\n".join(problems)), {}
     folder = model_folder(name, backend=backend)

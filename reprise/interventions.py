@@ -46,8 +46,9 @@ import pandas as pd
 import torch
 
 from reprise.decoding import EditFunction, Sampling, generate, teacher_forced
+from reprise.finite import NotFiniteError, layer_text
 from reprise.musicgen import Model, encode_prompts
-from reprise.sae import Sae, decoder_direction, encode, write_scale
+from reprise.sae import ActivationsError, Sae, decoder_direction, encode, write_scale
 
 KINDS = (
     "untouched",
@@ -280,7 +281,11 @@ def edit_function(sae: Sae, edits: RowEdits, *, guided: bool, halves: Halves = "
 
     def size(x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         """Signed size `[row, position]` of the edit along each row's direction, before the dose."""
-        values, indices = encode(sae, x)
+        try:
+            values, indices = encode(sae, x)
+        except ActivationsError:
+            # Not the SAE's doing: whoever runs the pass finds out which layer's.
+            raise NotFiniteError(f"model: {layer_text(edits.layer)} are not all finite") from None
         z = (values * (indices == edits.feature[:, None, None])).sum(dim=-1)
         along = (x * edits.probe[:, None]).sum(dim=-1)
         difference = torch.where(edits.by_probe[:, None], along, z)

@@ -7,15 +7,21 @@ passes live in `reprise/decoding.py` and are the same for both; only one of the 
 """
 
 import hashlib
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from reprise.hub import MODEL_FILES, model_folder
+from reprise.contents import model_content_problems, names_problems, stored_names, weights_files
+from reprise.finite import all_finite, check_finite, wider
+from reprise.hub import MODEL_FILES, SHARDS, model_folder
 from reprise.transformer import Transformer, learnt_tensors
 from reprise.variants import SUPPORTED, UnsupportedModelError, misfits
+from reprise.weight_names import is_benign
 
 
 class Model(NamedTuple):
@@ -74,7 +80,8 @@ def load_model(
     stay in float32.
 
     Raises FileNotFoundError when the model was not fetched, or its directory lacks a file, RuntimeError when it cannot
-    be read, and ValueError for a variant of MusicGen that is not run here.
+    be read, and ValueError for a variant of MusicGen that is not run here, files that are no exported model, and
+    weights that are not the model's own (lacking, in excess, or not finite).
     """
     if backend == "audiocraft":
         from reprise.audiocraft_model import load
@@ -83,13 +90,17 @@ def load_model(
     folder = model_folder(name_or_path, backend=backend)
     if lacking := [names[0] for names in MODEL_FILES[backend] if not any((folder / name).is_file() for name in names)]:
         raise FileNotFoundError(f"model: {folder} has no {' and no '.join(lacking)}")
+    if wrong := model_content_problems(folder, backend=backend):
+        raise ValueError("\n".join(f"model: {name_or_path}: {text}" for text in wrong))
     try:
         return load(folder, dtype=dtype, device=device)
     except UnsupportedModelError as error:
         raise ValueError(f"model: {name_or_path}: {error}; valid: {SUPPORTED}") from None
+    except WeightsError as error:
+        raise ValueError(f"model: {name_or_path}: {error}") from None
     except Exception as error:
         # torch, omegaconf, audiocraft and transformers each raise errors of their own for a damaged file.
-        reason = next(iter(str(error).splitlines()), "")
+        reason = textwrap.shorten(str(error), 400)
         raise RuntimeError(
             f"model: {name_or_path} cannot be loaded from {folder} ({type(error).__name__}: {reason}); valid: a whole "
             f"checkpoint in the form of {backend}, and its text encoder in the hub's cache: `snakemake doctor` looks "
@@ -137,6 +148,48 @@ def randomly_initialised(model: Model, *, seed: int) -> Model:
     return model
 
 
+class WeightsError(ValueError):
+    """Weights that are not those of the model: lacking, in excess, or not finite. Names them."""
+
+
+def check_names(
+    folder: Path,
+    module: torch.nn.Module,
+    *,
+    what: str = "",
+    allowed: Callable[[str], bool] = is_benign,
+    parts: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Raise WeightsError unless transformers' files in a folder hold exactly the weights of a module: what is lacking
+    transformers draws at random, and what is in excess it passes over. Neither is reported in full by its own loading
+    (a T5 inside has it pass over every name with "decoder" in it)."""
+    files = weights_files(folder)
+    names = stored_names(folder, files)
+    if names is None:
+        # As torch wrote files before 1.6: they have to be read as a whole.
+        names = [name for file in files for name in torch.load(folder / file, map_location="cpu", weights_only=True)]
+    file = what + (files[0] if len(files) == 1 else SHARDS)
+    expected = module.state_dict().keys()
+    if wrong := names_problems(names, expected, file=file, backend="transformers", allowed=allowed, parts=parts):
+        raise WeightsError("; ".join(wrong))
+
+
+def check_finite_weights(modules: Mapping[str, torch.nn.Module], *, dtype: str | None = None) -> None:
+    """Raise WeightsError for a weight that is not finite, naming it: in the file or, given a `dtype`, since it was
+    rounded to that. modules: what each is called, with its place in the model's names."""
+    for what, module in modules.items():
+        for name, value in module.state_dict().items():
+            if value.is_floating_point() and not all_finite(value):
+                raise WeightsError(
+                    f"{what}: {name} is not all finite "
+                    + (
+                        f"as {dtype}; valid: {wider(dtype)}"
+                        if dtype
+                        else "in the file; valid: weights that are finite"
+                    )
+                )
+
+
 def weights_digest(*modules: torch.nn.Module) -> str:
     """SHA-256 (first 16 hex digits) over names, shapes and values of all weights, independent of the file form."""
     digest = hashlib.sha256()
@@ -152,7 +205,7 @@ def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
     """Encode prompts, each exactly as it would be encoded alone (None or no text: unconditional).
 
     audiocraft pads a batch of prompts with zero vectors that cross-attention then attends to, so that a clip
-    depends on its neighbours' prompts. Here padding is masked out instead.
+    depends on its neighbours' prompts. Here padding is masked out instead. Raises NotFiniteError.
     """
     unique = list(dict.fromkeys(prompts))
     encoded = []
@@ -167,14 +220,17 @@ def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
         embedding = encoded[unique.index(prompt)]
         embeddings[row, : len(embedding)] = embedding
         attended[row, : len(embedding)] = True
+    check_finite(embeddings, "the encoded prompts")
     return TextConditions(embeddings, attended)
 
 
 @torch.no_grad()
 def decode_audio(model: Model, tokens: np.ndarray) -> np.ndarray:
-    """Audio of one clip: tokens int `[codebook, frame]` to mono float32 `[sample]` in [-1, 1]."""
+    """Audio of one clip: tokens int `[codebook, frame]` to mono float32 `[sample]` in [-1, 1]. Raises
+    NotFiniteError."""
     codes = torch.from_numpy(tokens.astype(np.int64))[None].to(model.device)
     audio = model.tokens_to_audio(codes)[0].mean(dim=0)
+    check_finite(audio, "the samples that the codec decodes")
     n_samples = round(tokens.shape[1] / model.frame_rate_hz * model.sample_rate_hz)
     return audio[:n_samples].clamp(-1, 1).float().cpu().numpy()
 

@@ -40,6 +40,10 @@ class SaeError(ValueError):
     """An SAE that cannot be used: names the folder, the field, its value and what is valid."""
 
 
+class ActivationsError(SaeError):
+    """Activations that no SAE could encode, since they are not finite."""
+
+
 class Sae(NamedTuple):
     """A loaded SAE. Weights are float32 (rounded to the declared dtype, scalings that the file asks for folded in).
 
@@ -143,7 +147,7 @@ def encode(sae: Sae, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     for piece in rows.split(max(1, PRE_ACTIVATIONS_AT_ONCE // sae.d_sae)):
         piece = piece.to(sae.W_enc.device, torch.float32)
         if not torch.isfinite(piece.sum()):
-            raise SaeError("activations are not all finite; valid: finite numbers")
+            raise ActivationsError("activations are not all finite; valid: finite numbers")
         pieces.append(_code(sae, _normalised(sae, piece)))
     width = sae.k if sae.k is not None else max((values.shape[-1] for values, _ in pieces), default=1)
     values = rows.new_zeros((len(rows), width), dtype=torch.float32, device=sae.W_enc.device)

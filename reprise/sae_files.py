@@ -23,7 +23,6 @@ folder (`activation_scaler.json`), and refused where it does not.
 
 import json
 import pickle
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from reprise.sae import NORMALISATIONS, Sae, SaeError, make_sae
-from reprise.sae_forms import SAE_FORMS, SCALER_FILE, missing_files, sae_form
+from reprise.sae_forms import (
+    SAE_FORMS,
+    SCALER_FILE,
+    description_problem,
+    hook_layer,
+    missing_files,
+    numbered_layer,
+    sae_form,
+)
 from reprise.stores import write_json
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -146,12 +153,15 @@ def load_sae(folder: Path, *, device: str = "cpu") -> Sae:
     """Load an SAE in any of the forms of this module.
 
     Raises SaeError for a missing or damaged file, an unknown field, an unsupported architecture or normalisation,
-    a weight of the wrong name or shape or that is not finite, and a hook whose name and layer disagree.
+    a weight of the wrong name or shape or that is not finite, a hook that is no residual stream or whose name and
+    layer disagree, a transcoder, and files of a training.
     """
     folder = Path(folder)
     form = sae_form(folder)
     if form is None:
         raise SaeError(f"sae: {folder} {missing_files(folder)}")
+    if problem := description_problem(folder):
+        raise SaeError(f"{folder}/{problem}")
     return make_sae(**_READERS[form](folder), device=device)
 
 
@@ -254,8 +264,7 @@ def _saelens_maths(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
     architecture = cfg.get("architecture", "standard")
     if architecture not in _SAELENS_ARCHITECTURES:
         shown = ", ".join(map(repr, _SAELENS_ARCHITECTURES))
-        hint = " (a BatchTopK SAE is saved for use as 'jumprelu')" if "batchtopk" in str(architecture) else ""
-        raise _refusal(path, "architecture", architecture, shown + hint)
+        raise _refusal(path, "architecture", architecture, shown)
     function = cfg.get("activation_fn", cfg.get("activation_fn_str"))
     if function not in (None, "relu", "topk"):
         raise _refusal(path, "activation_fn", function, "'relu', 'topk'")
@@ -316,14 +325,14 @@ def _fold_scaler(weights: dict[str, torch.Tensor], folder: Path) -> dict[str, to
 
 
 def _hook_layer(about: dict[str, Any], path: Path) -> int | None:
-    """The hook's layer, 0-based: `hook_layer`, or the one number in `hook_name` ("hook_layers.11"), or None."""
+    """The layer after which the hook is, 0-based (`sae_forms.hook_layer`), where name and number agree."""
     layer, name = about.get("hook_layer"), about.get("hook_name") or ""
-    numbers = [int(part) for part in re.findall(r"(?:^|\.)(\d+)(?=\.|$)", name)]
+    number = numbered_layer(name)
     if layer is not None and type(layer) is not int:
         raise SaeError(f"{path}: hook_layer is {layer!r}; valid: an integer, 0-based")
-    if layer is not None and len(numbers) == 1 and numbers[0] != layer:
+    if layer is not None and number not in (None, layer):
         raise SaeError(f"{path}: hook_layer is {layer}, but hook_name is {name!r}; they must agree")
-    return layer if layer is not None else (numbers[0] if len(numbers) == 1 else None)
+    return hook_layer(about)
 
 
 # --- sparsify -------------------------------------------------------------------------------------------------

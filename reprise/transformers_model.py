@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 import reprise.library_setup  # noqa: F401
-from reprise.musicgen import Model, weights_digest
+from reprise.contents import PARTS
+from reprise.musicgen import Model, check_finite_weights, check_names, weights_digest
 from reprise.transformer import Attention, Layer, Transformer
 from reprise.variants import (
     TRANSFORMERS_MAX_DURATION_S,
@@ -23,26 +24,24 @@ MAX_PERIOD = 10_000.0
 
 
 def load(folder: Path, *, dtype: str, device: str) -> Model:
-    """Load a model from its directory; see `reprise.musicgen.load_model`. Raises UnsupportedModelError."""
+    """Load a model from its directory; see `reprise.musicgen.load_model`. Raises UnsupportedModelError and
+    WeightsError."""
     disable_progress_bar()  # a job has its own
     if problems := unsupported_in_transformers(read_transformers_config(folder)):
         raise UnsupportedModelError(", ".join(problems))
-    whole, report = MusicgenForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True
-    )
-    # transformers draws what is missing at random, and says so only in its log. Positions are computed in any case.
-    learnt = [key for key in report["missing_keys"] if key.startswith(("decoder.", "enc_to_dec_proj."))]
-    if missing := sorted(key for key in learnt if "embed_positions" not in key):
-        raise ValueError(f"the checkpoint lacks {len(missing)} weights, {missing[0]} among them")
+    whole = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    check_names(folder, whole, parts=PARTS)
     whole.eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if problems := unsupported(whole.config):
         raise UnsupportedModelError(", ".join(problems))
+    check_finite_weights({"the weights": whole})
     digest = weights_digest(whole)
     lm, text_encoder, codec = whole.decoder, whole.text_encoder.to(device), whole.audio_encoder.to(device)
     lm.to(device, getattr(torch, dtype))
     # Not there where the text encoder is as wide as the decoder.
     projection = getattr(whole, "enc_to_dec_proj", torch.nn.Identity()).to(device, getattr(torch, dtype))
+    check_finite_weights({"decoder": lm, "enc_to_dec_proj": projection}, dtype=dtype)
 
     def embed_text(prompt: str | None) -> torch.Tensor:
         inputs = tokenizer([prompt or ""], return_tensors="pt").to(device)

@@ -3,7 +3,7 @@
 Conventions. A checkpoint (`state_dict.bin`, `compression_state_dict.bin`) holds beside its weights `xp.cfg`, the
 configuration it was built from: YAML text, or in some an OmegaConf object; or, for a codec, `pretrained`: the hub id
 of another. `read_checkpoint` takes these out of the file without torch and without what the pickle names, all of which
-is replaced by `_Stub`: milliseconds, whatever the size, so that the Snakefile can ask. A value such as
+is replaced by `Stub`: milliseconds, whatever the size, so that the Snakefile can ask. A value such as
 "${sample_rate}" is a reference that nothing resolves here: it counts as not said.
 
 Degenerate input: a file that is no zip archive (torch before 1.6 wrote such) or holds something else says nothing:
@@ -49,17 +49,26 @@ class Checkpoint(NamedTuple):
     pretrained: str | None
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """What a checkpoint of audiocraft's says beside its weights."""
+def read_package(path: Path) -> Any:
+    """What torch saved in a file, every tensor and object in it replaced by an empty `Stub`; None where it can't be
+    told. Mappings of any class keep their entries."""
     try:
         with zipfile.ZipFile(path) as archive:
             (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            package = _Unpickler(io.BytesIO(archive.read(name))).load()
+            return _Unpickler(io.BytesIO(archive.read(name))).load()
+    except Exception:  # a pickle that is none may raise anything
+        return None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What a checkpoint of audiocraft's says beside its weights."""
+    package = read_package(path)
+    try:
         config, pretrained = package.get("xp.cfg"), package.get("pretrained")
         if isinstance(config, str):
             config = yaml.load(config, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         config = _plain(config)
-    except Exception:  # a pickle that is none may raise anything
+    except Exception:  # of a package that is none, or of YAML that is none
         return Checkpoint({}, None)
     return Checkpoint(config if isinstance(config, dict) else {}, pretrained if isinstance(pretrained, str) else None)
 
@@ -73,8 +82,10 @@ def read_transformers_config(folder: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-class _Stub(dict):
+class Stub(dict):
     """Stands for any class or function that a pickle names, and for what that would have made."""
+
+    __hash__ = object.__hash__  # some are keys
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__()
@@ -82,10 +93,16 @@ class _Stub(dict):
     def __setstate__(self, state: Any) -> None:
         vars(self).update(state if isinstance(state, dict) else {})
 
+    def append(self, item: Any) -> None:
+        """As a list's or a deque's; what it holds is not asked for."""
+
+    def extend(self, items: Any) -> None:
+        """As `append`."""
+
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return _Stub
+        return Stub
 
     def persistent_load(self, identity: Any) -> None:
         return None  # a tensor's storage
@@ -93,7 +110,7 @@ class _Unpickler(pickle.Unpickler):
 
 def _plain(node: Any) -> Any:
     """The containers and values of an unpickled OmegaConf object."""
-    if not isinstance(node, _Stub):
+    if not isinstance(node, Stub):
         return node
     content = vars(node).get("_content", vars(node).get("_val"))
     if isinstance(content, dict):

@@ -9,13 +9,21 @@ Problems are texts, with what is valid or the command that fetches what is lacki
 The Snakefile imports this at every parse, so it imports nothing heavy.
 """
 
-import json
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from reprise.contents import (
+    adapters,
+    codec_problems,
+    model_content_problems,
+    model_names_problems,
+    safetensors_header,
+    shards,
+    text_encoder_problems,
+)
 from reprise.hub import (
     MODEL_FILES,
     SHARDS,
@@ -28,7 +36,7 @@ from reprise.hub import (
     repository_folder,
     sae_place,
 )
-from reprise.sae_forms import SAE_FORMS, SCALER_FILE, missing_files, sae_form, said_layer
+from reprise.sae_forms import SAE_FORMS, SCALER_FILE, description_problem, missing_files, sae_form, said_layer
 from reprise.variants import (
     SUPPORTED,
     read_checkpoint,
@@ -48,7 +56,6 @@ _REFUSED = re.compile(r"facebook/(musicgen-(melody|stereo|style)|magnet|jasco)")
 
 MISSING = "is missing"
 _LFS = b"version https://git-lfs.github.com/spec/"
-_MAX_HEADER = 100_000_000  # safetensors allows no longer one
 
 
 def file_problem(path: Path) -> str | None:
@@ -81,14 +88,14 @@ def needed_files(folder: Path, needed: Iterable[Sequence[str]]) -> list[str]:
     """The files that a folder is read from: of each of `needed` the first that is there (else the first of all), and
     the shards that they are the index of."""
     files = [next((name for name in names if (folder / name).is_file()), names[0]) for names in needed]
-    return [*files, *_shards(folder)] if SHARDS in files else files
+    return [*files, *shards(folder)] if SHARDS in files else files
 
 
 def folder_problems(folder: Path, needed: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
     """(file, what is wrong with it) for the files that a folder is read from."""
     files = needed_files(folder, needed)
     problems = [(name, problem) for name in files if (problem := file_problem(folder / name))]
-    if SHARDS in files and not problems and not _shards(folder):
+    if SHARDS in files and not problems and not shards(folder):
         return [(SHARDS, "does not say which file holds which weight")]
     return problems
 
@@ -102,6 +109,9 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
     needed, cache = MODEL_FILES[backend], cache_folder(backend)
     if place is None:
         folder = base_dir / name
+        if folder.is_dir() and adapters(folder):
+            # Often all that a folder has.
+            return _wrong_kind(name, folder, backend)
         problems = _directory_problems(name, folder, needed)
         other = next((b for b in MODEL_FILES if b != backend and not folder_problems(folder, MODEL_FILES[b])), None)
         if problems and other:
@@ -111,18 +121,19 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
     else:
         folder = fetched_folder(place, cache) or cache
         problems = [f"{place.repository} {text}" for text in _lacking(place, cache, needed)]
-    if backend != "audiocraft":
-        refused = [] if problems else unsupported_in_transformers(read_transformers_config(folder))
-        return [_refusal(name, refused)] if refused else problems
-    if problems:
-        parts = [_reads_with(TEXT_ENCODER)] if place and _PUBLISHED.fullmatch(place.repository) else []
+    if not problems and folder.is_dir() and not (problems := _wrong_kind(name, folder, backend)):
+        problems = [f'"{name}": {text}' for text in model_names_problems(folder, backend=backend)]
+        parts = _parts(folder) if backend == "audiocraft" else []
+    elif place and backend == "audiocraft" and _PUBLISHED.fullmatch(place.repository):
+        parts = [_reads_with(TEXT_ENCODER)]
     else:
-        if refused := unsupported(read_checkpoint(folder / "state_dict.bin").config):
-            return [_refusal(name, refused)]
-        parts = _parts(folder)
+        parts = []
     for part in parts:
-        lacking = _lacking(part.place, cache_folder(), part.needed)
-        problems += [f'"{name}" {part.does} {part.place.repository}, which {text}' for text in lacking]
+        cache = cache_folder()
+        wrong = [f"which {text}" for text in _lacking(part.place, cache, part.needed)]
+        if not wrong and (fetched := fetched_folder(part.place, cache)):
+            wrong = [f"whose {text}" for text in part.problems(fetched)]
+        problems += [f'"{name}" {part.does} {part.place.repository}, {text}' for text in wrong]
     return problems
 
 
@@ -150,9 +161,13 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
     broken = folder_problems(folder, [*((file,) for file in SAE_FORMS[form]), *scaler])
     if broken:
         return [f"{said}: {_listed(broken)}; {anew}"]
-    of_layer = said_layer(folder)
+    if problem := description_problem(folder):
+        return [f"{said}: {problem}"]
+    of_layer, why = said_layer(folder)
     if of_layer not in (None, layer):
-        return [f"{said} says that it is of layer {of_layer}; valid: the SAE of layer {layer} (layers are 0-based)"]
+        return [
+            f"{said} says that it is of layer {of_layer}{why}; valid: the SAE of layer {layer} (layers are 0-based)"
+        ]
     return []
 
 
@@ -162,10 +177,11 @@ class _Part(NamedTuple):
     does: str
     place: Place
     needed: tuple[tuple[str, ...], ...]
+    problems: Callable[[Path], list[str]]
 
 
 def _reads_with(encoder: str) -> _Part:
-    return _Part("reads prompts with", Place(encoder, None), TEXT_ENCODER_FILES)
+    return _Part("reads prompts with", Place(encoder, None), TEXT_ENCODER_FILES, text_encoder_problems)
 
 
 def _parts(folder: Path) -> list[_Part]:
@@ -174,7 +190,19 @@ def _parts(folder: Path) -> list[_Part]:
     codec = read_checkpoint(folder / "compression_state_dict.bin").pretrained
     # Not a hub id: descript-audio-codec's.
     named = codec and not codec.startswith("dac_")
-    return [*map(_reads_with, encoders), *([_Part("decodes with", Place(codec, None), CODEC_FILES)] if named else [])]
+    decodes = [_Part("decodes with", Place(codec, None), CODEC_FILES, codec_problems)] if named else []
+    return [*map(_reads_with, encoders), *decodes]
+
+
+def _wrong_kind(name: str, folder: Path, backend: str) -> list[str]:
+    """Why a folder's files are no model that is run: not an exported one, or one of another kind."""
+    if wrong := model_content_problems(folder, backend=backend):
+        return [f'"{name}": {text}' for text in wrong]
+    if backend == "audiocraft":
+        refused = unsupported(read_checkpoint(folder / "state_dict.bin").config)
+    else:
+        refused = unsupported_in_transformers(read_transformers_config(folder))
+    return [_refusal(name, refused)] if refused else []
 
 
 def _refusal(name: str, refused: Sequence[str]) -> str:
@@ -208,14 +236,6 @@ def _lacking(place: Place, cache: Path, needed: Sequence[Sequence[str]]) -> list
     return [f"is not {'wholly ' if begun else ''}in the cache {cache}; {fetch}"]
 
 
-def _shards(folder: Path) -> list[str]:
-    """The files that an index names; none where it can't be read."""
-    try:
-        return sorted(set(json.loads((folder / SHARDS).read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
-
-
 def _listed(broken: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{name} {problem}" for name, problem in broken)
 
@@ -226,15 +246,14 @@ def _to_do(fetch: str) -> str:
 
 def _safetensors_size(path: Path) -> int | None:
     """How many bytes a safetensors file has by its own header; None where it has none."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= _MAX_HEADER:
-            return None
-        text = file.read(length)
-    if len(text) < length:
-        return 8 + length  # at the least
-    try:
-        ends = [value["data_offsets"][1] for name, value in json.loads(text).items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    found = safetensors_header(path)
+    if found is None:
         return None
-    return 8 + length + max(ends, default=0)
+    start, header = found
+    if header is None:
+        return start  # at the least
+    try:
+        ends = [value["data_offsets"][1] for name, value in header.items() if name != "__metadata__"]
+        return start + max(ends, default=0)
+    except (KeyError, TypeError, IndexError):
+        return None

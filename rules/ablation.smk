@@ -256,7 +256,6 @@ rule verdict:
             horizons_by_role=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             reviewed_only=reviewed_only,
-            backend=lambda wildcards: STUDIES[wildcards.study].model.backend,
             # What the preregistration must say: it is compared, not believed.
             declared=lambda wildcards: declared(wildcards.study),
         ),

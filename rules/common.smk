@@ -159,6 +159,13 @@ if (
         f"studies.{_training[0]}.saes: asks for an SAE to be trained, and SAELens, which trains it, is not installed; "
         "nothing was run. Install it with: pip install -r envs/requirements-train.txt -c envs/constraints.txt"
     )
+for _study in STUDIES if _CHECK_FILES and not _own_environments else ():
+    _backend = STUDIES[_study].model.backend
+    if find_spec(_backend) is None:
+        raise WorkflowError(
+            f"studies.{_study}.model.backend: got {_backend}, which is not installed; nothing was run. "
+            "Valid: the backend that is, or install it with: make install"
+        )
 
 
 def corpus(study):

@@ -1,8 +1,6 @@
 """Judge a study by its declared thresholds."""
 
 import json
-import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +13,7 @@ from reprise.overrule import read_events
 from reprise.preregistration import Thresholds, preregistration, problems_of
 from reprise.stores import read_records, write_json
 from reprise.verdict import EVIDENCE, verdict
-
-PACKAGES = ("torch", "snakemake", "numpy", "scikit-learn", "librosa", "zarr")
+from reprise.versions import package_versions
 
 settings = start(snakemake)
 inputs = snakemake.input
@@ -95,8 +92,7 @@ record |= {
     "horizons": settings["horizons_by_role"],
     "seeds": settings["seeds"],
     "declared": current["settings"],
-    "versions": {"python": platform.python_version()}
-    | {package: version(package) for package in (settings["backend"], *PACKAGES)},
+    "versions": package_versions(identity["backend"]),
 }
 if inputs.review_summary:
     # People overruled events, and a verdict says so.

@@ -40,6 +40,16 @@ def test_a_model_that_is_there():
     assert facts["d_model"] == 128 and facts["sample_rate_hz"] == 16000
 
 
+@pytest.mark.parametrize("backend", ["audiocraft", "transformers"])
+def test_the_library_of_the_models_backend_must_be_installed_and_no_other(monkeypatch, backend):
+    asked = study(model={"name": str(PLANNER), "backend": backend})
+    monkeypatch.setattr("reprise.doctor.find_spec", lambda name: None if name == backend else name)
+    finding, facts = look_at_model(asked)
+    assert not finding.passed and facts == {} and f"model.backend: got {backend}, which is not inst" in finding.remedy
+    monkeypatch.setattr("reprise.doctor.find_spec", lambda name: name if name == backend else None)
+    assert "not installed" not in look_at_model(asked)[0].remedy
+
+
 def test_an_sae_that_is_trained_here(monkeypatch) -> None:
     finding, size = look_at_sae(study({2: "train"}), 2, {"d_model": 128}, model_digest=None)
     assert finding.passed and "trained here" in finding.found and size == (512, 32)

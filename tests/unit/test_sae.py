@@ -291,7 +291,7 @@ def test_dtype_is_rounded_as_declared(tmp_path: Path) -> None:
         (
             V6,
             {"architecture": "batchtopk"},
-            "'batchtopk'; valid: 'standard', 'topk', 'jumprelu', 'gated' .a BatchTopK",
+            "architecture 'batchtopk' says that SAELens saved it for its training",
         ),
         (V6, {"architecture": "jumprelu"}, "k is 2; valid: absent"),
         (V6, {"architecture": "gated", "activation_fn": "topk"}, "activation_fn is 'topk'; valid: 'relu', as the"),

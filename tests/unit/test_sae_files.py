@@ -243,7 +243,7 @@ def test_sparsify(tmp_path: Path, activation: str) -> None:
     values, indices = encode(sae, X)
     assert bool((values[:, :-1] >= values[:, 1:]).all()) and bool((indices[values == 0] == 0).all())
     (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "transcode": True}))
-    with pytest.raises(SaeError, match="transcode is True; valid: false"):
+    with pytest.raises(SaeError, match="transcode is True: a transcoder reconstructs another hook"):
         load_sae(tmp_path)
     (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "hidden_trick": 1}))
     with pytest.raises(SaeError, match="unknown field hidden_trick"):
@@ -268,7 +268,9 @@ def test_dcsae_has_two_codes_side_by_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("trainer", "tensors", "message"),
     [
-        ({"dict_class": "CrossCoder"}, {}, r"trainer\.dict_class is 'CrossCoder'; valid: AutoEncoder, "),
+        ({"dict_class": "CrossCoder"}, {}, r"trainer\.dict_class is 'CrossCoder': a transcoder "),
+        ({"dict_class": "Novel"}, {}, r"trainer\.dict_class is 'Novel'; valid: AutoEncoder, "),
+        ({"submodule_name": "mlp_layer_16"}, {}, r"trainer\.submodule_name is 'mlp_layer_16', which is no residual"),
         ({"dict_size": 41}, {}, r"encoder\.weight has shape \(40, 12\); its description says \(41, 12\)"),
         ({"k": 7}, {}, r"trainer\.k is 7; valid: 6, as ae\.pt says"),
         ({}, {"extra": torch.zeros(1)}, "holds .*extra.*; valid: exactly encoder.weight"),

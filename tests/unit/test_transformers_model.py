@@ -264,10 +264,22 @@ def test_weights_that_would_be_drawn_at_random_are_an_error(pair: Pair, tmp_path
     """transformers loads MusicGen's melody model as the plain one, and any checkpoint that lacks weights."""
     shutil.copytree(pair.folder, tmp_path, dirs_exist_ok=True)
     weights = load_file(tmp_path / "model.safetensors")
-    del weights["decoder.model.decoder.layers.3.fc1.weight"]
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(RuntimeError, match=r"lacks 1 weights, decoder\.model\.decoder\.layers\.3\.fc1\.weight among"):
-        load_model(str(tmp_path), backend="transformers")
+    whole = "valid: the whole model, as save_pretrained() writes it"
+    codebook = "audio_encoder.quantizer.layers.1.codebook"
+    lacking = {
+        "decoder.model.decoder.layers.3.fc1.": "1 weight: decoder.model.decoder.layers.3.fc1.weight",
+        "text_encoder.": "the whole text encoder (text_encoder.*)",
+        "audio_encoder.": "the whole codec (audio_encoder.*)",
+        f"{codebook}.embed": f"2 weights: {codebook}.embed, {codebook}.embed_avg",
+        "enc_to_dec_proj.": "2 weights: enc_to_dec_proj.bias, enc_to_dec_proj.weight",
+    }
+    for prefix, text in lacking.items():
+        kept = {name: weight for name, weight in weights.items() if not name.startswith(prefix)}
+        save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        problem = f"model.safetensors lacks {text}; {whole}"
+        assert model_problems(str(tmp_path), backend="transformers") == [f'"{tmp_path}": {problem}']
+        with pytest.raises(ValueError, match=re.escape(problem)):
+            load_model(str(tmp_path), backend="transformers")
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "musicgen_melody"}))
     refused = "model_type is 'musicgen_melody' (supported: 'musicgen')"
@@ -279,6 +291,56 @@ def test_weights_that_would_be_drawn_at_random_are_an_error(pair: Pair, tmp_path
     (line,) = model_problems(str(tmp_path), backend="transformers")
     assert line.startswith(f'"{tmp_path}" cannot be run: {refused}; valid: ')
     assert model_problems(str(pair.folder), backend="transformers") == []
+
+
+def test_weights_that_the_model_has_no_place_for_are_an_error(pair: Pair, tmp_path: Path) -> None:
+    """transformers passes over them: where "decoder" is in the name, without a word even in its own report."""
+    shutil.copytree(pair.folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    layer = "decoder.model.decoder.layers.0.self_attn.q_proj"
+    no_place = "holds 1 weight that the model has no place for: {}; valid: "
+    extras = {
+        f"{layer}.lora_A.default.weight": "holds weights of an adapter: {}; valid: the adapter merged into the model "
+        "with PEFT's merge_and_unload(), then save_pretrained() of what that returns",
+        "decoder.model.decoder.layers.9.fc1.weight": no_place,
+        "enc_to_dec_proj.scale": no_place,
+        "audio_encoder.quantizer.layers.9.codebook.embed": no_place,
+    }
+    for name, text in extras.items():
+        save_file({**weights, name: torch.zeros(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        (line,) = model_problems(str(tmp_path), backend="transformers")
+        assert line.startswith(f'"{tmp_path}": model.safetensors {text.format(name)}')
+        with pytest.raises(ValueError, match=re.escape(f"model.safetensors {text.format(name)}")):
+            load_model(str(tmp_path), backend="transformers")
+
+
+def test_what_published_files_hold_beside_the_weights_does_no_harm(pair: Pair, tmp_path: Path) -> None:
+    """Older ones have positions, the text encoder's embedding under both names, and weight_g and weight_v."""
+    shutil.copytree(pair.folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    for i, letter in enumerate("gv"):
+        new = f".parametrizations.weight.original{i}"
+        weights = {name.replace(new, f".weight_{letter}"): weight for name, weight in weights.items()}
+    weights["decoder.model.decoder.embed_positions.weights"] = torch.zeros(2048, D_MODEL)
+    weights["text_encoder.encoder.embed_tokens.weight"] = weights["text_encoder.shared.weight"].clone()
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert model_problems(str(tmp_path), backend="transformers") == []
+    loaded = load_model(str(tmp_path), backend="transformers")
+    assert loaded.weights_digest == pair.transformers.weights_digest
+
+
+def test_shards_are_asked_as_one_file_is(pair: Pair, tmp_path: Path) -> None:
+    shutil.copytree(pair.folder, tmp_path, dirs_exist_ok=True)
+    whole = MusicgenForConditionalGeneration.from_pretrained(pair.folder)
+    (tmp_path / "model.safetensors").unlink()
+    whole.save_pretrained(tmp_path, max_shard_size="1MB")
+    first, *_ = sorted(tmp_path.glob("model-*.safetensors"))
+    assert model_problems(str(tmp_path), backend="transformers") == []
+    weights = load_file(first)
+    name = sorted(weights)[0]
+    save_file({n: w for n, w in weights.items() if n != name}, first, metadata={"format": "pt"})
+    (line,) = model_problems(str(tmp_path), backend="transformers")
+    assert f"model.safetensors.index.json lacks 1 weight: {name}; " in line
 
 
 def test_a_variant_that_is_not_run_is_refused(pair: Pair, tmp_path: Path) -> None:
