@@ -237,9 +237,22 @@ BAD_TOGETHER = {
         "valid: at least 19",
     ),
     "too few swaps": (
-        {"probes": {"alpha": 0.01, "n_swaps": 198}},
-        "studies.planner.probes.n_swaps: got 198, too few for any p-value to reach probes.alpha 0.01 / 2 tests "
-        "(layers x representations); valid: at least 199",
+        {"probes": {"alpha": 0.01, "n_swaps": 398}},
+        "studies.planner.probes.n_swaps: got 398, too few for any p-value to reach probes.alpha 0.01 / 4 tests "
+        "(layers x representations x shorter horizons); valid: at least 399",
+    ),
+    "no random model": (
+        {"probes": {"representations": ["resid", "sae"]}},
+        "studies.planner.probes.representations: got resid, sae; valid: also random_model, which the learned gain is "
+        "judged by",
+    ),
+    "more candidates than tried": (
+        {"screen": {"max_tried": 1}},
+        "studies.planner.screen.max_candidates: got 2, the default; valid: at most max_tried, 1",
+    ),
+    "damage beyond what is counted": (
+        {"verdict": {"max_damage": 1.5}},
+        "studies.planner.verdict.max_damage: got 1.5; valid: a number (nats per token) > 0 and < 1",
     ),
     "no evidence": (
         {"probes": {"representations": ["embedding"]}},

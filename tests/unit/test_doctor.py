@@ -134,7 +134,7 @@ def test_a_gpu_that_is_asked_for_must_be_here():
 
 def test_disk_is_what_the_stores_take(tmp_path):
     n_clips, n_frames = 6, 400
-    asked = study(generation={"duration_s": 16}, probes={"representations": ["resid", "sae"]})
+    asked = study(generation={"duration_s": 16}, probes={"representations": ["resid", "sae", "random_model"]})
     _, facts = look_at_model(asked)
     saes = [load_sae(Path(folder)) for folder in SAE.values()]
     estimate = stores_bytes(asked, facts, saes, n_clips=n_clips)

@@ -8,13 +8,12 @@ import pytest
 from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_auc_score
 
-from reprise.candidates import confirm
 from reprise.screen import (
     Entries,
     _sorted,
     active_entries,
-    benjamini_hochberg,
     centred_labels,
+    false_discovery,
     rank_lift,
     screen,
     stratified_auroc,
@@ -120,7 +119,7 @@ def test_null_p_values_are_uniform_on_autocorrelated_features(within_prompt: boo
     # Three binomial standard errors at n = 2000.
     assert abs(np.mean(p < 0.05) - 0.05) < 0.015
     assert abs(np.mean(p < 0.5) - 0.5) < 0.034
-    assert np.nanmin(benjamini_hochberg(p)) > 0.05
+    assert np.nanmin(false_discovery(p)) > 0.05
     # Rows taken for independent would not do.
     r = np.corrcoef(y[usable], values[usable], rowvar=False)[0, 1:]
     assert np.mean(np.abs(r) * np.sqrt(usable.sum()) > norm.isf(0.025)) > 0.15
@@ -132,8 +131,8 @@ def test_rare_features_and_labels_give_no_discoveries_where_normal_tails_would()
     values = sparse_trajectories(rng, prompt, 2000, 0.05)
     y = labels(rng, np.full(150, 0.06))
     table = screen(entries_of(values), 2000, y, np.ones_like(y, bool), prompt, min_active=0.01, max_active=0.5)
-    assert np.nanmin(benjamini_hochberg(2 * norm.sf(np.abs(table["z"])))) < 0.01
-    assert np.nanmin(benjamini_hochberg(table["p"])) > 0.05
+    assert np.nanmin(false_discovery(2 * norm.sf(np.abs(table["z"])))) < 0.01
+    assert np.nanmin(false_discovery(table["p"])) > 0.05
     assert np.nanmean(table["p"] < 0.05) < 0.06
 
 
@@ -152,7 +151,7 @@ def planted(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def test_a_planted_feature_is_found_and_the_filter_precedes_the_family() -> None:
     values, y, usable, prompt = planted(6)
     table = screen(entries_of(values), 400, y, usable, prompt, min_active=0.05, max_active=0.95)
-    q = benjamini_hochberg(table["p"])
+    q = false_discovery(table["p"])
     assert np.nanargmin(q) == 7 and q[7] < 0.001 and table["auroc"][7] > 0.7 and table["z"][7] > 0
     assert np.sum(q < 0.05) <= 3
     assert not table["tested"][9] and table["active_share"][9] == 1.0 and table["rate"][9] == 1.0
@@ -190,15 +189,15 @@ def test_centred_labels_sum_to_zero_at_each_time() -> None:
     assert centred_labels(y, usable).tolist() == [[0.5, 0], [-0.5, 0], [0, 0]]
 
 
-def test_benjamini_hochberg() -> None:
+def test_false_discovery() -> None:
     # The example of Benjamini & Hochberg (1995): four of fifteen are rejected at 5 %.
     p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528]
     p += [0.7590, 1.0]
-    q = benjamini_hochberg(p)
+    q = false_discovery(p)
     assert np.sum(q <= 0.05) == 4 and q[0] == pytest.approx(0.0015)
-    with_gaps = benjamini_hochberg(np.insert(np.array(p), [0, 5, 15], np.nan))
+    with_gaps = false_discovery(np.insert(np.array(p), [0, 5, 15], np.nan))
     np.testing.assert_array_equal(with_gaps[np.isfinite(with_gaps)], q)
-    assert np.isnan(benjamini_hochberg([np.nan])).all()
+    assert np.isnan(false_discovery([np.nan])).all()
 
 
 def test_entries_from_batches() -> None:
@@ -220,21 +219,3 @@ def test_entries_from_batches() -> None:
         active_entries([(values, indices)], [1], 5)
     with pytest.raises(ValueError, match="comes twice"):
         active_entries([(np.ones_like(values), np.zeros_like(indices))], [1], 12)
-
-
-def test_confirmation_uses_held_out_prompts_alone() -> None:
-    values, y, usable, prompt = planted(10)
-    position = np.broadcast_to(np.eye(N_TIMES, dtype=np.float32), (160, N_TIMES, N_TIMES))
-    held_out = prompt % 2 == 0
-    found = confirm(entries_of(values), 7, y, usable, prompt, position, held_out, seed=0, n_swaps=19).record
-    assert found["feature"] == 7 and found["p_swap"] == 1 / 20 and found["gain_auroc_low"] > 0
-    assert found["n_prompts"] == 20
-    changed, changed_y = values.copy(), y.copy()
-    changed[~held_out] = 0
-    changed_y[~held_out] = 0
-    again = confirm(entries_of(changed), 7, changed_y, usable, prompt, position, held_out, seed=0, n_swaps=19).record
-    assert again == found
-    absent = confirm(entries_of(values), 3, y, usable, prompt, position, held_out, seed=0, n_swaps=19).record
-    assert absent["p_swap"] > 0.1
-    with pytest.raises(ValueError, match="held out whole"):
-        confirm(entries_of(values), 7, y, usable, prompt, position, np.arange(160) < 81, seed=0)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reprise.preregistration import Thresholds, declare, digest, is_intact, preregistration, summary
+from reprise.preregistration import Thresholds
 from reprise.stores import write_json
-from reprise.verdict import VERDICTS, detectable_auroc, hanley_mcneil_se, verdict
+from reprise.verdict import VERDICTS, verdict
 
 THRESHOLDS = Thresholds(
     min_positive_clips=20,
@@ -17,12 +17,13 @@ THRESHOLDS = Thresholds(
     alpha=0.05,
     min_gain_auroc=0.05,
     max_missed_gain_auroc=0.15,
+    min_learned_gain_auroc=0.025,
     min_effect=0.2,
     min_selectivity=0.1,
     max_damage=0.5,
     min_stored_share=0.5,
 )
-EVENTS = {"n_clips": 192, "n_with_event": 90, "n_prompts_with_event": 40}
+CLIPS = {"n_clips": 192, "n_usable": 192, "unusable": {}, "n_with_event": 90, "n_prompts_with_event": 40}
 STRONG, NOTHING = (0.30, 0.02, 0.01), (0.00, 0.04, 0.6)  # gain, half of its interval, p
 
 
@@ -30,8 +31,9 @@ def probe(role: str, result: tuple[float, float, float], **changes: object) -> d
     gain, half, p = result
     row = {"layer": 2, "representation": "resid", "role": role, "n_clips": 192, "n_positive_clips": 80}
     row["n_positive_prompts"] = 40
-    row |= {"gain_auroc": gain, "gain_auroc_low": gain - half, "gain_auroc_high": gain + half, "p_swap": p}
-    return row | {"null_gain": 0.0} | changes
+    row |= {"gain_auroc": gain, "gain_auroc_low": gain - half, "gain_auroc_high": gain + half, "p_gain": p}
+    row |= {"learned_auroc": gain / 2, "learned_auroc_low": gain / 2 - half, "learned_auroc_high": gain / 2 + half}
+    return row | {"p_learned": p, "null_gain": 0.0} | changes
 
 
 def probes(long=STRONG, local=STRONG, **changes: object) -> pd.DataFrame:
@@ -42,7 +44,8 @@ def probes(long=STRONG, local=STRONG, **changes: object) -> pd.DataFrame:
 
 def candidate(feature: int = 7, result=(0.2, 0.05, 0.01)) -> dict:
     gain, half, p = result
-    row = {"layer": 2, "feature": feature, "gain_auroc": gain, "p_swap": p}
+    row = {"layer": 2, "feature": feature, "gain_auroc": gain, "p_gain": p, "p_adjusted": p}
+    row |= {"confirmed": gain - half > 0 and p <= 0.05}
     return row | {"gain_auroc_low": gain - half, "gain_auroc_high": gain + half}
 
 
@@ -52,7 +55,8 @@ def ablation(
     window: str = "until_event",
     effect=(0.8, 0.7, 0.9),
     selectivity=(0.6, 0.5, 0.7),
-    damage: float = 0.05,
+    damage: tuple[float, float, float] = (0.05, 0.04, 0.06),
+    stored_share: tuple[float, float, float] = (np.nan, np.nan, np.nan),
 ) -> list[dict]:
     rows = []
     for dose in (0.5, 1.0):
@@ -61,31 +65,25 @@ def ablation(
         row = {"layer": 2, "feature": feature, "window": window, "kind": "target", "control": 0, "dose": dose}
         for name, (value, low, high) in {"effect": effect, "selectivity": selectivity}.items():
             row |= {name: scale * value, f"{name}_low": scale * low, f"{name}_high": scale * high}
-        row |= {"damage": damage, "damage_low": damage - 0.01, "damage_high": damage + 0.01}
+        for name, ends in (("damage", damage), ("stored_share", stored_share)):
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
         rows.append(row | {"strongest_control": "resampled0"})
     control = rows[-1] | {"kind": "random_direction", "effect": 0.01, "effect_low": -0.1, "effect_high": 0.1}
     return [control, *rows]
 
 
-def declaration(settings: dict, history: list[dict] | None = None, known: str = "nothing") -> dict:
-    """A study's preregistration as the workflow writes it."""
-    declared = preregistration(THRESHOLDS, settings)
-    return declared | {"declarations": summary(declare(history or [], declared, known=known))}
-
-
 def judge(**changes: object) -> dict:
     given = {
-        "events": EVENTS,
+        "clips": CLIPS,
         "probes": probes(),
         "candidates": pd.DataFrame([candidate()]),
-        "matched": pd.DataFrame(ablation() + ablation(window="prefix_only", effect=(0.7, 0.6, 0.8))),
+        "matched": pd.DataFrame(ablation() + ablation(window="prefix_only", stored_share=(0.875, 0.7, 1.0))),
         "thresholds": THRESHOLDS,
         "long_role": "long",
-        "declared": declaration({"horizons": {"long": [4, 8]}}),
     }
-    found = judged = verdict(**(given | changes))
+    found = verdict(**(given | changes))
     assert found["verdict"] in VERDICTS
-    assert all(c["verdict"] in VERDICTS for c in judged["candidates"])
+    assert all(c["verdict"] in VERDICTS for c in found["candidates"])
     return found
 
 
@@ -99,17 +97,19 @@ def test_foresight_when_every_gate_passes():
     assert found["verdict"] == "foresight" == found["candidates"][0]["verdict"]
     names = [g["name"] for g in found["gates"]]
     assert names == [
+        "usable_clips",
         "events",
         "positive_clips",
         "negative_clips",
         "positive_prompts",
         "prediction",
+        "learned",
         "confirmation",
         "effect",
         "damage",
         "selectivity",
     ]
-    assert all(g["passed"] is True and g["sentence"].endswith(".") for g in found["gates"])
+    assert all(g["outcome"] == "passed" and g["sentence"].endswith(".") for g in found["gates"])
     effect = gate(found, "effect")
     assert (effect["value"], effect["low"], effect["high"], effect["threshold"]) == (0.8, 0.7, 0.9, 0.2)
     assert found["candidates"][0]["mechanism"] == "stored"
@@ -117,7 +117,8 @@ def test_foresight_when_every_gate_passes():
 
 
 def test_no_events_at_all_is_none_and_few_are_unresolved():
-    found = judge(events={"n_clips": 192, "n_with_event": 0, "n_prompts_with_event": 0}, probes=probes().iloc[:0])
+    nothing = CLIPS | {"n_with_event": 0, "n_prompts_with_event": 0}
+    found = judge(clips=nothing, probes=probes().iloc[:0])
     assert (found["verdict"], found["reason"]) == ("none", "no valid events")
     for changes in ({"n_positive_clips": 19}, {"n_positive_clips": 173}):
         assert judge(probes=probes(**changes))["verdict"] == "unresolved"
@@ -138,9 +139,9 @@ def test_no_events_at_all_is_none_and_few_are_unresolved():
 def test_without_prediction_at_the_long_horizon_it_is_local_or_none(long):
     assert judge(probes=probes(long=long))["verdict"] == "local"
     found = judge(probes=probes(long=long, local=NOTHING))
-    assert found["verdict"] == "none" and gate(found, "prediction")["passed"] is False
+    assert found["verdict"] == "none" and gate(found, "prediction")["outcome"] == "failed"
     # Selective effects of a candidate don't help: it predicts nothing.
-    assert gate(found, "effect")["passed"] is None and found["candidates"][0]["verdict"] == "none"
+    assert gate(found, "effect")["outcome"] == "not reached" and found["candidates"][0]["verdict"] == "none"
 
 
 def test_absence_needs_an_interval_that_excludes_a_gain():
@@ -151,50 +152,103 @@ def test_absence_needs_an_interval_that_excludes_a_gain():
 
 def test_the_embedding_is_a_check_and_no_evidence():
     table = probes(long=NOTHING, local=NOTHING)
-    table.loc[table["representation"] == "embedding", ["gain_auroc", "gain_auroc_low", "p_swap"]] = [0.4, 0.3, 0.01]
+    table.loc[table["representation"] == "embedding", ["gain_auroc", "gain_auroc_low", "p_gain"]] = [0.4, 0.3, 0.01]
     found = judge(probes=table)
     assert found["verdict"] == "none"
     (check,) = [c for c in found["checks"] if c["name"] == "embedding"]
-    assert check["passed"] is False and "baseline leaves something out" in check["sentence"]
+    assert check["outcome"] == "failed" and "baseline leaves something out" in check["sentence"]
 
 
-def test_every_kind_of_swap_must_be_significant():
-    within = probes()
-    within["p_swap"] = within["p_swap"].where(within["p_swap"] > 0.05, 0.5)
-    assert judge(probes=pd.concat([probes(), probes()]))["verdict"] == "foresight"
+def test_a_p_value_that_is_not_known_or_not_small_decides_nothing():
     # The gain is there, and what explains it is not known: chance, or the prompt where swaps within it gain as much.
-    assert judge(probes=pd.concat([probes(), within], ignore_index=True))["verdict"] == "unresolved"
-    within["null_gain"] = within["gain_auroc"]
-    assert judge(probes=pd.concat([probes(), within], ignore_index=True))["verdict"] == "none"
+    for p in (0.5, np.nan):
+        assert judge(probes=probes(p_gain=p))["verdict"] == "unresolved"
+    assert judge(probes=probes(p_gain=0.5, null_gain=0.3))["verdict"] == "none"
+    # One test whose p is missing counts among the tests: 0.03 does not survive two.
+    table = probes(long=(0.3, 0.02, 0.03))
+    table.loc[(table["layer"] == 4) & (table["role"] == "long"), "p_gain"] = np.nan
+    assert judge(probes=table)["verdict"] == "unresolved"
 
 
-def test_entangled_when_not_selective_or_destructive():
-    for changes in (
-        {"selectivity": (0.3, -0.05, 0.5)},
-        {"selectivity": (0.05, 0.01, 0.1)},
-        {"selectivity": (np.nan, np.nan, np.nan)},
-        {"damage": 0.6},
-    ):
+def test_a_gain_that_random_weights_have_too_is_no_plan():
+    known = judge(probes=probes(learned_auroc=0.0, learned_auroc_low=-0.02, learned_auroc_high=0.02, p_learned=0.5))
+    assert known["verdict"] == "none" and "random weights" in known["reason"]
+    assert gate(known, "learned")["outcome"] == "failed" and gate(known, "confirmation")["outcome"] == "not reached"
+    wide = judge(probes=probes(learned_auroc=0.04, learned_auroc_low=-0.02, learned_auroc_high=0.1, p_learned=0.2))
+    assert wide["verdict"] == "unresolved" and gate(wide, "learned")["outcome"] == "undecided"
+    unknown = judge(probes=probes(**dict.fromkeys(("learned_auroc", "learned_auroc_low", "p_learned"), np.nan)))
+    assert unknown["verdict"] == "unresolved"
+    # One probe must show both: a gain of the residual is not saved by codes that learned, but gain nothing.
+    table = probes(learned_auroc=0.0, learned_auroc_low=-0.1, learned_auroc_high=0.1)
+    other = table["layer"] == 4
+    table.loc[other, ["learned_auroc", "learned_auroc_low", "p_learned"]] = [0.2, 0.1, 0.001]
+    assert judge(probes=table)["verdict"] == "unresolved"
+
+
+def test_entangled_only_where_that_is_known():
+    for changes in ({"selectivity": (0.02, -0.05, 0.09)}, {"damage": (0.7, 0.6, 0.8)}):
         found = judge(matched=pd.DataFrame(ablation(**changes)))
         assert found["verdict"] == "entangled"
-        assert gate(found, "effect")["passed"] is True
+        assert gate(found, "effect")["outcome"] == "passed"
+    # Both are known to fail where one is.
+    both = ablation(selectivity=(0.02, -0.05, 0.09), damage=(0.4, 0.1, 0.9))
+    assert judge(matched=pd.DataFrame(both))["verdict"] == "entangled"
 
 
-def test_correlate_when_removal_does_nothing_and_unresolved_when_that_is_not_known():
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("selectivity", {"selectivity": (0.3, -0.05, 0.5)}),
+        ("selectivity", {"selectivity": (0.05, 0.01, 0.1)}),
+        ("selectivity", {"selectivity": (np.nan, np.nan, np.nan)}),
+        ("damage", {"damage": (0.3, -0.1, 0.7)}),
+        ("damage", {"damage": (0.6, 0.4, 0.8)}),
+        ("damage", {"damage": (np.nan, np.nan, np.nan)}),
+        ("effect", {"effect": (0.15, -0.2, 0.5)}),
+        ("effect", {"effect": (np.nan, np.nan, np.nan)}),
+    ],
+)
+def test_what_is_too_wide_or_not_known_is_unresolved(name, changes):
+    found = judge(matched=pd.DataFrame(ablation(**changes)))
+    assert found["verdict"] == "unresolved"
+    assert gate(found, name)["outcome"] == "undecided"
+
+
+def test_correlate_needs_an_edit_that_did_nothing():
     found = judge(matched=pd.DataFrame(ablation(effect=(0.02, -0.05, 0.1))))
     assert found["verdict"] == "correlate" and found["candidates"][0]["mechanism"] == ""
     # A real effect too small to count, and known to be.
     assert judge(matched=pd.DataFrame(ablation(effect=(0.1, 0.05, 0.15))))["verdict"] == "correlate"
-    assert judge(matched=pd.DataFrame(ablation(effect=(0.15, -0.2, 0.5))))["verdict"] == "unresolved"
-    assert judge(matched=pd.DataFrame())["verdict"] == "unresolved"
+    # Nothing was edited: no feature passed the screen, none was confirmed, or none could be ablated.
+    for changes, why in (
+        ({"candidates": pd.DataFrame([candidate()]).iloc[:0]}, "no feature passed the screen"),
+        ({"candidates": pd.DataFrame([candidate(result=(0.2, 0.05, 0.2))])}, "of 1 features tried none was confirmed"),
+        ({"candidates": pd.DataFrame([candidate(result=(np.nan,) * 3)])}, "of 1 features tried none was confirmed"),
+        ({"matched": pd.DataFrame()}, "no confirmed feature could be edited"),
+    ):
+        found = judge(**changes)
+        assert found["verdict"] == "unresolved" and "nothing was edited" in found["reason"] and why in found["reason"]
 
 
-def test_correlate_when_no_feature_is_confirmed():
-    for result in ((0.2, 0.05, 0.2), (0.05, 0.06, 0.01), (np.nan, np.nan, np.nan)):
-        found = judge(candidates=pd.DataFrame([candidate(result=result)]))
-        assert found["verdict"] == "correlate"
-        assert found["candidates"][0]["verdict"] == "none"
-    assert judge(candidates=pd.DataFrame([candidate()]).iloc[:0])["verdict"] == "correlate"
+def test_a_confirmation_is_corrected_for_what_was_tried():
+    """The p-value that counts is the corrected one, and what was tried in vain stays in the record."""
+    tried = [candidate(7) | {"p_gain": 0.02, "p_adjusted": 0.08, "confirmed": False}, candidate(8, (0.0, 0.05, 0.6))]
+    found = judge(candidates=pd.DataFrame(tried))
+    assert found["verdict"] == "unresolved" and len(found["candidates"]) == 2
+    assert "correction for the 2 tried" in found["candidates"][0]["gates"][0]["sentence"]
+
+
+def test_without_a_usable_clip_nothing_is_known():
+    silent = CLIPS | {
+        "n_usable": 0,
+        "unusable": {"audio: is silent": 192},
+        "n_with_event": 0,
+        "n_prompts_with_event": 0,
+    }
+    found = judge(clips=silent, probes=probes().iloc[:0])
+    assert found["verdict"] == "unresolved" and "192 clips: audio: is silent" in found["reason"]
+    one = judge(clips=CLIPS | {"n_usable": 191, "unusable": {"cannot be decoded": 1}})
+    assert one["verdict"] == "foresight" and "1 clip: cannot be decoded" in gate(one, "usable_clips")["sentence"]
 
 
 def test_a_study_is_what_its_best_candidate_is():
@@ -213,64 +267,19 @@ def test_a_study_is_what_its_best_candidate_is():
 
 
 @pytest.mark.parametrize(
-    ("prefix", "mechanism"),
-    [((0.5, 0.3, 0.7), "stored"), ((0.05, -0.1, 0.2), "recomputed"), ((0.3, 0.1, 0.6), "undecided")],
+    ("share", "mechanism"),
+    [
+        ((0.8, 0.6, 1.0), "stored"),
+        ((0.1, 0.0, 0.3), "recomputed"),
+        # A point estimate above or below the threshold is not enough.
+        ((0.8, 0.4, 1.2), "undecided"),
+        ((0.3, 0.1, 0.6), "undecided"),
+        ((np.nan, np.nan, np.nan), "undecided"),
+    ],
 )
-def test_mechanism_compares_the_prefix_with_the_whole(prefix, mechanism):
-    matched = pd.DataFrame(ablation() + ablation(window="prefix_only", effect=prefix))
+def test_mechanism_needs_all_of_the_interval_of_the_stored_share(share, mechanism):
+    matched = pd.DataFrame(ablation() + ablation(window="prefix_only", stored_share=share))
     assert judge(matched=matched)["candidates"][0]["mechanism"] == mechanism
-
-
-def test_detectable_auroc_is_about_what_the_design_asks_for():
-    assert detectable_auroc(90, 90) == pytest.approx(0.60, abs=0.015)
-    assert detectable_auroc(350, 350) == pytest.approx(0.55, abs=0.01)
-    assert np.isnan(detectable_auroc(0, 50)) and np.isnan(detectable_auroc(1, 1))
-    # The variance of the Mann-Whitney statistic under no difference: (m + n + 1) / (12 m n).
-    assert hanley_mcneil_se(0.5, 30, 50) == pytest.approx(np.sqrt(81 / (12 * 30 * 50)), rel=0.01)
-
-
-def test_detectable_auroc_has_the_power_it_says():
-    rng = np.random.default_rng(0)
-    n, auroc = 60, detectable_auroc(60, 60)
-    from scipy.stats import mannwhitneyu, norm
-
-    shift = np.sqrt(2) * norm.ppf(auroc)
-    x, y = rng.standard_normal((2000, n)) + shift, rng.standard_normal((2000, n))
-    power = np.mean(mannwhitneyu(x, y, axis=1, alternative="greater").pvalue <= 0.05)
-    assert power == pytest.approx(0.8, abs=0.03)
-
-
-def test_preregistration_shows_a_changed_threshold():
-    declared = preregistration(THRESHOLDS, {"seeds": [0, 1], "horizons": {"long": [4.0, 8.0]}})
-    assert (
-        declared["digest"]
-        == preregistration(THRESHOLDS, {"horizons": {"long": [4.0, 8.0]}, "seeds": [0, 1]})["digest"]
-    )
-    assert is_intact(json.loads(json.dumps(declared)), THRESHOLDS)
-    easier = THRESHOLDS._replace(min_effect=0.01)
-    assert not is_intact(declared, easier)
-    assert not is_intact(declared | {"thresholds": easier._asdict()}, easier)
-    found = judge(declared=declared | {"declarations": []}, thresholds=easier)["preregistration"]
-    assert found == {"digest": declared["digest"], "intact": False, "declarations": []}
-    assert digest({"b": 1, "a": [1.5]}) == digest({"a": [1.5], "b": 1}) != digest({"a": [1.5], "b": 2})
-
-
-def test_a_threshold_that_moves_after_the_fact_is_kept():
-    settings = {"horizons": {"long": [4.0, 8.0]}}
-    first = declare([], preregistration(THRESHOLDS, settings), known="nothing")
-    again = declare(first, preregistration(THRESHOLDS, settings), known="effects")
-    assert again == first and summary(first) == [{"digest": first[0]["digest"], "known": "nothing", "changed": []}]
-    easier = preregistration(THRESHOLDS._replace(min_effect=0.01), {"horizons": {"long": [4.0, 9.0]}, "doses": [1]})
-    moved = declare(first, easier, known="probes")
-    assert moved[0] == first[0]
-    assert summary(moved)[1]["known"] == "probes"
-    assert moved[1]["changed"] == [
-        "settings.doses: nothing to [1]",
-        "settings.horizons.long: [4.0, 8.0] to [4.0, 9.0]",
-        f"thresholds.min_effect: {THRESHOLDS.min_effect} to 0.01",
-    ]
-    back = declare(moved, preregistration(THRESHOLDS, settings), known="effects")
-    assert len(back) == 3 and back[2]["digest"] == first[0]["digest"]
 
 
 def test_a_random_dictionary_and_random_weights_decide_nothing():
@@ -279,8 +288,8 @@ def test_a_random_dictionary_and_random_weights_decide_nothing():
     found = judge(probes=pd.concat([table, pd.DataFrame(others)], ignore_index=True))
     checks = {check["name"]: check for check in found["checks"]}
     assert found["verdict"] == "none" and checks.keys() == {"shorter_horizons", "embedding", "random_model"}
-    # Said, though it decides nothing: memory of what the baseline no longer hears.
-    assert not checks["random_model"]["passed"]
+    # Said, though it decides nothing by itself: memory of what the baseline no longer hears.
+    assert checks["random_model"]["outcome"] == "failed"
     assert "the model with random weights predicts too" in checks["random_model"]["sentence"]
 
 
