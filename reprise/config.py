@@ -12,12 +12,12 @@ Nothing degenerate passes: an empty file, no study, a study without a model or a
 The Snakefile imports this at every parse, so it imports nothing heavier than pydantic and yaml.
 """
 
-import csv
 import difflib
 import hashlib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -26,7 +26,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from reprise.config_error import ConfigError, read_text
+from reprise.config_error import ConfigError, not_one_line, read_cells, read_text, repeated_columns
 from reprise.hub import HUB_SAE, model_folder
 from reprise.tracks import Track, read_tracks
 from reprise.variants import misfits, read_facts
@@ -36,7 +36,14 @@ from reprise.weights import model_problems, sae_problems
 TRAIN = "train"
 PROMPT_COLUMNS = ["prompt_id", "prompt", "group"]
 _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
-_STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+# The longest name that an id is part of is <id>-s<seed>--random_direction-prefix_only-d1.flac, and file systems take
+# 255 bytes, encrypted ones 143.
+MAX_ID = 80
+MAX_SEED = 2**63 - 1
+# What T5's tokenizer reads as a space beside those of Unicode: marks of direction, spaces of no width, its own sign of
+# a space and the sign of a character that was lost.
+_AS_SPACE = "[\u061c\u200b\u200c\u200e\u200f\ufeff\u2581\ufffd]"
+_STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 _ROLE = re.compile(r"[a-z][a-z0-9_]*")
 # Directories under results/ that are not studies.
 _RESERVED_NAMES = ("report", "logs", "benchmarks", "corpora", "organisms", "calibration")
@@ -517,7 +524,8 @@ def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", ch
         entry = {} if entry is None else entry
         if not (isinstance(name, str) and _STUDY_NAME.fullmatch(name)) or name in _RESERVED_NAMES:
             valid = (
-                f"a directory's name of lower-case letters, digits, - and _, other than {', '.join(_RESERVED_NAMES)}"
+                "a directory's name of at most 60 lower-case letters, digits, - and _, other than "
+                f"{', '.join(_RESERVED_NAMES)}"
             )
             lines.append(f"{source}: studies: got the name {_show(name)}; valid: {valid}")
         if not isinstance(entry, Mapping):
@@ -611,6 +619,10 @@ def _across(study: Study) -> Iterator[_Problem]:
             yield _Problem(("recordings", "continue_from_s"), text, clip)
     if study.source != "prompts":
         yield from _across_recordings(study)
+    for i, seed in enumerate(study.seeds):
+        if seed > MAX_SEED:
+            text = f"got a number of {len(str(seed))} digits; valid: at most {MAX_SEED}, as tables hold it"
+            yield _Problem(("seeds", i), text, ("seeds",))
     seen: dict[str, str] = {}
     for role, (a, b) in study.horizons.items():
         path, got, uses = ("horizons", role), f"got [{a:g}, {b:g}]", ("horizons",)
@@ -939,46 +951,68 @@ class ClipRow(NamedTuple):
 def read_prompts(path: str | Path) -> list[Prompt]:
     """Read a tab-separated prompts file with the header `prompt_id<tab>prompt`, perhaps `<tab>group`, in its order.
 
-    An id is letters, digits and hyphens, and names files, so ids differ in more than case. The prompt is the unit of
-    evidence, so no prompt may stand there twice under two ids. Raises ConfigError listing every bad line.
+    An id is letters, digits and hyphens, and names files, so ids differ in more than case and are no longer than
+    `MAX_ID`. A prompt is one line. It is the unit of evidence, so no two may be the same to a model: see
+    `as_models_read`. Raises ConfigError listing every bad line.
     """
-    reader = csv.reader(read_text(Path(path)).splitlines(), "excel-tab", strict=True)
     problems: list[str] = []
     prompts: list[Prompt] = []
-    first: dict[str, int] = {}
+    first_id: dict[str, int] = {}
+    first_text: dict[str, tuple[Prompt, int]] = {}
     header = None
-    try:
-        for cells in reader:
-            cells, where = [cell.strip() for cell in cells], f"{path}: line {reader.line_num}"
-            if not any(cells):
-                continue
-            if header is None:
-                header = cells
-                if header not in (PROMPT_COLUMNS, PROMPT_COLUMNS[:2]):
-                    valid = "the columns prompt_id, prompt and (if wanted) group, separated by a tab"
-                    raise ConfigError([f"{where}: the header is {_show(header)}; valid: {valid}"])
-                continue
-            if len(cells) != len(header):
-                valid = " and ".join([", ".join(header[:-1]), header[-1]])
-                problems.append(f"{where}: {len(cells)} cells; valid: {valid}, separated by one tab")
-                continue
-            row = Prompt(*cells)
-            if not _PROMPT_ID.fullmatch(row.prompt_id):
-                problems.append(f"{where}: prompt_id {_show(row.prompt_id)}; valid: letters, digits and hyphens")
-            if not row.prompt:
-                problems.append(f"{where}: prompt {_show(row.prompt_id)} is empty; valid: some text")
-            for kind, value in zip(PROMPT_COLUMNS[:2], row[:2], strict=True):
-                key = f"{kind} {value.casefold()}"
-                if value and (line := first.setdefault(key, reader.line_num)) != reader.line_num:
-                    problems.append(f"{where}: {kind} {_show(value)} is on line {line} already; valid: each only once")
-            prompts.append(row)
-    except csv.Error as error:
-        problems.append(f"{path}: line {reader.line_num}: {error}; valid: cells separated by a tab, quotes in pairs")
+    for line, cells in read_cells(
+        Path(path), "excel-tab", problems, valid="cells separated by a tab, quotes in pairs"
+    ):
+        where = f"{path}: line {line}"
+        if header is None:
+            header = cells
+            if twice := repeated_columns(header):
+                text = f"the header has {' and '.join(twice)} twice; valid: each column once"
+                raise ConfigError([f"{where}: {text}"])
+            if header not in (PROMPT_COLUMNS, PROMPT_COLUMNS[:2]):
+                valid = "the columns prompt_id, prompt and (if wanted) group, separated by a tab"
+                raise ConfigError([f"{where}: the header is {_show(header)}; valid: {valid}"])
+            continue
+        if len(cells) != len(header):
+            valid = " and ".join([", ".join(header[:-1]), header[-1]])
+            problems.append(f"{where}: {len(cells)} cells; valid: {valid}, separated by one tab")
+            continue
+        row = Prompt(*cells)
+        of_prompt, key = f"{where}: prompt {_show(row.prompt_id)}", row.prompt_id.casefold()
+        if not _PROMPT_ID.fullmatch(row.prompt_id):
+            problems.append(f"{where}: prompt_id {_show(row.prompt_id)}; valid: letters, digits and hyphens")
+        elif (n := len(row.prompt_id)) > MAX_ID:
+            text = f"prompt_id {_show(row.prompt_id)} has {n} characters"
+            problems.append(f"{where}: {text}; valid: at most {MAX_ID}, since it names files")
+        if key and (other_line := first_id.setdefault(key, line)) != line:
+            text = f"prompt_id {_show(row.prompt_id)} is on line {other_line} already; valid: each only once"
+            problems.append(f"{where}: {text}")
+        key = as_models_read(row.prompt)
+        if fault := not_one_line(row.prompt):
+            problems.append(f"{of_prompt} is {json.dumps(row.prompt)}, which {fault}; valid: one line of text")
+        elif not key:
+            problems.append(f"{of_prompt} is empty; valid: some text")
+        elif (found := first_text.setdefault(key, (row, line)))[0] is not row:
+            other, other_line = found
+            what = "the same as" if other.prompt == row.prompt else "to a model the same as"
+            text = f"{_show(other.prompt_id)} on line {other_line}, {_show(row.prompt)}"
+            problems.append(f"{of_prompt} is {what} {text}; valid: each text once, under one id")
+        prompts.append(row)
     if not prompts and not problems:
         problems.append(f"{path}: no prompts; valid: a header and at least one prompt")
     if problems:
         raise ConfigError(problems)
     return prompts
+
+
+def as_models_read(prompt: str) -> str:
+    """A prompt without what some supported model does not see of it.
+
+    T5's tokenizer takes every form of a character for its compatibility form (NFKC), what is invisible for a space,
+    and any space for one. The models with a lookup table of words fold case too.
+    """
+    visible = re.sub(_AS_SPACE, " ", prompt)
+    return " ".join(unicodedata.normalize("NFKC", visible).split()).lower()
 
 
 def study_tracks(study: Study, *, base_dir: Path = Path()) -> list[Track]:
