@@ -180,3 +180,19 @@ def test_an_sae_is_not_blamed_for_clips_that_are_silent(identity: Path, tmp_path
         assert (record["passed"], record["failures"], record["reason"]) == (False, ["measured"], said)
     else:
         assert record["n_clips"] == 4 - n_silent and record["failures"] != ["measured"]
+
+
+def test_verifying_names_what_is_not_a_stores(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("a", "b"):
+        with write_folder(tmp_path / name, meta={}) as folder:
+            (folder / "x.flac").write_bytes(b"sound")
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
+    about = {"stores": [], "folders": [str(tmp_path)]}
+    run_script("verify", tmp_path / "log", {}, {}, **about)
+    said = capsys.readouterr().out
+    assert "2 stores are whole, 0 are not" in said
+    assert f"- store {tmp_path}/a: Thumbs.db: not the store's, and read by nothing; to be deleted at leisure" in said
+    (tmp_path / "b" / "y.flac").write_bytes(b"sound")
+    with pytest.raises(SystemExit):
+        run_script("verify", tmp_path / "log", {}, {}, **about)
+    assert f"delete what is foreign, that is enough: {tmp_path}/b/y.flac" in capsys.readouterr().out
