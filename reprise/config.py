@@ -18,7 +18,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -63,6 +63,8 @@ MIN_DAMAGE_S = 1.0
 _EVIDENCE = ("resid", "sae")
 # `organisms` overrides config/organisms.yaml and is read by the training recipe alone.
 _TOP_LEVEL = ("studies", "defaults", "report", "organisms", "calibration")
+COMMAND_LINE = "--config"
+_GIVEN = re.compile(rf"({'|'.join(_TOP_LEVEL)})=(.*)", re.DOTALL)
 
 
 # --- the model ------------------------------------------------------------------------------------------------
@@ -455,6 +457,10 @@ def parse_horizon_name(name: str) -> tuple[float, float]:
     return float(match[1]), float(match[2])
 
 
+# Who states fields, given by their places from the top: the first is the one in question, the others bear on it.
+Source = Callable[..., str]
+
+
 # --- reading and validating -----------------------------------------------------------------------------------
 
 
@@ -495,47 +501,97 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError([f"{path}{where}: {problem}; valid: a YAML file, see config/config.default.yaml"]) from error
 
 
-def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", check_files: bool = True) -> Config:
+def told_by(files: Mapping[str, Any], command_line: Mapping[str, Any]) -> Source:
+    """Who states a field, in words: of configuration files, by name, and what the command line gives (`--config`),
+    whoever says most about where it stands; and the command line too where it gives a field that bears on it."""
+    of_files = ", ".join(files) or ("" if command_line else "config")
+
+    def source(place: Sequence[str] = (), *bearing: Sequence[str]) -> str:
+        here, there = _depth(command_line, place), max((_depth(file, place) for file in files.values()), default=-1)
+        given = command_line and (here >= there or any(_depth(command_line, p) == len(p) for p in bearing))
+        stated = of_files and (there > here or (there == here < len(place)) or not place)
+        return ", ".join(filter(None, [of_files if stated else "", COMMAND_LINE if given else ""])) or of_files
+
+    return source
+
+
+def _depth(node: Any, place: Sequence[str]) -> int:
+    """How many parts of a place below `node` are stated there; of what is no configuration none."""
+    for n, part in enumerate(place):
+        if isinstance(node, (list, tuple)):
+            node = dict(enumerate(node))
+        below = {str(key): value for key, value in node.items()} if isinstance(node, Mapping) else {}
+        if part not in below:
+            return n
+        node = below[part]
+    return len(place)
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Raise ConfigError where what is given with `--config` says a key twice: Snakemake takes the last."""
+    given = [found for found in map(_GIVEN.fullmatch, arguments) if found]
+    problems = [
+        f"{COMMAND_LINE}: {key} is given twice; valid: once" for key in repeated_columns([g[1] for g in given])
+    ]
+    for key, text in (found.groups() for found in given):
+        try:
+            yaml.load(text, _UniqueKeyLoader)
+        except yaml.YAMLError as error:
+            if isinstance(error, yaml.constructor.ConstructorError):
+                problems.append(f"{COMMAND_LINE}: {key}: {error.problem}; valid: each key once")
+    if problems:
+        raise ConfigError(problems)
+
+
+def validate(
+    raw: Any, *, base_dir: str | Path = ".", source: str | Source = "config", check_files: bool = True
+) -> Config:
     """Validate a configuration as YAML gives it: plain mappings, lists, numbers and text.
 
-    source: the file's name in messages. check_files: also check that models, SAEs and prompts named by a path are
-    there, read the prompts, and check counts against them. Raises ConfigError listing all problems at once.
+    source: the file's name in messages, or what gives it for the fields in question (`told_by`). check_files: also
+    check that models, SAEs and prompts named by a path are there, read the prompts, and check counts against them.
+    Raises ConfigError listing all problems at once.
     """
+    of = source if callable(source) else lambda *_: source
     if not isinstance(raw, Mapping):
         valid = "a mapping with 'studies', see config/config.default.yaml"
-        raise ConfigError([f"{source}: got {_show(raw)}; valid: {valid}"])
-    lines = [f"{source}: {_unknown(key, list(_TOP_LEVEL))}" for key in raw if key not in _TOP_LEVEL]
-    report = _report(raw.get("report"), source, lines)
+        raise ConfigError([f"{of()}: got {_show(raw)}; valid: {valid}"])
+    lines = [f"{of((key,))}: {_unknown(key, list(_TOP_LEVEL))}" for key in raw if key not in _TOP_LEVEL]
+    report = _report(raw.get("report"), of, lines)
     defaults = {} if raw.get("defaults") is None else raw["defaults"]
     if not isinstance(defaults, Mapping):
-        lines.append(f"{source}: defaults: got {_show(defaults)}; valid: a mapping of study fields")
+        lines.append(f"{of(('defaults',))}: defaults: got {_show(defaults)}; valid: a mapping of study fields")
         defaults = {}
     broken = {k: v for k, v in defaults.items() if k in GROUPS and not (v is None or isinstance(v, Mapping))}
     for group, value in broken.items():
         fields = ", ".join(GROUPS[group].model_fields)
-        lines.append(f"{source}: defaults.{group}: {_got(value)}; valid: a group with the fields {fields}")
+        where = f"{of(('defaults', group))}: defaults.{group}"
+        lines.append(f"{where}: {_got(value)}; valid: a group with the fields {fields}")
     defaults = {k: v for k, v in defaults.items() if k not in broken}
     entries = raw.get("studies")
     if not isinstance(entries, Mapping) or not entries:
-        lines.append(f"{source}: studies: {_got(entries)}; valid: at least one study, name: fields")
+        lines.append(f"{of(('studies',))}: studies: {_got(entries)}; valid: at least one study, name: fields")
         entries = {}
     studies = {}
     for name, entry in entries.items():
+        own = ("studies", str(name))
         entry = {} if entry is None else entry
         if not (isinstance(name, str) and _STUDY_NAME.fullmatch(name)) or name in _RESERVED_NAMES:
             valid = (
                 "a directory's name of at most 60 lower-case letters, digits, - and _, other than "
                 f"{', '.join(_RESERVED_NAMES)}"
             )
-            lines.append(f"{source}: studies: got the name {_show(name)}; valid: {valid}")
+            lines.append(f"{of(own)}: studies: got the name {_show(name)}; valid: {valid}")
         if not isinstance(entry, Mapping):
-            lines.append(f"{source}: studies.{name}: got {_show(entry)}; valid: a mapping of study fields")
+            lines.append(f"{of(own)}: studies.{name}: got {_show(entry)}; valid: a mapping of study fields")
             continue
         merged = _merge(defaults, entry)
         studies[name], problems = _study(merged, entry, base_dir=Path(base_dir), check_files=check_files)
         for problem in problems:
-            place = f"{source}: {_origin(str(name), problem.path, entry, defaults)}: " if problem.path else ""
-            lines.append(place + problem.text)
+            place = _origin(str(name), problem.path, entry, defaults)
+            uses = [(*parent, *use.split(".")) for use in problem.uses for parent in (own, ("defaults",))]
+            where = f"{of(place, *uses)}: {'.'.join(place)}: " if problem.path else ""
+            lines.append(where + problem.text)
     if lines:
         raise ConfigError(lines)
     return Config(studies=studies, report=report)
@@ -816,14 +872,14 @@ def _tracks(study: Study, base_dir: Path) -> Generator[_Problem, None, list[Trac
     return [track for track in tracks if not track.same_as]
 
 
-def _report(raw: Any, source: str, lines: list[str]) -> ReportSettings:
+def _report(raw: Any, of: Source, lines: list[str]) -> ReportSettings:
     try:
         return ReportSettings.model_validate({} if raw is None else raw)
     except ValidationError as error:
         schema = ReportSettings.model_json_schema()
         for e in error.errors(include_url=False):
-            path = ".".join(["report", *map(str, e["loc"])])
-            lines.append(f"{source}: {path}: {describe_error(e, e['loc'], schema)}")
+            path = ("report", *map(str, e["loc"]))
+            lines.append(f"{of(path)}: {'.'.join(path)}: {describe_error(e, e['loc'], schema)}")
         return ReportSettings()
 
 
@@ -839,10 +895,10 @@ def _got(value: Any) -> str:
     return "missing" if value is None else f"got {_show(value)}"
 
 
-def _origin(name: str, path: Sequence[str | int], entry: Mapping, defaults: Mapping) -> str:
+def _origin(name: str, path: Sequence[str | int], entry: Mapping, defaults: Mapping) -> tuple[str, ...]:
     """The field's place in the file: in the study, or in the defaults if only they state it."""
     where = ["defaults"] if _states(defaults, path) and not _states(entry, path) else ["studies", name]
-    return ".".join([*where, *map(str, path)])
+    return (*where, *map(str, path))
 
 
 def _states(node: Any, path: Sequence[str | int]) -> bool:
