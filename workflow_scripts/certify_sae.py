@@ -37,7 +37,8 @@ expected = {
     "model_digest": identity["weights_digest"],
 }
 
-chosen = measured_clips(stored_clips(snakemake.input.tokens), asked["n_clips"])
+clips = stored_clips(snakemake.input.tokens)
+chosen = measured_clips(clips, asked["n_clips"])
 audio = {Path(m).name: Path(m.removesuffix(".manifest.json")) for m in snakemake.input.audio}
 
 
@@ -50,11 +51,13 @@ def is_silent(clip: StoredClip) -> bool:
 
 
 measured = [clip for clip in chosen if not is_silent(clip)]
-n_silent, not_measured = len(chosen) - len(measured), ""
+n_silent, not_measured, all_silent = len(chosen) - len(measured), "", False
 if n_silent:
     log.warning("%d of the %d clips to measure on are silent", n_silent, len(chosen))
-if len(measured) < 2:
-    not_measured = f"{n_silent} of the {len(chosen)} clips to measure on are silent, so nothing was measured"
+if n_silent and len(measured) < 2:
+    all_silent = all(map(is_silent, clips))
+    which = f"all {len(clips)} clips" if all_silent else f"{n_silent} of the {len(chosen)} clips to measure on"
+    not_measured = f"{which} are silent, so nothing was measured"
 tokens = np.stack([read_store(clip.store)["tokens"][clip.i] for clip in measured or chosen])
 expected["n_positions"] = tokens.shape[-1] + 1
 
@@ -106,6 +109,6 @@ record = certify(
     not_measured=not_measured,
 )
 record |= {"sae": settings["sae"], "sae_digest": sae.digest, "n_clips": len(measured), "settings": asked}
-record |= {"trained_here": training}
+record |= {"trained_here": training, "n_silent": n_silent, "all_silent": all_silent}
 log.info("certificate %s: %s", "passed" if record["passed"] else "refused", record["reason"])
 write_json(Path(snakemake.output[0]), record)

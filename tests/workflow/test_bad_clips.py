@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from reprise.config import EventSettings
 from reprise.musicgen import encode_audio, load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip
+from reprise.sae import SaeError
+from reprise.sae_files import load_sae
 from reprise.stores import ArraySpec, read_manifest, read_store, write_folder, write_store
 from tests.workflow.conftest import run_script
 
@@ -176,10 +179,33 @@ def test_an_sae_is_not_blamed_for_clips_that_are_silent(identity: Path, tmp_path
     )
     record = json.loads(out.read_text())
     if n_silent > 2:
-        said = f"{n_silent} of the 4 clips to measure on are silent, so nothing was measured"
+        which = "all 4 clips" if n_silent == 4 else f"{n_silent} of the 4 clips to measure on"
+        said = f"{which} are silent, so nothing was measured"
+        assert record["all_silent"] == (n_silent == 4)
         assert (record["passed"], record["failures"], record["reason"]) == (False, ["measured"], said)
     else:
         assert record["n_clips"] == 4 - n_silent and record["failures"] != ["measured"]
+
+
+@pytest.mark.parametrize("all_silent", [True, False])
+def test_a_study_of_silence_comes_to_its_verdict_and_one_that_may_be_heard_is_told_what_helps(
+    tmp_path: Path, all_silent: bool
+) -> None:
+    sae = PLANNER / "sae" / "layer2"
+    record = {"passed": False, "hook_layer": 2, "failures": ["measured"], "sae_digest": load_sae(sae).digest}
+    record |= {"reason": "all are silent", "n_silent": 4, "all_silent": all_silent}
+    (tmp_path / "certificate.json").write_text(json.dumps(record))
+    with write_store(tmp_path / "b00", {"resid_post": ArraySpec((1, 9, 128), "float32")}, meta={"clips": []}) as store:
+        store.append("resid_post", np.zeros((1, 9, 128), np.float32))
+    inputs = {"certificate": str(tmp_path / "certificate.json"), "activations": str(tmp_path / "b00.manifest.json")}
+    outputs = {"codes": str(tmp_path / "codes")}
+    with (
+        nullcontext()
+        if all_silent
+        else pytest.raises(SaeError, match=r"all are silent.*valid: a larger certificate\.n")
+    ):
+        run_script("encode", tmp_path / "log", inputs, outputs, sae=str(sae))
+    assert (tmp_path / "codes.manifest.json").is_file() == all_silent
 
 
 def test_verifying_names_what_is_not_a_stores(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
