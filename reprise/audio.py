@@ -3,10 +3,14 @@
 It imports nothing heavy: many stages read clips that compute nothing from sound.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+# -60 dBFS: what nobody hears beside music, and still thirty steps of 16 bits.
+SILENT_PEAK = 1e-3
 
 
 def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
@@ -19,6 +23,25 @@ def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray
     if found_hz != sample_rate_hz:
         raise ValueError(f"sample rate: is {found_hz} Hz; valid: {sample_rate_hz} Hz")
     return check_audio(audio, found_hz)
+
+
+def read_heard(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
+    """`read_audio` of a clip in which something is to be heard. Raises ValueError for silence too: nothing can return
+    in it, and it is no example of music without a return either."""
+    audio = read_audio(folder, clip_id, sample_rate_hz=sample_rate_hz)
+    if (peak := swing(audio)) < SILENT_PEAK:
+        raise ValueError(f"silent: it peaks at {peak_dbfs(peak)}; valid: {peak_dbfs(SILENT_PEAK)} or more")
+    return audio
+
+
+def swing(audio: np.ndarray) -> float:
+    """The largest deviation of audio `[sample]` from its mean, so that an offset is no sound; 0 of nothing."""
+    return float(np.abs(audio - audio.mean(dtype=np.float64)).max()) if len(audio) else 0.0
+
+
+def peak_dbfs(peak: float) -> str:
+    """A peak in words, such as "-60 dBFS"."""
+    return f"{20 * math.log10(peak):.0f} dBFS" if peak > 0 else "-inf dBFS"
 
 
 def check_audio(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:

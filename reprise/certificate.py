@@ -122,14 +122,15 @@ def certify(
     max_fvu: float,
     min_neighbour_ratio: float,
     unconditional: Mapping[str, Any] | None = None,
+    not_measured: str = "",
 ) -> dict[str, Any]:
     """Judge whether an SAE belongs to a hook. Never raises for a misfit: a refusal is a result.
 
     declared: `Sae.declared`. expected: what was captured, `hook_layer`, `d_model`, `frame_rate_hz`, and, where known,
     `model_name`, `model_digest`, `n_positions`. metrics: `reconstruction_metrics` at the hook and at others around it;
-    may be empty when the widths differ. max_fvu: bound at the hook. min_neighbour_ratio: by what factor the FVU at
-    every other hook must exceed that at this one. unconditional: `reconstruction_metrics` at the hook in rows without
-    a prompt, which guidance runs beside the others.
+    may be empty when the widths differ, or for the reason `not_measured`. max_fvu: bound at the hook.
+    min_neighbour_ratio: by what factor the FVU at every other hook must exceed that at this one. unconditional:
+    `reconstruction_metrics` at the hook in rows without a prompt, which guidance runs beside the others.
 
     Returns `passed`, `reason` ("" or all failures, in words), `failures` (their names, in the order tested: hook,
     width, model, measured, l0, best_hook, fvu), `agreements` (`hook`, `width`, `model`, `context`: true, false, or
@@ -156,7 +157,7 @@ def certify(
 
     failures = disagreements(declared, expected)
     if at_hook is None:
-        failures["measured"] = f"nothing was measured at layer {own.layer}"
+        failures["measured"] = not_measured or f"nothing was measured at layer {own.layer}"
     elif not math.isfinite(at_hook["fvu"]):
         failures["measured"] = (
             f"the activations of layer {own.layer} have no variance, so nothing can be reconstructed"

@@ -12,13 +12,13 @@ Nothing degenerate passes: an empty file, no study, a study without a model or a
 The Snakefile imports this at every parse, so it imports nothing heavier than pydantic and yaml.
 """
 
-import csv
 import difflib
 import hashlib
 import json
 import math
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -26,7 +26,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from reprise.config_error import ConfigError, read_text
+from reprise.config_error import ConfigError, not_one_line, read_cells, read_text, repeated_columns
 from reprise.hub import HUB_SAE, model_folder
 from reprise.tracks import Track, read_tracks
 from reprise.variants import misfits, read_facts
@@ -36,7 +36,14 @@ from reprise.weights import model_problems, sae_problems
 TRAIN = "train"
 PROMPT_COLUMNS = ["prompt_id", "prompt", "group"]
 _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
-_STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+# The longest name that an id is part of is <id>-s<seed>--random_direction-prefix_only-d1.flac, and file systems take
+# 255 bytes, encrypted ones 143.
+MAX_ID = 80
+MAX_SEED = 2**63 - 1
+# What T5's tokenizer reads as a space beside those of Unicode: marks of direction, spaces of no width, its own sign of
+# a space and the sign of a character that was lost.
+_AS_SPACE = "[\u061c\u200b\u200c\u200e\u200f\ufeff\u2581\ufffd]"
+_STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 _ROLE = re.compile(r"[a-z][a-z0-9_]*")
 # Directories under results/ that are not studies.
 _RESERVED_NAMES = ("report", "logs", "benchmarks", "corpora", "organisms", "calibration")
@@ -56,6 +63,8 @@ MIN_DAMAGE_S = 1.0
 _EVIDENCE = ("resid", "sae")
 # `organisms` overrides config/organisms.yaml and is read by the training recipe alone.
 _TOP_LEVEL = ("studies", "defaults", "report", "organisms", "calibration")
+COMMAND_LINE = "--config"
+_GIVEN = re.compile(rf"({'|'.join(_TOP_LEVEL)})=(.*)", re.DOTALL)
 
 
 # --- the model ------------------------------------------------------------------------------------------------
@@ -468,6 +477,10 @@ def parse_horizon_name(name: str) -> tuple[float, float]:
     return float(match[1]), float(match[2])
 
 
+# Who states fields, given by their places from the top: the first is the one in question, the others bear on it.
+Source = Callable[..., str]
+
+
 # --- reading and validating -----------------------------------------------------------------------------------
 
 
@@ -508,46 +521,97 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError([f"{path}{where}: {problem}; valid: a YAML file, see config/config.default.yaml"]) from error
 
 
-def validate(raw: Any, *, base_dir: str | Path = ".", source: str = "config", check_files: bool = True) -> Config:
+def told_by(files: Mapping[str, Any], command_line: Mapping[str, Any]) -> Source:
+    """Who states a field, in words: of configuration files, by name, and what the command line gives (`--config`),
+    whoever says most about where it stands; and the command line too where it gives a field that bears on it."""
+    of_files = ", ".join(files) or ("" if command_line else "config")
+
+    def source(place: Sequence[str] = (), *bearing: Sequence[str]) -> str:
+        here, there = _depth(command_line, place), max((_depth(file, place) for file in files.values()), default=-1)
+        given = command_line and (here >= there or any(_depth(command_line, p) == len(p) for p in bearing))
+        stated = of_files and (there > here or (there == here < len(place)) or not place)
+        return ", ".join(filter(None, [of_files if stated else "", COMMAND_LINE if given else ""])) or of_files
+
+    return source
+
+
+def _depth(node: Any, place: Sequence[str]) -> int:
+    """How many parts of a place below `node` are stated there; of what is no configuration none."""
+    for n, part in enumerate(place):
+        if isinstance(node, (list, tuple)):
+            node = dict(enumerate(node))
+        below = {str(key): value for key, value in node.items()} if isinstance(node, Mapping) else {}
+        if part not in below:
+            return n
+        node = below[part]
+    return len(place)
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Raise ConfigError where what is given with `--config` says a key twice: Snakemake takes the last."""
+    given = [found for found in map(_GIVEN.fullmatch, arguments) if found]
+    problems = [
+        f"{COMMAND_LINE}: {key} is given twice; valid: once" for key in repeated_columns([g[1] for g in given])
+    ]
+    for key, text in (found.groups() for found in given):
+        try:
+            yaml.load(text, _UniqueKeyLoader)
+        except yaml.YAMLError as error:
+            if isinstance(error, yaml.constructor.ConstructorError):
+                problems.append(f"{COMMAND_LINE}: {key}: {error.problem}; valid: each key once")
+    if problems:
+        raise ConfigError(problems)
+
+
+def validate(
+    raw: Any, *, base_dir: str | Path = ".", source: str | Source = "config", check_files: bool = True
+) -> Config:
     """Validate a configuration as YAML gives it: plain mappings, lists, numbers and text.
 
-    source: the file's name in messages. check_files: also check that models, SAEs and prompts named by a path are
-    there, read the prompts, and check counts against them. Raises ConfigError listing all problems at once.
+    source: the file's name in messages, or what gives it for the fields in question (`told_by`). check_files: also
+    check that models, SAEs and prompts named by a path are there, read the prompts, and check counts against them.
+    Raises ConfigError listing all problems at once.
     """
+    of = source if callable(source) else lambda *_: source
     if not isinstance(raw, Mapping):
         valid = "a mapping with 'studies', see config/config.default.yaml"
-        raise ConfigError([f"{source}: got {_show(raw)}; valid: {valid}"])
-    lines = [f"{source}: {_unknown(key, list(_TOP_LEVEL))}" for key in raw if key not in _TOP_LEVEL]
-    report = _report(raw.get("report"), source, lines)
+        raise ConfigError([f"{of()}: got {_show(raw)}; valid: {valid}"])
+    lines = [f"{of((key,))}: {_unknown(key, list(_TOP_LEVEL))}" for key in raw if key not in _TOP_LEVEL]
+    report = _report(raw.get("report"), of, lines)
     defaults = {} if raw.get("defaults") is None else raw["defaults"]
     if not isinstance(defaults, Mapping):
-        lines.append(f"{source}: defaults: got {_show(defaults)}; valid: a mapping of study fields")
+        lines.append(f"{of(('defaults',))}: defaults: got {_show(defaults)}; valid: a mapping of study fields")
         defaults = {}
     broken = {k: v for k, v in defaults.items() if k in GROUPS and not (v is None or isinstance(v, Mapping))}
     for group, value in broken.items():
         fields = ", ".join(GROUPS[group].model_fields)
-        lines.append(f"{source}: defaults.{group}: {_got(value)}; valid: a group with the fields {fields}")
+        where = f"{of(('defaults', group))}: defaults.{group}"
+        lines.append(f"{where}: {_got(value)}; valid: a group with the fields {fields}")
     defaults = {k: v for k, v in defaults.items() if k not in broken}
     entries = raw.get("studies")
     if not isinstance(entries, Mapping) or not entries:
-        lines.append(f"{source}: studies: {_got(entries)}; valid: at least one study, name: fields")
+        lines.append(f"{of(('studies',))}: studies: {_got(entries)}; valid: at least one study, name: fields")
         entries = {}
     studies = {}
     for name, entry in entries.items():
+        own = ("studies", str(name))
         entry = {} if entry is None else entry
         if not (isinstance(name, str) and _STUDY_NAME.fullmatch(name)) or name in _RESERVED_NAMES:
             valid = (
-                f"a directory's name of lower-case letters, digits, - and _, other than {', '.join(_RESERVED_NAMES)}"
+                "a directory's name of at most 60 lower-case letters, digits, - and _, other than "
+                f"{', '.join(_RESERVED_NAMES)}"
             )
-            lines.append(f"{source}: studies: got the name {_show(name)}; valid: {valid}")
+            lines.append(f"{of(own)}: studies: got the name {_show(name)}; valid: {valid}")
         if not isinstance(entry, Mapping):
-            lines.append(f"{source}: studies.{name}: got {_show(entry)}; valid: a mapping of study fields")
+            lines.append(f"{of(own)}: studies.{name}: got {_show(entry)}; valid: a mapping of study fields")
             continue
         merged = _merge(defaults, entry)
         studies[name], problems = _study(merged, entry, base_dir=Path(base_dir), check_files=check_files)
         for problem in problems:
-            place = f"{source}: {_origin(str(name), problem.path, entry, defaults)}: " if problem.path else ""
-            lines.append(place + problem.text)
+            place = _origin(str(name), problem.path, entry, defaults)
+            uses = [(*parent, *use.split(".")) for use in problem.uses for parent in (own, ("defaults",))]
+            where = f"{of(place, *uses)}: {'.'.join(place)}: " if problem.path else ""
+            lines.append(where + problem.text)
     if lines:
         raise ConfigError(lines)
     return Config(studies=studies, report=report)
@@ -631,6 +695,10 @@ def _across(study: Study) -> Iterator[_Problem]:
             yield _Problem(("recordings", "continue_from_s"), text, clip)
     if study.source != "prompts":
         yield from _across_recordings(study)
+    for i, seed in enumerate(study.seeds):
+        if seed > MAX_SEED:
+            text = f"got a number of {len(str(seed))} digits; valid: at most {MAX_SEED}, as tables hold it"
+            yield _Problem(("seeds", i), text, ("seeds",))
     seen: dict[str, str] = {}
     for role, (a, b) in study.horizons.items():
         path, got, uses = ("horizons", role), f"got [{a:g}, {b:g}]", ("horizons",)
@@ -834,14 +902,14 @@ def _tracks(study: Study, base_dir: Path) -> Generator[_Problem, None, list[Trac
     return [track for track in tracks if not track.same_as]
 
 
-def _report(raw: Any, source: str, lines: list[str]) -> ReportSettings:
+def _report(raw: Any, of: Source, lines: list[str]) -> ReportSettings:
     try:
         return ReportSettings.model_validate({} if raw is None else raw)
     except ValidationError as error:
         schema = ReportSettings.model_json_schema()
         for e in error.errors(include_url=False):
-            path = ".".join(["report", *map(str, e["loc"])])
-            lines.append(f"{source}: {path}: {describe_error(e, e['loc'], schema)}")
+            path = ("report", *map(str, e["loc"]))
+            lines.append(f"{of(path)}: {'.'.join(path)}: {describe_error(e, e['loc'], schema)}")
         return ReportSettings()
 
 
@@ -857,10 +925,10 @@ def _got(value: Any) -> str:
     return "missing" if value is None else f"got {_show(value)}"
 
 
-def _origin(name: str, path: Sequence[str | int], entry: Mapping, defaults: Mapping) -> str:
+def _origin(name: str, path: Sequence[str | int], entry: Mapping, defaults: Mapping) -> tuple[str, ...]:
     """The field's place in the file: in the study, or in the defaults if only they state it."""
     where = ["defaults"] if _states(defaults, path) and not _states(entry, path) else ["studies", name]
-    return ".".join([*where, *map(str, path)])
+    return (*where, *map(str, path))
 
 
 def _states(node: Any, path: Sequence[str | int]) -> bool:
@@ -969,46 +1037,68 @@ class ClipRow(NamedTuple):
 def read_prompts(path: str | Path) -> list[Prompt]:
     """Read a tab-separated prompts file with the header `prompt_id<tab>prompt`, perhaps `<tab>group`, in its order.
 
-    An id is letters, digits and hyphens, and names files, so ids differ in more than case. The prompt is the unit of
-    evidence, so no prompt may stand there twice under two ids. Raises ConfigError listing every bad line.
+    An id is letters, digits and hyphens, and names files, so ids differ in more than case and are no longer than
+    `MAX_ID`. A prompt is one line. It is the unit of evidence, so no two may be the same to a model: see
+    `as_models_read`. Raises ConfigError listing every bad line.
     """
-    reader = csv.reader(read_text(Path(path)).splitlines(), "excel-tab", strict=True)
     problems: list[str] = []
     prompts: list[Prompt] = []
-    first: dict[str, int] = {}
+    first_id: dict[str, int] = {}
+    first_text: dict[str, tuple[Prompt, int]] = {}
     header = None
-    try:
-        for cells in reader:
-            cells, where = [cell.strip() for cell in cells], f"{path}: line {reader.line_num}"
-            if not any(cells):
-                continue
-            if header is None:
-                header = cells
-                if header not in (PROMPT_COLUMNS, PROMPT_COLUMNS[:2]):
-                    valid = "the columns prompt_id, prompt and (if wanted) group, separated by a tab"
-                    raise ConfigError([f"{where}: the header is {_show(header)}; valid: {valid}"])
-                continue
-            if len(cells) != len(header):
-                valid = " and ".join([", ".join(header[:-1]), header[-1]])
-                problems.append(f"{where}: {len(cells)} cells; valid: {valid}, separated by one tab")
-                continue
-            row = Prompt(*cells)
-            if not _PROMPT_ID.fullmatch(row.prompt_id):
-                problems.append(f"{where}: prompt_id {_show(row.prompt_id)}; valid: letters, digits and hyphens")
-            if not row.prompt:
-                problems.append(f"{where}: prompt {_show(row.prompt_id)} is empty; valid: some text")
-            for kind, value in zip(PROMPT_COLUMNS[:2], row[:2], strict=True):
-                key = f"{kind} {value.casefold()}"
-                if value and (line := first.setdefault(key, reader.line_num)) != reader.line_num:
-                    problems.append(f"{where}: {kind} {_show(value)} is on line {line} already; valid: each only once")
-            prompts.append(row)
-    except csv.Error as error:
-        problems.append(f"{path}: line {reader.line_num}: {error}; valid: cells separated by a tab, quotes in pairs")
+    for line, cells in read_cells(
+        Path(path), "excel-tab", problems, valid="cells separated by a tab, quotes in pairs"
+    ):
+        where = f"{path}: line {line}"
+        if header is None:
+            header = cells
+            if twice := repeated_columns(header):
+                text = f"the header has {' and '.join(twice)} twice; valid: each column once"
+                raise ConfigError([f"{where}: {text}"])
+            if header not in (PROMPT_COLUMNS, PROMPT_COLUMNS[:2]):
+                valid = "the columns prompt_id, prompt and (if wanted) group, separated by a tab"
+                raise ConfigError([f"{where}: the header is {_show(header)}; valid: {valid}"])
+            continue
+        if len(cells) != len(header):
+            valid = " and ".join([", ".join(header[:-1]), header[-1]])
+            problems.append(f"{where}: {len(cells)} cells; valid: {valid}, separated by one tab")
+            continue
+        row = Prompt(*cells)
+        of_prompt, key = f"{where}: prompt {_show(row.prompt_id)}", row.prompt_id.casefold()
+        if not _PROMPT_ID.fullmatch(row.prompt_id):
+            problems.append(f"{where}: prompt_id {_show(row.prompt_id)}; valid: letters, digits and hyphens")
+        elif (n := len(row.prompt_id)) > MAX_ID:
+            text = f"prompt_id {_show(row.prompt_id)} has {n} characters"
+            problems.append(f"{where}: {text}; valid: at most {MAX_ID}, since it names files")
+        if key and (other_line := first_id.setdefault(key, line)) != line:
+            text = f"prompt_id {_show(row.prompt_id)} is on line {other_line} already; valid: each only once"
+            problems.append(f"{where}: {text}")
+        key = as_models_read(row.prompt)
+        if fault := not_one_line(row.prompt):
+            problems.append(f"{of_prompt} is {json.dumps(row.prompt)}, which {fault}; valid: one line of text")
+        elif not key:
+            problems.append(f"{of_prompt} is empty; valid: some text")
+        elif (found := first_text.setdefault(key, (row, line)))[0] is not row:
+            other, other_line = found
+            what = "the same as" if other.prompt == row.prompt else "to a model the same as"
+            text = f"{_show(other.prompt_id)} on line {other_line}, {_show(row.prompt)}"
+            problems.append(f"{of_prompt} is {what} {text}; valid: each text once, under one id")
+        prompts.append(row)
     if not prompts and not problems:
         problems.append(f"{path}: no prompts; valid: a header and at least one prompt")
     if problems:
         raise ConfigError(problems)
     return prompts
+
+
+def as_models_read(prompt: str) -> str:
+    """A prompt without what some supported model does not see of it.
+
+    T5's tokenizer takes every form of a character for its compatibility form (NFKC), what is invisible for a space,
+    and any space for one. The models with a lookup table of words fold case too.
+    """
+    visible = re.sub(_AS_SPACE, " ", prompt)
+    return " ".join(unicodedata.normalize("NFKC", visible).split()).lower()
 
 
 def study_tracks(study: Study, *, base_dir: Path = Path()) -> list[Track]:

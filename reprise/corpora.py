@@ -24,5 +24,6 @@ def corpus_name(study: Study) -> str:
     fields = study.model_dump(mode="json", include=set(FIELDS))
     fields["model"].pop("device")
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
-    model = Path(study.model.name.partition("@")[0]).name
+    # What is cut off of a long name is in the digest.
+    model = Path(study.model.name.partition("@")[0]).name[:100]
     return f"{re.sub('[^A-Za-z0-9_.-]', '-', model)}-{digest}"

@@ -4,6 +4,7 @@ Both stages ask the same function, for a fraction of variance unexplained that i
 on says nothing. Clips are counted in their stable order: batch by batch, as the stores list them.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,14 +27,20 @@ class StoredClip(NamedTuple):
 def stored_clips(manifests: Sequence[str]) -> list[StoredClip]:
     """Every clip of some stores, given by their manifests (`.../b00.manifest.json`), in the stable order. Raises
     ValueError where there is none."""
-    stores = [Path(manifest.removesuffix(".manifest.json")) for manifest in manifests]
+    metas = {
+        store: read_manifest(store)["meta"]
+        for store in (Path(manifest.removesuffix(".manifest.json")) for manifest in manifests)
+    }
     clips = [
         StoredClip(store, i, clip["clip_id"], clip["prompt_id"], clip["prompt"])
-        for store in stores
-        for i, clip in enumerate(read_manifest(store)["meta"]["clips"])
+        for store, meta in metas.items()
+        for i, clip in enumerate(meta["clips"])
     ]
     if not clips:
-        raise ValueError(f"{stores[0].parent}: no clip is left, every recording was left out")
+        gone = [left["reason"].partition(":")[0] for meta in metas.values() for left in meta.get("left_out", [])]
+        why = ", ".join(f"{kind} {n}" for kind, n in Counter(gone).most_common())
+        folder = next(iter(metas)).parent
+        raise ValueError(f"{folder}: no clip is left, every recording was left out{why and f' ({why})'}")
     return clips
 
 

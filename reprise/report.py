@@ -137,7 +137,8 @@ class Results(NamedTuple):
     clips as generated. edited: by candidate name. stages: stage, jobs, seconds, peak_mb, a row a stage (may be empty).
     heard: a row a clip, with why it has no events ("" where it has). reviews: the summary of imported reviews, {}
     without any. tracks: the recordings that clips were cut from, none where the model plays prompts; left_out: those
-    that could not be used (track_id, path, reason).
+    that could not be used (track_id, path, reason); cuts_left_out: the cuts of others that could not (with cut);
+    damaged: those that could not be decoded in some places.
     """
 
     name: str
@@ -160,6 +161,8 @@ class Results(NamedTuple):
     reviews: Mapping[str, Any]
     tracks: Sequence[Track] = ()
     left_out: Sequence[Mapping[str, str]] = ()
+    cuts_left_out: Sequence[Mapping[str, Any]] = ()
+    damaged: Sequence[Mapping[str, str]] = ()
 
 
 # --- audio ----------------------------------------------------------------------------------------------------
@@ -761,7 +764,11 @@ def recordings_view(study: Results) -> dict[str, Any]:
     of_clip = dict(zip(study.heard["clip_id"], study.heard["prompt_id"], strict=True))
     played = [clip.clip_id for clip in (*study.examples, *(e for edited in study.edited.values() for e in edited))]
     heard = [used[track_id] for track_id in dict.fromkeys(of_clip[clip_id] for clip_id in played)]
-    kinds = Counter(left["reason"].partition(":")[0].partition(",")[0] for left in study.left_out)
+    lists = {
+        "Recordings that were left out": [f"{left['path']}: {left['reason']}" for left in study.left_out],
+        "Cuts that were left out": [f"{left['path']}: {left['reason']}" for left in study.cuts_left_out],
+        "Recordings that are damaged": [f"{one['path']}: {one['reason']}" for one in study.damaged],
+    }
     return {
         "source": study.settings["source"],
         "from_s": f"{study.settings['recordings']['continue_from_s']:g}",
@@ -776,10 +783,20 @@ def recordings_view(study: Results) -> dict[str, Any]:
             f"{track.track_id}: {track.source or 'source not stated'} ({track.licence or 'licence not stated'})"
             for track in heard
         ],
-        "kinds": ", ".join(f"{kind} {n}" for kind, n in kinds.most_common()),
-        "left_out": [f"{left['path']}: {left['reason']}" for left in study.left_out[:N_LEFT_OUT]],
+        "kinds": _kinds(study.left_out),
         "n_left_out": len(study.left_out),
+        "cuts_kinds": _kinds(study.cuts_left_out),
+        "n_cuts_left_out": len(study.cuts_left_out),
+        "lists": [
+            {"title": title, "lines": lines[:N_LEFT_OUT], "n": len(lines)} for title, lines in lists.items() if lines
+        ],
     }
+
+
+def _kinds(left_out: Sequence[Mapping[str, Any]]) -> str:
+    """What kinds of reasons there are, with their numbers."""
+    kinds = Counter(left["reason"].partition(":")[0].partition(",")[0] for left in left_out)
+    return ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
 
 
 def reviews_view(study: Results) -> dict[str, Any]:

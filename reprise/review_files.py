@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reprise.config import describe_error
-from reprise.config_error import ConfigError, read_text
+from reprise.config_error import ConfigError, parse_json, read_text
 
 FORMAT = "reprise review 1"
 DECISIONS = ("accept", "reject", "unsure")
@@ -50,8 +50,11 @@ def parse_review(text: str, *, study: str, source: str) -> ReviewFile:
     try:
         # As JSON, so that a list may stand for a tuple although fields are strict.
         review = ReviewFile.model_validate_json(text)
+        parse_json(text)
     except ValidationError as error:
         raise ConfigError([f"{source}: {_problem(e)}" for e in error.errors(include_url=False)]) from error
+    except ValueError as error:
+        raise ConfigError([f"{source}: {error}; valid: a JSON file downloaded from the review page"]) from error
     problems, first = [], {}
     if review.study != study:
         problems.append(

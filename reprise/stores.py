@@ -11,15 +11,18 @@ sibling at most, and the next writer of the same store removes it. One writer pe
 Arrays are `[clip, ...]`: one chunk a clip, `clips_per_shard` clips a file, no compression (zstd halves the speed
 and saves 9% on activations). A one-dimensional array is one chunk, or, where its length is not known beforehand, grows
 in chunks of `ENTRIES_PER_CHUNK`. zarr reads a missing shard as zeros, without a
-word: that is why `read_store` compares the files with the manifest first.
+word: that is why `read_store` compares the files with the manifest first. Files that are not the store's never cost
+it: what could be mistaken for the store's is to be deleted, the rest is let be.
 
 Degenerate input: an array of no clips gives an array without shards; an empty table is written as one.
 """
 
 import hashlib
 import json
+import logging
 import math
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +38,12 @@ import zarr
 FORMAT = "reprise store 1"
 Item = TypeVar("Item")
 ENTRIES_PER_CHUNK = 2**20
+# More files than these in one line help nobody.
+MAX_TOLD = 3
+_CHUNK = re.compile(r"(^|/)c(/\d+)*$")
+_DATA = (".json", ".npy", ".npz", ".parquet", ".flac", ".safetensors", ".pt", ".pth", ".bin", ".zarr")
+_BYSTANDERS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
+log = logging.getLogger("reprise")
 FLOAT16_LIMIT = 65520.0  # the least float32 that rounds to infinity in float16
 
 
@@ -198,9 +207,10 @@ def write_behind(items: Iterable[Item], write: Callable[[Item], None]) -> None:
 def read_manifest(path: Path, *, verify: Literal["sizes", "content"] = "sizes") -> dict[str, Any]:
     """The manifest of the store at `path` (`digest`, `files`, `format`, `meta`), after checking the store by it.
 
-    `sizes`: every file is there with its size, none is there that the manifest lacks, and the arrays' own
+    `sizes`: every file is there with its size, none is there beside them that would be read, and the arrays' own
     descriptions (`zarr.json`) are unaltered. `content`: the SHA-256 of every file too.
-    Raises StoreError naming the store, the first bad file and the command that makes the store anew.
+    Raises StoreError naming the store, the first bad file and the command that makes the store anew, or, where only
+    files are there that are not the store's, these. Of such files that nothing reads the log has a warning.
     """
     if verify not in ("sizes", "content"):
         raise ValueError(f"verify: {verify!r} is unknown; valid: 'sizes', 'content'")
@@ -224,10 +234,38 @@ def read_manifest(path: Path, *, verify: Literal["sizes", "content"] = "sizes") 
             raise _broken(path, f"file {name} has {file.stat().st_size} bytes; the manifest says {size}")
         if (verify == "content" or file.name == "zarr.json") and digest_file(file) != sha256:
             raise _broken(path, f"file {name} was altered: its SHA-256 is not the manifest's")
-    for name in _files(path):
-        if name not in expected:
-            raise _broken(path, f"file {name} is not in the manifest")
+    foreign = foreign_files(path, manifest)
+    if read := [name for name in foreign if _would_be_read(name)]:
+        told = ", ".join(shlex.quote((path / name).as_posix()) for name in read[:MAX_TOLD])
+        more = f" and {len(read) - MAX_TOLD} more" if len(read) > MAX_TOLD else ""
+        text = f"file {read[0]} is not in the manifest, so it is not the store's, of which nothing is lacking"
+        raise StoreError(f"store {path}: {text}; delete what is foreign, that is enough: {told}{more}")
+    if foreign:
+        log.warning("store %s: %s", path, foreign_in_words(foreign))
     return manifest
+
+
+def foreign_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Files in the store at `path` that its manifest lacks: put there by a file manager, an editor or by hand."""
+    return sorted(set(_files(Path(path))) - {file["path"] for file in manifest["files"]})
+
+
+def foreign_in_words(foreign: Sequence[str]) -> str:
+    """What to do about foreign files that nothing reads."""
+    more = f" and {len(foreign) - MAX_TOLD} more" if len(foreign) > MAX_TOLD else ""
+    return f"{', '.join(foreign[:MAX_TOLD])}{more}: not the store's, and read by nothing; to be deleted at leisure"
+
+
+def _would_be_read(name: str) -> bool:
+    """Whether a file of this name may be taken for one of a store's: by zarr, which asks for chunks and descriptions
+    by name and takes a chunk that is not there for zeros, or by whoever reads a folder."""
+    return bool(_CHUNK.search(name)) or Path(name).suffix.lower() in _DATA
+
+
+def _is_bystander(name: str) -> bool:
+    """Whether a file is one that file managers and editors leave anywhere, and so never a store's."""
+    name = name.rpartition("/")[2]
+    return name.casefold() in _BYSTANDERS or name.endswith(("~", ".swp", ".swo"))
 
 
 def read_store(path: Path, *, verify: Literal["sizes", "content"] = "sizes") -> zarr.Group:
@@ -344,6 +382,7 @@ def _manifest(folder: Path, meta: dict[str, Any]) -> dict[str, Any]:
     files = [
         {"path": name, "sha256": digest_file(folder / name), "size": (folder / name).stat().st_size}
         for name in _files(folder)
+        if not _is_bystander(name)
     ]
     return {"digest": _digest(files), "files": files, "format": FORMAT, "meta": _plain(meta, "meta")}
 

@@ -11,13 +11,14 @@ A track is the unit of evidence, as a prompt is elsewhere, and its id names file
 would count twice: of tracks with one checksum the one with the least id stands, and the others say so in `same_as`.
 Published sets have some (126 of the 18,486 tracks of MTG-Jamendo's mood/theme subset), so that is no error.
 
+A path and a prompt are one line each; what else a cell holds is read as CSV and JSON have it, line breaks too.
+
 What is wrong with a manifest is a ConfigError, a line a problem; what is wrong with an audio file is found by the job
 that reads it (reprise/recordings.py). The Snakefile imports this at every parse, so nothing heavy is imported here.
 
 Reference: Bogdanov, Won, Tovstogan, Porter & Serra 2019, The MTG-Jamendo Dataset for Automatic Music Tagging.
 """
 
-import csv
 import hashlib
 import json
 import posixpath
@@ -26,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reprise.config_error import ConfigError, read_text
+from reprise.config_error import ConfigError, not_one_line, parse_json, read_cells, read_text, repeated_columns
 from reprise.identity import stable_share
 
 COLUMNS = ("path", "sha256", "licence", "source", "tags", "prompt")
@@ -79,6 +80,11 @@ def read_tracks(manifest: str | Path, *, checksums: str | Path = "", max_tracks:
         where, fields = f"{manifest}: line {row.line}", row.fields
         path = posixpath.normpath(fields["path"])
         told = json.dumps(fields["path"], ensure_ascii=False)
+        faults = {name: fault for name in ("path", "prompt") if (fault := not_one_line(fields[name]))}
+        for name, fault in faults.items():
+            problems.append(f"{where}: {name} is {json.dumps(fields[name])}, which {fault}; valid: one line of text")
+        if "path" in faults:
+            continue
         if path.startswith(("/", "../")) or path in (".", ".."):
             problems.append(f"{where}: path is {told}; valid: a file below recordings.folder, relative to it")
             continue
@@ -126,27 +132,22 @@ def _rows(path: Path, problems: list[str], *, with_sha256: bool) -> Iterator[_Ro
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".tsv": _jamendo_rows}
     if path.suffix not in readers:
         raise ConfigError([f"{path}: a manifest ends in .csv, .jsonl or (MTG-Jamendo's metadata) .tsv"])
-    yield from readers[path.suffix](path, read_text(path).splitlines(), needed, problems)
+    yield from readers[path.suffix](path, needed, problems)
 
 
-def _cells(path: Path, lines: Sequence[str], dialect: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and stripped cells of the lines that are not empty."""
-    reader = csv.reader(lines, dialect, strict=True)
-    try:
-        for cells in reader:
-            if any(map(str.strip, cells)):
-                yield reader.line_num, [cell.strip() for cell in cells]
-    except csv.Error as error:
-        problems.append(f"{path}: line {reader.line_num}: {error}; valid: cells with their quotes in pairs")
+_CELLS = "cells with their quotes in pairs"
 
 
-def _csv_rows(path: Path, lines: Sequence[str], needed: Sequence[str], problems: list[str]) -> Iterator[_Row]:
+def _csv_rows(path: Path, needed: Sequence[str], problems: list[str]) -> Iterator[_Row]:
     header: list[str] = []
-    for line, cells in _cells(path, lines, "excel", problems):
+    for line, cells in read_cells(path, "excel", problems, valid=_CELLS):
         if not header:
             header = cells
             if missing := [name for name in needed if name not in header]:
                 text = f"the header has no {' and no '.join(missing)}; valid: the columns {', '.join(needed)}"
+                raise ConfigError([f"{path}: line {line}: {text}"])
+            if twice := repeated_columns(header):
+                text = f"the header has {' and '.join(twice)} twice; valid: each column once"
                 raise ConfigError([f"{path}: line {line}: {text}"])
         elif len(cells) != len(header):
             problems.append(f"{path}: line {line}: {len(cells)} cells; valid: {len(header)}, as in the header")
@@ -156,16 +157,17 @@ def _csv_rows(path: Path, lines: Sequence[str], needed: Sequence[str], problems:
             yield _Row(line, fields)
 
 
-def _jsonl_rows(path: Path, lines: Sequence[str], needed: Sequence[str], problems: list[str]) -> Iterator[_Row]:
-    for number, line in enumerate(lines, start=1):
+def _jsonl_rows(path: Path, needed: Sequence[str], problems: list[str]) -> Iterator[_Row]:
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where, found = f"{path}: line {number}", None
         with_problem = len(problems)
         try:
-            found = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(f"{where}: {error.msg}; valid: an object with {', '.join(needed)}")
+            found = parse_json(line)
+        except ValueError as error:
+            text = getattr(error, "msg", str(error))
+            problems.append(f"{where}: {text}; valid: an object with {', '.join(needed)}, each once")
             continue
         if not isinstance(found, dict) or (missing := [name for name in needed if name not in found]):
             lacks = f"no {' and no '.join(missing)}" if isinstance(found, dict) else "no object"
@@ -182,12 +184,12 @@ def _jsonl_rows(path: Path, lines: Sequence[str], needed: Sequence[str], problem
             yield _Row(number, stripped | {"tags": tuple(fields["tags"])})
 
 
-def _jamendo_rows(path: Path, lines: Sequence[str], needed: Sequence[str], problems: list[str]) -> Iterator[_Row]:
+def _jamendo_rows(path: Path, needed: Sequence[str], problems: list[str]) -> Iterator[_Row]:
     if "sha256" in needed:
         text = "MTG-Jamendo's metadata have no checksums; valid: with its file of checksums in recordings.checksums"
         raise ConfigError([f"{path}: {text}"])
     seen_header = False
-    for line, cells in _cells(path, lines, "excel-tab", problems):
+    for line, cells in read_cells(path, "excel-tab", problems, valid=_CELLS):
         if not seen_header:
             seen_header = True
             if cells != JAMENDO_COLUMNS:
@@ -204,10 +206,13 @@ def _jamendo_rows(path: Path, lines: Sequence[str], needed: Sequence[str], probl
 
 def _read_checksums(path: Path) -> dict[str, str]:
     """SHA-256 by path."""
-    digests = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    digests: dict[str, str] = {}
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if match := _CHECKSUM_LINE.fullmatch(line.rstrip()):
-            digests[match[2].removeprefix("./")] = match[1]
+            file, digest = match[2].removeprefix("./"), match[1].lower()
+            if digests.setdefault(file, digest) != digest:
+                told = json.dumps(file, ensure_ascii=False)
+                raise ConfigError([f"{path}: line {number}: {told} has another checksum above; valid: one a file"])
         elif line.strip():
             got = json.dumps(line[:80], ensure_ascii=False)
             raise ConfigError([f"{path}: line {number}: got {got}; valid: a SHA-256 of 64 hex digits and a path"])

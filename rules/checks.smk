@@ -11,7 +11,7 @@ rule doctor:
     params:
         settings={
             "config": config,
-            "source": CONFIG_SOURCE,
+            "source": SOURCE(),
         },
     script:
         "../workflow_scripts/doctor.py"

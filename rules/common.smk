@@ -22,6 +22,7 @@ from reprise.calibration import (
 )
 from reprise.config import (
     assign_batches,
+    check_command_line,
     clips_table,
     count_clips,
     horizon_name,
@@ -29,6 +30,7 @@ from reprise.config import (
     read_prompts,
     read_yaml,
     study_tracks,
+    told_by,
     validate,
 )
 from reprise.config_error import ConfigError
@@ -41,19 +43,27 @@ from reprise.sae_forms import SAE_FORMS, SCALER_FILE, sae_form
 from reprise.variants import read_facts
 from reprise.weights import needed_files
 
-CONFIG_SOURCE = ", ".join(map(str, workflow.configfiles)) or "config"
-
 
 def refused(error):
     """What Snakemake shows of a ConfigError."""
     return WorkflowError(f"the configuration has problems, nothing was run:\n{error}")
 
 
+try:
+    # Snakemake has read all this already, but takes the last of two equal keys without a word.
+    check_command_line(sys.argv[1:])
+    SOURCE = told_by(
+        {str(path): read_yaml(path) for path in workflow.configfiles},
+        workflow.config_settings.config,
+    )
+except ConfigError as error:
+    raise refused(error) from None
+
 with open(workflow.source_path("../config/calibration.yaml")) as _file:
     _shipped = yaml.safe_load(_file)
 try:
     CALIBRATION = calibration_settings(
-        _shipped, config.get("calibration"), source=CONFIG_SOURCE
+        _shipped, config.get("calibration"), source=SOURCE(("calibration",))
     )
 except ConfigError as error:
     raise refused(error) from None
@@ -127,16 +137,13 @@ def batches(study):
 
 
 try:
-    for _file in workflow.configfiles:
-        # Snakemake has read them already, but takes the last of two equal keys without a word.
-        read_yaml(_file)
     try:
         STUDIES = Studies(
-            validate(config, source=CONFIG_SOURCE, check_files=_CHECK_FILES).studies
+            validate(config, source=SOURCE, check_files=_CHECK_FILES).studies
         )
     except ConfigError:
         # Where fields are wrong even the doctor can say no more than what is wrong with fields and files.
-        validate(config, source=CONFIG_SOURCE)
+        validate(config, source=SOURCE)
         raise
     for _study in STUDIES if _CHECK_FILES else ():
         batches(_study)

@@ -37,6 +37,7 @@ rule certify_sae:
         declared="results/{study}/declared.json",
         model=lambda wildcards: model_record(wildcards.study),
         tokens=lambda wildcards: stores("tokens", wildcards.study),
+        audio=lambda wildcards: stores("audio", wildcards.study),
         sae=lambda wildcards: trained_sae(wildcards.study, wildcards.layer),
     output:
         "results/{study}/certificates/layer{layer}.json",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reprise.audio import read_audio
+from reprise.audio import read_heard
 from reprise.descriptors import causal_descriptors
 from reprise.job import log, progress, start
 from reprise.motifs import Passage, on_beats, repeats_so_far
@@ -43,8 +43,7 @@ def matches_so_far(audio: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, 
     )
 
 
-def describe(clip: dict) -> tuple[np.ndarray, list[str]]:
-    audio = read_audio(audio_path, clip["clip_id"], sample_rate_hz=identity["sample_rate_hz"])
+def describe(audio: np.ndarray) -> tuple[np.ndarray, list[str]]:
     heard, names = causal_descriptors(
         audio, identity["sample_rate_hz"], frame_rate_hz=identity["frame_rate_hz"], context_s=context_s
     )
@@ -60,16 +59,18 @@ tables: dict[str, np.ndarray] = {}
 names: list[str] = []
 for clip in progress(clips, total=len(clips), what="descriptors"):
     try:
-        tables[clip["clip_id"]], names = describe(clip)
+        audio = read_heard(audio_path, clip["clip_id"], sample_rate_hz=identity["sample_rate_hz"])
+        tables[clip["clip_id"]], names = describe(audio)
     except ValueError as error:
         # Nothing is known of it: its labels are all unusable, and a number taken by mistake would show.
         log.warning("%s: left out, %s", clip["clip_id"], error)
 if clips and not tables:
-    raise ValueError(f"{audio_path}: none of its {len(clips)} clips could be read, see the log above")
-shape = next(iter(tables.values())).shape if tables else (n_positions, 0)
-unknown = np.full(shape, np.nan, dtype=np.float32)
+    log.warning("%s: none of its %d clips can be used", audio_path, len(clips))
+    # Beside the other batches its table has the same columns.
+    _, names = describe(np.zeros(round(duration_s * identity["sample_rate_hz"]), np.float32))
+unknown = np.full((n_positions, len(names)), np.nan, dtype=np.float32)
 meta = {"clips": clips, "names": names, "heard_ahead_positions": heard_ahead_positions, "context_s": context_s}
-arrays = {"descriptors": ArraySpec((len(clips), *shape), "float32")}
+arrays = {"descriptors": ArraySpec((len(clips), *unknown.shape), "float32")}
 with write_store(Path(snakemake.output.store), arrays, meta=meta) as store:
     for clip in clips:
         store.append("descriptors", tables.get(clip["clip_id"], unknown)[None])

@@ -14,11 +14,18 @@ from reprise.stores import read_manifest, read_store, write_store
 
 settings = start(snakemake)
 certificate = json.loads(Path(snakemake.input.certificate).read_text())
-if not certificate["passed"]:
+unheard = bool(certificate.get("n_silent")) and certificate["failures"] == ["measured"]
+# Where nothing is to be heard in any clip, none is usable, whatever its codes, and the verdict says so.
+if not certificate["passed"] and not (unheard and certificate["all_silent"]):
+    valid = (
+        "the SAE of this layer, one that is trained here (saes: train), or bounds in `certificate` under which it may "
+        "pass, which the report then shows"
+    )
+    if unheard:
+        valid = "a larger certificate.n_clips, so that some are heard, or settings under which the model plays"
     raise SaeError(
         f"{settings['sae']} has no certificate for layer {certificate['hook_layer']}, so nothing is encoded: "
-        f"{certificate['reason']} (see {snakemake.input.certificate}); valid: the SAE of this layer, one that is "
-        "trained here (saes: train), or bounds in `certificate` under which it may pass, which the report then shows"
+        f"{certificate['reason']} (see {snakemake.input.certificate}); valid: {valid}"
     )
 sae = load_sae(sae_folder(settings["sae"]), device=pick_device(snakemake.resources.device))
 if sae.digest != certificate["sae_digest"]:

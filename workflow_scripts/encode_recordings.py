@@ -1,8 +1,9 @@
-"""Verify, cut and encode one batch of recordings; for a continuation the opening of each cut alone. A recording that
-cannot be used is listed with its reason and costs no other."""
+"""Verify, cut and encode one batch of recordings; for a continuation the opening of each cut alone. A recording or cut
+that cannot be used is listed with its reason and costs no other."""
 
 import json
 import sys
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import soundfile
 from reprise.device import pick_device
 from reprise.job import log, progress, start
 from reprise.musicgen import encode_audio, load_identified
-from reprise.recordings import RecordingError, cuts, read_recording
+from reprise.recordings import RecordingError, gaps_in_words, kind_of, read_recording, usable_cuts
 from reprise.stores import ArraySpec, write_folder, write_store
 
 settings = start(snakemake)
@@ -22,10 +23,14 @@ model = load_identified(settings["model"], identity, device=pick_device(snakemak
 n_frames, n_encoded = (round(settings[key] * model.frame_rate_hz) for key in ("clip_s", "encoded_s"))
 samples_per_frame = model.sample_rate_hz / model.frame_rate_hz
 asked = settings["recordings"]
-cutting = {"n_samples": round(n_frames * samples_per_frame), "to_hz": model.sample_rate_hz}
+# Nothing after the opening is shown to the encoder, which looks ahead.
+n_heard = round(n_encoded * samples_per_frame)
+cutting = {"n_samples": round(n_frames * samples_per_frame), "n_heard": n_heard, "to_hz": model.sample_rate_hz}
 
 clips: list[dict] = []
 left_out: list[dict] = []
+cuts_left_out: list[dict] = []
+damaged: list[dict] = []
 meta = {
     "clips": clips,
     "model": identity,
@@ -33,23 +38,30 @@ meta = {
     "encoder_lookahead_positions": round(identity["encoder_lookahead_s"] * model.frame_rate_hz),
     "n_tracks": len(settings["tracks"]),
     "left_out": left_out,
+    "cuts_left_out": cuts_left_out,
+    "damaged": damaged,
 }
 tokens = [np.empty((0, model.n_codebooks, n_encoded), np.uint16)]
 with write_folder(Path(outputs.audio), meta=meta) if outputs.get("audio") else nullcontext() as folder:
     tracks = progress(settings["tracks"], total=len(settings["tracks"]), what="recordings")
     for track_id, path, sha256, prompt, same_as in tracks:
+        of_track = {"track_id": track_id, "path": path}
         try:
             if same_as:
                 raise RecordingError(f"the same recording as {same_as}, by its checksum")
             recording = read_recording(Path(asked["folder"]) / path, sha256)
-            pieces = list(cuts(*recording, max_cuts=asked["max_clips_per_track"], **cutting))
+            if places := gaps_in_words(recording):
+                log.warning("%s: cannot be decoded at %s", path, places)
+                damaged.append(of_track | {"reason": f"cannot be decoded at {places}"})
+            pieces, faults = usable_cuts(recording, max_cuts=asked["max_clips_per_track"], **cutting)
         except RecordingError as error:
             log.warning("%s: left out, %s", path, error)
-            left_out.append({"track_id": track_id, "path": path, "reason": str(error)})
+            left_out.append(of_track | {"reason": str(error)})
             continue
-        for cut, audio in pieces:
-            # Nothing after the opening is shown to the encoder, which looks ahead.
-            audio = audio[: round(n_encoded * samples_per_frame)]
+        for cut, reason in faults.items():
+            log.warning("%s: cut %d left out, %s", path, cut, reason)
+            cuts_left_out.append(of_track | {"cut": cut, "reason": reason})
+        for cut, audio in pieces.items():
             clip_id = f"{track_id}-c{cut}"
             named = {"clip_id": clip_id, "prompt_id": track_id, "prompt": prompt, "seed": 0}
             clips.append(named | {"recording": sha256, "cut": cut})
@@ -61,7 +73,11 @@ found = np.concatenate(tokens)
 with write_store(Path(outputs.tokens), {"tokens": ArraySpec(found.shape, "uint16")}, meta=meta) as store:
     store.append("tokens", found)
 log.info("%d clips of %d recordings, %d left out", len(clips), meta["n_tracks"] - len(left_out), len(left_out))
-if left_out:
-    corpus, batch = snakemake.wildcards
-    text = f"{len(left_out)} of {meta['n_tracks']} recordings of batch {batch} are left out"
-    print(f"{snakemake.rule}: {corpus}: {text}: {outputs.tokens_manifest} lists them", file=sys.stderr)
+corpus, batch = snakemake.wildcards.corpus, snakemake.wildcards.batch
+counted = {"recordings": (left_out, meta["n_tracks"]), "cuts": (cuts_left_out, len(clips) + len(cuts_left_out))}
+for what, (gone, n) in counted.items():
+    if gone:
+        kinds = Counter(kind_of(one["reason"]) for one in gone)
+        text = f"{len(gone)} of {n} {what} of batch {batch} are left out: {outputs.tokens_manifest} lists them"
+        counts = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+        print(f"{snakemake.rule}: {corpus}: {text} ({counts})", file=sys.stderr)

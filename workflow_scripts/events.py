@@ -1,4 +1,5 @@
-"""Find what returns in one batch of clips. A clip that can't be read is listed with its reason and costs no other."""
+"""Find what returns in one batch of clips. A clip that can't be read, or in which nothing is to be heard, is listed
+with its reason and costs no other."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reprise.audio import read_audio
+from reprise.audio import read_heard
 from reprise.chroma import check_motif, clip_features
 from reprise.identity import clip_seed
 from reprise.job import log, progress, start
@@ -28,7 +29,7 @@ sample_rate_hz = meta["model"]["sample_rate_hz"]
 
 
 def read_searched(clip_id: str) -> np.ndarray:
-    audio = read_audio(audio_path, clip_id, sample_rate_hz=sample_rate_hz)
+    audio = read_heard(audio_path, clip_id, sample_rate_hz=sample_rate_hz)
     if events["motif"] != "discovered":
         check_motif(audio, sample_rate_hz, events["motif_start_s"], events["motif_duration_s"])
     return audio

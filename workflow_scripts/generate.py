@@ -36,7 +36,8 @@ if snakemake.input.openings:
     about = manifest["meta"]
     clips = [c | {"clip_id": f"{c['clip_id']}-s{seed}", "seed": seed} for c in about["clips"] for seed in seeds]
     openings = np.repeat(read_store(path)["tokens"][:], len(seeds), axis=0)
-    recorded = {name: about[name] for name in ("n_tracks", "left_out")} | {"openings": manifest["digest"]}
+    told = ("n_tracks", "left_out", "cuts_left_out", "damaged")
+    recorded = {name: about[name] for name in told} | {"openings": manifest["digest"]}
 meta = {
     "clips": clips,
     "model": identity,

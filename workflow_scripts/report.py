@@ -17,6 +17,9 @@ from reprise.stages import by_stage, read_jobs
 from reprise.stores import read_manifest, write_text
 from reprise.tracks import Track, read_tracks
 
+# What a batch of recordings says of those that are not as they should be.
+TOLD = ("left_out", "cuts_left_out", "damaged")
+
 settings = start(snakemake)
 inputs = snakemake.input
 
@@ -50,18 +53,21 @@ def read_examples(events: pd.DataFrame, audio: list[str]) -> list[Heard]:
     return heard
 
 
-def read_recordings(study: str, audio: list[str]) -> tuple[list[Track], list[dict[str, str]]]:
-    """The recordings of a study and those of them that were left out; none where the model plays prompts."""
+def read_recordings(study: str, audio: list[str]) -> tuple[list[Track], dict[str, list[dict[str, Any]]]]:
+    """The recordings of a study, those of them that were left out, their cuts that were, and those that are damaged;
+    none where the model plays prompts."""
     fields = settings["studies"][study]
     if fields["source"] == "prompts":
-        return [], []
+        return [], {}
     asked = fields["recordings"]
     tracks = read_tracks(asked["manifest"], checksums=asked["checksums"], max_tracks=asked["max_tracks"])
-    left_out = [left for manifest in audio for left in read_manifest(store_of(manifest))["meta"]["left_out"]]
-    if left_out:
-        text = f"{len(left_out)} of {len(tracks)} recordings are left out: {snakemake.output[0]} lists them"
-        print(f"report: {study}: {text}", file=sys.stderr)
-    return tracks, left_out
+    metas = [read_manifest(store_of(manifest))["meta"] for manifest in audio]
+    told = {name: [one for meta in metas for one in meta.get(name, [])] for name in TOLD}
+    for name, what in (("left_out", f"of {len(tracks)} recordings"), ("cuts_left_out", "cuts of recordings")):
+        if told[name]:
+            text = f"{len(told[name])} {what} are left out: {snakemake.output[0]} lists them"
+            print(f"report: {study}: {text}", file=sys.stderr)
+    return tracks, told
 
 
 def read_edited(manifest: str) -> list[Edited]:
@@ -89,7 +95,7 @@ for study, fields in settings["studies"].items():
     reviewed_only = fields["labels"]["reviewed_only"]
     events = read_events(of_study("events", study), of_study("reviews", study), reviewed_only=reviewed_only)
     audio = of_study("audio", study)
-    tracks, left_out = read_recordings(study, audio)
+    tracks, told = read_recordings(study, audio)
     (candidates,) = read_tables("candidates", study).values()
     players = {store_of(m).name.removesuffix(".audio"): read_edited(m) for m in of_study("players", study)}
     studies.append(
@@ -113,7 +119,7 @@ for study, fields in settings["studies"].items():
             heard=pd.concat([pd.read_parquet(path) for path in of_study("heard", study)], ignore_index=True),
             reviews=next(iter(read_jsons("review_summaries", study)), {}),
             tracks=tracks,
-            left_out=left_out,
+            **told,
         )
     )
 page = render(studies, title=settings["title"], calibration=settings["calibration"])

@@ -5,25 +5,26 @@ from pathlib import Path
 
 from reprise.artifacts import store_of
 from reprise.job import log, progress, start
-from reprise.stores import StoreError, manifest_path, read_manifest
+from reprise.stores import StoreError, foreign_files, foreign_in_words, manifest_path, read_manifest
 
 settings = start(snakemake)
 # Which ablations there are is known to the files alone.
 found = [file for folder in settings["folders"] for file in Path(folder).rglob("*.manifest.json")]
 stores = sorted({store_of(str(file)) for file in found} | set(map(Path, settings["stores"])))
-broken, missing = [], 0
+broken, beside, missing = [], [], 0
 for path in progress(stores, total=len(stores), what="stores"):
     if not path.exists() and not manifest_path(path).exists():
         missing += 1  # never made, or made anew by the next run
         continue
     try:
-        read_manifest(path, verify="content")
+        if foreign := foreign_files(path, read_manifest(path, verify="content")):
+            beside.append(f"store {path}: {foreign_in_words(foreign)}")
     except StoreError as error:
         broken.append(str(error))
         log.error("%s", error)
 n_whole = len(stores) - missing - len(broken)
 print(f"{n_whole} stores are whole, {len(broken)} are not, {missing} are not there (yet).")
-for error in broken:
-    print(f"- {error}")
+for line in broken + beside:
+    print(f"- {line}")
 if broken:
     sys.exit(1)

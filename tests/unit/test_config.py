@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reprise.config import (
+    MAX_ID,
+    MAX_SEED,
     ClipRow,
     Config,
     ConfigError,
@@ -21,15 +23,20 @@ from reprise.config import (
     Settings,
     Study,
     VerdictSettings,
+    as_models_read,
     assign_batches,
+    check_command_line,
     clips_table,
     horizon_name,
     load_config,
     parse_horizon_name,
     read_prompts,
+    told_by,
     validate,
 )
 from reprise.config_docs import default_yaml_text, schema_text
+from reprise.config_error import not_one_line
+from reprise.corpora import corpus_name
 from reprise.organisms import score
 from reprise.preregistration import Thresholds
 from reprise.recurrence import EventSettings
@@ -359,6 +366,52 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         load_config(tmp_path / "latin.yaml")
 
 
+def test_what_the_command_line_gives_is_not_blamed_on_a_file() -> None:
+    file = {
+        "studies": {"planner": STUDY, "other": STUDY | {"sead": 1}},
+        "defaults": {"generation": {"temperature": 1}},
+    }
+    # As Snakemake reads it: numbers are text.
+    given = {
+        "studies": {"planner": {"seeds": ["-1"]}, "mine": {"seedz": ["1"]}},
+        "defaults": {"generation": {"duration_s": "6"}, "labels": "3"},
+        "report": {"titel": "x"},
+        "foo": "1",
+    }
+    merged = copy.deepcopy(file)
+    merged["studies"]["planner"] = STUDY | given["studies"]["planner"]
+    merged["studies"]["mine"] = given["studies"]["mine"]
+    merged["defaults"] = {"generation": {"temperature": 1, "duration_s": "6"}, "labels": "3"}
+    merged |= {name: given[name] for name in ("report", "foo")}
+    with pytest.raises(ConfigError) as caught:
+        validate(merged, source=told_by({"c.yaml": file}, given), check_files=False)
+    said = [line.split(";")[0] for line in caught.value.problems]
+    for line in (
+        "--config: unknown field 'foo'",
+        "--config: report.titel: unknown field 'titel'",
+        '--config: defaults.labels: got "3"',
+        '--config: studies.planner.seeds.0: got "-1"',
+        "--config: studies.mine.model.name: missing",
+        "--config: studies.mine.seedz: unknown field 'seedz'",
+        "c.yaml: studies.other.sead: unknown field 'sead'",
+    ):
+        assert any(found.startswith(line) for found in said), (line, said)
+    # What is in the file does not fit what the command line gives.
+    assert any(found.startswith("c.yaml, --config: studies.planner.events.motif_duration_s: ") for found in said)
+    with pytest.raises(ConfigError, match=r"^--config: studies: missing; valid: at least one study"):
+        validate({}, source=told_by({}, {"report": {}}))
+
+
+def test_what_the_command_line_says_twice_is_refused() -> None:
+    check_command_line(["--config", "studies={a: {seeds: [1]}, b: {}}", "seeds", "other={a: 1, a: 2}", "report={"])
+    with pytest.raises(ConfigError) as caught:
+        check_command_line(["-C", "studies={'a': {}, 'a': {}}", "report={}", "report={}"])
+    assert caught.value.problems == (
+        "--config: report is given twice; valid: once",
+        "--config: studies: 'a' is there twice; valid: each key once",
+    )
+
+
 # --- files a study names ---
 
 
@@ -523,10 +576,92 @@ def test_every_bad_prompt_is_named_with_its_line(tmp_path: Path) -> None:
         'p.tsv: line 3: prompt_id "A" is on line 2 already; valid: each only once',
         'p.tsv: line 4: prompt_id "b_c"; valid: letters, digits and hyphens',
         'p.tsv: line 5: prompt "d" is empty; valid: some text',
-        'p.tsv: line 6: prompt "ONE" is on line 2 already; valid: each only once',
+        'p.tsv: line 6: prompt "e" is to a model the same as "a" on line 2, "ONE"; valid: each text once, '
+        "under one id",
         "p.tsv: line 7: 1 cells; valid: prompt_id and prompt, separated by one tab",
         'p.tsv: line 8: prompt_id ""; valid: letters, digits and hyphens',
     ]
+
+
+@pytest.mark.parametrize("one", ["\n", "\r\n", "\u2028", "\x0b", "\x85"], ids=["LF", "CR LF", "LS", "VT", "NEL"])
+def test_a_prompt_with_a_line_break_in_it_is_refused_and_never_read_as_one_word(one: str, tmp_path: Path) -> None:
+    text = f'prompt_id\tprompt\na\t"warm piano{one}slow tempo"\nb_\tcalm organ\n'
+    (tmp_path / "p.tsv").write_bytes(text.encode())
+    with pytest.raises(ConfigError) as caught:
+        read_prompts(tmp_path / "p.tsv")
+    first, second = caught.value.problems
+    assert first.startswith(f'{tmp_path}/p.tsv: line 2: prompt "a" is "warm piano')
+    assert first.endswith("; valid: one line of text") and "holds a line break (U+" in first
+    # Lines are still those that an editor shows.
+    assert second.startswith(f"{tmp_path}/p.tsv: line {4 if one.endswith(chr(10)) else 3}: prompt_id")
+
+
+def test_nul_and_its_like_are_refused_and_a_tab_in_quotes_is_a_space(tmp_path: Path) -> None:
+    (line,) = prompt_problems(tmp_path, "prompt_id\tprompt\na\tpia\x00no\n")
+    assert "holds a control character (U+0000)" in line
+    (tmp_path / "p.tsv").write_text('prompt_id\tprompt\na\t"warm\tpiano"\n')
+    assert read_prompts(tmp_path / "p.tsv") == [Prompt("a", "warm\tpiano")]
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    assert prompt_problems(tmp_path, "prompt_id\tprompt\tprompt\na\tpiano\torgan\n") == [
+        "p.tsv: line 1: the header has prompt twice; valid: each column once"
+    ]
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("piano theme", "piano  theme"),
+        ("piano theme", "piano\u00a0theme"),
+        ("piano theme", "piano\u200btheme"),
+        ("piano theme", "piano\ttheme"),
+        ("café piano", "cafe\u0301 piano"),
+        ("fine piano", "\ufb01ne piano"),
+        ("piano 4/4", "piano ４/4"),
+    ],
+)
+def test_prompts_that_are_the_same_to_a_model_are_refused_as_a_pair(one: str, other: str, tmp_path: Path) -> None:
+    assert prompt_problems(tmp_path, f'prompt_id\tprompt\na\t{one}\nx\torgan\nb\t"{other}"\n') == [
+        f'p.tsv: line 4: prompt "b" is to a model the same as "a" on line 2, {json.dumps(other, ensure_ascii=False)}; '
+        "valid: each text once, under one id"
+    ]
+
+
+def test_one_text_under_two_ids_is_refused_and_what_a_model_tells_apart_is_not(tmp_path: Path) -> None:
+    (line,) = prompt_problems(tmp_path, "prompt_id\tprompt\na\tpiano\nb\tpiano\n")
+    assert line.startswith('p.tsv: line 3: prompt "b" is the same as "a" on line 2, "piano"; valid: each text once')
+    (tmp_path / "p.tsv").write_text("prompt_id\tprompt\na\tpiano, slow\nb\tpiano slow\nc\tcafé\nd\tcafe\n")
+    assert len(read_prompts(tmp_path / "p.tsv")) == 4
+
+
+def test_texts_are_the_same_where_t5s_tokenizer_says_so() -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    t5 = sentencepiece.SentencePieceNormalizer(
+        rule_name="nmt_nfkc", remove_extra_whitespaces=True, add_dummy_prefix=False, escape_whitespaces=False
+    )
+    for code in [*range(0x20, 0x7F), *range(0xA0, 0x1200), *range(0x2000, 0x2600), *range(0xFB00, 0xFB50), 0xFEFF]:
+        text = f"a{chr(code)}B  c "
+        if not_one_line(text) or code == 0x344:  # one combining mark, which Unicode takes for two
+            continue
+        assert as_models_read(text) == as_models_read(t5.Normalize(text)), hex(code)
+
+
+def test_a_name_too_long_for_files_is_refused_beforehand(tmp_path: Path) -> None:
+    assert prompt_problems(tmp_path, f"prompt_id\tprompt\n{'a' * 250}\tpiano\n") == [
+        f'p.tsv: line 2: prompt_id "{"a" * 56}... has 250 characters; valid: at most {MAX_ID}, since it names files'
+    ]
+    # With the largest seed, and with what is played of a candidate's conditions.
+    longest = f"{'a' * MAX_ID}-s{MAX_SEED}--random_direction-prefix_only-d1.flac"
+    assert len(longest) <= 143
+    (line,) = problems(seeds=[1, 10**40])
+    assert line == f"config.yaml: studies.planner.seeds.1: got a number of 41 digits; valid: at most {MAX_SEED}, " + (
+        "as tables hold it"
+    )
+    with pytest.raises(ConfigError, match="a directory's name of at most 60 lower-case letters"):
+        validate({"studies": {"a" * 61: STUDY}}, check_files=False)
+    long_name = Study.model_validate({"model": {"name": "m" * 250}, "saes": {2: "sae"}})
+    assert len(corpus_name(long_name)) <= 143
 
 
 @pytest.mark.parametrize(

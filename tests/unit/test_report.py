@@ -688,22 +688,26 @@ def test_recordings_are_credited_and_what_was_left_out_is_listed(
     (tmp_path / "m.csv").write_text("path,sha256,licence,source,tags,prompt\n" + "".join(rows))
     reasons = ("missing", "missing", "cannot be decoded: Invalid data <found>")
     left_out = [{"track_id": f"lost{i}", "path": f"lost{i}.mp3", "reason": r} for i, r in enumerate(reasons)]
+    cuts = [{"track_id": "p01", "path": "p01.wav", "cut": 1, "reason": "silent: 16.00-32.00 s peaks at -inf dBFS"}]
+    damaged = [{"track_id": "p02", "path": "p02.wav", "reason": "cannot be decoded at 1.00-1.05 s"}]
     for manifest in (tmp_path / "results/corpora/planner-0a/audio").glob("*.manifest.json"):
         content = json.loads(manifest.read_text())
-        content["meta"] |= {"n_tracks": 9, "left_out": left_out}
+        content["meta"] |= {"n_tracks": 9, "left_out": left_out, "cuts_left_out": cuts, "damaged": damaged}
         manifest.write_text(json.dumps(content))
 
     page = Page(run_script(tmp_path, monkeypatch, {"planner": fields}, cards))
-    said = page.said("planner")
-    assert "report: planner: 3 of 9 recordings are left out: results/report/index.html lists them" in (
-        capsys.readouterr().err
-    )
+    said, told = page.said("planner"), capsys.readouterr().err
+    assert "report: planner: 3 of 9 recordings are left out: results/report/index.html lists them" in told
+    assert "report: planner: 1 cuts of recordings are left out: results/report/index.html lists them" in told
     for text in (
         "12 clips of 6 recordings. The model reads them and plays nothing",
         "3 of 9 were left out (missing 2, cannot be decoded 1).",
         "licences CC0: 5; CC <BY>: 1",
         "tags slow 6, sad 6",
         "lost2.mp3: cannot be decoded: Invalid data <found>",
+        "Of the others 1 cuts were left out (silent 1).",
+        "Cuts that were left out: 1 p01.wav: silent: 16.00-32.00 s peaks at -inf dBFS",
+        "Recordings that are damaged: 1 p02.wav: cannot be decoded at 1.00-1.05 s",
         "p00: set 0 (CC <BY>)",
         "prompts that return were continued from 8 s on. 8 are judged: those in which the model's own continuation",
         # One clip of each cut: no seeds.

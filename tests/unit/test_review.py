@@ -167,6 +167,10 @@ BAD_FILES = {
         review_text({"0" * 16: "accept"}).replace("12", "9" * 5000),
         "r.json: number out of range at line 1 column",
     ),
+    "a key twice": (
+        review_text({}, reviewer="x").replace('"reviewer"', '"reviewer": "y", "reviewer"'),
+        'r.json: "reviewer" is there twice; valid: a JSON file downloaded from the review page',
+    ),
     "a decision that is none": (
         review_text({}).replace("[]", "[7]"),
         "r.json: decisions.0: got 7; valid: ",

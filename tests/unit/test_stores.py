@@ -288,17 +288,12 @@ def _flip(file: Path) -> None:
     file.write_bytes(content)
 
 
-def _add(file: Path) -> None:
-    (file.parent / "7").write_bytes(b"x")
-
-
 @pytest.mark.parametrize(
     ("damage", "file", "message"),
     [
         (_delete, SHARD, f"file {SHARD} is missing"),
         (_truncate, SHARD, f"file {SHARD} has 931 bytes; the manifest says 932"),
         (_flip, "resid/zarr.json", "file resid/zarr.json was altered"),
-        (_add, SHARD, "file resid/c/0/0/7 is not in the manifest"),
     ],
 )
 def test_damage_is_named_with_the_command_that_repairs(
@@ -310,6 +305,53 @@ def test_damage_is_named_with_the_command_that_repairs(
         read_store(path)
     assert message in str(caught.value) and str(path) in str(caught.value)
     assert f"snakemake --cores 1 --force {path}.manifest.json (and your --configfile" in str(caught.value)
+
+
+SHARDS = SHARD.rpartition("/")[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Thumbs.db", "resid/desktop.ini", "resid/zarr.json~", f"{SHARD}~", f"{SHARDS}/.1.swp", "x.swp"),
+        *("#zarr.json#", "notes.txt", "old/notes.txt", "resid/c/readme", ".DS_Store", f"{SHARD}.orig"),
+    ],
+)
+def test_a_foreign_file_that_nothing_reads_costs_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    path = written(tmp_path / "b00.zarr")
+    expected = read_store(path)["resid"][:]
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_bytes(b"x")
+    for verify in ("sizes", "content"):
+        assert np.array_equal(read_store(path, verify=verify)["resid"][:], expected)
+    hidden = name.rpartition("/")[2].startswith(".")
+    assert hidden or f"store {path}: {name}: not the store's, and read by nothing" in caplog.text
+
+
+@pytest.mark.parametrize("name", [f"{SHARDS}/7", "old/c", "old/zarr.json", "config.json", "copy/0.npy", "a.FLAC"])
+def test_a_foreign_file_that_could_be_read_is_named_and_deleting_it_is_enough(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / "b00.zarr")
+    file = path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"x")
+    with pytest.raises(StoreError) as caught:
+        read_store(path)
+    said = str(caught.value)
+    assert f"store {path}: file {name} is not in the manifest" in said and "--force" not in said
+    assert said.endswith(f"delete what is foreign, that is enough: {file}")
+    file.unlink()
+    read_store(path, verify="content")
+
+
+def test_what_a_file_manager_puts_into_an_unfinished_store_is_never_the_stores(tmp_path: Path) -> None:
+    with write_folder(tmp_path / "x", meta={}) as folder:
+        for name in ("a.txt", "Thumbs.db", "a.txt~"):
+            (folder / name).write_text(name)
+    assert [file["path"] for file in read_manifest(tmp_path / "x")["files"]] == ["a.txt"]
+    (tmp_path / "x" / "Thumbs.db").unlink()
+    read_manifest(tmp_path / "x", verify="content")
 
 
 def test_altered_content_of_the_same_size_is_found_on_demand(tmp_path: Path) -> None:

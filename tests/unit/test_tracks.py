@@ -142,6 +142,67 @@ def test_bad_lines_of_jsonl_are_named_all_at_once(tmp_path: Path) -> None:
     ]
 
 
+BREAKS = {"LF": "\n", "CR LF": "\r\n", "VT": "\x0b", "FF": "\x0c", "NEL": "\x85", "LS": "\u2028", "PS": "\u2029"}
+
+
+@pytest.mark.parametrize("broken", BREAKS.values(), ids=BREAKS)
+def test_a_line_break_in_a_cell_is_kept_and_in_a_prompt_refused(tmp_path: Path, broken: str) -> None:
+    """The words on both sides of it never run together, and lines are counted as an editor counts them."""
+    n_lines = 1 + broken.endswith("\n")
+    rows = f'x.wav,{A},"CC0{broken}or so",me,,\n'
+    (track,) = read_tracks(file(tmp_path, "m.csv", HEADER + rows))
+    assert track.licence == f"CC0{broken}or so".replace("\r\n", "\n")
+    rows += f'y.wav,{B},,,,"warm piano{broken}slow"\n'
+    rows += 'z.wav,no,,,,"warm piano"\n'
+    prompt, checksum = problems(file(tmp_path, "m.csv", HEADER + rows))
+    assert prompt.startswith(f"m.csv: line {2 + n_lines}: prompt is ") and "holds a line break (U+" in prompt
+    assert checksum.startswith(f"m.csv: line {2 + 2 * n_lines}: sha256 is")
+    (path,) = problems(file(tmp_path, "m.csv", f'{HEADER}"x{broken}y.wav",{A},,,,\n'))
+    assert path.startswith("m.csv: line 2: path is ") and path.endswith("valid: one line of text")
+
+
+@pytest.mark.parametrize("broken", BREAKS.values(), ids=BREAKS)
+def test_a_line_break_in_jsonl_is_what_json_says(tmp_path: Path, broken: str) -> None:
+    good = {"path": "x.wav", "sha256": A, "licence": f"CC0{broken}or so", "source": "", "tags": [], "prompt": ""}
+    bad = good | {"path": "y.wav", "sha256": B, "prompt": f"warm piano{broken}slow"}
+    # Not escaped where JSON allows it.
+    one, two = (json.dumps(row, ensure_ascii=False) for row in (good, bad))
+    assert read_tracks(file(tmp_path, "m.jsonl", one + "\n"))[0].licence == f"CC0{broken}or so"
+    (line,) = problems(file(tmp_path, "m.jsonl", f"{one}\n{two}\n"))
+    assert line.startswith("m.jsonl: line 2: prompt is ") and "holds a line break (U+" in line
+
+
+def test_a_line_separator_splits_no_line_of_checksums(tmp_path: Path) -> None:
+    manifest = file(tmp_path, "m.csv", "path,licence,source,tags,prompt\nx.wav,CC0,,,\n")
+    bad = file(tmp_path, "SHA256SUMS", f"{A}  x.wav\n{B}  y\u2028z.wav\nnone\n")
+    with pytest.raises(ConfigError, match='SHA256SUMS: line 3: got "none"; valid'):
+        read_tracks(manifest, checksums=bad)
+
+
+def test_what_is_said_twice_is_refused_and_named(tmp_path: Path) -> None:
+    """The last one would win, without a word."""
+    twice = "path,sha256,licence,source,tags,prompt,prompt\n"
+    assert problems(file(tmp_path, "m.csv", f"{twice}x.wav,{A},CC0,me,rock,warm piano,\n")) == (
+        "m.csv: line 1: the header has prompt twice; valid: each column once",
+    )
+    (found,) = read_tracks(file(tmp_path, "m.csv", f"{HEADER[:-1]},,\nx.wav,{A},,,,warm piano,,\n"))
+    assert found.prompt == "warm piano"  # columns without a name are nobody's
+    row = json.dumps({"path": "x.wav", "sha256": A, "licence": "", "source": "", "tags": [], "prompt": "piano"})
+    (line,) = problems(file(tmp_path, "m.jsonl", row[:-1] + ', "prompt": ""}\n'))
+    assert line.startswith('m.jsonl: line 1: "prompt" is there twice; valid: an object with path')
+    manifest = file(tmp_path, "m2.csv", "path,licence,source,tags,prompt\nx.wav,CC0,,,\n")
+    sums = file(tmp_path, "sums", f"{A}  x.wav\n{A.upper()} *./x.wav\n")
+    assert read_tracks(manifest, checksums=sums)[0].sha256 == A
+    with pytest.raises(ConfigError, match=r'line 3: "x\.wav" has another checksum above; valid: one a file'):
+        read_tracks(manifest, checksums=file(tmp_path, "sums", f"{A}  x.wav\n\n{B}  x.wav\n"))
+
+
+def test_half_a_character_of_jsonl_is_refused(tmp_path: Path) -> None:
+    row = f'{{"path": "x\\ud800.wav", "sha256": "{A}", "licence": "", "source": "", "tags": [], "prompt": ""}}\n'
+    (line,) = problems(file(tmp_path, "m.jsonl", row))
+    assert line.startswith("m.jsonl: line 1: half of a surrogate pair, which is no character; valid: an object")
+
+
 def test_thousands_of_bad_lines_are_not_all_told(tmp_path: Path) -> None:
     found = problems(file(tmp_path, "m.csv", HEADER + "".join(f"{i}.wav,no,,,,\n" for i in range(5000))))
     assert len(found) == MAX_PROBLEMS + 1 and found[-1] == f"m.csv: and {5000 - MAX_PROBLEMS} more such lines"

@@ -138,6 +138,21 @@ def test_a_second_run_is_told_of_the_first(finished, tmp_path):
         first.end()
 
 
+def test_a_run_that_ended_is_followed_from_any_host_and_one_that_may_live_is_not(finished, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study, symlinks=True)
+    lock = study / ".snakemake" / "reprise.lock"
+    force = ("--cores", "1", "--forcerun", "point_to_clips", "results/tiny/clips.json")
+    snakemake(study, *force)
+    assert lock.read_text() == ""
+    lock.write_text('{"pid": 12, "host": "another", "since": "2026-01-02 03:04:05"}')
+    said = snakemake(study, *force, check=False)
+    assert "nothing was run: another run began in" in said and "process 12 on another, since 2026-01-02" in said
+    assert f"if it is dead, delete {lock.resolve()}" in said and "Traceback" not in said
+    lock.unlink()
+    snakemake(study, *force)
+
+
 def test_leftovers_are_this_directorys_alone(tmp_path):
     (tmp_path / ".snakemake/scripts").mkdir(parents=True)
     script = tmp_path / ".snakemake/scripts/tmp1.generate.py"

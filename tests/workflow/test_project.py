@@ -12,6 +12,15 @@ def test_snakemakes_linter_finds_nothing():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_study_of_the_command_line_that_is_wrong_is_blamed_on_the_command_line(tmp_path):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "-n", "--directory", tmp_path]
+    command += ["--config", 'studies={"mine": {"seedz": [1]}}']
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert "nothing was run" in said and "\n--config: studies.mine.seedz: unknown field" in said
+    assert "config.yaml" not in said
+
+
 def test_snakemakes_own_report_is_written(finished, tmp_path):
     snakemake(finished, "--report", str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
