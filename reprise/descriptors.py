@@ -97,7 +97,12 @@ def mel_bank(sample_rate_hz: int, n_fft: int) -> np.ndarray:
 def mel_db(power: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """Mean power in each mel band in dB, floored at `FLOOR_DB`: `[frame, bin]` to `[frame, N_MELS]`."""
     bands = power @ mel_bank(sample_rate_hz, 2 * (power.shape[1] - 1))
-    return 10 * np.log10(np.maximum(bands, np.float32(10 ** (FLOOR_DB / 10))))
+    return _floored_db(bands)
+
+
+def _floored_db(power: np.ndarray) -> np.ndarray:
+    """Power in dB, at least `FLOOR_DB` to the last bit: how a logarithm is rounded differs between processors."""
+    return np.maximum(10 * np.log10(np.maximum(power, np.float32(10 ** (FLOOR_DB / 10)))), np.float32(FLOOR_DB))
 
 
 def mfcc(bands_db: np.ndarray) -> np.ndarray:
@@ -110,7 +115,7 @@ def loudness_db(audio: np.ndarray, ends: np.ndarray, n_samples: int) -> np.ndarr
     padded = np.concatenate([np.zeros(n_samples, dtype=np.float32), audio])
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_samples)[ends]
     mean_square = np.einsum("fs,fs->f", frames, frames) / n_samples
-    return 10 * np.log10(np.maximum(mean_square, np.float32(10 ** (FLOOR_DB / 10))))
+    return _floored_db(mean_square)
 
 
 def causal_descriptors(

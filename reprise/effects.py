@@ -347,6 +347,11 @@ Condition = tuple[str, int, float]
 def _conditions(part: pd.DataFrame) -> dict[Condition, pd.DataFrame]:
     """The clips of each (kind, control, dose): `effect` and `damage` by clip_id, where both are known."""
     known = part.dropna(subset=["effect_rate", "damage_nats"])
+    twice = known.duplicated(["clip_id", "kind", "control", "dose"])
+    if twice.any():
+        row = known[twice].iloc[0]
+        name = f"{row['kind']}{row['control']} at dose {row['dose']:g}"
+        raise ValueError(f"matched_damage: clip {row['clip_id']} has {name} twice; valid: one row per condition")
     known = known.rename(columns={"effect_rate": "effect", "damage_nats": "damage"})
     return {
         (str(kind), int(control), float(dose)): rows.set_index("clip_id")[["effect", "damage"]].sort_index()

@@ -455,7 +455,7 @@ def candidates_view(study: Results) -> list[dict[str, Any]]:
                 "active": percent(c["active_share"]),
                 "gain": interval(*(c[f"confirm_gain_auroc{end}"] for end in ("", "_low", "_high")), 3),
                 "confirm_p": p_text(c["confirm_p_adjusted"]),
-                "verdict": found.get("verdict") or "not confirmed",
+                "verdict": found.get("verdict", "") if c["confirmed"] else "not confirmed",
             }
         )
     return rows
@@ -550,8 +550,7 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         from_s = study.settings["ablation"]["prefix_s"]
         about = f"{n_clips} clips of {n_prompts} prompts that return were continued from {from_s:g} s on."
         n_own = effects.loc[effects["found_baseline"] == 1, "clip_id"].nunique()
-        if n_own < n_clips:
-            about += f" {n_own} are judged: those in which the untouched continuation returns."
+        about += f" {n_own} are judged: those in which the untouched continuation returns."
     return {
         "name": name,
         "title": f"layer {layer}, feature {feature}",

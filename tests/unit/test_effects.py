@@ -239,7 +239,7 @@ def test_a_planted_direction_is_selective_by_the_known_amount():
     assert row["damage"] == pytest.approx(0.02, abs=0.002)
     assert row["control_effect"] == pytest.approx(control, abs=0.05)
     assert row["selectivity"] == pytest.approx(0.8 - control, abs=0.1)
-    assert row["selectivity_low"] > 0.55 and row["selectivity_high"] < 0.9
+    assert row["selectivity_low"] > 0.5 and row["selectivity_high"] < 0.9
     assert (row["n_clips"], row["n_prompts"]) == (120, 60)
 
 
@@ -347,9 +347,12 @@ def test_the_stored_share_has_a_paired_interval():
 def test_the_interval_is_that_of_prompts_not_of_clips():
     """Ten copies of every clip are no more evidence."""
     table = study({"target": plan, "random_direction": harm})
-    few, many = (at_dose_1(matched_damage(t)) for t in (table, pd.concat([table] * 10)))
+    copies = [table.assign(clip_id=table["clip_id"] + f"-{n}") for n in range(10)]
+    few, many = (at_dose_1(matched_damage(t)) for t in (table, pd.concat(copies)))
+    with pytest.raises(ValueError, match="has target0 at dose 0.25 twice"):
+        matched_damage(pd.concat([table] * 2))
     assert many["n_clips"] == 10 * few["n_clips"]
-    for column in ("effect_low", "effect_high", "selectivity_low", "selectivity_high"):
+    for column in ("effect_low", "effect_high", "damage_low", "selectivity_low", "selectivity_high"):
         assert many[column] == pytest.approx(few[column], abs=1e-9)
 
 

@@ -83,8 +83,10 @@ def probe_record(study: str, horizon: str, representation: str, hook: str, gain:
     for score, scale in (("auroc", 1.0), ("bits", 0.8)):
         record |= {f"{score}_B": 0.583 * scale, f"{score}_R": 0.6 + gain / 2, f"{score}_BR": 0.583 * scale + gain}
         record |= {f"gain_{score}": gain, f"gain_{score}_low": gain - 0.047, f"gain_{score}_high": gain + 0.043}
-        record |= {f"swap_gain_{score}_q50": -0.004, f"swap_gain_{score}_q95": 0.021}
-    return record | {"p_swap": p, "p_swap_within_prompt": p, "null_gain": -0.004, "n_folds": 5, "seed": 7}
+    record |= {"swap_gain_q50": -0.004, "swap_gain_q95": 0.021, "form": "linear"}
+    record |= {"p_swap": p, "p_swap_within_prompt": p, "p_gain": p, "null_gain": -0.004, "n_folds": 5, "seed": 7}
+    record |= {"learned_auroc": gain / 2, "learned_auroc_low": gain / 2 - 0.03, "learned_auroc_high": gain / 2 + 0.03}
+    return record | {"p_learned": p}
 
 
 def effects_rows(clips: list[dict]) -> pd.DataFrame:
@@ -150,7 +152,12 @@ def certificate(layer: int, *, passed: bool) -> dict:
 
 
 CANDIDATE_COLUMNS = ["name", "layer", "feature", "horizon", "z", "p", "q", "auroc", "active_share"]
-CANDIDATE_COLUMNS += ["confirm_gain_auroc", "confirm_gain_auroc_low", "confirm_gain_auroc_high", "confirm_p_swap"]
+CANDIDATE_COLUMNS += [
+    "confirm_gain_auroc",
+    "confirm_gain_auroc_low",
+    "confirm_gain_auroc_high",
+    "confirm_p_adjusted",
+]
 CANDIDATE_COLUMNS += ["confirmed", "n_clips"]
 CANDIDATES = pd.DataFrame(
     [
@@ -202,7 +209,7 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
             gain = 0.004 if representation == "embedding" else gains.get(role, 0.0) - 0.013 * (representation == "sae")
             record = probe_record(name, horizon, representation, hook, gain, 0.01 if gain > 0.05 else 0.43)
             if not gains:
-                empty = [k for k in record if k.startswith(("auroc", "bits", "gain", "swap_gain", "p_swap"))]
+                empty = [k for k in record if k.startswith(("auroc", "bits", "gain", "swap_gain", "p_", "learned"))]
                 record |= dict.fromkeys(empty, np.nan) | {"note": "one class: no positive rows", "n_positive_clips": 0}
             probe = hook if hook == "embedding" else f"{representation}-{hook}"
             write_json(folder / "probes" / horizon / f"{probe}.json", record)
@@ -215,11 +222,14 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
     if candidates:
         from reprise.effects import matched_damage, steering_summary
 
-        effects = effects_rows([c for c in clips if returns[c["prompt_id"]]] * 3)
-        matched = matched_damage(effects, seed=3, n_bootstrap=200)
+        returning = [c for c in clips if returns[c["prompt_id"]]]
+        # Enough prompts for an interval to say something.
+        copies = [{key: f"{c[key]}-{n}" for key in ("clip_id", "prompt_id")} for n in range(1, 6) for c in returning]
+        effects = effects_rows([*returning, *copies])
+        matched = matched_damage(effects)
         write_parquet(folder / "effects" / f"{NAME}.parquet", effects)
         write_parquet(folder / "effects" / f"{NAME}.matched.parquet", matched)
-        write_parquet(folder / "effects" / f"{NAME}.steered.parquet", steering_summary(effects, seed=3))
+        write_parquet(folder / "effects" / f"{NAME}.steered.parquet", steering_summary(effects))
         with write_folder(
             folder / "effects" / f"{NAME}.audio", meta={"clips": ["p00-s0", "p00-s1", "p01-s0"]}
         ) as players:
@@ -233,17 +243,17 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
 
     thresholds = Thresholds(**fields["verdict"], alpha=fields["probes"]["alpha"])
     declared = preregistration(thresholds, {"seeds": fields["seeds"]})
-    declared |= {"declarations": summary(declare([], declared, known="nothing"))}
-    judged = chosen[chosen["name"] != ""].rename(columns=lambda c: c.removeprefix("confirm_")).reset_index(drop=True)
-    counts = {"n_clips": 192, "n_with_event": 96 if gains else 0, "n_prompts_with_event": 40 if gains else 0}
+    declared |= {"declarations": summary(declare([], declared, known="nothing")), "problems": []}
+    judged = chosen.rename(columns=lambda c: c.removeprefix("confirm_")).reset_index(drop=True)
+    counts = {"n_clips": 192, "n_usable": 192, "unusable": {}, "n_with_event": 96 if gains else 0}
+    counts |= {"n_prompts_with_event": 40 if gains else 0}
     record = verdict(
-        events=counts,
+        clips=counts,
         probes=pd.DataFrame(probes),
         candidates=judged,
         matched=matched,
         thresholds=thresholds,
         long_role="long",
-        declared=declared,
     )
     record |= {"study": name, "model": model, "seeds": fields["seeds"], "preregistration": declared}
     record["horizons"] = {role: horizon_name(a, b) for role, (a, b) in fields["horizons"].items()}
@@ -408,7 +418,7 @@ def test_every_verdict_and_gate_number_is_said(made: SimpleNamespace, page: Page
     for gate in [*record["gates"], *record["checks"]]:
         title, digits, _, sense = report.GATES[gate["name"]]
         assert title in said
-        assert (gate["sentence"] if gate["passed"] is not None else f"{title} not reached") in said
+        assert (gate["sentence"] if gate["outcome"] != "not reached" else f"{title} not reached") in said
         if gate["value"] is not None:
             assert figures.interval(gate["value"], gate["low"], gate["high"], digits) in said
             assert f"{sense} {gate['threshold']:g}" in said
@@ -418,7 +428,7 @@ def test_truth_stands_beside_the_verdict_of_organisms_only(page: Page) -> None:
     said = page.said()
     assert "agrees with the truth for 2 of 2" in said
     assert "planner foresight foresight ✓ yes 0.21 [0.17, 0.26]" in said
-    assert "improviser none none ✓ yes 0.01 [−0.04, 0.05] — — 4 of 9 gates passed; first to fail" in said
+    assert "improviser none none ✓ yes 0.01 [−0.04, 0.05] — — 5 of 11 gates passed; first not to" in said
     assert "Calibration · model organism" in page.said("planner")
     assert "Calibration" not in page.said("quiet") and "Built to be" not in page.said("quiet")
     # What is evidence comes before what is calibration.
@@ -709,7 +719,7 @@ def test_recordings_are_credited_and_what_was_left_out_is_listed(
         "Cuts that were left out: 1 p01.wav: silent: 16.00-32.00 s peaks at -inf dBFS",
         "Recordings that are damaged: 1 p02.wav: cannot be decoded at 1.00-1.05 s",
         "p00: set 0 (CC <BY>)",
-        "prompts that return were continued from 8 s on. 8 are judged: those in which the model's own continuation",
+        "prompts that return were continued from 8 s on. 48 are judged: those in which the untouched continuation",
         # One clip of each cut: no seeds.
         "clips 12 SAE",
     ):
@@ -721,7 +731,7 @@ def test_recordings_are_credited_and_what_was_left_out_is_listed(
     effects = next((tmp_path / "results/planner/effects").glob(f"{NAME}.parquet"))
     table = pd.read_parquet(effects).assign(found_baseline=0.0)
     write_parquet(effects, table)
-    write_parquet(effects.with_name(f"{NAME}.matched.parquet"), matched_damage(table[:0], seed=0))
+    write_parquet(effects.with_name(f"{NAME}.matched.parquet"), matched_damage(table[:0]))
     said = Page(run_script(tmp_path, monkeypatch, {"planner": fields}, cards)).said("planner")
     assert "In no clip did the model's own continuation return" in said and "were continued" not in said
 
@@ -739,7 +749,7 @@ def test_an_organism_without_a_stated_truth_is_still_kept_apart(
 
 def test_steering_is_told_and_kept_out_of_the_ablation(made: SimpleNamespace) -> None:
     page = re.sub(r"\s+", " ", made.page)
-    assert "the feature brings the return to 1.00 [1.00, 1.00] of them, against 0.00" in page
+    assert "the feature brings the return to 1.00 [0.86, 1.00] of them, against 0.00" in page
     assert "KL, nats a token" in page and "fall of the best match" in page
 
 

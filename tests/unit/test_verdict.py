@@ -255,7 +255,7 @@ def test_a_study_is_what_its_best_candidate_is():
     candidates = pd.DataFrame([candidate(7), candidate(8), candidate(9)])
     of = {
         "correlate": ablation(7, effect=(0.0, -0.05, 0.05)),
-        "entangled": ablation(8, selectivity=(0.0, -0.1, 0.1)),
+        "entangled": ablation(8, selectivity=(0.0, -0.1, 0.09)),
         "foresight": ablation(9),
     }
     found = judge(candidates=candidates, matched=pd.DataFrame(of["correlate"] + of["entangled"] + of["foresight"]))
