@@ -19,6 +19,7 @@ def rewrite_readme(path: Path, records: list[dict[str, Any]], demo: dict[str, An
     tables = (
         ("demo", demo_table(demo)),
         ("calibration", calibration_table(calibration)),
+        ("seeds", seeds_table(path.parent / "benchmarks" / "seeds.json")),
         ("speed", speed_table(records)),
         ("labels", labels_table(labels)),
         ("true_size", true_size_table(true_size)),
@@ -31,18 +32,43 @@ def rewrite_readme(path: Path, records: list[dict[str, Any]], demo: dict[str, An
 
 def demo_table(demo: dict[str, Any]) -> str:
     """One row a gate and study: value, interval, threshold."""
-    lines = ["| study | verdict | gate | value | interval | needed | passed |", "|---|---|---|---|---|---|---|"]
+    lines = ["| study | verdict | gate | value | interval | needed | outcome |", "|---|---|---|---|---|---|---|"]
     for study, record in demo.items():
         for i, gate in enumerate(record["gates"]):
             head = (study, f"**{record['verdict']}**") if i == 0 else ("", "")
             interval = "" if gate["low"] is None else f"{gate['low']:.3g} to {gate['high']:.3g}"
             value = "" if gate["value"] is None else f"{gate['value']:.3g}"
             needed = "" if gate["threshold"] is None else f"{gate['threshold']:.3g}"
-            passed = {True: "yes", False: "no", None: "not reached"}[gate["passed"]]
             lines.append(
                 f"| {head[0]} | {head[1]} | {gate['name'].replace('_', ' ')} | {value} | {interval} | "
-                f"{needed} | {passed} |"
+                f"{needed} | {gate['outcome']} |"
             )
+    return "\n".join(lines) + "\n"
+
+
+def seeds_table(path: Path) -> str:
+    """One row per study of the demo at other seeds, and what power was promised and found."""
+    measured = json.loads(path.read_text()) if path.is_file() else {}
+    if not measured:
+        return "Not measured yet.\n"
+    lines = [
+        "| study, seeds | verdict | gain | over random weights | effect | selectivity |",
+        "|---|---|---|---|---|---|",
+    ]
+    for study, record in measured["verdicts"].items():
+        gates = {gate["name"]: gate for gate in record["gates"]}
+        cells = [
+            "" if (g := gates[name])["value"] is None else f"{g['value']:.2f} ({g['low']:.2f} to {g['high']:.2f})"
+            for name in ("prediction", "learned", "effect", "selectivity")
+        ]
+        lines.append(f"| {study.replace('-', ' ', 1)} | {record['verdict']} | {' | '.join(cells)} |")
+    found = measured["power"]
+    if found["n"]:
+        lines += [
+            "",
+            f"Power: pilots of 24 prompts promised {found['promised']:.0%} for the sizes that they advised; of {found['n']} "
+            f"studies of these sizes {found['found']:.0%} ({found['low']:.0%} to {found['high']:.0%}) decided.",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -60,7 +60,7 @@ def demo_figures(results: Path) -> dict[str, Any]:
             "reason": judged["reason"],
             "mechanism": judged.get("mechanism"),
             "gates": [
-                {k: g[k] for k in ("name", "value", "low", "high", "threshold", "passed")} for g in judged["gates"]
+                {k: g[k] for k in ("name", "value", "low", "high", "threshold", "outcome")} for g in judged["gates"]
             ],
         }
     return studies

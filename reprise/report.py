@@ -256,7 +256,6 @@ def verdict_view(study: Results) -> dict[str, Any]:
         "checks": [gate_view(g) for g in verdict.get("checks", [])],
         "progress": f"{passed} of {len(gates)} gates passed" + (f"; first not to: {failed[0]}" if failed else ""),
         "numbers": {g["name"]: interval(g["value"], g["low"], g["high"]) for g in verdict["gates"]},
-        "power": (verdict.get("power") or {}).get("sentence", ""),
         "truth": should,
         "because": truth.get("because", ""),
         "agrees": should == name if should else None,
@@ -903,7 +902,7 @@ def declared_late(verdict: Mapping[str, Any]) -> list[str]:
     """Declarations that were made when results were known already, each in words; [] where there is none."""
     entries = (verdict.get("preregistration") or {}).get("declarations", [])
     late = [entry for entry in entries if entry["known"] != "nothing"]
-    return [f"{KNOWN[entry['known']]}: {'; '.join(entry['changed']) or 'everything'}" for entry in late]
+    return [f"{KNOWN[entry['known']]}: {'; '.join(entry['changed']) or 'the first declaration'}" for entry in late]
 
 
 def run_view(study: Results) -> dict[str, Any]:

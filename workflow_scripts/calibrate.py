@@ -19,7 +19,7 @@ for path in snakemake.input.verdicts:
     organism, run = parse_run(record["study"])
     row = {"organism": organism, "run": run, "truth": truth[organism], "verdict": record["verdict"]}
     for gate in record["gates"]:
-        row |= {f"{gate['name']}_{part}": gate[part] for part in ("value", "low", "high", "passed")}
+        row |= {f"{gate['name']}_{part}": gate[part] for part in ("value", "low", "high", "outcome")}
     rows.append(row | {"reason": record["reason"]})
 counts = confusion(pd.DataFrame(rows))
 log.info("\n%s", shares(counts, truth).to_string(index=False))
