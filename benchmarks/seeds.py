@@ -1,4 +1,4 @@
-"""The demo at other seeds: what its verdicts are, and whether a study of the advised size decides as often as promised.
+"""The demo at other seeds: its verdicts, and whether a study of the advised size decides as often as promised.
 
 Every organism of the demo is studied four times, each time with other seeds of the same prompts. Then half of the
 prompts of one study is a pilot. Its `advice` for 80% power names a number of prompts, and studies of that size are
