@@ -66,8 +66,8 @@ def seeds_table(path: Path) -> str:
     if found["n"]:
         lines += [
             "",
-            f"Power: pilots of 24 prompts promised {found['promised']:.0%} for the sizes that they advised; of {found['n']} "
-            f"studies of these sizes {found['found']:.0%} ({found['low']:.0%} to {found['high']:.0%}) decided.",
+            f"Power: pilots of 24 prompts promised {found['promised']:.0%} for the sizes that they advised; of "
+            f"{found['n']} studies of these sizes {found['found']:.0%} ({found['low']:.0%} to {found['high']:.0%}) decided.",
         ]
     return "\n".join(lines) + "\n"
 
