@@ -47,6 +47,7 @@ from reprise.figures import (
 from reprise.matching import Motif, best_match, motif_template
 from reprise.organisms.truth import GROUND_TRUTH
 from reprise.pages import REASONS, Heard, encode_flac, flac_uri, page_template
+from reprise.reasons import count_reasons
 from reprise.tracks import Track
 
 AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 makes a third more of it
@@ -682,15 +683,9 @@ def _template(clip: Heard | Edited, motif: Window) -> Motif:
 
 
 def nothing_because(heard: pd.DataFrame) -> list[str]:
-    """Why clips have no candidates, the commonest reason first; reasons that differ in their numbers count as one."""
-    reasons = heard.loc[heard["no_events_because"] != "", "no_events_because"]
-    alike = reasons.str.replace(r"\d+(\.\d+)?", "#", regex=True)
-    groups = sorted(reasons.groupby(alike), key=lambda group: (-len(group[1]), group[0]))
-    return [
-        f"{len(of_group)} {'clip' if len(of_group) == 1 else 'clips'}: {of_group.iloc[0]}"
-        + (" (for one)" if of_group.nunique() > 1 else "")
-        for _, of_group in groups
-    ]
+    """Why clips have no candidates, the commonest reason first."""
+    counted = count_reasons(heard.loc[heard["no_events_because"] != "", "no_events_because"])
+    return [f"{n} {'clip' if n == 1 else 'clips'}: {why}" for why, n in counted.items()]
 
 
 def events_view(study: Results) -> dict[str, Any]:

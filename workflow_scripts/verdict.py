@@ -11,6 +11,7 @@ from reprise.job import log, start
 from reprise.learned import learned_gain
 from reprise.overrule import read_events
 from reprise.preregistration import Thresholds, preregistration, problems_of
+from reprise.reasons import count_reasons
 from reprise.stores import read_records, write_json
 from reprise.verdict import EVIDENCE, verdict
 from reprise.versions import package_versions
@@ -43,7 +44,7 @@ record = verdict(
     clips={
         "n_clips": len(heard),
         "n_usable": int(heard["usable"].sum()),
-        "unusable": {str(why): int(n) for why, n in unusable.value_counts(sort=False).sort_index().items()},
+        "unusable": count_reasons(unusable),
         "n_with_event": accepted["clip_id"].nunique(),
         "n_prompts_with_event": accepted["prompt_id"].nunique(),
     },
