@@ -237,10 +237,13 @@ Fit = Callable[[NDArray[np.bool_]], Callable[[NDArray[np.bool_]], Array]]
 def _fit_trees(x: NDArray[np.float32], y: Array, seed: int) -> Fit:
     # It takes half a second to import.
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     def fit(train: NDArray[np.bool_]) -> Callable[[NDArray[np.bool_]], Array]:
         model = HistGradientBoostingClassifier(**TREES, early_stopping=False, random_state=seed)
-        model.fit(x[train], y[train].astype(int))
+        # A job has one thread, and OpenMP would take every core of the machine.
+        with threadpool_limits(1, user_api="openmp"):
+            model.fit(x[train], y[train].astype(int))
         return lambda rows: model.decision_function(x[rows])
 
     return fit
