@@ -42,16 +42,24 @@ MAX_CLIPS = 1500
 COLUMNS = ("axis", "factor", "n_prompts", "n_clips", "decides", "passes", "excludes")
 
 
+class Gain(NamedTuple):
+    """One probe's gain: the names of its score and of the random model's in `Pilot.pairs`, and the standard deviation of
+    its swaps."""
+
+    score: str
+    random: str
+    spread: float
+
+
 class Pilot(NamedTuple):
-    """What is drawn from: `y` 0/1, `clip` and `prompt` (of each clip) int; `pairs` by score name, how often a positive
-    row of one clip beats a negative of another, `[clip, clip]`; `gains`, (test, name of its score, of its baseline's,
-    of the random model's, spread of its swaps)."""
+    """What is drawn from. `prompt` int `[clip]`; `positives` and `negatives`, rows with and without a return, `[clip]`;
+    `pairs` by score name, see `clip_pairs`, with the baseline's under "B"; `gains` of the evidence."""
 
     prompt: NDArray[np.int64]
     positives: Array
     negatives: Array
     pairs: Mapping[str, Array]
-    gains: Sequence[tuple[str, str, str, str, float]]
+    gains: Sequence[Gain]
 
 
 def make_pilot(
@@ -102,7 +110,7 @@ def make_pilot(
             (record[f"swap_gain{kind}_q95"] - record[f"swap_gain{kind}_q50"]) / norm.ppf(0.95)
             for kind in ("", "_within_prompt")
         ]
-        gains.append((name, name, "B", random, float(np.nanmax(spreads))))
+        gains.append(Gain(name, random, float(np.nanmax(spreads))))
     positives, negatives = (np.bincount(clip, of, n_clips) for of in (y, 1 - y))
     return Pilot(prompt, positives, negatives, pairs, gains)
 
@@ -182,8 +190,8 @@ def _outcome(pilot: Pilot, t: Thresholds, n_prompts: int, clips_factor: float, r
     least_p = t.alpha / len(pilot.gains)
     shrunk = np.sqrt(n_pilot / n_prompts)
     high, learned_high, passes, predicts = [], [], False, False
-    for _, score, below, random, spread in pilot.gains:
-        gain, gain_se = _difference(aurocs[score], aurocs[below], counts)
+    for score, random, spread in pilot.gains:
+        gain, gain_se = _difference(aurocs[score], aurocs["B"], counts)
         learned, learned_se = _difference(aurocs[score], aurocs[random], counts)
         shows = gain - 1.96 * gain_se > 0 and gain >= t.min_gain_auroc
         shows = shows and norm.sf(gain / max(spread * shrunk, 1e-9)) <= least_p
