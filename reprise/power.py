@@ -43,8 +43,8 @@ COLUMNS = ("axis", "factor", "n_prompts", "n_clips", "decides", "passes", "exclu
 
 
 class Gain(NamedTuple):
-    """One probe's gain: the names of its score and of the random model's in `Pilot.pairs`, and the standard deviation of
-    its swaps."""
+    """One probe's gain: the names of its score and of the random model's in `Pilot.pairs`, and the standard deviation
+    of its swaps."""
 
     score: str
     random: str
@@ -52,8 +52,8 @@ class Gain(NamedTuple):
 
 
 class Pilot(NamedTuple):
-    """What is drawn from. `prompt` int `[clip]`; `positives` and `negatives`, rows with and without a return, `[clip]`;
-    `pairs` by score name, see `clip_pairs`, with the baseline's under "B"; `gains` of the evidence."""
+    """What is drawn from. `prompt` int `[clip]`; `positives` and `negatives`, rows with and without a return,
+    `[clip]`; `pairs` by score name, see `clip_pairs`, the baseline's under "B"; `gains` of the evidence."""
 
     prompt: NDArray[np.int64]
     positives: Array
