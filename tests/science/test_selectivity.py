@@ -26,7 +26,7 @@ from reprise.sae import encode, to_dense
 from reprise.sae_files import load_sae
 
 PLANNER = Path(__file__).parents[2] / "resources" / "planner"
-N_CUED, N_OTHERS = 10, 6
+N_CUED, N_OTHERS = 22, 8
 TARGET = Target(prefix_s=8.0, start_s=9.5, stop_s=12.5, motif_s=2.0)
 PLANNED_S = (7.0, 8.0)  # after the motif, and what is heard of it; before the return
 DOSES = (2.0, 4.0, 8.0)  # of the controls
@@ -102,7 +102,7 @@ def test_enough_clips_return_when_left_alone(study):
 
 
 def test_the_planted_direction_is_selective(study):
-    found = matched_damage(study.ablated, seed=1)
+    found = matched_damage(study.ablated)
     (target,) = (row for _, row in found[found["kind"] == "target"].iterrows())
     assert target["effect"] >= 0.7 and target["damage"] < 0.1
     assert passes(target)
@@ -115,7 +115,7 @@ def test_noise_of_growing_strength_is_not_selective(study):
     noise.loc[acts, ["kind", "control"]] = ["target", 0]
 
     def judged(effects: pd.DataFrame) -> pd.DataFrame:
-        found = matched_damage(effects, seed=1)
+        found = matched_damage(effects)
         return found[found["kind"] == "target"].sort_values("dose")
 
     target = judged(noise)
@@ -128,6 +128,6 @@ def test_noise_of_growing_strength_is_not_selective(study):
 
 
 def test_the_planted_direction_suffices_for_a_return(study):
-    (row,) = steering_summary(study.steered, seed=1).to_dict("records")
+    (row,) = steering_summary(study.steered).to_dict("records")
     assert row["n_clips"] == N_OTHERS
     assert row["rate_steered"] >= 0.5 and row["difference_low"] > 0 and row["difference_random_low"] > 0
