@@ -9,6 +9,7 @@ python -m benchmarks screen     only benchmarks/screen.py
 python -m benchmarks ablation   only benchmarks/ablation.py
 python -m benchmarks capture    only benchmarks/capture.py
 python -m benchmarks true_size  only benchmarks/true_size.py
+python -m benchmarks statistics only benchmarks/statistics.py: simulated rates of errors and coverage
 python -m benchmarks seeds      only benchmarks/seeds.py: the demo at four sets of seeds, and power found
 python -m benchmarks readme     only the README, from what is committed
 """
@@ -21,12 +22,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, capture, labels, planning, screen, seeds, true_size, workflow
+from benchmarks import ablation, capture, labels, planning, screen, seeds, statistics, true_size, workflow
 from benchmarks.readme import rewrite_readme
 
 HERE = Path(__file__).parent
-RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS = (
-    HERE / f"{name}.json" for name in ("results", "demo", "labels", "true_size", "seeds")
+RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS = (
+    HERE / f"{name}.json" for name in ("results", "demo", "labels", "true_size", "seeds", "statistics")
 )
 
 
@@ -54,7 +55,9 @@ def options(arguments: list[str]) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks; all by default.")
     parser.add_argument(
-        "wanted", nargs="*", help="workflow, planning, labels, screen, ablation, capture, true_size, seeds or readme"
+        "wanted",
+        nargs="*",
+        help="workflow, planning, labels, screen, ablation, capture, true_size, seeds, statistics or readme",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--bps-dir", type=Path, default=os.environ.get("REPRISE_BPS_DIR"), help="BPS-Motif data set")
@@ -87,6 +90,8 @@ def main(asked: argparse.Namespace) -> None:
             save(benchmark.run())
     if not asked.wanted or "true_size" in asked.wanted:
         write(TRUE_SIZE, true_size.run())
+    if not asked.wanted or "statistics" in asked.wanted:
+        write(STATISTICS, statistics.run())
     if not asked.wanted or "seeds" in asked.wanted:
         write(SEEDS, seeds.run())
     rewrite_readme(HERE.parent / "README.md", json.loads(RESULTS.read_text()), read(DEMO), read(LABELS))

@@ -28,6 +28,31 @@ def rewrite_readme(path: Path, records: list[dict[str, Any]], demo: dict[str, An
         pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}{found[2]}", text, flags=re.DOTALL)
     path.write_text(text)
+    rewrite_statistics(path.parent / "docs" / "statistics.md", path.parent / "benchmarks" / "statistics.json")
+
+
+def rewrite_statistics(page: Path, measured: Path) -> None:
+    """Put the simulated rates into the page on statistics."""
+    found = json.loads(measured.read_text()) if measured.is_file() else {}
+    text = re.sub(
+        r"(<!-- statistics: [^\n]*-->\n).*?(<!-- /statistics -->)",
+        lambda match: f"{match[1]}{statistics_table(found)}{match[2]}",
+        page.read_text(),
+        flags=re.DOTALL,
+    )
+    page.write_text(text)
+
+
+def statistics_table(found: dict[str, Any]) -> str:
+    """One row per simulated rate."""
+    if not found:
+        return "Not measured yet.\n"
+    lines = ["| simulated | of | share | 95 % interval | n |", "|---|---|---|---|---|"]
+    for name, record in found.items():
+        of_record = record.items() if "value" not in record else [("", record)]
+        for what, r in of_record:
+            lines.append(f"| {name} | {what} | {r['value']:.3f} | {r['low']:.3f} to {r['high']:.3f} | {r['n']} |")
+    return "\n".join(lines) + "\n"
 
 
 def demo_table(demo: dict[str, Any]) -> str:

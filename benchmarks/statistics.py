@@ -1,0 +1,250 @@
+"""Do the statistics hold as claimed? Simulated rates, each with how often it was tried and an exact 95 % interval.
+
+The tests in tests/science call the same simulations with fewer draws. Everything goes through the real stages
+(`confirm`, `matched_damage`, `learned_gain`); what is drawn is described at each function.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from reprise.confirmation import confirm
+from reprise.effects import matched_damage
+from reprise.learned import learned_gain
+from reprise.probes import Question, fit_question, probe
+from reprise.statistics import ratio_interval
+
+Array = NDArray[np.float64]
+
+ALPHA = 0.05
+RATES = (0.0, 0.05, 0.5, 0.95, 1.0)
+CLUSTERING = 0.3
+# The demo's ablation: 24 clips, out of 24 held-out prompts with four seeds each.
+N_CLIPS, N_HELD_OUT, N_SEEDS = 24, 24, 4
+DOSES = (0.25, 0.5, 1.0, 2.0)
+WRECKED_NATS, NOISE_NATS = 0.9, 0.02
+
+
+def rate(outcomes: list[bool]) -> dict[str, float]:
+    """Share of outcomes that are true, with its exact interval."""
+    k, n = int(sum(outcomes)), len(outcomes)
+    low, high = binomtest(k, n).proportion_ci()
+    return {"value": k / n, "low": float(low), "high": float(high), "n": n}
+
+
+# --- confirmation ---------------------------------------------------------------------------------------------
+
+
+def null_confirmations(n_tried: int, seed: int, *, swaps_per_level: int = 1) -> pd.DataFrame:
+    """What `confirm` says of features that know nothing: 16 held-out prompts of two clips, two times each; labels and
+    features cluster by prompt, and features are independent of labels and of each other."""
+    rng = np.random.default_rng([seed, n_tried])
+    prompt = np.repeat(np.arange(16), 2)
+    log_odds = 0.7 * rng.normal(size=16)[prompt] - 0.3
+    y = np.repeat(rng.random(len(prompt)) < 1 / (1 + np.exp(-log_odds)), 2).reshape(-1, 2).astype(np.int8)
+    x = np.broadcast_to(np.eye(2, dtype=np.float32), (len(prompt), 2, 2))
+    codes = np.maximum(rng.normal(size=(len(prompt), 2, n_tried)) + rng.normal(size=(16, 1, n_tried))[prompt], 0)
+    question = Question(
+        y, np.ones(y.shape, bool), prompt, [str(i) for i in range(len(prompt))], x, ["time_0s", "time_1s"]
+    )
+    ranked = pd.DataFrame({"layer": 0, "feature": np.arange(n_tried), "horizon": "h"})
+    # Fewer swaps than the stage takes, but enough for the least p to survive: what is exact stays exact.
+    with (
+        mock.patch("reprise.confirmation.SWAPS_PER_LEVEL", swaps_per_level),
+        mock.patch("reprise.confirmation.MIN_SWAPS", 19),
+    ):
+        return confirm(
+            ranked,
+            {"h": question},
+            lambda layer, feature, horizon: codes[:, :, feature].astype(np.float32),
+            np.ones(len(prompt), bool),
+            alpha=ALPHA,
+            max_tried=n_tried,
+            seed_of=lambda horizon: seed,
+        )
+
+
+def false_confirmation(n_tried: int, n_studies: int) -> dict[str, dict[str, float]]:
+    """How often any null feature is confirmed, and how often one would be at raw alpha."""
+    found = [null_confirmations(n_tried, seed) for seed in range(n_studies)]
+    raw = [bool(((f["gain_auroc_low"] > 0) & (f["p_gain"] <= ALPHA)).any()) for f in found]
+    return {"corrected": rate([bool(f["confirmed"].any()) for f in found]), "raw": rate(raw)}
+
+
+# --- intervals ------------------------------------------------------------------------------------------------
+
+
+def draw_clips(rng: np.random.Generator, n_clips: int = N_CLIPS, n_prompts: int = N_HELD_OUT) -> NDArray[np.int64]:
+    """The prompt of each clip that returns: drawn from prompts with `N_SEEDS` clips each."""
+    drawn = rng.choice(np.repeat(np.arange(n_prompts), N_SEEDS), n_clips, replace=False)
+    return np.unique(drawn, return_inverse=True)[1]
+
+
+def hits(rng: np.random.Generator, prompt: NDArray[np.int64], share: float, clustering: float) -> Array:
+    """0 or 1 a clip, of mean `share`; clips of a prompt resemble each other (beta-binomial, intra-class correlation
+    `clustering`)."""
+    n_prompts = prompt.max() + 1
+    if share in (0.0, 1.0) or clustering == 0:
+        chance = np.full(n_prompts, share)
+    elif clustering == 1:
+        chance = (rng.random(n_prompts) < share).astype(float)
+    else:
+        size = (1 - clustering) / clustering
+        chance = rng.beta(share * size, (1 - share) * size, n_prompts)
+    return (rng.random(len(prompt)) < chance[prompt]).astype(float)
+
+
+def control_curve(dose: float) -> tuple[float, float]:
+    """Share of returns lost and mean damage of a control at a dose: noise, the more the stronger."""
+    damage = 0.1 * dose
+    return 1 - np.exp(-3 * damage), damage
+
+
+def draw_effects(
+    rng: np.random.Generator,
+    prompt: NDArray[np.int64],
+    share: float,
+    *,
+    clustering: float,
+    wrecked: float,
+    luck: float,
+) -> pd.DataFrame:
+    """Effects of a target that removes this share of returns and wrecks this share of clips, and of three controls."""
+    conditions: list[tuple[str, float, float, float]] = [("resampled", 0.0, luck, 0.0), ("target", 1.0, share, -1.0)]
+    for kind in ("matched_feature", "random_direction"):
+        conditions += [(kind, dose, *control_curve(dose)) for dose in DOSES]
+    parts = []
+    for kind, dose, lost, damage in conditions:
+        noise = rng.normal(0, NOISE_NATS, len(prompt))
+        nats = WRECKED_NATS * hits(rng, prompt, wrecked, clustering) if damage < 0 else damage
+        window = "none" if kind == "resampled" else "until_event"
+        table = {"clip_id": np.arange(len(prompt)), "prompt_id": prompt, "kind": kind, "control": 0, "dose": dose}
+        table |= {"window": window, "effect_rate": hits(rng, prompt, lost, clustering), "damage_nats": nats + noise}
+        parts.append(pd.DataFrame(table))
+    return pd.concat(parts).assign(layer=0, feature=0)
+
+
+def target(effects: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
+    """The row of the target."""
+    found = matched_damage(effects, level=level)
+    return found[found["kind"] == "target"].iloc[0]
+
+
+def coverage(
+    share: float, n_studies: int, *, clustering: float = CLUSTERING, wrecked: float | None = None, luck: float = 0.1
+) -> dict[str, dict[str, float]]:
+    """How often the intervals of effect, damage and selectivity hold the truth, at a true rate of returns lost and, if
+    not said otherwise, of clips wrecked. The truth of the selectivity is that of 3,000 prompts."""
+    wrecked = share if wrecked is None else wrecked
+    how = {"clustering": clustering, "wrecked": wrecked, "luck": luck}
+    large = np.repeat(np.arange(3000), 2)
+    truth = {"effect": share, "damage": WRECKED_NATS * wrecked}
+    truth["selectivity"] = target(draw_effects(np.random.default_rng(99), large, share, **how))["selectivity"]
+    covered: dict[str, list[bool]] = {name: [] for name in truth}
+    for seed in range(n_studies):
+        rng = np.random.default_rng([seed, round(100 * share), round(100 * clustering)])
+        row = target(draw_effects(rng, draw_clips(rng), share, **how))
+        for name, value in truth.items():
+            covered[name].append(bool(row[f"{name}_low"] - 1e-9 <= value <= row[f"{name}_high"] + 1e-9))
+    return {name: rate(held) for name, held in covered.items()}
+
+
+def ratio_coverage(ratio: float, n_studies: int, *, whole: float = 0.8) -> dict[str, float]:
+    """How often the interval of a stored share holds the truth: clips that lose their return under the whole edit lose
+    it under the edit of the prefix with this chance."""
+    covered = []
+    for seed in range(n_studies):
+        rng = np.random.default_rng([seed, round(100 * ratio), 1])
+        prompt = draw_clips(rng)
+        lost = hits(rng, prompt, whole, CLUSTERING)
+        low, high = ratio_interval(lost * hits(rng, prompt, ratio, CLUSTERING), lost, prompt)
+        covered.append(bool(low - 1e-9 <= ratio <= high + 1e-9))
+    return rate(covered)
+
+
+def null_selectivity(n_studies: int, *, min_selectivity: float = 0.1) -> dict[str, float]:
+    """How often an edit that is one more control passes the gate of selectivity: its share of returns lost and its
+    damage are those of a control at dose 1."""
+    passes = []
+    for seed in range(n_studies):
+        rng = np.random.default_rng([seed, 2])
+        lost, damage = control_curve(1.0)
+        how = {"clustering": CLUSTERING, "wrecked": damage / WRECKED_NATS, "luck": 0.1}
+        row = target(draw_effects(rng, draw_clips(rng), lost, **how))
+        passes.append(bool(row["selectivity_low"] > 0 and row["selectivity"] >= min_selectivity))
+    return rate(passes)
+
+
+# --- learned gain ---------------------------------------------------------------------------------------------
+
+
+def reservoirs(
+    seed: int, *, plan: float = 0.0, n_prompts: int = 20, n_seeds: int = 3
+) -> tuple[Question, Array, Array]:
+    """A question, a representation R of the trained model and M of random weights. A cue decides the return; both
+    representations are noisy random projections of a memory that holds it among seven other things. `plan`: how much
+    more clearly R holds it."""
+    rng = np.random.default_rng([seed, 3])
+    n, n_times = n_prompts * n_seeds, 2
+    memory = rng.normal(size=(n, 1, 8))
+    y = np.repeat((memory[:, 0, :1] + 0.8 * rng.normal(size=(n, 1)) > 0), n_times, axis=1).astype(np.int8)
+    position = np.broadcast_to(np.eye(n_times), (n, n_times, n_times))
+    sound = rng.normal(size=(n, n_times, 3))
+    x = np.concatenate([position, sound], axis=2).astype(np.float32)
+    names = ["time_0s", "time_1s", "now_0", "now_1", "now_2"]
+
+    def projection(extra: float) -> Array:
+        held = memory * np.r_[1 + extra, np.ones(7)]
+        return (held @ rng.normal(size=(8, 6)) + 2.0 * rng.normal(size=(n, n_times, 6))).astype(np.float32)
+
+    ids = [f"c{i}" for i in range(n)]
+    question = Question(y, np.ones(y.shape, bool), np.repeat(np.arange(n_prompts), n_seeds), ids, x, names)
+    return question, projection(plan), projection(0.0)
+
+
+def learned(question: Question, r: Array, m: Array, seed: int, *, n_swaps: int = 1) -> tuple[dict, dict]:
+    """The record of R's probe, and what `learned_gain` says of R against M."""
+    baseline = fit_question(question, seed=seed, n_folds=3)
+    results = [
+        probe(question, of, seed=seed, baseline=baseline, n_swaps=swaps, n_folds=3, n_bootstrap=300)
+        for of, swaps in ((r, n_swaps), (m, 1))
+    ]
+    tables = [
+        one.predictions.assign(clip_id=one.predictions["clip"], time_s=one.predictions["time"]) for one in results
+    ]
+    return results[0].record, learned_gain(*tables, seed=seed, n_bootstrap=300, n_swaps=199)
+
+
+def learned_passes(n_studies: int, *, plan: float) -> list[bool]:
+    """Whether the gate of the learned gain (interval above 0, p at most alpha) passes, study by study."""
+    found = [learned(*reservoirs(seed, plan=plan), seed)[1] for seed in range(n_studies)]
+    return [bool(f["learned_auroc_low"] > 0 and f["p_learned"] <= ALPHA) for f in found]
+
+
+# --- all ------------------------------------------------------------------------------------------------------
+
+N_CONFIRMATIONS = {1: 300, 5: 60, 10: 30, 40: 6}
+N_COVERAGE, N_LEARNED = 400, 150
+
+
+def simulations() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Name and simulation of each figure in `statistics.json`."""
+    for k, n in N_CONFIRMATIONS.items():
+        yield f"false confirmation, {k} tried", lambda k=k, n=n: false_confirmation(k, n)
+    for share in RATES:
+        yield f"coverage at a true rate of {share:g}", lambda share=share: coverage(share, N_COVERAGE)
+    for ratio in (0.0, 0.5, 1.0):
+        yield f"coverage of a stored share of {ratio:g}", lambda ratio=ratio: ratio_coverage(ratio, N_COVERAGE)
+    yield "null edit passes selectivity", lambda: null_selectivity(N_COVERAGE)
+    yield "one more reservoir passes the learned gain", lambda: rate(learned_passes(N_LEARNED, plan=0.0))
+    yield "a plan passes the learned gain", lambda: rate(learned_passes(N_LEARNED // 3, plan=3.0))
+
+
+def run() -> dict[str, Any]:
+    """What `statistics.json` holds."""
+    return {name: simulate() for name, simulate in simulations()}
