@@ -349,7 +349,7 @@ def test_the_interval_is_that_of_prompts_not_of_clips():
     table = study({"target": plan, "random_direction": harm})
     copies = [table.assign(clip_id=table["clip_id"] + f"-{n}") for n in range(10)]
     few, many = (at_dose_1(matched_damage(t)) for t in (table, pd.concat(copies)))
-    with pytest.raises(ValueError, match="has target0 at dose 0.25 twice"):
+    with pytest.raises(ValueError, match=r"has target0 at dose 0\.25 twice"):
         matched_damage(pd.concat([table] * 2))
     assert many["n_clips"] == 10 * few["n_clips"]
     for column in ("effect_low", "effect_high", "damage_low", "selectivity_low", "selectivity_high"):
