@@ -3,115 +3,27 @@
 An SAE fed with the activations of another layer, model or file form still gives codes, and plausible ones. So
 before anything is encoded, two things are asked. What the SAE says of itself (hook, width, model, context) must agree
 with what was captured. And it must reconstruct the activations of its hook: well enough, sharply better than those of
-the hooks around it, with no more active features than its k. `reconstruction_metrics` measures one hook; `certify`
-judges; by position it also says where in a clip even a certified SAE does not reconstruct well enough.
+the hooks around it, with no more active features than its k. That is measured once (reprise/reconstruction.py,
+reprise/measurement.py); `certify` judges, by bounds that may change; by position it also says where in a clip even a
+certified SAE does not reconstruct well enough. `require_passed` refuses to go on without a certificate.
 
 The hooks around layer L are the outputs of layers L - 2, L - 1 and L + 1 (so that inputs and outputs of L - 1, L and
 L + 1 are among them), and all of these and L itself as the next layer's first norm makes them. An SAE that normalises
 its input can't tell the last ones from the others, and they are left out.
 
-Units. FVU, the fraction of variance unexplained: sum |x - x_hat|^2 / sum |x - mean|^2, the mean over all vectors
-given; 0 perfect, 1 no better than the mean, above 1 worse. Its parts by position share that mean, so that the whole
-is their average weighted by variance. `l0`: features active at a position. `dead_share`: share of features that were
-never active. `cosine`: mean cosine of x and x_hat. Sums are float64 and streamed: memory does not grow with clips.
+Degenerate input: activations without variance have an FVU of NaN, and `certify` refuses; a position bin without
+variance is not passed.
 
-Degenerate input: vectors that are all equal have no variance, FVU is NaN, and `certify` refuses; a position bin
-without variance has FVU NaN and is not passed; no vectors at all are an error. A zero vector has cosine 0.
+What reads certificates imports this, so it imports nothing heavy.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-import torch
-
-from reprise.sae import Sae, decode, encode
+from reprise.measurement import Hook, Measurement
+from reprise.sae_error import SaeError
 from reprise.sae_forms import before_text
-
-ROWS_AT_ONCE = 4096
-
-
-class Hook(NamedTuple):
-    """Where activations are taken: after layer `layer` (-1: the input embedding), as they are or, `normed`, as the
-    next layer's first norm makes them."""
-
-    layer: int
-    normed: bool
-
-    @property
-    def text(self) -> str:
-        where = f"layer {self.layer}" if self.layer >= 0 else "the input embedding"
-        return f"{where}, normed," if self.normed else where
-
-
-@torch.no_grad()
-def reconstruction_metrics(
-    sae: Sae, batches: Iterable[np.ndarray | torch.Tensor], *, position_edges: Sequence[int] = ()
-) -> dict[str, Any]:
-    """How well `sae` reconstructs activations, read batch by batch.
-
-    batches: arrays `[clip, position, d_in]`, any float dtype, all with the same positions. position_edges: inner bin
-    edges, rising: (100, 200) makes bins 0-99, 100-199 and 200 to the end.
-    Returns `fvu`, `l0`, `l0_max`, `dead_share`, `cosine`, `n_vectors` and `bins`: a list of `start`, `stop`
-    (positions), `fvu`, `l0`. Raises SaeError for a wrong width or a value that is not finite, ValueError for another
-    shape, edges that do not rise, and no vectors.
-    """
-    edges = [0, *position_edges]
-    if any(b <= a for a, b in pairwise(edges)):
-        raise ValueError(f"position_edges: {list(position_edges)} must rise from 1 on")
-    n_bins, device = len(edges), sae.W_dec.device
-    # By bin: vectors, sum of x - b_dec, of its square, of the squared residual, of L0. Taking b_dec off first keeps
-    # the sums of squares near the variance, where a large common offset would drown it.
-    n, square, residual, active = (torch.zeros(n_bins, dtype=torch.float64, device=device) for _ in range(4))
-    total = torch.zeros(n_bins, sae.d_in, dtype=torch.float64, device=device)
-    fired = torch.zeros(sae.d_sae, dtype=torch.bool, device=device)
-    cosine, l0_max, n_positions = 0.0, 0, 0
-    for batch in batches:
-        acts = torch.as_tensor(batch)
-        if acts.ndim != 3:
-            raise ValueError(f"batches: an array of shape {tuple(acts.shape)}; valid: [clip, position, d_in]")
-        n_positions = max(n_positions, acts.shape[1])
-        bin_of = torch.bucketize(torch.arange(acts.shape[1]), torch.tensor(edges[1:]), right=True)
-        bin_of = bin_of.repeat(acts.shape[0]).to(device)
-        for x, b in zip(acts.reshape(-1, acts.shape[-1]).split(ROWS_AT_ONCE), bin_of.split(ROWS_AT_ONCE), strict=True):
-            x = x.to(device, torch.float32)
-            values, indices = encode(sae, x)
-            guess = decode(sae, values, indices, x)
-            l0 = (values > 0).sum(dim=-1)
-            offset = (x - sae.b_dec).double()
-            n.index_add_(0, b, torch.ones_like(b, dtype=torch.float64))
-            total.index_add_(0, b, offset)
-            square.index_add_(0, b, offset.square().sum(dim=-1))
-            residual.index_add_(0, b, (x - guess).double().square().sum(dim=-1))
-            active.index_add_(0, b, l0.double())
-            fired[indices[values > 0].long()] = True
-            cosine += float(torch.nn.functional.cosine_similarity(x, guess, dim=-1).double().sum())
-            l0_max = max(l0_max, int(l0.max()))
-    n_vectors = int(n.sum())
-    if n_vectors == 0:
-        raise ValueError("batches: no activations; valid: at least one vector")
-    mean = total.sum(dim=0) / n_vectors
-    variance = square - 2 * total @ mean + n * mean.square().sum()
-    # Rounding leaves a little variance in vectors that are all equal.
-    variance = torch.where(variance > 1e-12 * square, variance, 0.0)
-    fvu, l0 = residual / variance, active / n
-    fvu[variance == 0] = torch.nan
-    stops = [min(stop, n_positions) for stop in [*edges[1:], n_positions]]
-    return {
-        "fvu": float(residual.sum() / variance.sum()) if variance.sum() > 0 else math.nan,
-        "l0": float(active.sum() / n_vectors),
-        "l0_max": l0_max,
-        "dead_share": float((~fired).double().mean()),
-        "cosine": cosine / n_vectors,
-        "n_vectors": n_vectors,
-        "bins": [
-            {"start": edges[i], "stop": stops[i], "fvu": float(fvu[i]), "l0": float(l0[i])}
-            for i in range(n_bins)
-            if n[i] > 0
-        ],
-    }
 
 
 def certify(
@@ -211,6 +123,46 @@ def certify(
             for b in (at_hook or {}).get("bins", [])
         ],
     }
+
+
+def judge(measurement: Measurement, bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """The certificate of what was measured: the record of `certify`, with what it was measured on.
+
+    bounds: the settings `certificate`, of which `max_fvu` and `min_neighbour_ratio` judge; all are kept as `settings`.
+    """
+    record = certify(
+        measurement.declared,
+        measurement.expected,
+        measurement.metrics,
+        max_fvu=bounds["max_fvu"],
+        min_neighbour_ratio=bounds["min_neighbour_ratio"],
+        unconditional=measurement.unconditional,
+        not_measured=measurement.not_measured,
+    )
+    kept = ("sae", "sae_digest", "n_clips", "n_silent", "all_silent", "trained_here")
+    return record | {name: getattr(measurement, name) for name in kept} | {"settings": dict(bounds)}
+
+
+def require_passed(certificate: Mapping[str, Any], *, see: str) -> None:
+    """Raise SaeError where an SAE has no certificate: nothing is encoded with it, and codes that were made under other
+    bounds are not used.
+
+    Where nothing is to be heard in any clip this raises nothing: no clip is usable, whatever its codes, and the
+    verdict says so. see: the file that says more.
+    """
+    unheard = bool(certificate["n_silent"]) and certificate["failures"] == ["measured"]
+    if certificate["passed"] or (unheard and certificate["all_silent"]):
+        return
+    valid = (
+        "the SAE of this layer, one that is trained here (saes: train), or bounds in `certificate` under which it may "
+        "pass, which the report then shows"
+    )
+    if unheard:
+        valid = "a larger certificate.n_clips, so that some are heard, or settings under which the model plays"
+    raise SaeError(
+        f"{certificate['sae']} has no certificate for layer {certificate['hook_layer']}, so nothing is encoded with "
+        f"it and no codes of it are used: {certificate['reason']} (see {see}); valid: {valid}"
+    )
 
 
 def disagreements(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, str]:

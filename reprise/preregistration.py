@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 # Stages whose results bear on a verdict, in the order in which they become known: the files that show that one was
 # computed, below results/<study>/ and, as rerunning removes outputs but not times, below results/benchmarks/<study>/.
 RESULTS = {
-    "events": ("events/*.parquet", "certificates/*.json", "labels/*.parquet", "events/*.tsv", "certify_sae/*.tsv"),
+    "events": ("events/*.parquet", "certificates/*.json", "labels/*.parquet", "events/*.tsv", "measure_sae/*.tsv"),
     "screens": ("screens/*/*.parquet", "screen/*.tsv"),
     "probes": ("baselines/*.parquet", "probes/*/*.json", "probe/*.tsv", "baseline/*.tsv"),
     "confirmations": ("candidates.parquet", "candidates.tsv"),

@@ -23,7 +23,7 @@ MODEL_STAGES = (
     "generate",
     "encode_recordings",
     "activations",
-    "certify_sae",
+    "measure_sae",
     "ablate",
     "effects",
 )

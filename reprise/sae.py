@@ -31,13 +31,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from reprise.sae_error import SaeError
+
 PRE_ACTIVATIONS_AT_ONCE = 2**24  # 64 MiB of float32: the most that encoding holds beside its result
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 LAYER_NORM_EPS = 1e-5
-
-
-class SaeError(ValueError):
-    """An SAE that cannot be used: names the folder, the field, its value and what is valid."""
 
 
 class ActivationsError(SaeError):

@@ -18,7 +18,7 @@ STAGES = (
     "activations",
     "activations_random",
     "train_sae",
-    "certify_sae",
+    "measure_sae",
     "encode",
     "descriptors",
     "events",

@@ -79,6 +79,7 @@ def store_folders(study):
 def tables(study):
     """Everything else that lies between, so that what was deleted is made again."""
     return [
+        *(measurement(study, layer) for layer in STUDIES[study].layers),
         *(certificate(study, layer) for layer in STUDIES[study].layers),
         *events_tables(study),
         *heard_tables(study),
@@ -90,6 +91,11 @@ def tables(study):
 
 def certificate(study, layer):
     return f"results/{study}/certificates/layer{layer}.json"
+
+
+def measurement(study, layer):
+    """What a certificate is judged by."""
+    return f"results/{study}/certificates/layer{layer}.measured.json"
 
 
 def labels_table(study, horizon):

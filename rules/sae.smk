@@ -1,4 +1,5 @@
-# Where no SAE is published, one is trained. Does the SAE belong to this hook? Only then are activations encoded.
+# Where no SAE is published, one is trained. Does the SAE belong to this hook? Only then are activations encoded. What
+# that asks of the model is measured once, and judged by bounds that may change.
 
 
 rule train_sae:
@@ -32,7 +33,7 @@ rule train_sae:
         "../workflow_scripts/train_sae.py"
 
 
-rule certify_sae:
+rule measure_sae:
     input:
         declared="results/{study}/declared.json",
         model=lambda wildcards: model_record(wildcards.study),
@@ -40,23 +41,23 @@ rule certify_sae:
         audio=lambda wildcards: stores("audio", wildcards.study),
         sae=lambda wildcards: trained_sae(wildcards.study, wildcards.layer),
     output:
-        "results/{study}/certificates/layer{layer}.json",
+        "results/{study}/certificates/layer{layer}.measured.json",
     log:
-        "results/logs/{study}/certify_sae/layer{layer}.log",
+        "results/logs/{study}/measure_sae/layer{layer}.log",
     benchmark:
-        "results/benchmarks/{study}/certify_sae/layer{layer}.tsv"
+        "results/benchmarks/{study}/measure_sae/layer{layer}.tsv"
     conda:
         "../envs/reprise.yaml"
     resources:
         device=device,
         gpu=gpu,
-        mem_mb=mem_mb("certify_sae"),
-        runtime=runtime("certify_sae"),
+        mem_mb=mem_mb("measure_sae"),
+        runtime=runtime("measure_sae"),
     params:
         settings=settings(
-            "certify_sae",
+            "measure_sae",
             "model",
-            "certificate",
+            n_clips=lambda wildcards: STUDIES[wildcards.study].certificate.n_clips,
             rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
             guided=lambda wildcards: STUDIES[wildcards.study].generation.cfg_coef != 1,
             layer=lambda wildcards: int(wildcards.layer),
@@ -69,12 +70,29 @@ rule certify_sae:
             ),
         ),
     script:
+        "../workflow_scripts/measure_sae.py"
+
+
+rule certify_sae:
+    input:
+        declared="results/{study}/declared.json",
+        measurement="results/{study}/certificates/layer{layer}.measured.json",
+    output:
+        "results/{study}/certificates/layer{layer}.json",
+    log:
+        "results/logs/{study}/certify_sae/layer{layer}.log",
+    localrule: True
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings=settings("certify_sae", "certificate"),
+    script:
         "../workflow_scripts/certify_sae.py"
 
 
 rule encode:
     input:
-        certificate="results/{study}/certificates/layer{layer}.json",
+        measurement="results/{study}/certificates/layer{layer}.measured.json",
         activations=lambda wildcards: store(
             "activations", wildcards.study, wildcards.batch, f"layer{wildcards.layer}"
         ),
@@ -96,6 +114,12 @@ rule encode:
         settings=settings(
             "encode",
             sae=lambda wildcards: sae_of(wildcards.study, int(wildcards.layer)),
+        ),
+        # Another bound encodes nothing anew, as the codes would be the same; where it refuses, nobody reads them.
+        certificate=once(
+            lambda wildcards: STUDIES[wildcards.study].certificate.model_dump(
+                mode="json"
+            )
         ),
     script:
         "../workflow_scripts/encode.py"

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from reprise.artifacts import read_array, read_clips, store_of
+from reprise.certificate import require_passed
 from reprise.codes import clip_code
 from reprise.decoding import Sampling
 from reprise.device import pick_device
@@ -27,7 +28,7 @@ from reprise.interventions import (
 from reprise.job import log, progress, start
 from reprise.memory import check_memory, free_memory, generation_need, pass_need
 from reprise.musicgen import load_identified
-from reprise.sae import SaeError
+from reprise.sae_error import SaeError
 from reprise.sae_files import load_sae
 from reprise.stores import read_manifest, write_folder, write_parquet
 from reprise.unfinished import kept_passes, remove_unfinished, unfinished_folder
@@ -40,6 +41,7 @@ inputs, ablation = snakemake.input, settings["ablation"]
 identity, spec, certificate = (
     json.loads(Path(p).read_text()) for p in (inputs.model, inputs.candidate, inputs.certificate)
 )
+require_passed(certificate, see=inputs.certificate)
 device = pick_device(snakemake.resources.device)
 sae = load_sae(sae_folder(settings["sae"]), device=device)
 if sae.digest != certificate["sae_digest"]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from reprise.artifacts import read_array, read_clips
+from reprise.certificate import require_passed
 from reprise.codes import read_codes, sae_size
 from reprise.identity import seed_from
 from reprise.job import log, start
@@ -16,6 +17,9 @@ from reprise.stores import write_json, write_parquet
 
 settings = start(snakemake)
 asked, name, horizon = settings["probes"], snakemake.wildcards.probe, snakemake.wildcards.horizon
+certificates = [json.loads(Path(path).read_text()) for path in snakemake.input.certificate]
+for path, certificate in zip(snakemake.input.certificate, certificates, strict=True):
+    require_passed(certificate, see=path)
 clips = read_clips(snakemake.input.descriptors)
 labels = pd.read_parquet(snakemake.input.labels)
 if snakemake.input.local:
@@ -34,7 +38,7 @@ if kind == "random_dictionary":
     seed = seed_from("random dictionary", settings["study"], hook)[0]
     representation = random_codes(representation, d_sae=d_sae, k=k, seed=seed)
 log.info("%d clips, %d times, %d baseline columns", *grid.y.shape, len(question.names))
-unusable = [unusable_because(json.loads(Path(path).read_text()), grid.times_s) for path in snakemake.input.certificate]
+unusable = [unusable_because(certificate, grid.times_s) for certificate in certificates]
 
 result = probe(
     question,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from reprise.artifacts import read_clips, read_meta
+from reprise.certificate import require_passed
 from reprise.codes import code_batches
 from reprise.identity import stable_share
 from reprise.job import log, start
@@ -14,6 +15,8 @@ from reprise.screen import active_entries, screen
 from reprise.stores import write_parquet
 
 settings = start(snakemake)["screen"]
+certificate = json.loads(Path(snakemake.input.certificate).read_text())
+require_passed(certificate, see=snakemake.input.certificate)
 manifests = snakemake.input.codes
 clips = read_clips(manifests)
 labels = pd.read_parquet(snakemake.input.labels)
@@ -23,7 +26,7 @@ grid = label_grid(labels, clips["clip_id"])
 d_sae = read_meta(manifests)["d_sae"]
 entries = active_entries(code_batches(manifests), grid.positions, d_sae)
 
-unusable = unusable_because(json.loads(Path(snakemake.input.certificate).read_text()), grid.times_s)
+unusable = unusable_because(certificate, grid.times_s)
 if unusable:
     log.warning("nothing is tested: %s", unusable)
 screened = clips["prompt_id"].map(stable_share).to_numpy() >= settings["confirm_share"]

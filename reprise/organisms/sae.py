@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from reprise.certificate import reconstruction_metrics
+from reprise.reconstruction import reconstruction_metrics
 from reprise.sae import Sae, make_sae
 from reprise.sae_files import save_saelens_v6
 

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-import reprise.certificate
-from reprise.certificate import Hook, certify, reconstruction_metrics
+import reprise.reconstruction
+from reprise.certificate import certify, judge, require_passed
 from reprise.config import CertificateSettings
 from reprise.decoding import residual_stream
 from reprise.labels import unusable_because
+from reprise.measurement import Hook, Measurement, from_plain, to_plain
 from reprise.musicgen import Model, encode_audio, load_model, randomly_initialised
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.evaluate import agreeing_clips
+from reprise.reconstruction import reconstruction_metrics
 from reprise.sae import Sae, SaeError, make_sae
 from reprise.sae_files import load_sae
 from reprise.stores import write_json
@@ -112,7 +114,7 @@ def test_by_position_a_bin_with_an_unknown_direction_stands_out() -> None:
 def test_batches_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     sae, x = sae_for(2), activations(1)
     whole = reconstruction_metrics(sae, [x], position_edges=(5,))
-    monkeypatch.setattr(reprise.certificate, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(reprise.reconstruction, "ROWS_AT_ONCE", 7)
     parts = reconstruction_metrics(sae, (x[i : i + 9] for i in range(0, len(x), 9)), position_edges=(5,))
     for name in ("fvu", "l0", "cosine", "dead_share", "l0_max", "n_vectors"):
         assert parts[name] == pytest.approx(whole[name], rel=1e-6)
@@ -264,6 +266,65 @@ def test_activations_without_variance_are_refused() -> None:
     metrics = {Hook(L, normed=False): flat if L == 2 else good for L in (1, 2, 3)}
     out = certify(sae_for(2).declared, EXPECTED, metrics, **BOUNDS)
     assert out["failures"] == ["measured"] and "no variance" in out["reason"] and not out["bins"][0]["passed"]
+
+
+# What was measured, kept
+
+
+def measured(**fields: Any) -> Measurement:
+    sae = sae_for(2)
+    metrics = {Hook(L, normed=False): reconstruction_metrics(sae, [activations(L)], **EDGES) for L in (1, 2, 3)}
+    made = Measurement(sae.declared, EXPECTED, metrics, sae="saes/layer2", sae_digest=sae.digest, n_clips=50)
+    return made._replace(**fields)
+
+
+def read_again(measurement: Measurement, path: Path) -> Measurement:
+    write_json(path, to_plain(measurement))
+    return from_plain(json.loads(path.read_text()))
+
+
+def test_what_was_measured_is_read_as_it_was_written(tmp_path: Path) -> None:
+    without = reconstruction_metrics(sae_for(2), [activations(2, seed=4)])
+    written = measured(unconditional=without, trained_here={"k": 32}, n_silent=3)
+    assert read_again(written, tmp_path / "a.json") == written
+    nothing = measured(metrics={}, not_measured="all are silent", n_silent=4, all_silent=True)
+    assert read_again(nothing, tmp_path / "b.json") == nothing
+    # NaN is null in JSON.
+    flat = reconstruction_metrics(sae_for(2), [np.ones((2, N_POSITIONS, D), dtype=np.float32)], **EDGES)
+    metrics = read_again(measured(metrics={Hook(-1, normed=True): flat}), tmp_path / "c.json").metrics
+    (hook, found), *others = metrics.items()
+    assert hook == Hook(-1, normed=True) and not others and math.isnan(found["fvu"])
+    assert [math.isnan(b["fvu"]) for b in found["bins"]] == [True, True] and found["l0"] == flat["l0"]
+
+
+def test_bounds_judge_what_was_measured(tmp_path: Path) -> None:
+    kept = read_again(measured(trained_here={"k": 32}), tmp_path / "a.json")
+    bounds = {**BOUNDS, "n_clips": 50}
+    out = judge(kept, bounds)
+    assert out["passed"] and out["settings"] == bounds and out["trained_here"] == {"k": 32}
+    assert (out["sae"], out["n_clips"], out["n_silent"], out["all_silent"]) == ("saes/layer2", 50, 0, False)
+    assert out.items() >= certify(kept.declared, kept.expected, measured().metrics, **BOUNDS).items()
+    strict = judge(kept, bounds | {"max_fvu": 0.001})
+    assert strict["failures"] == ["fvu"] and strict["fvu"] == out["fvu"]
+
+
+def test_without_a_certificate_nothing_goes_on() -> None:
+    require_passed(judge(measured(), BOUNDS), see="layer2.json")
+    refused = (
+        r"^saes/layer2 has no certificate for layer 2, so nothing is encoded with it and no codes of it are used: FVU "
+        r"at layer 2 is 0\.0\d+; at most 0\.001 is asked for \(see layer2\.json\); valid: the SAE of this layer"
+    )
+    with pytest.raises(SaeError, match=refused):
+        require_passed(judge(measured(), BOUNDS | {"max_fvu": 0.001}), see="layer2.json")
+    # Silence is not the SAE's fault; a study in which nothing is to be heard comes to its verdict.
+    silent = measured(metrics={}, not_measured="4 of the 4 clips to measure on are silent", n_silent=4)
+    with pytest.raises(SaeError, match=r"are silent .*valid: a larger certificate\.n_clips"):
+        require_passed(judge(silent, BOUNDS), see="layer2.json")
+    require_passed(judge(silent._replace(all_silent=True), BOUNDS), see="layer2.json")
+    # But what the SAE says of itself still counts.
+    other = silent._replace(all_silent=True, declared=sae_for(3).declared)
+    with pytest.raises(SaeError, match="declares hook layer 3"):
+        require_passed(judge(other, BOUNDS), see="layer2.json")
 
 
 # Another model of the same shape

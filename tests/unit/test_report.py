@@ -287,7 +287,7 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         "models": found("model.json"),
         "cards": cards,
         "verdicts": found("verdict.json"),
-        "certificates": found("certificates/*.json"),
+        "certificates": found("certificates/*.json", without=(".measured",)),
         "probes": found("probes/*/*.json"),
         "events": found("events/*.parquet", without=(".clips",)),
         "heard": found("events/*.clips.parquet"),

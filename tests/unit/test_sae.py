@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import reprise.sae
-from reprise.certificate import reconstruction_metrics
 from reprise.organisms.sae import train_and_save, train_topk_sae
+from reprise.reconstruction import reconstruction_metrics
 from reprise.sae import Sae, SaeError, decode, decoder_direction, encode, feature_activation, make_sae, to_dense
 from reprise.sae_files import load_sae, save_saelens_v6
 

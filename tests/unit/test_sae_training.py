@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import reprise.sae_training
-from reprise.certificate import reconstruction_metrics
+from reprise.reconstruction import reconstruction_metrics
 from reprise.sae import encode, to_dense
 from reprise.sae_files import load_sae
 from reprise.sae_training import activation_batches, save_sae, train, untrained_sae

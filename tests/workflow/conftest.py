@@ -34,11 +34,17 @@ class Named(dict):
 
 
 def run_script(
-    rule: str, log: Path, inputs: Mapping, outputs: Mapping, wildcards: Mapping | None = None, **settings: object
+    rule: str,
+    log: Path,
+    inputs: Mapping,
+    outputs: Mapping,
+    wildcards: Mapping | None = None,
+    params: Mapping | None = None,
+    **settings: object,
 ) -> None:
     """One job of a rule as Snakemake runs it, but in this process, which has imported everything already."""
     job = SimpleNamespace(
-        params=SimpleNamespace(settings=settings),
+        params=SimpleNamespace(settings=settings, **(params or {})),
         input=Named(inputs),
         output=Named(outputs),
         resources=Named(device="cpu"),

@@ -14,7 +14,8 @@ from reprise.codes import read_codes
 from reprise.sae_files import load_sae
 from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config
 
-EDITING = {"generate", "activations_tiny", "certify_sae", "encode", "descriptors", "events", "ablate", "effects"}
+EDITING = {"generate", "activations_tiny", "measure_sae", "certify_sae", "encode", "descriptors", "events"}
+EDITING |= {"ablate", "effects"}
 
 
 def ablation_config() -> dict:

@@ -11,16 +11,18 @@ import pytest
 import soundfile
 
 from reprise.config import EventSettings
+from reprise.measurement import Measurement, to_plain
 from reprise.musicgen import encode_audio, load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip
 from reprise.sae import SaeError
 from reprise.sae_files import load_sae
-from reprise.stores import ArraySpec, read_manifest, read_store, write_folder, write_store
+from reprise.stores import ArraySpec, read_manifest, read_store, write_folder, write_json, write_store
 from tests.workflow.conftest import run_script
 
 PLANNER = Path(__file__).parents[2] / "resources" / "planner"
 RATE_HZ = 16_000
+BOUNDS = {"n_clips": 4, "max_fvu": 0.5, "min_neighbour_ratio": 1.2}
 IDENTITY = {"sample_rate_hz": RATE_HZ, "frame_rate_hz": 25.0, "codec_lookahead_s": 0.05}
 
 
@@ -166,17 +168,17 @@ def test_an_sae_is_not_blamed_for_clips_that_are_silent(identity: Path, tmp_path
         store.append("tokens", tokens)
     inputs = {kind: [str(tmp_path / kind / "b00.manifest.json")] for kind in ("tokens", "audio")}
     asked = {"layer": 2, "sae": str(PLANNER / "sae" / "layer2"), "rows": 4, "guided": False, "trained_here": False}
-    limits = {"n_clips": 4, "max_fvu": 0.5, "min_neighbour_ratio": 1.2}
-    out = tmp_path / "layer2.json"
+    measured, out = tmp_path / "layer2.measured.json", tmp_path / "layer2.json"
     run_script(
-        "certify_sae",
+        "measure_sae",
         tmp_path / "log",
         inputs | {"model": str(identity)},
-        {0: str(out)},
+        {0: str(measured)},
         model=MODEL,
-        certificate=limits,
+        n_clips=4,
         **asked,
     )
+    run_script("certify_sae", tmp_path / "log", {"measurement": str(measured)}, {0: str(out)}, certificate=BOUNDS)
     record = json.loads(out.read_text())
     if n_silent > 2:
         which = "all 4 clips" if n_silent == 4 else f"{n_silent} of the 4 clips to measure on"
@@ -192,19 +194,29 @@ def test_a_study_of_silence_comes_to_its_verdict_and_one_that_may_be_heard_is_to
     tmp_path: Path, all_silent: bool
 ) -> None:
     sae = PLANNER / "sae" / "layer2"
-    record = {"passed": False, "hook_layer": 2, "failures": ["measured"], "sae_digest": load_sae(sae).digest}
-    record |= {"reason": "all are silent", "n_silent": 4, "all_silent": all_silent}
-    (tmp_path / "certificate.json").write_text(json.dumps(record))
+    found = load_sae(sae)
+    measurement = Measurement(
+        found.declared,
+        {"hook_layer": 2, "d_model": 128, "frame_rate_hz": 25.0},
+        {},
+        sae=str(sae),
+        sae_digest=found.digest,
+        n_clips=0,
+        not_measured="all are silent",
+        n_silent=4,
+        all_silent=all_silent,
+    )
+    write_json(tmp_path / "measured.json", to_plain(measurement))
     with write_store(tmp_path / "b00", {"resid_post": ArraySpec((1, 9, 128), "float32")}, meta={"clips": []}) as store:
         store.append("resid_post", np.zeros((1, 9, 128), np.float32))
-    inputs = {"certificate": str(tmp_path / "certificate.json"), "activations": str(tmp_path / "b00.manifest.json")}
+    inputs = {"measurement": str(tmp_path / "measured.json"), "activations": str(tmp_path / "b00.manifest.json")}
     outputs = {"codes": str(tmp_path / "codes")}
     with (
         nullcontext()
         if all_silent
         else pytest.raises(SaeError, match=r"all are silent.*valid: a larger certificate\.n")
     ):
-        run_script("encode", tmp_path / "log", inputs, outputs, sae=str(sae))
+        run_script("encode", tmp_path / "log", inputs, outputs, params={"certificate": BOUNDS}, sae=str(sae))
     assert (tmp_path / "codes.manifest.json").is_file() == all_silent
 
 

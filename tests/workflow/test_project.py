@@ -24,7 +24,7 @@ def test_a_study_of_the_command_line_that_is_wrong_is_blamed_on_the_command_line
 def test_snakemakes_own_report_is_written(finished, tmp_path):
     snakemake(finished, "--report", str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
-    assert "certify_sae" in page and "probe" in page
+    assert "measure_sae" in page and "certify_sae" in page and "probe" in page
 
 
 def test_jobs_that_run_the_model_on_a_gpu_take_turns_and_no_others_do(reconfigured, finished):
@@ -36,5 +36,5 @@ def test_jobs_that_run_the_model_on_a_gpu_take_turns_and_no_others_do(reconfigur
     for rule, block in re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .*\n)+)", said, re.M):
         took.setdefault(rule, set()).add("gpu=1" in block)
     on_gpu = {rule for rule, found in took.items() if found == {True}}
-    assert {"generate", "activations_tiny", "activations_random_tiny", "certify_sae", "encode"} == on_gpu
+    assert {"generate", "activations_tiny", "activations_random_tiny", "measure_sae", "encode"} == on_gpu
     assert "mem_mb=" in said and "runtime=" in said

@@ -1,0 +1,118 @@
+"""Measure how well an SAE reconstructs its hook and the hooks beside it. Silent clips say nothing of the SAE and are
+left out."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from reprise.audio import SILENT_PEAK, read_audio, swing
+from reprise.decoding import normed, residual_stream
+from reprise.device import pick_device
+from reprise.held_out import StoredClip, measured_clips, stored_clips
+from reprise.hub import model_place, sae_folder
+from reprise.job import log, progress, start
+from reprise.measurement import Hook, Measurement, to_plain
+from reprise.memory import check_memory, free_memory, pass_need
+from reprise.musicgen import load_identified
+from reprise.reconstruction import reconstruction_metrics
+from reprise.sae_error import SaeError
+from reprise.sae_files import load_sae
+from reprise.stores import read_manifest, read_store, write_json
+
+# Short enough to see where a published SAE's training context ends, long enough for a sound mean.
+BIN_S = 2.5
+
+settings = start(snakemake)
+identity = json.loads(Path(snakemake.input.model).read_text())
+layer = settings["layer"]
+folder = sae_folder(settings["sae"])
+sae = load_sae(folder)
+expected = {
+    "hook_layer": layer,
+    "d_model": identity["d_model"],
+    "frame_rate_hz": identity["frame_rate_hz"],
+    # A directory may have any name, so only the hub's says anything.
+    "model_name": place.repository if (place := model_place(settings["model"]["name"])) else None,
+    "model_digest": identity["weights_digest"],
+}
+
+clips = stored_clips(snakemake.input.tokens)
+chosen = measured_clips(clips, settings["n_clips"])
+audio = {Path(m).name: Path(m.removesuffix(".manifest.json")) for m in snakemake.input.audio}
+
+
+def is_silent(clip: StoredClip) -> bool:
+    # What a clip sounds like that cannot be read is not known; its tokens are.
+    with suppress(ValueError):
+        folder = audio[f"{clip.store.name}.manifest.json"]
+        return swing(read_audio(folder, clip.clip_id, sample_rate_hz=identity["sample_rate_hz"])) < SILENT_PEAK
+    return False
+
+
+measured = [clip for clip in chosen if not is_silent(clip)]
+n_silent, not_measured, all_silent = len(chosen) - len(measured), "", False
+if n_silent:
+    log.warning("%d of the %d clips to measure on are silent", n_silent, len(chosen))
+if n_silent and len(measured) < 2:
+    all_silent = all(map(is_silent, clips))
+    which = f"all {len(clips)} clips" if all_silent else f"{n_silent} of the {len(chosen)} clips to measure on"
+    not_measured = f"{which} are silent, so nothing was measured"
+tokens = np.stack([read_store(clip.store)["tokens"][clip.i] for clip in measured or chosen])
+expected["n_positions"] = tokens.shape[-1] + 1
+
+training = None
+if settings["trained_here"]:
+    about = read_manifest(folder)["meta"]
+    training = about["training"]
+    if seen := {clip.clip_id for clip in chosen} & set(about["trained_on"]):
+        raise SaeError(
+            f"{folder} was trained on {', '.join(sorted(seen))}, and is to be measured on clips that it has not seen; "
+            f"make it anew with: snakemake --cores 1 --force {folder}.manifest.json"
+        )
+
+metrics, unconditional = {}, None
+if sae.d_in == identity["d_model"] and not not_measured:
+    layers = [i for i in range(layer - 2, layer + 2) if -1 <= i < identity["n_layers"]]
+    rows = min(settings["rows"], len(measured))
+    device = pick_device(snakemake.resources.device)
+    dtype = settings["model"]["dtype"]
+    need = pass_need(identity, n_frames=tokens.shape[-1], dtype=dtype, n_hooks=len(layers))
+    check_memory(need, rows=rows, free=free_memory(device))
+    model = load_identified(settings["model"], identity, device=device)
+    # By position: stretches of BIN_S, the last one up to half as long again.
+    per_bin = round(BIN_S * identity["frame_rate_hz"])
+    edges = range(per_bin, expected["n_positions"] - per_bin // 2, per_bin)
+
+    def capture(prompts: list[str | None], of: list[int]) -> list[dict[int, np.ndarray]]:
+        passes = residual_stream(model, tokens, prompts, layers=of, rows=rows)
+        return list(progress(passes, total=-(-len(measured) // rows), what="activations"))
+
+    captured = capture([clip.prompt for clip in measured], layers)
+    for i in layers:
+        acts = [c[i] for c in captured]
+        metrics[Hook(i, normed=False)] = reconstruction_metrics(sae, acts, position_edges=edges)
+        if sae.normalize_activations == "none":
+            acts = [normed(model, i, x) for x in acts]
+            metrics[Hook(i, normed=True)] = reconstruction_metrics(sae, acts, position_edges=edges)
+    if settings["guided"]:
+        captured = capture([None] * len(measured), [layer])
+        unconditional = reconstruction_metrics(sae, [c[layer] for c in captured], position_edges=edges)
+
+measurement = Measurement(
+    sae.declared,
+    expected,
+    metrics,
+    sae=settings["sae"],
+    sae_digest=sae.digest,
+    n_clips=len(measured),
+    unconditional=unconditional,
+    not_measured=not_measured,
+    n_silent=n_silent,
+    all_silent=all_silent,
+    trained_here=training,
+)
+for hook, found in metrics.items():
+    log.info("%s: FVU %.4f, L0 %.1f", hook.text, found["fvu"], found["l0"])
+write_json(Path(snakemake.output[0]), to_plain(measurement))
