@@ -29,8 +29,6 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import norm
 
-from reprise.preregistration import Thresholds
-
 Array = NDArray[np.float64]
 
 SIZES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
@@ -49,6 +47,18 @@ class Gain(NamedTuple):
     score: str
     random: str
     spread: float
+
+
+class ProbeThresholds(NamedTuple):
+    """The thresholds of the gates that read probes; see `Thresholds` in reprise/preregistration.py."""
+
+    min_positive_clips: int
+    min_negative_clips: int
+    min_positive_prompts: int
+    min_gain_auroc: float
+    max_missed_gain_auroc: float
+    min_learned_gain_auroc: float
+    alpha: float
 
 
 class Pilot(NamedTuple):
@@ -126,7 +136,7 @@ def clip_pairs(score: Array, y: Array, clip: NDArray[np.int64], n_clips: int) ->
     return wins
 
 
-def power(pilot: Pilot, thresholds: Thresholds, *, seed: int, n_draws: int = N_DRAWS) -> pd.DataFrame:
+def power(pilot: Pilot, thresholds: ProbeThresholds, *, seed: int, n_draws: int = N_DRAWS) -> pd.DataFrame:
     """How often studies of several sizes decide: one row per size, `COLUMNS`; `axis` "prompts" or "seeds", and the
     factor by which there are more of them."""
     n_prompts = int(pilot.prompt.max()) + 1
@@ -171,7 +181,7 @@ def advice_text(found: Mapping[str, Mapping[str, float | None]], *, n_prompts: i
     return f"Studies like this one of {n_prompts} {units} would decide about a gain with {', '.join(parts)} power."
 
 
-def _outcome(pilot: Pilot, t: Thresholds, n_prompts: int, clips_factor: float, rng: np.random.Generator) -> str:
+def _outcome(pilot: Pilot, t: ProbeThresholds, n_prompts: int, clips_factor: float, rng: np.random.Generator) -> str:
     """What the gates would say of one drawn study: passes, excludes or undecided."""
     n_pilot = int(pilot.prompt.max()) + 1
     population = rng.integers(n_pilot, size=n_pilot)

@@ -210,7 +210,18 @@ rule estimate_power:
     params:
         settings=settings(
             "power",
-            "verdict",
+            # What is asked of edits is not simulated.
+            verdict=lambda wildcards: {
+                key: getattr(STUDIES[wildcards.study].verdict, key)
+                for key in (
+                    "min_positive_clips",
+                    "min_negative_clips",
+                    "min_positive_prompts",
+                    "min_gain_auroc",
+                    "max_missed_gain_auroc",
+                    "min_learned_gain_auroc",
+                )
+            },
             alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
             units=lambda wildcards: (
                 "prompts" if STUDIES[wildcards.study].source == "prompts" else "tracks"

@@ -6,15 +6,14 @@ import pandas as pd
 
 from reprise.identity import seed_from
 from reprise.job import log, start
-from reprise.power import advice, advice_text, make_pilot, power
+from reprise.power import ProbeThresholds, advice, advice_text, make_pilot, power
 from reprise.power_page import render_power
-from reprise.preregistration import Thresholds
 from reprise.stores import read_records, write_json, write_text
 from reprise.verdict import EVIDENCE
 
 settings = start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output
-thresholds = Thresholds(**settings["verdict"], alpha=settings["alpha"])
+thresholds = ProbeThresholds(**settings["verdict"], alpha=settings["alpha"])
 names = [Path(path).stem for path in inputs.probes]
 records = dict(zip(names, read_records(inputs.probes).to_dict("records"), strict=True))
 predictions = {Path(path).stem: pd.read_parquet(path) for path in inputs.predictions}

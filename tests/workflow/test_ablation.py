@@ -25,7 +25,7 @@ def ablation_config() -> dict:
     # What is tested is what follows a candidate, so one is taken on with less evidence than a study asks for.
     fields["screen"] = {"max_candidates": 1, "fdr": 0.9}
     fields["descriptors"] = {"context_s": 1}
-    fields["probes"] |= {"representations": ["sae"], "alpha": 0.5}
+    fields["probes"] |= {"representations": ["sae", "random_model"], "alpha": 0.5}
     fields["ablation"] = {"n_clips": 3, "doses": [0, 1.0], "windows": ["until_event"], "n_steered": 2}
     return config
 

@@ -68,7 +68,7 @@ def recordings_config() -> dict:
         "horizons": {"local": [0.5, 2], "long": [4, 8]},
         "events": {"n_surrogates": 19},
         "certificate": {"n_clips": 4},
-        "probes": {"n_folds": 2, "representations": ["sae"]},
+        "probes": {"n_folds": 2, "representations": ["sae", "random_model"]},
         "ablation": {"n_clips": 2, "doses": [0, 1.0], "windows": ["until_event"]},
     }
     studies = {

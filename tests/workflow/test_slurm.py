@@ -29,7 +29,7 @@ def small_config() -> dict:
         "horizons": {"local": [0.5, 2], "long": [4, 8]},
         "certificate": {"n_clips": 2},
         "events": {"n_surrogates": 19},
-        "probes": {"n_swaps": 19, "n_bootstrap": 100, "n_folds": 2, "representations": ["sae"]},
+        "probes": {"n_swaps": 19, "n_bootstrap": 100, "n_folds": 2, "representations": ["sae", "random_model"]},
         "ablation": {"n_clips": 2, "doses": [1.0]},
     }
     return {"studies": {"tiny": fields}}
@@ -139,6 +139,8 @@ def test_a_job_that_fails_says_why_and_the_others_end(slurm, alone, tmp_path):
     config["studies"]["tiny"]["certificate"] |= {"max_fvu": 0.0001}
     config["studies"]["tiny"]["events"] |= {"n_surrogates": 29}
     write_config(directory, config)
+    # Codes that are there another bound does not make anew.
+    shutil.rmtree(directory / "results/tiny/codes")
     run = submit(directory, slurm, "--restart-times", "0", "--until", "encode", "events")
     assert run.wait(timeout=400) != 0
     said = (directory / "run.log").read_text()

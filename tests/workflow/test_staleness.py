@@ -212,7 +212,7 @@ def test_the_page_has_every_module():
         (
             "reprise/probes.py",
             "\nUNUSED = 1\n",
-            {"probe": 10, "candidates": 1, "verdict": 1, "report": 1},
+            {"baseline": 2, "probe": 10, "candidates": 1, "estimate_power": 1, "verdict": 1, "report": 1},
         ),
         ("reprise/report.py", "\n# A comment.\n", {"report": 1}),
         ("reprise/doctor.py", "\nX = 1\n", {}),
@@ -249,7 +249,7 @@ def test_a_horizon_comes_and_goes_and_leaves_the_others_as_they_are(finished, tm
     judged = {path for path in before if before[path] != between[path]}
     assert all(path.startswith(("results/tiny/verdict", "results/tiny/preregistration")) for path in judged)
     assert {path.split("/")[2] for path in between.keys() - before.keys()} <= {
-        *("labels", "probes", "screens", "preregistrations"),
+        *("labels", "baselines", "probes", "screens", "preregistrations"),
     }
     write_config(study, tiny_config())
     assert scheduled(snakemake(study, "--dry-run", "--cores", "2")) == {
@@ -267,7 +267,8 @@ def test_an_added_layer_leaves_the_others_as_they_are(finished, tmp_path):
     assert [path for path in before if before[path] != after[path]] == []
     then = scheduled(snakemake(study, "--dry-run", "--cores", "2"))
     # Of the new layer alone: its certificate and codes, four representations at two horizons.
-    assert (then["certify_sae"], then["encode"], then["probe"], then["screen"]) == (1, 2, 8, 2), then
+    assert (then["measure_sae"], then["certify_sae"], then["encode"]) == (1, 1, 2), then
+    assert (then["probe"], then["screen"]) == (8, 2) and "baseline" not in then, then
     assert not then.keys() & {"generate", "activations", "descriptors", "events", "label"}
 
 
@@ -310,7 +311,7 @@ def test_studies_share_what_they_ask_for_alike(finished, tmp_path):
     write_config(study, config)
     then = scheduled(snakemake(study, "--dry-run", "--cores", "2"))
     assert not then.keys() & {"identify_model", "generate", "activations"}, then
-    assert then["certify_sae"] == 1 and then["encode"] == 2 and then["label"] == 2
+    assert then["measure_sae"] == 1 and then["encode"] == 2 and then["label"] == 2
     # Both in one configuration share as well, and the layers of both are captured in one pass.
     config = tiny_config()
     config["studies"]["second"] = {**config["studies"]["tiny"], "seeds": [5, 6]}
@@ -327,7 +328,7 @@ def test_studies_that_share_have_one_report(finished, tmp_path):
     config["studies"]["second"] = {
         **config["studies"]["tiny"],
         "horizons": {"local": [0.5, 2], "long": [4, 7]},
-        "probes": {"representations": ["sae"]},
+        "probes": {**config["defaults"]["probes"], "representations": ["sae", "random_model"]},
     }
     write_config(study, config)
     said = snakemake(study, "--cores", "2")

@@ -87,14 +87,15 @@ def test_a_changed_horizon_reruns_labels_and_what_follows(reconfigured):
     assert not ABOVE_LABELS & scheduled.keys(), scheduled
     # One horizon's label, its probes (one a representation) and its screen; the other's stay.
     assert scheduled["label"] == 1 and scheduled["probe"] == 5 and scheduled["screen"] == 1
+    assert scheduled["baseline"] == 1
     assert scheduled["candidates"] == 1 and scheduled["verdict"] == 1 and scheduled["report"] == 1
 
 
 def test_what_else_is_probed_reruns_no_probe(reconfigured):
     config = tiny_config()
-    config["defaults"]["probes"] |= {"representations": ["resid", "sae"], "alpha": 0.06}
+    config["defaults"]["probes"] |= {"representations": ["resid", "sae", "random_model"], "alpha": 0.06}
     scheduled = reconfigured(config)
-    assert not scheduled.keys() & {*ABOVE_LABELS, "label", "probe", "screen"}, scheduled
+    assert not scheduled.keys() & {*ABOVE_LABELS, "label", "baseline", "probe", "screen"}, scheduled
 
 
 def test_an_added_horizon_reruns_its_own(reconfigured):
@@ -103,6 +104,7 @@ def test_an_added_horizon_reruns_its_own(reconfigured):
     scheduled = reconfigured(config)
     assert not ABOVE_LABELS & scheduled.keys(), scheduled
     assert scheduled["label"] == 1 and scheduled["probe"] == 5 and scheduled["screen"] == 1
+    assert scheduled["baseline"] == 1
 
 
 def test_the_local_horizon_bears_on_the_longer_ones(reconfigured):
