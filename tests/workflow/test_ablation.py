@@ -72,6 +72,23 @@ def test_continuations_keep_their_prefix_and_a_dose_of_nothing_changes_no_token(
     assert (made[removed] != own[removed]).any(axis=(1, 2)).any()
 
 
+def test_a_later_declaration_says_that_effects_were_known(study, tmp_path):
+    copy, config = tmp_path / "study", ablation_config()
+    shutil.copytree(study, copy, symlinks=True)
+    declared = (results(copy) / "declared.json").stat().st_mtime_ns
+    made = [path for name in ("candidates", "ablations", "effects") for path in results(copy).glob(f"{name}/*")]
+    assert len(made) >= 3 and all(path.stat().st_mtime_ns > declared for path in made)
+    # Results that were deleted were known all the same.
+    for name in ("candidates", "ablations", "effects"):
+        shutil.rmtree(results(copy) / name)
+    (results(copy) / "candidates.parquet").unlink()
+    config["defaults"]["verdict"] = {"min_effect": 0.3}
+    write_config(copy, config)
+    snakemake(copy, "--cores", "2", "results/tiny/preregistration.json")
+    second = json.loads((results(copy) / "preregistrations/001.json").read_text())
+    assert second["known"] == "effects" and second["changed"] == ["thresholds.min_effect: 0.2 to 0.3"]
+
+
 def test_a_changed_horizon_that_selects_the_same_feature_edits_nothing_again(study):
     config = ablation_config()
     config["defaults"]["horizons"]["long"] = [4, 7.5]

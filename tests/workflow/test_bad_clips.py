@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from reprise.artifacts import read_clips, store_of
 from reprise.config import EventSettings
 from reprise.measurement import Measurement, to_plain
 from reprise.musicgen import encode_audio, load_model
@@ -18,7 +21,7 @@ from reprise.organisms.score import Clip
 from reprise.sae import SaeError
 from reprise.sae_files import load_sae
 from reprise.stores import ArraySpec, read_manifest, read_store, write_folder, write_json, write_store
-from tests.workflow.conftest import run_script
+from tests.workflow.conftest import manifests, run_script, snakemake
 
 PLANNER = Path(__file__).parents[2] / "resources" / "planner"
 RATE_HZ = 16_000
@@ -218,6 +221,53 @@ def test_a_study_of_silence_comes_to_its_verdict_and_one_that_may_be_heard_is_to
     ):
         run_script("encode", tmp_path / "log", inputs, outputs, params={"certificate": BOUNDS}, sae=str(sae))
     assert (tmp_path / "codes.manifest.json").is_file() == all_silent
+
+
+def silenced(finished: Path, study: Path, chosen: Callable[[str], bool]) -> Path:
+    """A copy of the finished study in which these clips are silent; the stores are whole."""
+    shutil.copytree(finished, study, symlinks=True)
+    for manifest in manifests(study, "audio"):
+        store = store_of(manifest)
+        files = {path.name: path.read_bytes() for path in sorted(store.glob("*.flac"))}
+        with write_folder(store, meta=read_manifest(store)["meta"]) as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+                if chosen(name.removesuffix(".flac")):
+                    audio, rate_hz = soundfile.read(folder / name)
+                    soundfile.write(folder / name, np.zeros_like(audio), rate_hz)
+    return study
+
+
+def test_one_silent_clip_of_a_batch_is_lost_alone(finished: Path, tmp_path: Path) -> None:
+    (lost, *others) = read_clips(manifests(finished, "audio"))["clip_id"]
+    study = silenced(finished, tmp_path / "study", lambda clip_id: clip_id == lost)
+    snakemake(study, "--cores", "2")
+    tables = sorted((study / "results/tiny/events").glob("*.clips.parquet"))
+    heard = pd.concat(map(pd.read_parquet, tables)).set_index("clip_id")
+    assert heard["usable"].to_dict() == {lost: False, **dict.fromkeys(others, True)}
+    verdict = json.loads((study / "results/tiny/verdict.json").read_text())
+    said = "silent: it peaks at -inf dBFS; valid: -60 dBFS or more"
+    assert verdict["clips"]["unusable"] == {said: 1} and verdict["clips"]["n_usable"] == len(others)
+    probes = [json.loads(path.read_text()) for path in (study / "results/tiny/probes").rglob("*.json")]
+    assert len(probes) == 10
+    for record in probes:
+        # Nothing is null, which would be NaN.
+        assert record["note"] == "" and None not in record.values() and record["n_clips"] == len(others), record
+    predictions = [pd.read_parquet(path) for path in (study / "results/tiny/probes").rglob("*.parquet")]
+    assert all(np.isfinite(table.select_dtypes("number")).all(axis=None) for table in predictions)
+    assert all(set(table["clip_id"]) <= set(others) for table in predictions)
+    assert "silent" in (study / "results/report/index.html").read_text()
+
+
+def test_a_study_in_which_nothing_is_to_be_heard_is_unresolved(finished: Path, tmp_path: Path) -> None:
+    study = silenced(finished, tmp_path / "study", lambda clip_id: True)
+    snakemake(study, "--cores", "2")
+    verdict = json.loads((study / "results/tiny/verdict.json").read_text())
+    assert verdict["verdict"] == "unresolved" and verdict["reason"].startswith("no clip could be used: "), verdict
+    assert "silent" in verdict["reason"] and verdict["clips"]["n_usable"] == 0
+    certificate = json.loads((study / "results/tiny/certificates/layer2.json").read_text())
+    assert certificate["all_silent"] and certificate["failures"] == ["measured"]
+    assert verdict["reason"] in (study / "results/report/index.html").read_text()
 
 
 def test_verifying_names_what_is_not_a_stores(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
