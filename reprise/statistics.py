@@ -17,7 +17,7 @@ what is possible. So:
 - a ratio of two means over the same prompts: Fieller 1954, by inverting the interval above for numerator - ratio x
   denominator, so that both ends respect the pairing.
 
-What these cover is simulated in tests/science/test_intervals.py, and in benchmarks/statistics.json.
+What these cover is simulated in tests/science/test_simulations.py, and at full length by benchmarks/statistics.py.
 
 Degenerate input: no rows, or a NaN among them, give NaN everywhere. NaN p-values stay NaN and count as tests.
 """
