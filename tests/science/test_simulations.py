@@ -166,12 +166,22 @@ def test_intervals_that_are_too_wide_are_never_a_finding() -> None:
         assert judge(probes=pd.DataFrame(rows)) == "unresolved"
 
 
-@pytest.mark.parametrize("name", ["gain_auroc", "gain_auroc_low", "gain_auroc_high", "p_gain", "learned_auroc_high"])
-def test_nan_in_a_probe_is_never_a_finding(name: str) -> None:
-    for long in ((0.3, 0.02, 0.01), (0.0, 0.04, 0.6)):
-        table = probes(long=long, local=(0.0, 0.04, 0.6))
-        table.loc[table["role"] == "long", [name, "p_learned"]] = math.nan
-        assert judge(probes=table) not in FINDINGS or name in ("p_gain", "learned_auroc_high", "gain_auroc_low")
-    wide = probes(long=(0.3, 0.4, 0.01))
-    wide.loc[wide["role"] == "long", name] = math.nan
-    assert judge(probes=wide) not in FINDINGS
+NUMBERS = ["gain_auroc", "gain_auroc_low", "gain_auroc_high", "p_gain", "learned_auroc_high"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("long", [(0.3, 0.02, 0.01), (0.3, 0.4, 0.01), (0.0, 0.2, 0.6)])
+def test_nan_in_a_probe_is_never_a_finding(name: str, long: tuple[float, float, float]) -> None:
+    """Whether a gain is shown, uncertain, or not excluded."""
+    table = probes(long=long, local=(0.0, 0.04, 0.6))
+    table.loc[table["role"] == "long", [name, "p_learned"]] = math.nan
+    assert judge(probes=table) == "unresolved"
+
+
+@pytest.mark.parametrize("name", ["gain_auroc", "gain_auroc_high", "null_gain"])
+def test_absence_is_not_concluded_from_nan(name: str) -> None:
+    """All numbers exclude a gain, but one that the exclusion rests on is missing."""
+    table = probes(long=(0.0, 0.04, 0.6), local=(0.0, 0.04, 0.6))
+    assert judge(probes=table) == "none"
+    table.loc[table["role"] == "long", name] = math.nan
+    assert judge(probes=table) == "unresolved"
