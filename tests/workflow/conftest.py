@@ -28,9 +28,14 @@ def snakemake(directory: Path, *arguments: str, check: bool = True) -> str:
 
 
 class Named(dict):
-    """What Snakemake gives a script under a name, or as an attribute."""
+    """What Snakemake gives a script under a name, as an attribute, or by its number."""
 
     __getattr__ = dict.__getitem__
+
+    def __missing__(self, key: object) -> object:
+        if isinstance(key, int):
+            return list(self.values())[key]
+        raise KeyError(key)
 
 
 def run_script(

@@ -236,20 +236,27 @@ def fields_of(directory: Path, name: str) -> dict:
 def test_recordings_take_the_same_way_to_a_probe_and_a_batch_without_one_is_passed_over(study, tmp_path):
     directory, _ = study
     results, fields = corpus_of(directory, "heard"), fields_of(directory, "heard")
-    certificate = {"passed": True, "sae_digest": load_sae(SAE).digest, "hook_layer": 2, "bins": [], "reason": ""}
-    (tmp_path / "certificate.json").write_text(json.dumps(certificate))
-    certified, model, log = str(tmp_path / "certificate.json"), str(results / "model.json"), tmp_path / "log"
+    model, log = str(results / "model.json"), tmp_path / "log"
+    measured, certified, baseline, declared = (
+        str(tmp_path / name) for name in ("measured.json", "certificate.json", "baseline.parquet", "declared.json")
+    )
+    Path(declared).write_text(json.dumps({"entry": "d1"}))
 
     def store(kind: str, batch: str) -> str:
         return str(tmp_path / kind / batch)
 
+    given = {"model": model, **{kind: manifests(directory, kind, "heard") for kind in ("tokens", "audio")}}
+    asked = {"n_clips": 4, "rows": 4, "guided": False, "layer": 2, "sae": str(SAE), "trained_here": False}
+    run_script("measure_sae", log, given, {"record": measured}, model=fields["model"], **asked)
+    bounds = {"certificate": fields["certificate"]}
+    run_script("certify_sae", log, {"measurement": measured}, {"record": certified}, **bounds)
     for batch in ("b00", "b01"):
         tokens, audio = (str(results / kind / f"{batch}.manifest.json") for kind in ("tokens", "audio"))
         captured, codes = {"stores": [store("acts/layer2", batch)]}, {"codes": store("codes", batch)}
         asked = {"rows": 7, "model": fields["model"]}
         run_script("activations", log, {"model": model, "tokens": tokens}, captured, {"corpus": "c"}, **asked)
         acts = f"{store('acts/layer2', batch)}.manifest.json"
-        run_script("encode", log, {"certificate": certified, "activations": acts}, codes, sae=str(SAE))
+        run_script("encode", log, {"measurement": measured, "activations": acts}, codes, params=bounds, sae=str(SAE))
         motif = {"kind": "opening", "start_s": 2.0, "duration_s": 2.0}
         made, heard = {"store": store("descriptors", batch)}, {"model": model, "audio": audio}
         run_script("descriptors", log, heard, made, descriptors=fields["descriptors"], motif=motif)
@@ -258,14 +265,18 @@ def test_recordings_take_the_same_way_to_a_probe_and_a_batch_without_one_is_pass
         "labels": str(directory / TARGETS[0]),
         "local": [],
         "certificate": [certified],
+        "baseline": baseline,
+        "declared": declared,
     }
     inputs["representation"] = inputs["codes"]
     outputs = {"record": str(tmp_path / "probe.json"), "predictions": str(tmp_path / "probe.parquet")}
+    n_folds = fields["probes"]["n_folds"]
+    run_script("baseline", log, inputs, {"table": baseline}, {"horizon": "h4-8"}, study="heard", n_folds=n_folds)
     asked = {"study": "heard", "probes": fields["probes"]}
     run_script("probe", log, inputs, outputs, {"probe": "sae-layer2", "horizon": "h4-8"}, **asked)
     record = json.loads(Path(outputs["record"]).read_text())
     assert (record["n_clips"], record["n_prompts"], record["n_positive_prompts"]) == (7, 6, 3)
-    assert record["note"] == "" and np.isfinite(record["gain_auroc"])
+    assert record["note"] == "" and np.isfinite(record["gain_auroc"]) and record["declared"] == "d1"
 
 
 def specification(directory: Path, name: str) -> tuple[dict, pd.DataFrame]:
@@ -285,7 +296,8 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     directory, _ = study
     fields, model = fields_of(directory, name), str(corpus_of(directory, name) / "model.json")
     spec, chosen = specification(directory, name)
-    files = {"candidate": spec, "certificate": {"sae_digest": load_sae(SAE).digest}}
+    certificate = {"sae_digest": load_sae(SAE).digest, "passed": True, "n_silent": 0, "failures": []}
+    files = {"candidate": spec, "certificate": certificate}
     for file, content in files.items():
         (tmp_path / f"{file}.json").write_text(json.dumps(content))
     tokens = manifests(directory, "tokens", name)
@@ -317,8 +329,11 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
 
     outputs = {part: str(tmp_path / f"{part}.parquet") for part in ("effects", "matched", "steered")}
     outputs["players"] = str(tmp_path / "players")
-    inputs |= {"ablation": f"{ablation}.manifest.json"}
-    run_script("effects", tmp_path / "log", inputs, outputs, **asked, min_score=0.75, n_bootstrap=100, rows=20)
+    inputs |= {"ablation": f"{ablation}.manifest.json", "effects": outputs["effects"]}
+    run_script("effects", tmp_path / "log", inputs, outputs, **asked, min_score=0.75, rows=20)
+    inputs["candidates"] = str(tmp_path / "candidates.parquet")
+    pd.DataFrame({"name": ["layer2-f5"]}).to_parquet(inputs["candidates"])
+    run_script("match_damage", tmp_path / "log", inputs, outputs)
     effects, matched = (pd.read_parquet(outputs[part]) for part in ("effects", "matched"))
     found = effects[effects["kind"] == "untouched"].set_index("clip_id")["found_baseline"]
     n_judged = int(found.sum()) if name == "heard" else 2
