@@ -13,7 +13,7 @@ alone gives no such control; a clip without another to donate is not continued.
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -127,6 +127,69 @@ def feature_statistics(codes: csr_matrix, clip_of_row: np.ndarray, returns: np.n
         auroc = (ranks[returns].sum(axis=0) - n1 * (n1 + 1) / 2) / (n1 * n0)
     mean = np.divide(total, active, out=np.zeros(n_features), where=active > 0)
     return pd.DataFrame({"rate": active / n_rows, "mean_activation": mean, "auroc": auroc})
+
+
+class LayerFit(NamedTuple):
+    """What the screened prompts' clips say of one layer, at the positions where a plan could be held.
+
+    latents: CSR `[row, d_sae]`, a row per such position; returning: whether its clip returns, bool `[row]`.
+    statistics: as `feature_statistics` gives. direction, reference: as `mean_difference` gives.
+    """
+
+    latents: csr_matrix
+    returning: np.ndarray
+    statistics: pd.DataFrame
+    direction: np.ndarray
+    reference: float
+
+
+def fit_layer(
+    latents: csr_matrix, acts: np.ndarray, could_plan: np.ndarray, *, returns: np.ndarray, fitted: np.ndarray
+) -> LayerFit:
+    """Fit what the edits of one layer are compared with, on the `fitted` clips alone.
+
+    latents: CSR `[clip * position, d_sae]`, clip by clip; acts: float `[clip, position, d_model]`; could_plan: bool
+    `[clip, position]`, at least one of each fitted clip; returns, fitted: bool `[clip]`. Other clips are never read:
+    effects are measured on them. Raises ValueError as `mean_difference` does.
+    """
+    rows = could_plan & fitted[:, None]
+    clip_of_row = np.nonzero(rows[fitted])[0]
+    mine, returns = latents[rows.ravel()], returns[fitted]
+    means = acts[fitted].astype(np.float64).mean(axis=1, where=could_plan[fitted][..., None])
+    direction, reference = mean_difference(means[returns], means[~returns])
+    return LayerFit(mine, returns[clip_of_row], feature_statistics(mine, clip_of_row, returns), direction, reference)
+
+
+def fit_edits(
+    fit: LayerFit, feature: int, decoder_norm: np.ndarray, *, n_matched: int, local: int | None, target: str
+) -> dict[str, Any]:
+    """The part of a candidate's specification that is fitted: matched features, reference values, steering level and
+    the mean difference.
+
+    decoder_norm: `[d_sae]`. local: the local control, if there is one. target: `ablation.target`.
+    """
+    about = fit.statistics
+    telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
+    matched = match_features(
+        feature,
+        about["rate"].to_numpy(),
+        about["mean_activation"].to_numpy() * decoder_norm,
+        n=n_matched,
+        excluded=telling[telling != feature].tolist(),
+    )
+    z_star = {}
+    if target == "mean":
+        read = [feature, *matched, *([] if local is None else [local])]
+        means = np.ravel(fit.latents[:, read].mean(axis=0))
+        z_star = {str(j): round(float(mean), 6) for j, mean in zip(read, means, strict=True)}
+    return {
+        "matched_features": list(matched),
+        "local_feature": local,
+        "z_star": z_star,
+        "steer_z_star": round(activation_when_active(fit.latents[fit.returning], feature), 6),
+        "mean_difference": [round(float(v), 6) for v in fit.direction],
+        "mean_difference_reference": round(fit.reference, 6),
+    }
 
 
 def candidate_name(spec: dict[str, Any]) -> str:

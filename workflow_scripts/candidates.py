@@ -8,14 +8,11 @@ import pandas as pd
 
 from reprise.artifacts import read_array, read_clips, read_meta, read_motif_ends_s
 from reprise.candidates import (
-    MAX_CONTROL_AUROC_OFFSET,
-    activation_when_active,
     candidate_name,
     clips_to_continue,
     donors,
-    feature_statistics,
-    match_features,
-    mean_difference,
+    fit_edits,
+    fit_layer,
     motif_before,
     motif_of_return,
     rank_features,
@@ -85,7 +82,6 @@ own_motifs = motif_before(
 has_motif = clips["clip_id"].isin(own_motifs["clip_id"]).to_numpy()
 steered = clips_to_continue(clips, without_return & has_motif, held_out, ablation["n_steered"])
 steered = steered.assign(target_start_s=window[0], target_stop_s=window[1]).merge(own_motifs, on="clip_id")
-clip_of_row = np.repeat(np.arange(len(clips)), len(positions))
 labels = {h: pd.read_parquet(p) for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)}
 local_labels = labels[settings["horizons"]["local"]]
 grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"]) for h in longer}
@@ -126,32 +122,16 @@ if tried["confirmed"].any() and not comparable:
     )
 
 edited = tried[tried["confirmed"]].head(settings["screen"]["max_candidates"] if comparable else 0)
-names, specs = dict.fromkeys(tried.index, ""), []
-codes, statistics, directions = {}, {}, {}
+names, specs, fits = dict.fromkeys(tried.index, ""), [], {}
 for index, found in edited.iterrows():
     # It takes torch with it, two seconds that are spent only where a feature is confirmed.
     from reprise.sae_files import load_sae
 
     layer, feature = int(found["layer"]), int(found["feature"])
-    if layer not in codes:
-        codes[layer] = read_codes(manifests(inputs.codes, layer), positions)
-        rows_fitted, clip_fitted = (could_plan & fitted[:, None]).ravel(), np.cumsum(fitted) - 1
-        statistics[layer] = feature_statistics(
-            codes[layer][rows_fitted], clip_fitted[clip_of_row[rows_fitted]], returns[fitted]
-        )
-        x = read_array(manifests(inputs.activations, layer), "resid_post", positions).astype(np.float64)
-        means = x.mean(axis=1, where=could_plan[..., None])
-        directions[layer] = mean_difference(means[fitted & returns], means[fitted & ~returns])
-    about = statistics[layer]
-    norm = load_sae(sae_folder(layers[layer])).W_dec.norm(dim=1).numpy()
-    telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
-    matched = match_features(
-        feature,
-        about["rate"].to_numpy(),
-        about["mean_activation"].to_numpy() * norm,
-        n=ablation["n_matched"],
-        excluded=telling[telling != feature].tolist(),
-    )
+    if layer not in fits:
+        acts = read_array(manifests(inputs.activations, layer), "resid_post", positions)
+        codes = read_codes(manifests(inputs.codes, layer), positions)
+        fits[layer] = fit_layer(codes, acts, could_plan, returns=returns, fitted=fitted)
     local = strongest_local_feature(
         tables,
         layer=layer,
@@ -160,24 +140,21 @@ for index, found in edited.iterrows():
         local=settings["horizons"]["local"],
         longer=longer,
     )
-    z_star = {}
-    if ablation["target"] == "mean":
-        read = [feature, *matched, *([] if local is None else [local])]
-        means = np.ravel(codes[layer][(could_plan & fitted[:, None]).ravel()][:, read].mean(axis=0))
-        z_star = {str(j): round(float(mean), 6) for j, mean in zip(read, means, strict=True)}
-    level = activation_when_active(codes[layer][(could_plan & (fitted & returns)[:, None]).ravel()], feature)
+    fitted_parts = fit_edits(
+        fits[layer],
+        feature,
+        load_sae(sae_folder(layers[layer])).W_dec.norm(dim=1).numpy(),
+        n_matched=ablation["n_matched"],
+        local=local,
+        target=ablation["target"],
+    )
     spec = {
         "layer": layer,
         "feature": feature,
-        "matched_features": list(matched),
-        "local_feature": local,
-        "z_star": z_star,
-        "steer_z_star": round(level, 6),
-        "mean_difference": [round(float(v), 6) for v in directions[layer][0]],
-        "mean_difference_reference": round(directions[layer][1], 6),
+        **fitted_parts,
         "clips": continued.to_dict("records"),
         # A level of 0 would turn nothing up.
-        "steered_clips": steered.to_dict("records") if level > 0 else [],
+        "steered_clips": steered.to_dict("records") if fitted_parts["steer_z_star"] > 0 else [],
     }
     names[index] = candidate_name(spec)
     specs.append(spec)

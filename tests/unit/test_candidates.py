@@ -11,6 +11,8 @@ from reprise.candidates import (
     clips_to_continue,
     donors,
     feature_statistics,
+    fit_edits,
+    fit_layer,
     match_features,
     mean_difference,
     motif_before,
@@ -170,3 +172,31 @@ def test_matched_features_are_alike_and_active():
     assert match_features(0, rate, norm, n=9, excluded=(5,)) == (1, 2, 4)
     with pytest.raises(ValueError, match="feature 3 is never active"):
         match_features(3, rate, norm, n=1)
+
+
+def test_what_is_fitted_comes_from_screened_clips_alone():
+    rng = np.random.default_rng(5)
+    n_clips, n_positions, d_sae, d_model = 12, 6, 8, 4
+    returns = np.arange(n_clips) % 2 == 0
+    fitted = np.arange(n_clips) < 8
+    could_plan = np.arange(n_positions) >= rng.integers(0, 3, n_clips)[:, None]
+    z = np.where(rng.random((n_clips, n_positions, d_sae)) < 0.6, rng.random((n_clips, n_positions, d_sae)), 0)
+    acts = rng.normal(size=(n_clips, n_positions, d_model)).astype(np.float32)
+
+    def parts(z: np.ndarray, acts: np.ndarray, fitted: np.ndarray = fitted) -> dict:
+        fit = fit_layer(csr_matrix(z.reshape(-1, d_sae)), acts, could_plan, returns=returns, fitted=fitted)
+        return fit_edits(fit, 1, np.ones(d_sae), n_matched=2, local=5, target="mean")
+
+    expected = parts(z, acts)
+    other_z, other_acts = z.copy(), acts.copy()
+    other_z[~fitted], other_acts[~fitted] = np.nan, np.nan
+    assert parts(other_z, other_acts) == expected
+    # Every fitted part depends on what is read: with all clips it is another.
+    everything = parts(z, acts, np.ones(n_clips, bool))
+    for part in ("z_star", "steer_z_star", "mean_difference", "mean_difference_reference"):
+        assert everything[part] != expected[part]
+    # By hand: the mean over the fitted clips' positions where a plan could be held.
+    rows = could_plan & fitted[:, None]
+    assert expected["z_star"]["1"] == round(float(z[rows][:, 1].mean()), 6)
+    values = z[rows & returns[:, None]][:, 1]
+    assert expected["steer_z_star"] == round(float(values[values > 0].mean()), 6)
