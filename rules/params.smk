@@ -10,7 +10,6 @@ def settings(script, *groups, **extra):
     """A rule's `params.settings`: the leaf settings of `groups` (study fields), `extra` (values, or functions of the
     wildcards), and the digest of the code the script uses, as one dict of plain builtins. What studies share says
     nothing of which study asked for it."""
-    code = code_digest(f"workflow_scripts/{script}.py")
 
     def of(wildcards):
         fields = asked(wildcards).model_dump(mode="json")
@@ -24,7 +23,7 @@ def settings(script, *groups, **extra):
             **({"study": wildcards.study} if "study" in wildcards.keys() else {}),
             **{group: fields[group] for group in groups},
             **made,
-            "code": code,
+            "code": code_digest(f"workflow_scripts/{script}.py"),
         }
 
     return of

@@ -34,7 +34,7 @@ from reprise.config import (
     told_by,
     validate,
 )
-from reprise.config_docs import default_yaml_text, schema_text
+from reprise.config_docs import default_yaml_text, schema_text, staleness_text
 from reprise.config_error import not_one_line
 from reprise.corpora import corpus_name
 from reprise.organisms import score
@@ -736,6 +736,12 @@ def test_a_horizons_name_is_short_and_says_which_it_is() -> None:
 def test_generated_files_are_up_to_date(name: str, text: object) -> None:
     committed = (ROOT / "config" / name).read_text(encoding="utf-8")
     assert committed == text(), f"config/{name} is out of date: run python -m reprise.config_docs"  # type: ignore[operator]
+
+
+def test_the_page_on_staleness_names_what_uses_each_module() -> None:
+    page = (ROOT / "docs" / "staleness.md").read_text(encoding="utf-8")
+    assert page == staleness_text(page), "docs/staleness.md is out of date: run python -m reprise.config_docs"
+    assert "| `reprise/labels.py` |" in page and "| `reprise/folds.py` | baseline, candidates, probe" in page
 
 
 def test_the_default_file_states_every_field_at_its_default() -> None:
