@@ -92,7 +92,7 @@ def seeds_table(path: Path) -> str:
         lines += [
             "",
             f"Power: pilots of 24 prompts promised {found['promised']:.0%} for the sizes that they advised; of "
-            f"{found['n']} studies of these sizes {found['found']:.0%} decided "
+            f"{found['n']} studies of these sizes {found['value']:.0%} decided "
             f"({found['low']:.0%} to {found['high']:.0%}).",
         ]
     return "\n".join(lines) + "\n"

@@ -3,7 +3,7 @@
 Every organism of the demo is studied four times, each time with other seeds of the same prompts. Then half of the
 prompts of one study is a pilot. Its `advice` for 80% power names a number of prompts, and studies of that size are
 drawn from the other three sets of seeds, where a prompt with another set of seeds counts as another prompt. They are
-judged by the real probes, not by the shortcuts of reprise/power.py.
+judged by the real probes.
 """
 
 import json
@@ -14,23 +14,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from scipy.stats import binomtest
 
+from benchmarks.power import LAYER, RANDOM, Pool, promised_and_found, summary
 from benchmarks.workflow import ROOT, demo_figures, run_snakemake
 from reprise.artifacts import read_array, read_clips
 from reprise.codes import read_codes
 from reprise.labels import label_grid, without_local
-from reprise.learned import learned_gain
-from reprise.power import advice, make_pilot, power
 from reprise.preregistration import Thresholds
-from reprise.probes import Question, fit_question, probe
+from reprise.probes import Question
 from reprise.questions import read_question
-from reprise.verdict import EVIDENCE, _best_test, _excluded, _tests
 
 SETS = ((0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11), (12, 13, 14, 15))
-LAYER, LONG, LOCAL = 2, "h4-8", "h0.5-2"
-KINDS = ("resid", "sae", "random_model")
-N_DRAWS, N_SWAPS, POWER = 8, 99, "80%"
+LONG, LOCAL = "h4-8", "h0.5-2"
+KINDS = ("resid", "sae", RANDOM)
+N_STUDIES = 8
 
 
 def configuration() -> dict[str, Any]:
@@ -61,10 +58,6 @@ def collect(results: Path) -> dict[str, Any]:
     thresholds = json.loads(next(results.glob("planner-*/verdict.json")).read_text())["thresholds"]
     pools = [read_pool(results, f"planner-{seeds[0]}-{seeds[-1]}") for seeds in SETS]
     return {"verdicts": demo_figures(results), "power": power_found(pools, Thresholds(**thresholds))}
-
-
-# A study's question, under `question`, and its representations `[clip, time, d]` by kind.
-Pool = dict[str, Any]
 
 
 def read_pool(results: Path, study: str) -> Pool:
@@ -113,49 +106,6 @@ def part(pools: list[Pool], chosen: list[tuple[int, str]]) -> Pool:
     return {"question": question, **{kind: whole[kind] for kind in KINDS}}
 
 
-def probed(pool: Pool, seed: int) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
-    """Predictions and records of the probes, by name."""
-    question = pool["question"]
-    baseline = fit_question(question, seed=seed)
-    predictions, records = {}, {}
-    for kind in KINDS:
-        n_swaps = N_SWAPS if kind in EVIDENCE else 1
-        result = probe(question, pool[kind], seed=seed, baseline=baseline, n_swaps=n_swaps, n_bootstrap=1000)
-        table = result.predictions
-        table["clip_id"] = np.asarray(question.clip_ids)[table.pop("clip")]
-        table["time_s"] = table.pop("time").astype(float)
-        name = f"{kind}-layer{LAYER}"
-        predictions[name], records[name] = table, result.record
-    return predictions, records
-
-
-def decides(pool: Pool, t: Thresholds, seed: int) -> str:
-    """What the gates that read probes say of a study: passes, excludes or undecided."""
-    predictions, records = probed(pool, seed)
-    rows = []
-    for kind in EVIDENCE:
-        name = f"{kind}-layer{LAYER}"
-        learned = learned_gain(
-            predictions[name], predictions[f"random_model-layer{LAYER}"], seed=seed, n_bootstrap=1000
-        )
-        rows.append(records[name] | learned | {"representation": kind, "layer": LAYER, "role": "long"})
-    tests = _tests(pd.DataFrame(rows))
-    first = tests.iloc[0]
-    enough = (
-        first["n_positive_clips"] >= t.min_positive_clips
-        and first["n_clips"] - first["n_positive_clips"] >= t.min_negative_clips
-        and first["n_positive_prompts"] >= t.min_positive_prompts
-    )
-    best = _best_test(tests, t)
-    if not enough or best is None:
-        return "undecided"
-    if best["both"]:
-        return "passes"
-    if best["predicts"]:
-        return "excludes" if (tests["learned_auroc_high"] < t.min_learned_gain_auroc).all() else "undecided"
-    return "excludes" if _excluded(tests["gain_auroc_high"] - tests["null_gain"].clip(lower=0), t) else "undecided"
-
-
 def power_found(pools: list[Pool], t: Thresholds) -> dict[str, Any]:
     """How often studies of the advised size decide, against what their pilots promised."""
     prompts = sorted(set(pools[0]["question"].prompt))
@@ -163,32 +113,12 @@ def power_found(pools: list[Pool], t: Thresholds) -> dict[str, Any]:
     for number in range(len(pools)):
         for half in (0, 1):
             seed = 10 * number + half
-            pilot = part(pools, [(number, p) for p in prompts[half::2]])
-            predictions, records = probed(pilot, seed)
-            drawn_from = make_pilot(predictions, records, evidence=EVIDENCE, seed=seed)
-            table = power(drawn_from, t, seed=seed)
-            size = advice(table)[POWER]["prompts"]
             others = [(n, p) for n in range(len(pools)) if n != number for p in prompts]
-            if size is None or size > len(others):
-                rows.append({"pilot": seed, "n_prompts": size, "promised": None, "decided": None, "n": 0})
-                continue
-            promised = table[(table["axis"] == "prompts") & (table["n_prompts"] == size)]["decides"].item()
-            rng = np.random.default_rng([seed, 9])
-            outcomes = []
-            for draw in range(N_DRAWS):
-                chosen = [others[i] for i in rng.permutation(len(others))[: int(size)]]
-                outcomes.append(decides(part(pools, chosen), t, 100 * seed + draw))
-            decided = sum(outcome != "undecided" for outcome in outcomes)
-            rows.append({"pilot": seed, "n_prompts": size, "promised": promised, "decided": decided, "n": N_DRAWS})
-    known = [row for row in rows if row["n"]]
-    n, decided = (int(sum(row[key] for row in known)) for key in ("n", "decided"))
-    low, high = map(float, binomtest(decided, n).proportion_ci()) if n else (None, None)
-    mean = float(np.mean([row["promised"] for row in known])) if known else None
-    return {
-        "pilots": rows,
-        "promised": mean,
-        "found": decided / n if n else None,
-        "low": low,
-        "high": high,
-        "n": n,
-    }
+
+            def study_of(size: int, draw: int, seed: int = seed, others: list = others) -> Pool | None:
+                order = np.random.default_rng([seed, draw, 9]).permutation(len(others))[:size]
+                return part(pools, [others[i] for i in order]) if size <= len(others) else None
+
+            pilot = part(pools, [(number, p) for p in prompts[half::2]])
+            rows.append(promised_and_found(pilot, study_of, t, seed=seed, n_studies=N_STUDIES))
+    return summary(rows)

@@ -13,15 +13,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from benchmarks.power import RANDOM, Pool, promised_and_found, summary
+from reprise.config import VerdictSettings
 from reprise.confirmation import confirm
 from reprise.effects import matched_damage
 from reprise.learned import learned_gain
+from reprise.preregistration import Thresholds
 from reprise.probes import Question, fit_question, probe
 from reprise.statistics import ratio_interval
 
 Array = NDArray[np.float64]
 
 ALPHA = 0.05
+THRESHOLDS = Thresholds(**VerdictSettings().model_dump(), alpha=ALPHA)
 RATES = (0.0, 0.05, 0.5, 0.95, 1.0)
 CLUSTERING = 0.3
 # The demo's ablation: 24 clips, out of 24 held-out prompts with four seeds each.
@@ -184,12 +188,13 @@ def null_selectivity(n_studies: int, *, min_selectivity: float = 0.1) -> dict[st
 
 
 def reservoirs(
-    seed: int, *, plan: float = 0.0, n_prompts: int = 20, n_seeds: int = 3
+    seed: int, *, plan: float = 0.0, n_prompts: int = 20, n_seeds: int = 3, model: int | None = None
 ) -> tuple[Question, Array, Array]:
     """A question, a representation R of the trained model and M of random weights. A cue decides the return; both
     representations are noisy random projections of a memory that holds it among seven other things. `plan`: how much
-    more clearly R holds it."""
+    more clearly R holds it. model: which projections; by default every study has its own."""
     rng = np.random.default_rng([seed, 3])
+    weights = rng if model is None else np.random.default_rng([model, 4])
     n, n_times = n_prompts * n_seeds, 2
     memory = rng.normal(size=(n, 1, 8))
     y = np.repeat((memory[:, 0, :1] + 0.8 * rng.normal(size=(n, 1)) > 0), n_times, axis=1).astype(np.int8)
@@ -200,7 +205,7 @@ def reservoirs(
 
     def projection(extra: float) -> Array:
         held = memory * np.r_[1 + extra, np.ones(7)]
-        return (held @ rng.normal(size=(8, 6)) + 2.0 * rng.normal(size=(n, n_times, 6))).astype(np.float32)
+        return (held @ weights.normal(size=(8, 6)) + 2.0 * rng.normal(size=(n, n_times, 6))).astype(np.float32)
 
     ids = [f"c{i}" for i in range(n)]
     question = Question(y, np.ones(y.shape, bool), np.repeat(np.arange(n_prompts), n_seeds), ids, x, names)
@@ -226,6 +231,31 @@ def learned_passes(n_studies: int, *, plan: float) -> list[bool]:
     return [bool(f["learned_auroc_low"] > 0 and f["p_learned"] <= ALPHA) for f in found]
 
 
+# --- power ----------------------------------------------------------------------------------------------------
+
+
+def power_simulated(n_pilots: int, n_studies: int) -> dict[str, Any]:
+    """Pilots of 20 prompts from models that plan more or less, against studies of the advised size."""
+    rows = []
+    for number in range(n_pilots):
+
+        def study(n_prompts: int, seed: int, number: int = number) -> Pool:
+            question, r, m = reservoirs(seed, plan=number % 3, n_prompts=n_prompts, model=number)
+            return {"question": question, "resid": r, RANDOM: m}
+
+        rows.append(
+            promised_and_found(
+                study(20, 1000 + number),
+                lambda size, draw, study=study, number=number: study(size, 100 * number + draw),
+                THRESHOLDS,
+                seed=number,
+                n_studies=n_studies,
+                n_folds=3,
+            )
+        )
+    return summary(rows)
+
+
 # --- all ------------------------------------------------------------------------------------------------------
 
 N_CONFIRMATIONS = {1: 300, 5: 60, 10: 30, 40: 6}
@@ -243,6 +273,7 @@ def simulations() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "null edit passes selectivity", lambda: null_selectivity(N_COVERAGE)
     yield "one more reservoir passes the learned gain", lambda: rate(learned_passes(N_LEARNED, plan=0.0))
     yield "a plan passes the learned gain", lambda: rate(learned_passes(N_LEARNED // 3, plan=3.0))
+    yield "a study of the advised size decides", lambda: power_simulated(12, 8)
 
 
 def run() -> dict[str, Any]:

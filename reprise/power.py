@@ -35,6 +35,9 @@ SIZES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 SEED_FACTORS = (2.0, 3.0, 4.0)
 POWERS = (0.8, 0.95)
 N_DRAWS = 300
+# By how much the variance of a cross-validated score exceeds that of its rows, since probes are fitted again: 1 + k / (k -
+# 1) for k folds (Nadeau & Bengio 2003, "Inference for the generalization error"), here for five.
+REFIT_VARIANCE = 2.25
 # More clips than these are not simulated from: a random part of the prompts stands for all.
 MAX_CLIPS = 1500
 COLUMNS = ("axis", "factor", "n_prompts", "n_clips", "decides", "passes", "excludes")
@@ -184,7 +187,7 @@ def advice_text(found: Mapping[str, Mapping[str, float | None]], *, n_prompts: i
 def _outcome(pilot: Pilot, t: ProbeThresholds, n_prompts: int, clips_factor: float, rng: np.random.Generator) -> str:
     """What the gates would say of one drawn study: passes, excludes or undecided."""
     n_pilot = int(pilot.prompt.max()) + 1
-    population = rng.integers(n_pilot, size=n_pilot)
+    population = rng.integers(n_pilot, size=max(2, round(n_pilot / REFIT_VARIANCE)))
     drawn = population[rng.integers(n_pilot, size=n_prompts)]
     counts = _clip_counts(pilot.prompt, drawn, clips_factor, rng)
     weights = counts.sum(axis=0)

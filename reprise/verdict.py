@@ -131,12 +131,12 @@ def verdict(
     """
     t = thresholds
     long, shorter = (probes[mask] for mask in (probes["role"] == long_role, probes["role"] != long_role))
-    tests = _tests(long)
-    best = _best_test(tests, t)
+    tests = evidence_tests(long)
+    best = best_test(tests, t)
     gates = _data_gates(clips, _counts(clips, long), t)
     gates += [_prediction(tests, best, "prediction", f"the {long_role} horizon", t), _learned(tests, best, t)]
-    short_tests = _tests(shorter)
-    local = _prediction(short_tests, _best_test(short_tests, t), "shorter_horizons", "shorter horizons", t)
+    short_tests = evidence_tests(shorter)
+    local = _prediction(short_tests, best_test(short_tests, t), "shorter_horizons", "shorter horizons", t)
     checks = [local._asdict(), *(g._asdict() for g in _checks(long, long_role, t))]
 
     undecided = _study_without_candidates(gates, local, clips, t)
@@ -161,7 +161,7 @@ def verdict(
     }
 
 
-def _tests(rows: pd.DataFrame) -> pd.DataFrame:
+def evidence_tests(rows: pd.DataFrame) -> pd.DataFrame:
     """The evidence among probes, with p-values corrected over all of it."""
     rows = rows[rows["representation"].isin(EVIDENCE)].reset_index(drop=True)
     if "p_learned" not in rows:
@@ -183,7 +183,7 @@ def _is_learned(tests: pd.DataFrame, t: Thresholds) -> pd.Series:
     return enough & (tests["p_learned_adjusted"] <= t.alpha)
 
 
-def _best_test(tests: pd.DataFrame, t: Thresholds) -> dict[str, Any] | None:
+def best_test(tests: pd.DataFrame, t: Thresholds) -> dict[str, Any] | None:
     """The test that a study rests on: one that predicts and is learned, if there is any, and gains most."""
     scored = tests.dropna(subset=["gain_auroc"])
     if scored.empty:
@@ -236,7 +236,7 @@ def _prediction(tests: pd.DataFrame, best: dict[str, Any] | None, name: str, whe
         nothing = f"No probe could be scored at {where}."
         return Gate(name, math.nan, math.nan, math.nan, t.min_gain_auroc, UNDECIDED, nothing)
     excess = tests["gain_auroc_high"] - tests["null_gain"].clip(lower=0)
-    outcome = PASSED if best["predicts"] else FAILED if _excluded(excess, t) else UNDECIDED
+    outcome = PASSED if best["predicts"] else FAILED if excluded(excess, t) else UNDECIDED
     value, low, high = (float(best[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
     sentence = (
         f"At {where} the best of {len(tests)} probes ({_named(best)}) gains {value:.3f} AUROC "
@@ -268,7 +268,7 @@ def _named(test: Mapping[str, Any]) -> str:
     return f"{NAMES[test['representation']]} at layer {test['layer']}, {test['role']}"
 
 
-def _excluded(highest: pd.Series, t: Thresholds) -> bool:
+def excluded(highest: pd.Series, t: Thresholds) -> bool:
     """Whether no test leaves room for a gain that counts. Nothing is known of a probe that could not be scored."""
     return bool(len(highest) and (highest < t.max_missed_gain_auroc).all())
 

@@ -20,6 +20,7 @@ from benchmarks.statistics import (
     learned_passes,
     null_confirmations,
     null_selectivity,
+    power_simulated,
     ratio_coverage,
     target,
 )
@@ -101,6 +102,13 @@ def test_one_more_reservoir_gains_nothing_over_random_weights() -> None:
 
 def test_what_only_the_trained_model_holds_is_a_learned_gain() -> None:
     assert sum(learned_passes(8, plan=6.0)) >= 4
+
+
+def test_a_study_of_the_advised_size_decides_as_often_as_promised() -> None:
+    """80 % power is asked of pilots; what is promised is rather too little, so more may decide."""
+    found = power_simulated(6, 3)
+    assert found["n"] >= 8 and found["promised"] >= 0.8
+    assert found["value"] * found["n"] >= binom.ppf(0.005, found["n"], found["promised"])
 
 
 def worlds(kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:

@@ -1,0 +1,109 @@
+"""Does a study of the advised size decide as often as its pilot promised? Judged by the real probes and gates, not by
+the shortcuts of reprise/power.py."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from reprise.learned import learned_gain
+from reprise.power import advice, make_pilot, power
+from reprise.preregistration import Thresholds
+from reprise.probes import fit_question, probe
+from reprise.verdict import EVIDENCE, best_test, evidence_tests, excluded
+
+LAYER, RANDOM = 2, "random_model"
+N_SWAPS, N_BOOTSTRAP, POWER = 99, 1000, "80%"
+
+# A study's question, under `question`, and its representations `[clip, time, d]` by kind: evidence, and that of the
+# random model.
+Pool = dict[str, Any]
+
+
+def probed(pool: Pool, seed: int, *, n_folds: int = 5) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
+    """Predictions and records of the probes of a pool, by name."""
+    question = pool["question"]
+    baseline = fit_question(question, seed=seed, n_folds=n_folds)
+    predictions, records = {}, {}
+    for kind in pool.keys() - {"question"}:
+        n_swaps = N_SWAPS if kind in EVIDENCE else 1
+        how = {"baseline": baseline, "n_swaps": n_swaps, "n_folds": n_folds, "n_bootstrap": N_BOOTSTRAP}
+        result = probe(question, pool[kind], seed=seed, **how)
+        table = result.predictions
+        table["clip_id"] = np.asarray(question.clip_ids)[table.pop("clip")]
+        table["time_s"] = table.pop("time").astype(float)
+        name = f"{kind}-layer{LAYER}"
+        predictions[name], records[name] = table, result.record
+    return predictions, records
+
+
+def decides(pool: Pool, t: Thresholds, seed: int, *, n_folds: int = 5) -> str:
+    """What the gates that read probes say of a study: passes, excludes or undecided."""
+    predictions, records = probed(pool, seed, n_folds=n_folds)
+    rows = []
+    for kind in EVIDENCE:
+        if kind in pool:
+            name = f"{kind}-layer{LAYER}"
+            trained, random = predictions[name], predictions[f"{RANDOM}-layer{LAYER}"]
+            learned = learned_gain(trained, random, seed=seed, n_bootstrap=N_BOOTSTRAP)
+            rows.append(records[name] | learned | {"representation": kind, "layer": LAYER, "role": "long"})
+    tests = evidence_tests(pd.DataFrame(rows))
+    first = tests.iloc[0]
+    enough = (
+        first["n_positive_clips"] >= t.min_positive_clips
+        and first["n_clips"] - first["n_positive_clips"] >= t.min_negative_clips
+        and first["n_positive_prompts"] >= t.min_positive_prompts
+    )
+    best = best_test(tests, t)
+    if not enough or best is None:
+        return "undecided"
+    if best["both"]:
+        return "passes"
+    if best["predicts"]:
+        return "excludes" if (tests["learned_auroc_high"] < t.min_learned_gain_auroc).all() else "undecided"
+    return "excludes" if excluded(tests["gain_auroc_high"] - tests["null_gain"].clip(lower=0), t) else "undecided"
+
+
+def promised_and_found(
+    pilot: Pool,
+    study_of: Callable[[int, int], Pool | None],
+    t: Thresholds,
+    *,
+    seed: int,
+    n_studies: int,
+    n_folds: int = 5,
+) -> dict[str, Any]:
+    """One pilot: the size that it advises, what that promises, and how many of `n_studies` of that size decide.
+
+    study_of: a study of so many prompts, by its number; None where there are not enough prompts.
+    """
+    predictions, records = probed(pilot, seed, n_folds=n_folds)
+    drawn_from = make_pilot(predictions, records, evidence=EVIDENCE, seed=seed)
+    none = {"pilot": seed, "n_prompts": None, "promised": None, "decided": None, "n": 0}
+    if drawn_from is None:
+        return none
+    table = power(drawn_from, t, seed=seed)
+    size = advice(table)[POWER]["prompts"]
+    if size is None or study_of(int(size), 0) is None:
+        return none | {"n_prompts": size}
+    promised = table[(table["axis"] == "prompts") & (table["n_prompts"] == size)]["decides"].item()
+    outcomes = [
+        decides(study, t, 100 * seed + number, n_folds=n_folds)
+        for number in range(n_studies)
+        if (study := study_of(int(size), number)) is not None
+    ]
+    decided = sum(outcome != "undecided" for outcome in outcomes)
+    return none | {"n_prompts": size, "promised": promised, "decided": decided, "n": len(outcomes)}
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The share of studies that decide over all pilots, with its exact interval, and the mean of what was promised."""
+    known = [row for row in rows if row["n"]]
+    if not known:
+        return {"pilots": rows, "promised": None, "value": None, "low": None, "high": None, "n": 0}
+    n, decided = (int(sum(row[key] for row in known)) for key in ("n", "decided"))
+    low, high = map(float, binomtest(decided, n).proportion_ci())
+    promised = float(np.mean([row["promised"] for row in known]))
+    return {"pilots": rows, "promised": promised, "value": decided / n, "low": low, "high": high, "n": n}
