@@ -34,7 +34,7 @@ lint: install    ## ruff, snakefmt and snakemake --lint
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile rules && $(BIN)/snakemake --lint
 
 docs: install    ## regenerate config/schema.json and config/config.default.yaml
-	$(BIN)/python -m reprise.config_docs
+	$(BIN)/python -m reprise.config.docs
 
 clean:           ## remove results (keeps the virtual environment)
 	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} + ; rm -rf .snakemake

@@ -45,7 +45,7 @@ resource_scopes:
 
 
 onstart:
-    from reprise.one_run import OtherRunError, take_directory
+    from reprise.workflow.run_lock import OtherRunError, take_directory
 
     global _began
     _began = time.time()

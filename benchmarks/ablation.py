@@ -24,13 +24,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-import reprise.audiocraft_setup  # noqa: F401
+import reprise.models.audiocraft_setup  # noqa: F401
 from audiocraft.modules.conditioners import ConditioningAttributes
 from benchmarks.processes import in_fresh_process
 from benchmarks.records import record
-from reprise.decoding import Sampling, generate_clips
 from reprise.identity import seed_from
-from reprise.interventions import (
+from reprise.interventions.edits import (
     KINDS,
     WINDOWS,
     Candidate,
@@ -41,9 +40,10 @@ from reprise.interventions import (
     row_edits,
     run_conditions,
 )
-from reprise.musicgen import Model, load_model
-from reprise.sae import Sae
-from reprise.sae_files import load_sae
+from reprise.models.decoding import Sampling, generate_clips
+from reprise.models.musicgen import Model, load_model
+from reprise.saes.files import load_sae
+from reprise.saes.sae import Sae
 
 ROOT = Path(__file__).parents[1]
 CANDIDATE = Candidate(layer=2, feature=78, matched_features=(5,), local_feature=9)

@@ -22,16 +22,16 @@ from omegaconf import OmegaConf
 
 from benchmarks.processes import in_fresh_process, peak_memory_mb
 from benchmarks.records import record
-from reprise.audiocraft_model import as_model
-from reprise.capture import store_residual_stream
-from reprise.codes import code_arrays
-from reprise.decoding import delayed
-from reprise.encoding import store_codes
 from reprise.identity import seed_from
-from reprise.musicgen import Model, encode_prompts
+from reprise.models.audiocraft import as_model
+from reprise.models.capture import store_residual_stream
+from reprise.models.decoding import delayed
+from reprise.models.musicgen import Model, encode_prompts
 from reprise.organisms.lm import lm_config
-from reprise.sae import Sae, make_sae
-from reprise.stores import ArraySpec, read_store, write_store
+from reprise.saes.encoding import store_codes
+from reprise.saes.latents import code_arrays
+from reprise.saes.sae import Sae, make_sae
+from reprise.storage.stores import ArraySpec, read_store, write_store
 
 # musicgen-small; the hooks of its published SAEs, which have these sizes too.
 D_MODEL, N_LAYERS, N_HEADS, N_CODEBOOKS, CARD, FRAME_RATE_HZ = 1024, 24, 16, 4, 2048, 50.0

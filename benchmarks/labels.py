@@ -36,10 +36,10 @@ from benchmarks.planted import SETTINGS, TOLERANCE_S
 from benchmarks.processes import in_fresh_process, peak_memory_mb
 from benchmarks.records import record
 from benchmarks.scores import CORPORA, EXACT, NEAR, Piece, find_truth, motif_length_q, perform, pieces
-from reprise.chroma import MIN_MOTIF_S
+from reprise.audio.chroma import MIN_MOTIF_S
+from reprise.audio.synth import Note, render
 from reprise.identity import seed_from
-from reprise.recurrence import find_events
-from reprise.synth import Note, render
+from reprise.targets.recurrence.events import find_events
 
 SAMPLE_RATE_HZ = 16_000
 SECTIONS = ("planted", "tunes", "sonatas", "speed")

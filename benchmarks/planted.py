@@ -1,9 +1,10 @@
 """Clips in which it is known what returns, and clips in which nothing does, drawn at random; and what is found there.
 
 A clip is 16 s, as by default: a bar of a random tune, a motif of 2 s from second 2 (`motif_start_s` and
-`motif_duration_s` of `reprise.config.EventSettings`), then random tunes of the same scale and the same instrument.
-Every tune is drawn anew (scale, rhythm, leaps). A tune in which any passage has half of its notes in common with
-the motif, at any of twelve transpositions (`benchmarks.scores.agreement`), is drawn again: it may be a return.
+`motif_duration_s` of `reprise.config.schema.EventSettings`), then random tunes of the same scale and the same
+instrument. Every tune is drawn anew (scale, rhythm, leaps). A tune in which any passage has half of its notes in
+common with the motif, at any of twelve transpositions (`benchmarks.scores.agreement`), is drawn again: it may be a
+return.
 
 `RETURNS`: the motif comes back once, 3 to 9 s after it ended, at no particular beat: as it was; in another key; at
 another tempo in 0.8-1.25; at another tempo and in another key. `SNRS_DB`: noise over the whole clip, white for every
@@ -26,10 +27,10 @@ import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks.scores import STEPS_PER_QUARTER, ScoreNote, agreement, roll
-from reprise.config import EventSettings as EventConfig
+from reprise.audio.synth import TIMBRES, Note, render
+from reprise.config.schema import EventSettings as EventConfig
 from reprise.identity import seed_from
-from reprise.recurrence import EventSettings, find_events
-from reprise.synth import TIMBRES, Note, render
+from reprise.targets.recurrence.events import EventSettings, find_events
 
 SAMPLE_RATE_HZ = 16_000
 CLIP_S = 16.0

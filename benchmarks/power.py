@@ -1,5 +1,5 @@
 """Does a study of the advised size decide as often as its pilot promised? Judged by the real probes and gates, not by
-the shortcuts of reprise/power.py."""
+the shortcuts of reprise/verdict/power.py."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from reprise.learned import learned_gain
-from reprise.power import advice, make_pilot, power
-from reprise.preregistration import Thresholds
-from reprise.probes import fit_question, probe
-from reprise.verdict import EVIDENCE, best_test, evidence_tests, excluded
+from reprise.probing.learned import learned_gain
+from reprise.probing.probes import fit_question, probe
+from reprise.verdict.gates import EVIDENCE, best_test, evidence_tests, excluded
+from reprise.verdict.power import advice, make_pilot, power
+from reprise.verdict.preregistration import Thresholds
 
 LAYER, RANDOM = 2, "random_model"
 N_SWAPS, N_BOOTSTRAP, POWER = 99, 1000, "80%"

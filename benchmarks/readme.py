@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reprise.confusion import shares
 from reprise.organisms.truth import GROUND_TRUTH
+from reprise.verdict.confusion import shares
 
 
 def rewrite_readme(path: Path, records: list[dict[str, Any]], demo: dict[str, Any], labels: dict[str, Any]) -> None:

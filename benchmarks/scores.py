@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reprise.audio.synth import TIMBRES, Note
 from reprise.identity import seed_from
-from reprise.synth import TIMBRES, Note
 
 STEPS_PER_QUARTER = 12
 EXACT, NEAR = 0.95, 0.6

@@ -5,11 +5,11 @@ skewed (log-normal); each clip has a pool of `POOL` features, the frequent ones 
 drift highest are active: half of them still are one grid time later. Labels: half of the clips return once, and y says
 whether that is within a horizon ahead.
 
-Both start from sparse codes in memory. Ours is `reprise.screen.screen` as the workflow calls it, once a horizon: all
-features are sorted, ranked and get their AUROC, those within the shipped activity limits ("tested") also z, and p
-corrected for skewness. The plain method makes a tested feature's dense column, once for all horizons, from a matrix
-that is sorted by feature already, and calls `roc_auc_score` at each horizon on the usable positions; it pools all
-times and tests nothing. Processor seconds on one thread, in interleaved rounds.
+Both start from sparse codes in memory. Ours is `reprise.candidates.screen.screen` as the workflow calls it, once a
+horizon: all features are sorted, ranked and get their AUROC, those within the shipped activity limits ("tested") also
+z, and p corrected for skewness. The plain method makes a tested feature's dense column, once for all horizons, from a
+matrix that is sorted by feature already, and calls `roc_auc_score` at each horizon on the usable positions; it pools
+all times and tests nothing. Processor seconds on one thread, in interleaved rounds.
 """
 
 import time
@@ -22,8 +22,8 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.processes import in_fresh_process
 from benchmarks.records import record
+from reprise.candidates.screen import active_entries, screen
 from reprise.identity import seed_from
-from reprise.screen import active_entries, screen
 
 N_FEATURES, K, POOL, LOG_RATE_SD, DRIFT = 32_768, 32, 512, 1.7, 0.8
 N_PROMPTS, N_SEEDS, N_TIMES, GRID_S = 250, 4, 100, 0.25

@@ -17,12 +17,12 @@ import yaml
 
 from benchmarks.power import LAYER, RANDOM, Pool, promised_and_found, summary
 from benchmarks.workflow import ROOT, demo_figures, run_snakemake
-from reprise.artifacts import read_array, read_clips
-from reprise.codes import read_codes
-from reprise.labels import label_grid, without_local
-from reprise.preregistration import Thresholds
-from reprise.probes import Question
-from reprise.questions import read_question
+from reprise.probing.probes import Question
+from reprise.probing.questions import read_question
+from reprise.saes.latents import read_codes
+from reprise.storage.artifacts import read_array, read_clips
+from reprise.targets.labels import label_grid, without_local
+from reprise.verdict.preregistration import Thresholds
 
 SETS = ((0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11), (12, 13, 14, 15))
 LONG, LOCAL = "h4-8", "h0.5-2"

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from benchmarks.power import RANDOM, Pool, promised_and_found, summary
-from reprise.config import VerdictSettings
-from reprise.confirmation import confirm
-from reprise.effects import matched_damage
-from reprise.learned import learned_gain
-from reprise.preregistration import Thresholds
-from reprise.probes import Question, fit_question, probe
+from reprise.candidates.confirmation import confirm
+from reprise.config.schema import VerdictSettings
+from reprise.interventions.effects import matched_damage
+from reprise.probing.learned import learned_gain
+from reprise.probing.probes import Question, fit_question, probe
 from reprise.statistics import ratio_interval
+from reprise.verdict.preregistration import Thresholds
 
 Array = NDArray[np.float64]
 
@@ -59,8 +59,8 @@ def null_confirmations(n_tried: int, seed: int, *, swaps_per_level: int = 1) -> 
     ranked = pd.DataFrame({"layer": 0, "feature": np.arange(n_tried), "horizon": "h"})
     # Fewer swaps than the stage takes, but enough for the least p to survive: what is exact stays exact.
     with (
-        mock.patch("reprise.confirmation.SWAPS_PER_LEVEL", swaps_per_level),
-        mock.patch("reprise.confirmation.MIN_SWAPS", 19),
+        mock.patch("reprise.candidates.confirmation.SWAPS_PER_LEVEL", swaps_per_level),
+        mock.patch("reprise.candidates.confirmation.MIN_SWAPS", 19),
     ):
         return confirm(
             ranked,

@@ -85,11 +85,11 @@ def study_config(model: Path) -> dict[str, Any]:
 
 def ablate(folder: str) -> dict[str, float]:
     """Continue two clips under every kind of edit; seconds and this process's peak memory."""
-    from reprise.artifacts import read_array, read_clips
-    from reprise.decoding import Sampling
-    from reprise.interventions import KINDS, Candidate, Direction, condition_table, run_conditions
-    from reprise.musicgen import load_model
-    from reprise.sae_files import load_sae
+    from reprise.interventions.edits import KINDS, Candidate, Direction, condition_table, run_conditions
+    from reprise.models.decoding import Sampling
+    from reprise.models.musicgen import load_model
+    from reprise.saes.files import load_sae
+    from reprise.storage.artifacts import read_array, read_clips
 
     began, results = time.monotonic(), Path(folder, "results", "small")
     manifests = sorted(map(str, results.glob("../corpora/*/tokens/*.manifest.json")))

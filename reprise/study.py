@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from reprise.artifacts import hook_layer, read_clips, read_meta, store_of
-from reprise.codes import clip_code
-from reprise.stores import StoreError, read_manifest, read_store
+from reprise.saes.latents import clip_code
+from reprise.storage.artifacts import hook_layer, read_clips, read_meta, store_of
+from reprise.storage.stores import StoreError, read_manifest, read_store
 
 
 class Study(NamedTuple):

@@ -14,13 +14,13 @@ sys.path.insert(0, workflow.basedir)
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-from reprise.calibration import (
+from reprise.verdict.calibration import (
     calibration_settings,
     draw,
     run_names,
     run_settings,
 )
-from reprise.config import (
+from reprise.config.schema import (
     assign_batches,
     check_command_line,
     clips_table,
@@ -33,15 +33,15 @@ from reprise.config import (
     told_by,
     validate,
 )
-from reprise.config_error import ConfigError
-from reprise.corpora import corpus_name
-from reprise.hub import MODEL_FILES, model_folder, model_place, sae_place
-from reprise.provenance import code_digest, fingerprint
-from reprise.resources import job_needs
-from reprise.review_files import read_reviews
-from reprise.sae_forms import SAE_FORMS, SCALER_FILE, sae_form
-from reprise.variants import read_facts
-from reprise.weights import needed_files
+from reprise.config.errors import ConfigError
+from reprise.config.corpora import corpus_name
+from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_place
+from reprise.workflow.provenance import code_digest, fingerprint
+from reprise.workflow.resources import job_needs
+from reprise.review.files import read_reviews
+from reprise.saes.forms import SAE_FORMS, SCALER_FILE, sae_form
+from reprise.checkpoints.variants import read_facts
+from reprise.checkpoints.weights import needed_files
 
 
 def refused(error):
@@ -223,7 +223,7 @@ def of_source(*sources):
 
 def say_what_was_done():
     """A line a stage when a run ends: what it computed, what it found done, how long it took."""
-    from reprise.stages import judged, read_jobs, run_summary
+    from reprise.workflow.stages import judged, read_jobs, run_summary
 
     names = list(dict.fromkeys([f"corpora/{corpus(s)}" for s in STUDIES] + [*STUDIES]))
     jobs = read_jobs([Path("results/benchmarks", name) for name in names])

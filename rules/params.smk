@@ -3,7 +3,7 @@
 import json
 from shutil import which
 
-from reprise.config import ReportSettings
+from reprise.config.schema import ReportSettings
 
 
 def settings(script, *groups, **extra):
@@ -36,8 +36,8 @@ def once(settings_of):
 
 
 def template_digest(name):
-    """Digest of a page's template and of the files that it includes, all in reprise/."""
-    text = Path(workflow.basedir, "reprise", name).read_text(encoding="utf-8")
+    """Digest of a page's template and of the files that it includes, all in reprise/report/templates/."""
+    text = Path(workflow.basedir, "reprise/report/templates", name).read_text(encoding="utf-8")
     included = re.findall(r"{% include '([^']+)' %}", text)
     parts = [text, *map(template_digest, included)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
@@ -198,7 +198,7 @@ def model_facts(name, backend):
 
 
 def takes(stage, wildcards):
-    """What a job of a stage takes (`reprise/resources.py`)."""
+    """What a job of a stage takes (`reprise/workflow/resources.py`)."""
     study, name = asked(wildcards), study_of(wildcards)
     units = (
         prompts(name) if study.source == "prompts" else sum(tracks(name).values(), [])

@@ -8,14 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reprise.artifacts import read_array, read_clips, store_of
-from reprise.certificate import require_passed
-from reprise.codes import clip_code
-from reprise.decoding import Sampling
-from reprise.device import pick_device
-from reprise.hub import sae_folder
+from reprise.checkpoints.hub import sae_folder
 from reprise.identity import clip_seed
-from reprise.interventions import (
+from reprise.interventions.edits import (
     KINDS,
     STEERING_KINDS,
     Candidate,
@@ -25,13 +20,18 @@ from reprise.interventions import (
     run_conditions,
     teacher_forced_kl,
 )
-from reprise.job import log, progress, start
-from reprise.memory import check_memory, free_memory, generation_need, pass_need
-from reprise.musicgen import load_identified
-from reprise.sae_error import SaeError
-from reprise.sae_files import load_sae
-from reprise.stores import read_manifest, write_folder, write_parquet
-from reprise.unfinished import kept_passes, remove_unfinished, unfinished_folder
+from reprise.models.decoding import Sampling
+from reprise.models.device import pick_device
+from reprise.models.memory import check_memory, free_memory, generation_need, pass_need
+from reprise.models.musicgen import load_identified
+from reprise.saes.certificate import require_passed
+from reprise.saes.errors import SaeError
+from reprise.saes.files import load_sae
+from reprise.saes.latents import clip_code
+from reprise.storage.artifacts import read_array, read_clips, store_of
+from reprise.storage.stores import read_manifest, write_folder, write_parquet
+from reprise.workflow.job import log, progress, start
+from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 
 # Rows of a teacher-forced pass at most: its logits, at every position, are what memory goes to.
 KL_ROWS = 16

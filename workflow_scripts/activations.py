@@ -4,14 +4,14 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
-from reprise.artifacts import activation_arrays, hook_layer
-from reprise.capture import store_residual_stream
-from reprise.device import pick_device
 from reprise.identity import seed_from
-from reprise.job import start
-from reprise.memory import check_memory, free_memory, pass_need
-from reprise.musicgen import check_fits, load_identified, randomly_initialised
-from reprise.stores import read_manifest, read_store, write_store
+from reprise.models.capture import store_residual_stream
+from reprise.models.device import pick_device
+from reprise.models.memory import check_memory, free_memory, pass_need
+from reprise.models.musicgen import check_fits, load_identified, randomly_initialised
+from reprise.storage.artifacts import activation_arrays, hook_layer
+from reprise.storage.stores import read_manifest, read_store, write_store
+from reprise.workflow.job import start
 
 settings = start(snakemake)
 hooks = [Path(path).parent.name for path in snakemake.output.stores]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.artifacts import read_clips
 from reprise.identity import seed_from
-from reprise.job import log, start
-from reprise.labels import label_grid, without_local
-from reprise.probes import fit_question
-from reprise.questions import read_question, write_baseline
+from reprise.probing.probes import fit_question
+from reprise.probing.questions import read_question, write_baseline
+from reprise.storage.artifacts import read_clips
+from reprise.targets.labels import label_grid, without_local
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 horizon = snakemake.wildcards.horizon

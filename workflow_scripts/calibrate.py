@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.calibration import parse_run
-from reprise.confusion import confusion, shares
-from reprise.job import log, start
 from reprise.organisms.truth import GROUND_TRUTH
-from reprise.stores import write_json
+from reprise.storage.stores import write_json
+from reprise.verdict.calibration import parse_run
+from reprise.verdict.confusion import confusion, shares
+from reprise.workflow.job import log, start
 
 start(snakemake)
 truth = {name: known["verdict"] for name, known in GROUND_TRUTH.items()}

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reprise.artifacts import read_array, read_clips, read_meta, read_motif_ends_s
-from reprise.candidates import (
+from reprise.candidates.confirmation import COLUMNS, confirm
+from reprise.candidates.screen import false_discovery
+from reprise.candidates.selection import (
     candidate_name,
     clips_to_continue,
     donors,
@@ -19,16 +20,15 @@ from reprise.candidates import (
     returning,
     strongest_local_feature,
 )
-from reprise.codes import read_codes
-from reprise.confirmation import COLUMNS, confirm
-from reprise.hub import sae_folder
+from reprise.checkpoints.hub import sae_folder
 from reprise.identity import seed_from, stable_share
-from reprise.job import log, start
-from reprise.labels import label_grid, without_local
-from reprise.overrule import read_events
-from reprise.questions import read_question
-from reprise.screen import false_discovery
-from reprise.stores import write_json, write_parquet
+from reprise.probing.questions import read_question
+from reprise.review.apply import read_events
+from reprise.saes.latents import read_codes
+from reprise.storage.artifacts import read_array, read_clips, read_meta, read_motif_ends_s
+from reprise.storage.stores import write_json, write_parquet
+from reprise.targets.labels import label_grid, without_local
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 inputs, ablation = snakemake.input, settings["ablation"]
@@ -125,7 +125,7 @@ edited = tried[tried["confirmed"]].head(settings["screen"]["max_candidates"] if 
 names, specs, fits = dict.fromkeys(tried.index, ""), [], {}
 for index, found in edited.iterrows():
     # It takes torch with it, two seconds that are spent only where a feature is confirmed.
-    from reprise.sae_files import load_sae
+    from reprise.saes.files import load_sae
 
     layer, feature = int(found["layer"]), int(found["feature"])
     if layer not in fits:

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from reprise.certificate import judge
-from reprise.job import log, start
-from reprise.measurement import from_plain
-from reprise.stores import write_json
+from reprise.saes.certificate import judge
+from reprise.saes.measurement import from_plain
+from reprise.storage.stores import write_json
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 measurement = from_plain(json.loads(Path(snakemake.input.measurement).read_text()))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from reprise.audio import read_heard
-from reprise.descriptors import causal_descriptors
-from reprise.job import log, progress, start
-from reprise.motifs import Passage, on_beats, repeats_so_far
-from reprise.recurrence import causal_match
-from reprise.stores import ArraySpec, read_manifest, write_store
+from reprise.audio.descriptors import causal_descriptors
+from reprise.audio.io import read_heard
+from reprise.storage.stores import ArraySpec, read_manifest, write_store
+from reprise.targets.recurrence.events import causal_match
+from reprise.targets.recurrence.motifs import Passage, on_beats, repeats_so_far
+from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())

@@ -5,10 +5,11 @@ import sys
 from rich.console import Console
 from rich.table import Column, Table
 
-from reprise.config import count_clips, read_prompts, study_tracks, validate
-from reprise.config_error import ConfigError
-from reprise.corpora import corpus_name
-from reprise.doctor import (
+from reprise.config.corpora import corpus_name
+from reprise.config.errors import ConfigError
+from reprise.config.schema import count_clips, read_prompts, study_tracks, validate
+from reprise.review.files import read_reviews
+from reprise.workflow.doctor import (
     Finding,
     known_digest,
     look_at_device,
@@ -18,8 +19,7 @@ from reprise.doctor import (
     look_at_sae,
     stores_bytes,
 )
-from reprise.job import log, progress, start
-from reprise.review_files import read_reviews
+from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)
 given = {"raw": settings["config"], "source": settings["source"]}

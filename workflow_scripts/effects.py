@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from reprise.artifacts import store_of
-from reprise.device import pick_device
-from reprise.effects import Continuation, Target, compare, continuation_nll
-from reprise.job import progress, start
-from reprise.matching import match_curve, motif_template
-from reprise.memory import check_memory, decoding_bytes, free_memory, pass_need
-from reprise.musicgen import decode_audio, load_identified
-from reprise.stores import read_manifest, write_folder, write_parquet
+from reprise.interventions.effects import Continuation, Target, compare, continuation_nll
+from reprise.models.device import pick_device
+from reprise.models.memory import check_memory, decoding_bytes, free_memory, pass_need
+from reprise.models.musicgen import decode_audio, load_identified
+from reprise.storage.artifacts import store_of
+from reprise.storage.stores import read_manifest, write_folder, write_parquet
+from reprise.targets.recurrence.matching import match_curve, motif_template
+from reprise.workflow.job import progress, start
 
 N_PLAYED_CLIPS = 3
 PLAYED = ("target", "random_direction", "matched_feature")

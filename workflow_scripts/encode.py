@@ -3,16 +3,16 @@
 import json
 from pathlib import Path
 
-from reprise.certificate import judge, require_passed
-from reprise.codes import code_arrays
-from reprise.device import pick_device
-from reprise.encoding import store_codes
-from reprise.hub import sae_folder
-from reprise.job import start
-from reprise.measurement import from_plain
-from reprise.sae_error import SaeError
-from reprise.sae_files import load_sae
-from reprise.stores import read_manifest, read_store, write_store
+from reprise.checkpoints.hub import sae_folder
+from reprise.models.device import pick_device
+from reprise.saes.certificate import judge, require_passed
+from reprise.saes.encoding import store_codes
+from reprise.saes.errors import SaeError
+from reprise.saes.files import load_sae
+from reprise.saes.latents import code_arrays
+from reprise.saes.measurement import from_plain
+from reprise.storage.stores import read_manifest, read_store, write_store
+from reprise.workflow.job import start
 
 settings = start(snakemake)
 measurement = from_plain(json.loads(Path(snakemake.input.measurement).read_text()))

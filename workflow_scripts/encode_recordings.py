@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from reprise.device import pick_device
-from reprise.job import log, progress, start
-from reprise.musicgen import encode_audio, load_identified
-from reprise.recordings import RecordingError, gaps_in_words, kind_of, read_recording, usable_cuts
-from reprise.stores import ArraySpec, write_folder, write_store
+from reprise.models.device import pick_device
+from reprise.models.musicgen import encode_audio, load_identified
+from reprise.recordings.cutting import RecordingError, gaps_in_words, kind_of, read_recording, usable_cuts
+from reprise.storage.stores import ArraySpec, write_folder, write_store
+from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)
 outputs = snakemake.output

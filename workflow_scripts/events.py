@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reprise.audio import read_heard
-from reprise.chroma import check_motif, clip_features
+from reprise.audio.chroma import check_motif, clip_features
+from reprise.audio.io import read_heard
 from reprise.identity import clip_seed
-from reprise.job import log, progress, start
-from reprise.motifs import ClipEvents, clip_events
-from reprise.recurrence import EventSettings, empty_events
-from reprise.stores import read_manifest, write_parquet
+from reprise.storage.stores import read_manifest, write_parquet
+from reprise.targets.recurrence.events import EventSettings, empty_events
+from reprise.targets.recurrence.motifs import ClipEvents, clip_events
+from reprise.workflow.job import log, progress, start
 
 HEARD = {"clip_id": str, "prompt_id": str, "usable": bool, "motif_end_s": float, "no_events_because": str}
 

@@ -8,15 +8,15 @@ import numpy as np
 import soundfile
 import torch
 
-from reprise.artifacts import token_arrays
-from reprise.decoding import Sampling, generate_clips
-from reprise.device import pick_device
 from reprise.identity import clip_seed
-from reprise.job import progress, start
-from reprise.memory import check_memory, free_memory, generation_need
-from reprise.musicgen import check_fits, decode_audio, load_identified
-from reprise.stores import read_manifest, read_store, write_folder, write_store
-from reprise.unfinished import kept_passes, remove_unfinished, unfinished_folder
+from reprise.models.decoding import Sampling, generate_clips
+from reprise.models.device import pick_device
+from reprise.models.memory import check_memory, free_memory, generation_need
+from reprise.models.musicgen import check_fits, decode_audio, load_identified
+from reprise.storage.artifacts import token_arrays
+from reprise.storage.stores import read_manifest, read_store, write_folder, write_store
+from reprise.workflow.job import progress, start
+from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 
 settings = start(snakemake)
 identity = json.loads(Path(snakemake.input.model).read_text())

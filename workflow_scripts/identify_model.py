@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from reprise.job import start
-from reprise.musicgen import codec_lookahead_s, encoder_lookahead_s, load_model
-from reprise.stores import write_json
+from reprise.models.musicgen import codec_lookahead_s, encoder_lookahead_s, load_model
+from reprise.storage.stores import write_json
+from reprise.workflow.job import start
 
 settings = start(snakemake)
 about = settings["model"]

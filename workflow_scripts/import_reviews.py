@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.job import log, start
-from reprise.review import import_reviews, read_audio_digests
-from reprise.review_files import read_reviews
-from reprise.stores import write_json, write_parquet
+from reprise.review.decisions import import_reviews, read_audio_digests
+from reprise.review.files import read_reviews
+from reprise.storage.stores import write_json, write_parquet
+from reprise.workflow.job import log, start
 
 study = start(snakemake)["study"]
 inputs, outputs = snakemake.input, snakemake.output

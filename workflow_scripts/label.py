@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from reprise.artifacts import read_clips, read_meta, read_motif_ends_s
-from reprise.job import log, start
-from reprise.labels import horizon_labels
-from reprise.overrule import read_events
-from reprise.stores import write_parquet
+from reprise.review.apply import read_events
+from reprise.storage.artifacts import read_clips, read_meta, read_motif_ends_s
+from reprise.storage.stores import write_parquet
+from reprise.targets.labels import horizon_labels
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 meta = read_meta(snakemake.input.audio)

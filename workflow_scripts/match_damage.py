@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.effects import matched_damage, steering_summary
-from reprise.job import log, start
-from reprise.stores import write_parquet
+from reprise.interventions.effects import matched_damage, steering_summary
+from reprise.storage.stores import write_parquet
+from reprise.workflow.job import log, start
 
 start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from reprise.audio import SILENT_PEAK, read_audio, swing
-from reprise.decoding import normed, residual_stream
-from reprise.device import pick_device
-from reprise.held_out import StoredClip, measured_clips, stored_clips
-from reprise.hub import model_place, sae_folder
-from reprise.job import log, progress, start
-from reprise.measurement import Hook, Measurement, to_plain
-from reprise.memory import check_memory, free_memory, pass_need
-from reprise.musicgen import load_identified
-from reprise.reconstruction import reconstruction_metrics
-from reprise.sae_error import SaeError
-from reprise.sae_files import load_sae
-from reprise.stores import read_manifest, read_store, write_json
+from reprise.audio.io import SILENT_PEAK, read_audio, swing
+from reprise.checkpoints.hub import model_place, sae_folder
+from reprise.models.decoding import normed, residual_stream
+from reprise.models.device import pick_device
+from reprise.models.memory import check_memory, free_memory, pass_need
+from reprise.models.musicgen import load_identified
+from reprise.saes.errors import SaeError
+from reprise.saes.eval_clips import StoredClip, measured_clips, stored_clips
+from reprise.saes.files import load_sae
+from reprise.saes.measurement import Hook, Measurement, to_plain
+from reprise.saes.reconstruction import reconstruction_metrics
+from reprise.storage.stores import read_manifest, read_store, write_json
+from reprise.workflow.job import log, progress, start
 
 # Short enough to see where a published SAE's training context ends, long enough for a sound mean.
 BIN_S = 2.5

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from reprise.job import progress, start
 from reprise.organisms.codec import build_codec
 from reprise.organisms.dataset import draw_clips, pack, token_set
+from reprise.workflow.job import progress, start
 
 settings = start(snakemake)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from reprise.job import log, start
 from reprise.organisms.codec import train_codec
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 output = Path(snakemake.output[0])

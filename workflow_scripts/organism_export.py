@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reprise.decoding import Sampling, teacher_forced
-from reprise.job import log, progress, start
-from reprise.musicgen import encode_prompts, load_model
+from reprise.models.decoding import Sampling, teacher_forced
+from reprise.models.musicgen import encode_prompts, load_model
 from reprise.organisms import evaluate, score
 from reprise.organisms.card import card
 from reprise.organisms.codec import build_codec
@@ -19,7 +18,8 @@ from reprise.organisms.dataset import load
 from reprise.organisms.export import save_audiocraft_checkpoint
 from reprise.organisms.lm import PLANTED, build_lm
 from reprise.organisms.sae import sae_clips, train_and_save
-from reprise.stores import write_json
+from reprise.storage.stores import write_json
+from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)
 folder = Path(snakemake.output.model)

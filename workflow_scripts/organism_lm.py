@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from reprise.job import log, start
 from reprise.organisms.dataset import load
 from reprise.organisms.lm import train_lm
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 

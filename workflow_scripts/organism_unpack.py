@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from reprise.job import start
-from reprise.musicgen import load_model
+from reprise.models.musicgen import load_model
+from reprise.workflow.job import start
 
 start(snakemake)
 model = load_model(str(Path(snakemake.input.lm).parent))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from reprise.job import start
-from reprise.stores import write_json
+from reprise.storage.stores import write_json
+from reprise.workflow.job import start
 
 settings = start(snakemake)
 write_json(Path(snakemake.output[0]), {key: settings[key] for key in ("corpus", "batches", "hooks")})

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 
 from reprise.identity import seed_from
-from reprise.job import log, start
-from reprise.power import ProbeThresholds, advice, advice_text, make_pilot, power
-from reprise.power_page import render_power
-from reprise.stores import read_records, write_json, write_text
-from reprise.verdict import EVIDENCE
+from reprise.report.power_page import render_power
+from reprise.storage.stores import read_records, write_json, write_text
+from reprise.verdict.gates import EVIDENCE
+from reprise.verdict.power import ProbeThresholds, advice, advice_text, make_pilot, power
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output

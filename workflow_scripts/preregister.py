@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from reprise.job import log, start
-from reprise.preregistration import Thresholds, declare, known_results, preregistration, summary
-from reprise.stores import write_json
+from reprise.storage.stores import write_json
+from reprise.verdict.preregistration import Thresholds, declare, known_results, preregistration, summary
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 output = Path(snakemake.output[0])

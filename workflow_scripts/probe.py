@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.artifacts import read_array, read_clips
-from reprise.certificate import require_passed
-from reprise.codes import read_codes, sae_size
 from reprise.identity import seed_from
-from reprise.job import log, start
-from reprise.labels import label_grid, unusable_because, without_local
-from reprise.probes import probe, random_codes
-from reprise.questions import read_baseline, read_question
-from reprise.stores import write_json, write_parquet
+from reprise.probing.probes import probe, random_codes
+from reprise.probing.questions import read_baseline, read_question
+from reprise.saes.certificate import require_passed
+from reprise.saes.latents import read_codes, sae_size
+from reprise.storage.artifacts import read_array, read_clips
+from reprise.storage.stores import write_json, write_parquet
+from reprise.targets.labels import label_grid, unusable_because, without_local
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 asked, name, horizon = settings["probes"], snakemake.wildcards.probe, snakemake.wildcards.horizon

@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 import soundfile
 
-from reprise.artifacts import store_of
-from reprise.job import log, start
-from reprise.overrule import read_events
-from reprise.pages import Heard
-from reprise.report import Edited, Results, example_clips, render
-from reprise.stages import by_stage, read_jobs
-from reprise.stores import read_manifest, write_text
-from reprise.tracks import Track, read_tracks
+from reprise.recordings.manifest import Track, read_tracks
+from reprise.report.page import Edited, Results, example_clips, render
+from reprise.report.templating import Heard
+from reprise.review.apply import read_events
+from reprise.storage.artifacts import store_of
+from reprise.storage.stores import read_manifest, write_text
+from reprise.workflow.job import log, start
+from reprise.workflow.stages import by_stage, read_jobs
 
 # What a batch of recordings says of those that are not as they should be.
 TOLD = ("left_out", "cuts_left_out", "damaged")

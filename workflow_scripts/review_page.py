@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
-from reprise.artifacts import store_of
-from reprise.job import log, start
-from reprise.pages import Heard
-from reprise.review import event_ids, read_audio_digests
-from reprise.review_page import render_review, to_review
-from reprise.stores import read_manifest, write_text
+from reprise.report.templating import Heard
+from reprise.review.decisions import event_ids, read_audio_digests
+from reprise.review.page import render_review, to_review
+from reprise.storage.artifacts import store_of
+from reprise.storage.stores import read_manifest, write_text
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 inputs = snakemake.input

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.artifacts import read_clips, read_meta
-from reprise.certificate import require_passed
-from reprise.codes import code_batches
+from reprise.candidates.screen import active_entries, screen
 from reprise.identity import stable_share
-from reprise.job import log, start
-from reprise.labels import label_grid, unusable_because, without_local
-from reprise.screen import active_entries, screen
-from reprise.stores import write_parquet
+from reprise.saes.certificate import require_passed
+from reprise.saes.latents import code_batches
+from reprise.storage.artifacts import read_clips, read_meta
+from reprise.storage.stores import write_parquet
+from reprise.targets.labels import label_grid, unusable_because, without_local
+from reprise.workflow.job import log, start
 
 settings = start(snakemake)["screen"]
 certificate = json.loads(Path(snakemake.input.certificate).read_text())

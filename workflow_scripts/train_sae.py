@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from reprise.device import pick_device
-from reprise.held_out import measured_clips, stored_clips, training_clips
 from reprise.identity import seed_from
-from reprise.job import log, start
-from reprise.sae_training import activation_batches, save_sae, train, untrained_sae
-from reprise.stores import read_manifest, read_store, write_folder
-from reprise.unfinished import remove_unfinished, unfinished_folder
+from reprise.models.device import pick_device
+from reprise.saes.eval_clips import measured_clips, stored_clips, training_clips
+from reprise.saes.training import activation_batches, save_sae, train, untrained_sae
+from reprise.storage.stores import read_manifest, read_store, write_folder
+from reprise.workflow.job import log, start
+from reprise.workflow.resume import remove_unfinished, unfinished_folder
 
 settings = start(snakemake)
 # As far as torch can, the same bits on a GPU too.

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.artifacts import hook_layer
 from reprise.identity import seed_from
-from reprise.job import log, start
-from reprise.learned import learned_gain
-from reprise.overrule import read_events
-from reprise.preregistration import Thresholds, preregistration, problems_of
-from reprise.reasons import count_reasons
-from reprise.stores import read_records, write_json
-from reprise.verdict import EVIDENCE, verdict
-from reprise.versions import package_versions
+from reprise.probing.learned import learned_gain
+from reprise.review.apply import read_events
+from reprise.storage.artifacts import hook_layer
+from reprise.storage.stores import read_records, write_json
+from reprise.verdict.gates import EVIDENCE, verdict
+from reprise.verdict.preregistration import Thresholds, preregistration, problems_of
+from reprise.verdict.reasons import count_reasons
+from reprise.workflow.job import log, start
+from reprise.workflow.versions import package_versions
 
 settings = start(snakemake)
 inputs = snakemake.input

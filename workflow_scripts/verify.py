@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from reprise.artifacts import store_of
-from reprise.job import log, progress, start
-from reprise.stores import StoreError, foreign_files, foreign_in_words, manifest_path, read_manifest
+from reprise.storage.artifacts import store_of
+from reprise.storage.stores import StoreError, foreign_files, foreign_in_words, manifest_path, read_manifest
+from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)
 # Which ablations there are is known to the files alone.

@@ -15,11 +15,11 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-import reprise.audiocraft_setup  # noqa: F401
+import reprise.models.audiocraft_setup  # noqa: F401
 from audiocraft.models.builders import get_compression_model
 from audiocraft.models.encodec import CompressionModel
+from reprise.audio.synth import render
 from reprise.organisms import score
-from reprise.synth import render
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-import reprise.audiocraft_setup  # noqa: F401
+import reprise.models.audiocraft_setup  # noqa: F401
 from audiocraft.models.encodec import CompressionModel
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip

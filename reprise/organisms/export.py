@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-import reprise.audiocraft_setup  # noqa: F401
+import reprise.models.audiocraft_setup  # noqa: F401
 from audiocraft.models.encodec import CompressionModel
 from audiocraft.models.lm import LMModel
 from reprise.organisms.codec import codec_config

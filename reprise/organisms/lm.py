@@ -30,7 +30,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-import reprise.audiocraft_setup  # noqa: F401
+import reprise.models.audiocraft_setup  # noqa: F401
 from audiocraft.models.builders import get_lm_model
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningAttributes

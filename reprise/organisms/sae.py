@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from reprise.reconstruction import reconstruction_metrics
-from reprise.sae import Sae, make_sae
-from reprise.sae_files import save_saelens_v6
+from reprise.saes.files import save_saelens_v6
+from reprise.saes.reconstruction import reconstruction_metrics
+from reprise.saes.sae import Sae, make_sae
 
 LEARNING_RATE = 2e-3
 AUX_WEIGHT = 1 / 32

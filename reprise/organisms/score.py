@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reprise.synth import Note
+from reprise.audio.synth import Note
 
 BAR_S = 2.0
 STEP_S = 0.2

@@ -2,9 +2,9 @@
 cause.
 
 By default a study is `N_PROMPTS` prompts of `N_SEEDS` clips of 30 s. In each clip the motif ends at 4 s and may come
-back once, at any moment from 12 to 22 s. Labels are those of `reprise.labels` for a return 5 to 15 s ahead, with their
-masks: before the context, sounding, censored. So the positives of a clip are a run of times, and how many clips are
-positive depends on the time: a return cannot be early, nor be labelled late.
+back once, at any moment from 12 to 22 s. Labels are those of `reprise.targets.labels` for a return 5 to 15 s ahead,
+with their masks: before the context, sounding, censored. So the positives of a clip are a run of times, and how many
+clips are positive depends on the time: a return cannot be early, nor be labelled late.
 """
 
 from typing import NamedTuple
@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reprise.labels import horizon_labels
-from reprise.screen import Entries
+from reprise.candidates.screen import Entries
+from reprise.targets.labels import horizon_labels
 
 N_PROMPTS, N_SEEDS = 48, 4
 PROMPT = np.repeat(np.arange(N_PROMPTS), N_SEEDS)
@@ -55,7 +55,7 @@ def label(
     horizon: tuple[float, float] = HORIZON,
     step_s: float = STEP_S,
 ) -> Labels:
-    """The labels of one horizon, as `reprise.labels` gives them."""
+    """The labels of one horizon, as `reprise.targets.labels` gives them."""
     clip_id = np.arange(returns.size)
     events = pd.DataFrame({"clip_id": clip_id, "onset_s": onset_s.ravel(), "duration_s": RETURN_S, "accepted": True})
     clips = pd.DataFrame({"clip_id": clip_id, "prompt_id": "", "duration_s": CLIP_S, "motif_end_s": MOTIF_END_S})

@@ -1,7 +1,6 @@
 """Scramble every token after t: what any predictor knows at t stays the same to the last bit."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +8,9 @@ import pytest
 import soundfile
 import torch
 
-from reprise.decoding import teacher_forced
-from reprise.descriptors import causal_descriptors
-from reprise.labels import horizon_labels
-from reprise.musicgen import (
+from reprise.audio.descriptors import causal_descriptors
+from reprise.models.decoding import teacher_forced
+from reprise.models.musicgen import (
     codec_lookahead_s,
     decode_audio,
     encode_audio,
@@ -22,13 +20,15 @@ from reprise.musicgen import (
 )
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip
-from reprise.recurrence import causal_match
-from reprise.sae import encode
-from reprise.sae_files import load_sae
-from reprise.stores import read_store, write_folder
+from reprise.saes.files import load_sae
+from reprise.saes.sae import encode
+from reprise.storage.stores import read_store, write_folder
+from reprise.targets.labels import horizon_labels
+from reprise.targets.recurrence.events import causal_match
+from tests.places import PLANNER
 from tests.workflow.conftest import run_script
 
-RESOURCES = Path(__file__).parents[2] / "resources" / "planner"
+RESOURCES = PLANNER
 PROMPT = "piano in c, amber theme"
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, norm, rankdata
 
-from reprise import baseline
-from reprise.folds import inner_folds, prompt_folds, swap_clips
-from reprise.probes import Question, probe
-from reprise.screen import centred_labels, false_discovery, screen, swap_moments
+from reprise.candidates.screen import centred_labels, false_discovery, screen, swap_moments
+from reprise.probing import baseline
+from reprise.probing.folds import inner_folds, prompt_folds, swap_clips
+from reprise.probing.probes import Question, probe
 from tests.science.nulls import PROMPT, draw_codes, draw_returns, entries_of, label, slow
 
 Array = NDArray[np.float64]
@@ -299,7 +299,7 @@ def test_no_prompt_is_in_two_folds_of_a_probe(sizes: list[int], n_folds: int, se
         seen.append((groups, inner_folds(y, groups, folds, seed)))
         return seen[-1][1]
 
-    with mock.patch.object(baseline, "inner_folds", noted), mock.patch("reprise.probes.inner_folds", noted):
+    with mock.patch.object(baseline, "inner_folds", noted), mock.patch("reprise.probing.probes.inner_folds", noted):
         result = probe(asked(y, usable, prompt, x), r, seed=seed, n_swaps=1, n_folds=n_folds, n_bootstrap=5)
     if result.record["note"]:
         return

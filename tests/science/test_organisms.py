@@ -1,20 +1,18 @@
 """The shipped organisms are what their cards say, and the recipe that made them trains and resumes."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from reprise.decoding import Sampling
-from reprise.musicgen import load_model
+from reprise.models.decoding import Sampling
+from reprise.models.musicgen import load_model
 from reprise.organisms import dataset, evaluate, score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.lm import plan_direction, train_lm
-from reprise.sae_files import load_sae
-
-RESOURCES = Path(__file__).parents[2] / "resources"
+from reprise.saes.files import load_sae
+from tests.places import RESOURCES
 
 
 def card(name):

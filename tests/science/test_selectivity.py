@@ -5,7 +5,6 @@ continued from a prefix of 8 s without it, under the same edit of controls, and 
 the music breaks. Returns are read from the tokens, as the organism's card does it.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,18 +13,18 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from reprise.candidates import activation_when_active, feature_statistics, match_features
-from reprise.decoding import Sampling, residual_stream
-from reprise.effects import Target, continuation_nll, matched_damage, outside_return, steering_summary
-from reprise.interventions import STEERING_KINDS, Candidate, condition_table, run_conditions
-from reprise.musicgen import encode_audio, load_model
+from reprise.candidates.selection import activation_when_active, feature_statistics, match_features
+from reprise.interventions.edits import STEERING_KINDS, Candidate, condition_table, run_conditions
+from reprise.interventions.effects import Target, continuation_nll, matched_damage, outside_return, steering_summary
+from reprise.models.decoding import Sampling, residual_stream
+from reprise.models.musicgen import encode_audio, load_model
 from reprise.organisms import evaluate, score
 from reprise.organisms.codec import FRAME_RATE_HZ, render_clip
 from reprise.organisms.lm import PLANT_LAYER, plan_direction
-from reprise.sae import encode, to_dense
-from reprise.sae_files import load_sae
+from reprise.saes.files import load_sae
+from reprise.saes.sae import encode, to_dense
+from tests.places import PLANNER
 
-PLANNER = Path(__file__).parents[2] / "resources" / "planner"
 N_CUED, N_OTHERS = 22, 8
 TARGET = Target(prefix_s=8.0, start_s=9.5, stop_s=12.5, motif_s=2.0)
 PLANNED_S = (7.0, 8.0)  # after the motif, and what is heard of it; before the return

@@ -24,13 +24,13 @@ from benchmarks.statistics import (
     ratio_coverage,
     target,
 )
-from reprise import baseline
-from reprise.baseline import fit_baseline
-from reprise.folds import prompt_folds
-from reprise.probes import auroc
+from reprise.probing import baseline
+from reprise.probing.baseline import fit_baseline
+from reprise.probing.folds import prompt_folds
+from reprise.probing.probes import auroc
 from reprise.statistics import bootstrap_weights, prompt_means, share_interval
-from reprise.verdict import verdict
-from tests.unit.test_verdict import CLIPS, THRESHOLDS, ablation, candidate, probe, probes
+from reprise.verdict.gates import verdict
+from tests.unit.verdict.test_gates import CLIPS, THRESHOLDS, ablation, candidate, probe, probes
 
 
 def at_least(n: int, share: float) -> float:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest
 
-from reprise.baseline import Baseline
-from reprise.questions import read_baseline, write_baseline
+from reprise.probing.baseline import Baseline
+from reprise.probing.questions import read_baseline, write_baseline
 from reprise.statistics import (
     benjamini_hochberg,
     bounded_interval,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import reprise
-from reprise.codes import append_codes, code_arrays
-from reprise.stores import ArraySpec, StoreError, write_json, write_store
+from reprise.saes.latents import append_codes, code_arrays
+from reprise.storage.stores import ArraySpec, StoreError, write_json, write_store
 
 N_FRAMES, D_MODEL, D_SAE, K = 20, 8, 300, 4
 CLIPS = {"b00": ["ant-s0", "ant-s1", "bee-s0"], "b03": ["cat-s0"]}

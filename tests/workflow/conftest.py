@@ -11,10 +11,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from reprise.config import load_config
-from reprise.corpora import corpus_name
-
-ROOT = Path(__file__).parents[2]
+from reprise.config.corpora import corpus_name
+from reprise.config.schema import load_config
+from tests.places import ROOT
 
 
 def snakemake(directory: Path, *arguments: str, check: bool = True) -> str:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from reprise.artifacts import read_array, read_clips
-from reprise.codes import read_codes
-from reprise.sae_files import load_sae
+from reprise.saes.files import load_sae
+from reprise.saes.latents import read_codes
+from reprise.storage.artifacts import read_array, read_clips
 from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config
 
 EDITING = {"generate", "activations_tiny", "measure_sae", "certify_sae", "encode", "descriptors", "events"}

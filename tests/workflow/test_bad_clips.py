@@ -12,18 +12,18 @@ import pandas as pd
 import pytest
 import soundfile
 
-from reprise.artifacts import read_clips, store_of
-from reprise.config import EventSettings
-from reprise.measurement import Measurement, to_plain
-from reprise.musicgen import encode_audio, load_model
+from reprise.config.schema import EventSettings
+from reprise.models.musicgen import encode_audio, load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip
-from reprise.sae import SaeError
-from reprise.sae_files import load_sae
-from reprise.stores import ArraySpec, read_manifest, read_store, write_folder, write_json, write_store
+from reprise.saes.files import load_sae
+from reprise.saes.measurement import Measurement, to_plain
+from reprise.saes.sae import SaeError
+from reprise.storage.artifacts import read_clips, store_of
+from reprise.storage.stores import ArraySpec, read_manifest, read_store, write_folder, write_json, write_store
+from tests.places import PLANNER
 from tests.workflow.conftest import manifests, run_script, snakemake
 
-PLANNER = Path(__file__).parents[2] / "resources" / "planner"
 RATE_HZ = 16_000
 BOUNDS = {"n_clips": 4, "max_fvu": 0.5, "min_neighbour_ratio": 1.2}
 IDENTITY = {"sample_rate_hz": RATE_HZ, "frame_rate_hz": 25.0, "codec_lookahead_s": 0.05}

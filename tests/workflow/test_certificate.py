@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reprise.sae_error import SaeError
+from reprise.saes.errors import SaeError
 from tests.workflow.conftest import digests, run_script, snakemake, tiny_config, write_config
 
 REFUSED = r"has no certificate for layer 2, so nothing is encoded with it and no codes of it are used: FVU at layer 2"

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reprise.one_run import local_jobs
+from reprise.workflow.run_lock import local_jobs
 from tests.workflow.conftest import ROOT, corpus_of, digests, jobs, snakemake, tiny_config, write_config
 
 N_KILLS = 22

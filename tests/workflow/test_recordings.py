@@ -15,15 +15,15 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from reprise.artifacts import read_array, read_clips
-from reprise.config import assign_batches, load_config
-from reprise.decoding import Sampling
-from reprise.interventions import teacher_forced_kl
-from reprise.musicgen import encode_audio, load_model
+from reprise.config.schema import assign_batches, load_config
+from reprise.interventions.edits import teacher_forced_kl
+from reprise.models.decoding import Sampling
+from reprise.models.musicgen import encode_audio, load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip, prompt_text
-from reprise.sae_files import load_sae
-from reprise.stores import read_manifest
+from reprise.saes.files import load_sae
+from reprise.storage.artifacts import read_array, read_clips
+from reprise.storage.stores import read_manifest
 from tests.workflow.conftest import ROOT, corpus_of, jobs, manifests, run_script, snakemake, write_config
 
 PLANNER = ROOT / "resources" / "planner"

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reprise.config import Study
-from reprise.labels import horizon_labels
-from reprise.overrule import overrule
-from reprise.pages import Heard
-from reprise.review import event_ids, import_reviews
-from reprise.review_files import read_reviews
-from reprise.review_page import render_review, to_review
-from reprise.synth import Note, render
+from reprise.audio.synth import Note, render
+from reprise.config.schema import Study
+from reprise.report.templating import Heard
+from reprise.review.apply import overrule
+from reprise.review.decisions import event_ids, import_reviews
+from reprise.review.files import read_reviews
+from reprise.review.page import render_review, to_review
+from reprise.targets.labels import horizon_labels
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 RATE_HZ = 16000

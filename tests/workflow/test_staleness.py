@@ -12,7 +12,7 @@ from queue import Queue
 import pytest
 import yaml
 
-from reprise.config import Study
+from reprise.config.schema import Study
 from tests.workflow.conftest import ROOT, corpus_of, digests, jobs, snakemake, tiny_config, write_config
 
 PAGE = (ROOT / "docs" / "staleness.md").read_text()
@@ -198,18 +198,18 @@ FROM_PROBES = {"probe": 10, "candidates": 1, "estimate_power": 1, "verdict": 1, 
     ("module", "before", "after", "stale"),
     [
         # What does nothing, or nothing to a study.
-        ("reprise/stores.py", "import hashlib", "# A comment.\nimport hashlib\n\nUNUSED = 1", {}),
-        ("reprise/decoding.py", '"""', '"""Another text.\n\n', {}),
-        ("reprise/doctor.py", '"""\n\n', '"""\n\nX = 1\n', {}),
+        ("reprise/storage/stores.py", "import hashlib", "# A comment.\nimport hashlib\n\nUNUSED = 1", {}),
+        ("reprise/models/decoding.py", '"""', '"""Another text.\n\n', {}),
+        ("reprise/workflow/doctor.py", '"""\n\n', '"""\n\nX = 1\n', {}),
         # A constant of what labels alone run, although probes use the module as well.
         (
-            "reprise/labels.py",
+            "reprise/targets/labels.py",
             "_TOLERANCE_S = 1e-6",
             "_TOLERANCE_S = 1e-5",
             {"label": 2, "baseline": 2, "screen": 2, **FROM_PROBES},
         ),
-        ("reprise/probes.py", "COPY_SHARE = 1e-3", "COPY_SHARE = 1e-2", FROM_PROBES),
-        ("reprise/folds.py", "N_INNER_FOLDS = 3", "N_INNER_FOLDS = 4", {"baseline": 2, **FROM_PROBES}),
+        ("reprise/probing/probes.py", "COPY_SHARE = 1e-3", "COPY_SHARE = 1e-2", FROM_PROBES),
+        ("reprise/probing/folds.py", "N_INNER_FOLDS = 3", "N_INNER_FOLDS = 4", {"baseline": 2, **FROM_PROBES}),
     ],
 )
 def test_an_edited_module_reruns_the_scripts_that_use_it_and_what_follows(

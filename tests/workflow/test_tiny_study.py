@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from reprise.artifacts import read_array, read_clips, store_of
-from reprise.codes import read_codes
-from reprise.review import event_ids, read_audio_digests
+from reprise.review.decisions import event_ids, read_audio_digests
+from reprise.saes.latents import read_codes
+from reprise.storage.artifacts import read_array, read_clips, store_of
 from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config
 
 ABOVE_LABELS = {"identify_model", "generate", "activations_tiny", "measure_sae", "certify_sae", "encode"}

@@ -1,0 +1,83 @@
+"""Confirmation: do the features that the screen ranks highest predict in prompts that it has not seen?
+
+Everything tried is counted. How many features are tried is fixed by what the screen found and a limit that was
+declared (`max_tried`), never by what confirmation finds; all of them are tried, and their p-values are corrected
+together (Holm), those that fail included. The swaps are enough for the smallest possible p to survive the correction
+several times over.
+
+Degenerate input: nothing ranked gives an empty table; a feature that could not be scored has NaN, is not confirmed,
+and counts as tried.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from reprise.probing.probes import Question, fit_question, probe
+from reprise.statistics import fewest_draws, holm
+
+# The least p, 1 / (1 + swaps), is this many times smaller than the first of Holm's levels.
+SWAPS_PER_LEVEL = 4
+MIN_SWAPS = 199
+COLUMNS = ("gain_auroc", "gain_auroc_low", "gain_auroc_high", "p_gain", "p_adjusted", "note")
+
+
+def swaps_for(n_tried: int, alpha: float) -> int:
+    """How many swaps the confirmation of so many features takes."""
+    return max(MIN_SWAPS, fewest_draws(alpha / (SWAPS_PER_LEVEL * max(1, n_tried))))
+
+
+def held_out_question(question: Question, held_out: ArrayLike) -> Question:
+    """The same question about the held-out clips alone, bool `[clip]`. Raises ValueError when a prompt is split."""
+    held_out, prompt = np.asarray(held_out, bool), np.asarray(question.prompt)
+    split = np.intersect1d(prompt[held_out], prompt[~held_out])
+    if len(split):
+        raise ValueError(f"held_out: prompt {split[0]!r} has clips on both sides; a prompt is held out whole or not")
+    ids = [clip for clip, out in zip(question.clip_ids, held_out, strict=True) if out]
+    return Question(*(np.asarray(part)[held_out] for part in question[:3]), ids, question.x[held_out], question.names)
+
+
+def confirm(
+    ranked: pd.DataFrame,
+    questions: Mapping[str, Question],
+    values_of: Callable[[int, int, str], NDArray[np.float32]],
+    held_out: ArrayLike,
+    *,
+    alpha: float,
+    max_tried: int,
+    seed_of: Callable[[str], int],
+) -> pd.DataFrame:
+    """Try the first `max_tried` of the ranked features in held-out clips, each at the horizon that singled it out.
+
+    ranked: layer, feature, horizon, ..., best first. questions: by horizon, about all clips. values_of: a feature's
+    activation `[clip, time]` on a horizon's grid, from (layer, feature, horizon). held_out: bool `[clip]`, prompts
+    whole, none of which was screened. seed_of: from a horizon; its features share folds, baseline and swaps.
+
+    Returns the rows that were tried with the `COLUMNS` added: the conditional gain over the baseline in held-out
+    prompts, its p against both kinds of swaps and after Holm's correction over all that were tried; and `confirmed`:
+    interval above 0 and corrected p at most alpha.
+    """
+    tried = ranked.head(max_tried).reset_index(drop=True)
+    n_swaps = swaps_for(len(tried), alpha)
+    held_out = np.asarray(held_out, bool)
+    asked, baselines, records = {}, {}, []
+    for horizon in tried["horizon"].unique():
+        asked[horizon] = held_out_question(questions[horizon], held_out)
+        baselines[horizon] = fit_question(asked[horizon], seed=seed_of(horizon))
+    for row in tried.itertuples():
+        values = np.asarray(values_of(int(row.layer), int(row.feature), str(row.horizon)), np.float32)[held_out]
+        result = probe(
+            asked[row.horizon],
+            values[..., None],
+            seed=seed_of(row.horizon),
+            baseline=baselines[row.horizon],
+            n_swaps=n_swaps,
+        )
+        records.append(result.record)
+    found = pd.DataFrame(records, columns=[c for c in COLUMNS if c != "p_adjusted"], index=tried.index)
+    found = found.astype({c: float for c in found.columns if c != "note"})
+    found["p_adjusted"] = holm(found["p_gain"])
+    found["confirmed"] = (found["gain_auroc_low"] > 0) & (found["p_adjusted"] <= alpha)
+    return pd.concat([tried, found[[*COLUMNS, "confirmed"]]], axis=1)

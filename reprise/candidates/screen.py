@@ -1,0 +1,346 @@
+"""Which SAE features rank clips by whether the motif will return? One pass over the sparse codes of a layer.
+
+Conventions. Labels lie on the grid clip x time (`reprise.targets.labels.label_grid`): `y` 0/1 and `usable` bool
+`[clip, time]`. SAE codes are `indices` int and `values` float `[clip, position, k]`; a value of 0 is an unused slot,
+an inactive feature is 0, and codes are never negative. Clips are compared *at the same time* only, so position
+explains nothing.
+
+Statistic. At each time the feature is ranked over all clips (midranks: all clips where it is inactive share one
+rank), r; labels are centred over the clips usable at that time, y, and are 0 where a clip is not usable.
+T = sum of r * y over clips and times.
+
+Null. Pseudosession swap: clip i's labels meet clip j's whole trajectory, so that autocorrelation within a clip costs
+nothing. With G_ij = sum_t y_it r_jt, T is the trace of G and a swap is sum_i G_i,pi(i): its mean and variance over
+all permutations pi are exact (Hoeffding 1951, "A combinatorial central limit theorem": mean = sum(G) / n, variance =
+squared norm of the doubly centred G / (n - 1)), and its law is close to normal. Blocked within prompt, both are
+sums over prompts: seeds of one prompt are exchanged, and whatever the prompt explains is conditioned away. This is
+the default when prompts have several seeds. Across all clips, clips count as independent: with several seeds a
+prompt, use it only where labels do not cluster by prompt.
+
+Approximations. (1) A row that is not usable moves with the labels, not with the trajectory: a swap may pair a usable
+label with a donor's code from a moment at which the donor itself was left out (a recurrence was sounding there).
+Censoring depends on time alone and is not affected. (2) The law of T is normal or, for p < `REFINE_BELOW`, Pearson
+type III with the exact third moment, as Mielke & Berry do for permutation statistics: with few positives or few active
+clips it is skewed, and normal tails then reject far too often. Far tails of such features stay rough: filter by
+activity first and confirm on held-out prompts.
+
+Degenerate input: a feature outside the activity limits, or whose statistic cannot vary under swaps (constant
+within every prompt, or no time with both classes), has `tested` False and NaN z and p.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+from scipy.stats import norm, pearson3
+
+from reprise.statistics import benjamini_hochberg
+
+Array = NDArray[np.float64]
+
+# Numbers of an intermediate array held at once; small ones are faster too.
+BLOCK_FLOATS = 2**18
+# Two-sided normal p-values below this are corrected for the skewness of the swap distribution.
+REFINE_BELOW = 0.1
+
+
+class Entries(NamedTuple):
+    """The active codes at grid times, one entry each: `clip`, `time`, `feature` int and `value` float32 > 0."""
+
+    clip: NDArray[np.int64]
+    time: NDArray[np.int64]
+    feature: NDArray[np.int64]
+    value: NDArray[np.float32]
+
+
+def active_entries(
+    batches: Iterable[tuple[NDArray[np.floating], NDArray[np.integer]]], positions: ArrayLike, n_features: int
+) -> Entries:
+    """Collect the active codes at grid `positions` `[time]` from batches of (values, indices) `[clip, position, n]`.
+
+    Batches come in clip order and are read once, one at a time. Raises ValueError on a negative or non-finite value,
+    an index out of range, or a feature that comes twice at one position.
+    """
+    positions = np.asarray(positions, np.int64)
+    parts, first_clip = [], 0
+    for values, indices in batches:
+        values, indices = np.asarray(values)[:, positions], np.asarray(indices)[:, positions]
+        if not (np.isfinite(values).all() and (values >= 0).all()):
+            raise ValueError(f"SAE codes: values from {values.min()} to {values.max()}; valid are finite values >= 0")
+        slot = np.flatnonzero(values)
+        place, feature = slot // values.shape[2], indices.ravel()[slot].astype(np.int64)
+        if len(feature) and not 0 <= feature.min() <= feature.max() < n_features:
+            raise ValueError(f"SAE codes: index {feature.min()} to {feature.max()}; valid are 0 to {n_features - 1}")
+        codes = np.sort(place * n_features + feature)
+        if (codes[1:] == codes[:-1]).any():
+            raise ValueError("SAE codes: a feature comes twice at one position; once is valid")
+        clip, time = np.divmod(place, len(positions))
+        parts.append(Entries(clip + first_clip, time, feature, values.ravel()[slot].astype(np.float32)))
+        first_clip += len(values)
+    if not parts:
+        raise ValueError("SAE codes: no batches; at least one is needed")
+    return Entries(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def screen(
+    entries: Entries,
+    n_features: int,
+    y: ArrayLike,
+    usable: ArrayLike,
+    prompt: ArrayLike,
+    *,
+    min_active: float,
+    max_active: float,
+    within_prompt: bool | None = None,
+) -> pd.DataFrame:
+    """Screen every feature of a layer for one horizon; one row a feature, in order.
+
+    `prompt` `[clip]`. Tested are features active in a share of clips within [`min_active`, `max_active`]; the limits
+    look at no label, so they may define the family that is corrected for multiple tests. `within_prompt` None: blocked
+    within prompt if any prompt has several clips.
+
+    Columns: feature; active_share (of clips with any activity at grid times), rate (share of grid points active),
+    mean_activation (where active; NaN if never); auroc (stratified by time: over pairs of a positive and a negative
+    clip at the same time, how often the positive has the larger value, ties a half); z, p (two-sided), tested.
+    """
+    y, usable = np.asarray(y), np.asarray(usable, bool)
+    n_clips, n_times = y.shape
+    group = np.unique(np.asarray(prompt), return_inverse=True)[1]
+    if within_prompt is None:
+        within_prompt = bool(np.bincount(group).max() > 1)
+    group = group if within_prompt else np.zeros_like(group)
+    place = entries.clip * n_times + entries.time
+    codes = csr_array((entries.value, (entries.feature, place)), shape=(n_features, n_clips * n_times))
+    blocks = [
+        _screen_block(codes[first:stop], y, usable, group, min_active=min_active, max_active=max_active)
+        for first, stop in _blocks(codes.indptr)
+    ]
+    table = pd.DataFrame({name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]})
+    table.insert(0, "feature", np.arange(n_features))
+    z, skew = table["z"].to_numpy(), table.pop("skew").to_numpy()
+    tail = np.isfinite(skew)
+    p = 2 * norm.sf(np.abs(z))
+    p[tail] = _skewed_p(z[tail], skew[tail])
+    return table.assign(p=p, tested=np.isfinite(z))
+
+
+def _blocks(n_before: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
+    """Runs (first, stop) of features with `BLOCK_FLOATS` active codes at most, or of one feature that has more;
+    `n_before` `[feature + 1]` counts the codes of the features before each."""
+    first = 0
+    while first < len(n_before) - 1:
+        fitting = int(np.searchsorted(n_before, n_before[first] + BLOCK_FLOATS, side="right")) - 1
+        yield first, (first := max(first + 1, fitting))
+
+
+def _screen_block(
+    codes: csr_array,
+    y: NDArray,
+    usable: NDArray[np.bool_],
+    group: NDArray[np.int64],
+    *,
+    min_active: float,
+    max_active: float,
+) -> dict[str, Array]:
+    """Columns of `screen` for a few features, from their codes `[feature, clip x time]`; swaps are within `group`.
+
+    skew is that of T over swaps, NaN where the normal p is not below `REFINE_BELOW`.
+    """
+    n_features, (n_clips, n_times) = codes.shape[0], y.shape
+    n_active = np.diff(codes.indptr)
+    feature = np.repeat(np.arange(n_features), n_active)
+    clip, time = np.divmod(codes.indices, n_times)
+    share = np.bincount(feature[_starts(feature, clip)], minlength=n_features) / max(1, n_clips)
+    total = np.bincount(feature, codes.data, n_features)
+
+    order = _order(feature, time, codes.data, n_times)
+    entries = Entries(clip[order], time[order], feature, codes.data[order])
+    lift = np.empty(len(order))
+    lift[order] = rank_lift(*entries, np.full(n_times, n_clips))
+
+    tested = np.flatnonzero((share >= min_active) & (share <= max_active) & (n_active > 0))
+    ranks = csr_array((lift, codes.indices, codes.indptr), shape=codes.shape)[tested]
+    centred = centred_labels(y, usable)
+    statistic, mean, variance = swap_moments(ranks, centred, group)
+    # Rounding leaves a trace of variance where there is none.
+    varies = variance > 1e-9 * (ranks**2).sum(axis=1) * np.sum(centred**2)
+    z, skew = np.full(n_features, np.nan), np.full(n_features, np.nan)
+    z[tested[varies]] = (statistic - mean)[varies] / np.sqrt(variance[varies])
+    tail = np.flatnonzero(2 * norm.sf(np.abs(z[tested])) < REFINE_BELOW)
+    skew[tested[tail]] = swap_third_moment(ranks[tail], centred, group) / variance[tail] ** 1.5
+    return {
+        "active_share": share,
+        "rate": n_active / max(1, n_clips * n_times),
+        "mean_activation": np.divide(total, n_active, out=np.full(n_features, np.nan), where=n_active > 0),
+        "auroc": stratified_auroc(*entries, n_features, y, usable),
+        "z": z,
+        "skew": skew,
+    }
+
+
+def _order(feature: NDArray, time: NDArray, value: NDArray, n_times: int) -> NDArray[np.int64]:
+    """The order by (feature, time, value)."""
+    # The bits of positive floats are ordered like the floats: one integer key sorts several times faster than lexsort.
+    bits = np.ascontiguousarray(value, np.float32).view(np.uint32)
+    return np.argsort(((feature * n_times + time).astype(np.uint64) << np.uint64(32)) | bits)
+
+
+def _sorted(entries: Entries, n_times: int) -> Entries:
+    """Entries by (feature, time, value)."""
+    order = _order(entries.feature, entries.time, entries.value, n_times)
+    return Entries(*(column[order] for column in entries))
+
+
+def _starts(*columns: NDArray) -> NDArray[np.int64]:
+    """Where a run of equal rows begins."""
+    begins = np.zeros(len(columns[0]), bool)
+    begins[:1] = True
+    for column in columns:
+        begins[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(begins)
+
+
+def rank_lift(clip: NDArray, time: NDArray, feature: NDArray, value: NDArray, n_clips: NDArray) -> Array:
+    """Midrank of each active entry minus the midrank of the inactive clips, among `n_clips` `[time]` clips.
+
+    Entries sorted by (feature, time, value). An inactive clip's lift is 0, so lifts are ranks up to a constant a
+    (feature, time), which neither centring nor a swap can see.
+    """
+    n = len(clip)
+    group, run = _starts(feature, time), _starts(feature, time, value)
+    n_active, n_equal = np.diff(group, append=n), np.diff(run, append=n)
+    # rank = inactive + place in the group, from 1 on; the inactive share the midrank (inactive + 1) / 2.
+    lift = np.repeat(run + (n_equal + 1) / 2, n_equal)
+    lift += np.repeat((n_clips[time[group]] - n_active - 1) / 2 - group, n_active)
+    return lift
+
+
+def centred_labels(y: NDArray, usable: NDArray[np.bool_]) -> Array:
+    """Labels minus their mean over the clips usable at that time, 0 where not usable: `[clip, time]`."""
+    n_usable = usable.sum(axis=0)
+    rate = np.divide((y * usable).sum(axis=0), n_usable, out=np.zeros(len(n_usable)), where=n_usable > 0)
+    return np.where(usable, y - rate, 0.0)
+
+
+def swap_moments(
+    ranks: NDArray[np.floating] | csr_array, labels: Array, group: NDArray[np.int64]
+) -> tuple[Array, Array, Array]:
+    """T and its exact mean and variance over all swaps of clips within `group` `[clip]`, each `[feature]`.
+
+    `ranks` `[feature, clip, time]`, or CSR `[feature, clip x time]` with sorted indices; `labels` `[clip, time]`.
+    """
+    ranks, size = _sparse(ranks), np.bincount(group)
+    members, expected = _by_group(labels, group)
+    variance = _sum_over_groups(ranks, members, group, 1 / np.maximum(size - 1, 1), power=2)
+    return ranks @ labels.ravel(), ranks @ expected[group].ravel(), variance
+
+
+def swap_third_moment(ranks: NDArray[np.floating] | csr_array, labels: Array, group: NDArray[np.int64]) -> Array:
+    """Exact third central moment of T over all swaps within `group`, `[feature]`; arrays as in `swap_moments`.
+
+    Per group of m clips it is m / ((m - 1) (m - 2)) times the sum of the cubed doubly centred G (0 for m < 3).
+    """
+    size = np.bincount(group)
+    weight = np.where(size > 2, size / np.maximum((size - 1) * (size - 2), 1), 0)
+    return _sum_over_groups(_sparse(ranks), _by_group(labels, group)[0], group, weight, power=3)
+
+
+def _sparse(ranks: NDArray[np.floating] | csr_array) -> csr_array:
+    return csr_array(ranks.reshape(len(ranks), -1)) if isinstance(ranks, np.ndarray) else ranks
+
+
+def _by_group(labels: Array, group: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Labels minus their mean over the group, `[group, member, time]` (0 where a group has no such member), and that
+    mean `[group, time]`."""
+    size, order = np.bincount(group), np.argsort(group, kind="stable")
+    member = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+    members = np.zeros((len(size), size.max(), labels.shape[1]))
+    members[group[order], member] = labels[order]
+    mean = members.sum(axis=1) / np.maximum(size, 1)[:, None]
+    members[group[order], member] -= mean[group[order]]
+    return members, mean
+
+
+def _sum_over_groups(
+    ranks: csr_array, members: Array, group: NDArray[np.int64], weight: Array, *, power: int
+) -> Array:
+    """Sum over groups of `weight` `[group]` times the sum of the doubly centred G to the `power`, `[feature]`.
+
+    `members`: labels, see `_by_group`. As they are centred, what is left to subtract from a column of G (one clip's
+    trajectory against the labels of all clips of its group) is the mean column. Where the feature is inactive in the
+    clip the column is 0, and minus the mean column after that: only columns of active clips are computed, a few
+    labels of each group at a time.
+    """
+    size, n_times = np.bincount(group), members.shape[2]
+    feature = np.repeat(np.arange(ranks.shape[0]), np.diff(ranks.indptr))
+    clip, time = np.divmod(ranks.indices, n_times)
+    column = _starts(feature, clip)
+    shape = (len(column), len(size) * n_times)
+    trajectories = csr_array((ranks.data, group[clip] * n_times + time, np.r_[column, len(clip)]), shape=shape)
+    # The cell (feature, group) that a column belongs to.
+    cells, cell, n_active = np.unique(
+        feature[column] * len(size) + group[clip[column]], return_inverse=True, return_counts=True
+    )
+    cell_feature, cell_group = np.divmod(cells, len(size))
+    into_cells = csr_array((np.ones(len(cell)), (cell, np.arange(len(cell)))), shape=(len(cells), len(cell)))
+
+    total, step = np.zeros(len(cells)), max(1, BLOCK_FLOATS // max(1, len(column)))
+    for begin in range(0, members.shape[1], step):
+        some = members[:, begin : begin + step].swapaxes(1, 2)
+        g = trajectories @ some.reshape(-1, some.shape[2])
+        mean = into_cells @ g / size[cell_group][:, None]
+        sums = into_cells @ _power_sums(g - mean[cell], power)
+        total += sums + (size[cell_group] - n_active) * _power_sums(-mean, power)
+    return np.bincount(cell_feature, weight[cell_group] * total, ranks.shape[0])
+
+
+def _power_sums(x: Array, power: int) -> Array:
+    return np.einsum("ij,ij->i", x, x if power == 2 else x**2)
+
+
+def stratified_auroc(
+    clip: NDArray,
+    time: NDArray,
+    feature: NDArray,
+    value: NDArray,
+    n_features: int,
+    y: NDArray,
+    usable: NDArray[np.bool_],
+) -> Array:
+    """AUROC `[feature]` over pairs of usable clips at the same time, ties a half; entries sorted as `rank_lift` asks.
+
+    NaN where no time has both classes.
+    """
+    place = clip * y.shape[1] + time
+    here = usable.ravel()[place]
+    place, time, feature, value = place[here], time[here], feature[here], value[here]
+    n_usable, n_positive = usable.sum(axis=0), (y * usable).sum(axis=0)
+    pairs = float(np.sum(n_positive * (n_usable - n_positive)))
+    if pairs == 0:
+        return np.full(n_features, np.nan)
+    # The positives' ranks, above those of a feature that is never active: its own lift for an active positive, and
+    # 1/2 less for every positive per active clip, since the inactive clips' midrank falls by that much.
+    won = rank_lift(place, time, feature, value, n_usable)
+    won *= y.ravel()[place]
+    won -= (n_positive / 2)[time]
+    return 0.5 + np.bincount(feature, won, n_features) / pairs
+
+
+def _skewed_p(z: Array, skew: Array) -> Array:
+    """Two-sided p, twice the tail on the side of z: of a Pearson type III law with this skewness, or of the normal
+    law where that is larger (on its short side the former ends, and would give 0).
+    """
+    tail = np.where(z > 0, pearson3.sf(z, skew), pearson3.cdf(z, skew))
+    return np.minimum(1.0, 2 * np.maximum(tail, norm.sf(np.abs(z))))
+
+
+def false_discovery(p: ArrayLike) -> Array:
+    """Adjusted p-values (q) of the whole family at once; NaN, never tested, stays NaN and is not counted."""
+    p = np.asarray(p, np.float64)
+    q = np.full(p.shape, np.nan)
+    tested = np.isfinite(p)
+    q[tested] = benjamini_hochberg(p[tested])
+    return q

@@ -1,0 +1,424 @@
+"""What the files of a model hold, asked of their headers: whether that is a whole exported model, and the one that its
+configuration describes.
+
+A library that loads weights may pass over what it has no place for and draw at random what is lacking, and then
+another model is studied than the one that was meant. So both are refused here, before any job, as are adapters that
+lie beside the weights (nothing would add them), checkpoints of a training, and a file that holds another part of the
+model.
+
+Nothing is loaded: the names of weights stand in the header of safetensors and in the pickle of a file of torch's. A
+file that can't be read so (torch before 1.6) and a part of a kind that is not known say nothing here; the same is
+asked once more of the modules that were loaded (`names_problems`). Problems are texts that begin with the file's name.
+The Snakefile imports this at every parse, so it imports nothing heavy.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from reprise.checkpoints.hub import MODEL_FILES, SHARDS
+from reprise.checkpoints.variants import Stub, read_checkpoint, read_package, read_transformers_config
+from reprise.checkpoints.weight_names import (
+    codec_names,
+    decoder_names,
+    encodec_names,
+    has_projection,
+    is_benign,
+    is_of_t5_decoder,
+    lm_names,
+    plain,
+    t5_names,
+)
+
+LM_FILE, CODEC_FILE = (names[0] for names in MODEL_FILES["audiocraft"])
+_MAX_HEADER = 100_000_000  # safetensors allows no longer one
+_SHOWN = 3
+# As PEFT, and others under names of their own, write adapters beside the weights of a base.
+_ADAPTER_FILE = re.compile(
+    r"adapter_config\.json|adapter_model.*|.*lora.*\.(safetensors|bin|pt|pth|ckpt)", re.IGNORECASE
+)
+# What PEFT calls the weights of adapters, and of a model that has them inside.
+_ADAPTER_NAME = re.compile(
+    r"^base_model\.|(^|\.)(lora|loha|lokr|hada|ia3|oft|boft|vera|adalora|prompt)_|(^|\.)(base_layer|modules_to_save|"
+    r"original_module|prompt_encoder)\."
+)
+_OF_LM = re.compile(r"(emb|linears)\.\d|transformer\.layers\.\d|condition_provider\.")
+_OF_CODEC = re.compile(r"((en|de)coder\.model\.\d|quantizer\.)")
+_OF_TRANSFORMERS = re.compile(r"(decoder\.model\.decoder|text_encoder|audio_encoder|enc_to_dec_proj)\.")
+PARTS = {"text_encoder.": "text encoder", "audio_encoder.": "codec", "decoder.": "language model"}
+_PRETRAINED = "//pretrained/"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_WHOLE = {
+    "transformers": "the whole model, as save_pretrained() writes it",
+    "audiocraft": "exactly the weights that its xp.cfg describes",
+}
+
+
+def model_content_problems(folder: Path, *, backend: str) -> list[str]:
+    """Why what a model's files hold cannot be run, whatever kind of MusicGen it is; none: nothing shows. Files that
+    are missing are not asked for here."""
+    if found := adapters(folder):
+        return [_unmerged(found, backend)]
+    return _exported_problems(folder) if backend == "audiocraft" else []
+
+
+def model_names_problems(folder: Path, *, backend: str) -> list[str]:
+    """Where the weights in a model's files are not those that its configuration describes."""
+    if backend != "audiocraft":
+        return _transformers_problems(folder)
+    problems = []
+    for file, expected_of in ((LM_FILE, lm_names), (CODEC_FILE, codec_names)):
+        names, config = _torch_names(folder / file), read_checkpoint(folder / file).config
+        if names is None or read_checkpoint(folder / file).pretrained:
+            continue
+        if any(map(_ADAPTER_NAME.search, names)):
+            problems += names_problems(names, names, file=file, backend=backend)
+        elif (expected := expected_of(config)) is not None:
+            problems += names_problems(
+                [name for name in names if not _conditions(name, config)], expected, file=file, backend=backend
+            )
+    return problems
+
+
+def text_encoder_problems(folder: Path) -> list[str]:
+    """The same of a T5 of the hub's, of which the encoder alone is used."""
+    return _part_problems(folder, t5_names, allowed=is_of_t5_decoder)
+
+
+def codec_problems(folder: Path) -> list[str]:
+    """The same of a codec of the hub's."""
+    return _part_problems(folder, encodec_names)
+
+
+def names_problems(
+    found: Iterable[str],
+    expected: Iterable[str],
+    *,
+    file: str,
+    backend: str,
+    allowed: Callable[[str], bool] = is_benign,
+    parts: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Where the names of stored weights, `found`, are not those that a model has, `expected`: both are listed.
+
+    allowed: tells names that may be there in excess, or be lacking. parts: what parts of a model are called, by the
+    prefix of their names.
+    """
+    given, needed = {plain(name): name for name in found}, {plain(name) for name in expected}
+    valid = _WHOLE[backend]
+    adapted = sorted(name for name in given.values() if _ADAPTER_NAME.search(name))
+    if adapted:
+        return [f"{file} holds weights of an adapter: {_some(adapted)}; {_merge(backend)}"]
+    problems = []
+    if lacking := {name for name in needed - given.keys() if not allowed(name)}:
+        problems.append(f"{file} lacks {_lacking_text(lacking, needed, parts)}; valid: {valid}")
+    extra = sorted(given[name] for name in given.keys() - needed if not allowed(given[name]))
+    if extra:
+        problems.append(
+            f"{file} holds {_counted(extra)} that the model has no place for: {_some(extra)}; valid: {valid}"
+        )
+    return problems
+
+
+def stored_names(folder: Path, files: Iterable[str]) -> list[str] | None:
+    """The names of all weights in some files of a folder; None where a file does not tell them."""
+    names: list[str] = []
+    for file in files:
+        path = folder / file
+        found = _safetensors_names(path) if path.suffix == ".safetensors" else _torch_names(path)
+        if found is None:
+            return None
+        names += found
+    return names
+
+
+def weights_files(folder: Path) -> list[str]:
+    """The files that transformers reads a folder's weights from; [] where there are none."""
+    if (folder / "model.safetensors").is_file():
+        return ["model.safetensors"]
+    if (folder / SHARDS).is_file():
+        return shards(folder)
+    return ["pytorch_model.bin"] if (folder / "pytorch_model.bin").is_file() else []
+
+
+def shards(folder: Path) -> list[str]:
+    """The files that an index names; none where it can't be read."""
+    try:
+        return sorted(set(json.loads((folder / SHARDS).read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def safetensors_header(path: Path) -> tuple[int, dict[str, Any] | None] | None:
+    """(where a safetensors file's weights begin, its header; None where that is cut off or no header of one). None
+    for a file that does not begin as one."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= _MAX_HEADER:
+            return None
+        text = file.read(length)
+    if len(text) < length:
+        return 8 + length, None
+    try:
+        header = json.loads(text)
+    except ValueError:
+        return None
+    return (8 + length, header) if isinstance(header, dict) else None
+
+
+# --- adapters -------------------------------------------------------------------------------------------------
+
+
+def adapters(folder: Path) -> list[str]:
+    """Files of adapters in a model's folder and in the folders in it, where PEFT puts all but the first."""
+    files = (path for path in (*folder.glob("*"), *folder.glob("*/*")) if _ADAPTER_FILE.fullmatch(path.name))
+    return sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
+
+
+def _unmerged(found: Collection[str], backend: str) -> str:
+    return (
+        f"{_some(sorted(found))}: an adapter, which nothing adds to the weights of its base; {_merge(backend)}, in a "
+        "folder without the adapter's files"
+    )
+
+
+def _merge(backend: str) -> str:
+    if backend == "audiocraft":
+        saved = 'its state_dict() saved as "best_state" of state_dict.bin'
+    else:
+        saved = "save_pretrained() of what that returns"
+    return f"valid: the adapter merged into the model with PEFT's merge_and_unload(), then {saved}"
+
+
+# --- audiocraft's files ---------------------------------------------------------------------------------------
+
+
+def _exported_problems(folder: Path) -> list[str]:
+    packages = {file: read_package(folder / file) for file in (LM_FILE, CODEC_FILE)}
+    kinds = {file: _kind(package, read_checkpoint(folder / file).config) for file, package in packages.items()}
+    if (kinds[LM_FILE], kinds[CODEC_FILE]) == ("codec", "language model"):
+        return [
+            f"{LM_FILE} holds a codec and {CODEC_FILE} a language model: they are swapped; valid: each under the "
+            "other's name"
+        ]
+    problems = []
+    for file, wanted in ((LM_FILE, "language model"), (CODEC_FILE, "codec")):
+        # torch before 1.6: shows when it is loaded.
+        if packages[file] is not None and (problem := _package_problem(packages[file], folder / file, wanted, kinds)):
+            problems.append(f"{file} {problem}")
+    return problems
+
+
+def _package_problem(package: Any, path: Path, wanted: str, kinds: Mapping[str, str | None]) -> str | None:
+    """Why what torch saved in a file is not an exported language model or codec."""
+    kind = kinds[path.name] or wanted
+    if isinstance(package, Stub) or not isinstance(package, dict):
+        if _is_weights(package):
+            return f"holds bare weights, without the configuration they are built from; {_own_export(kind)}"
+        return (
+            f"holds a pickled {'object' if isinstance(package, Stub) else type(package).__name__}; {_own_export(kind)}"
+        )
+    if "pytorch-lightning_version" in package:
+        return f"is a checkpoint of Lightning's{_prefixed(package)}; {_own_export(kind)}"
+    state = package.get("best_state")
+    nested = isinstance(state, dict) and any(map(_is_weights, state.values()))
+    if nested or package.get("fsdp_best_state"):
+        return f"is a checkpoint of audiocraft's training, not exported; {_export(package, path, kind)}"
+    if "pretrained" in package:
+        return _pretrained_problem(package["pretrained"], path, wanted)
+    if "best_state" not in package:
+        if _is_weights(package):
+            form = " in the form of transformers" if any(map(_OF_TRANSFORMERS.match, _names(package))) else ""
+            return f"holds bare weights{form}, without the configuration they are built from; {_own_export(kind)}"
+        held = _some(sorted(map(str, package)))
+        return f"is a checkpoint of another training ({held}){_prefixed(package)}; {_own_export(kind)}"
+    if "xp.cfg" not in package:
+        return f"does not say how it is built (xp.cfg); {_own_export(kind)}"
+    if kind != wanted:
+        return f"holds a {kind}, not a {wanted}; valid: the {wanted}'s exported checkpoint"
+    return None
+
+
+def _pretrained_problem(pretrained: Any, path: Path, wanted: str) -> str | None:
+    """Why what a checkpoint says of another, instead of weights, cannot be followed."""
+    if wanted != "codec":
+        return f'only names another model, "{pretrained}"; valid: the language model\'s exported checkpoint'
+    again = "export_pretrained_compression_model({}, {})"
+    if isinstance(pretrained, str) and pretrained.startswith(_PRETRAINED):
+        name = pretrained.removeprefix(_PRETRAINED)
+        command = _python(again.format(repr(name), repr(str(path))))
+        return (
+            f'names its codec as a training does, "{pretrained}", which is no name on the hub (that is "{name}"); '
+            f"valid: what {command} writes"
+        )
+    if not isinstance(pretrained, str) or not _HUB_NAME.fullmatch(pretrained):
+        return (
+            f'names its codec as "{pretrained}", which is no name on the hub; valid: such a name, as '
+            "facebook/encodec_32khz, or the exported codec itself (audiocraft.utils.export.export_encodec)"
+        )
+    return None
+
+
+def _kind(package: Any, config: Mapping[str, Any]) -> str | None:
+    """Whether a checkpoint holds a language model or a codec, by its weights' names or else by its configuration."""
+    names = [re.sub(r"^(module|model|lm|net|compression_model)\.(?!\d)", "", name) for name in _names(package)]
+    for kind, of in (("language model", _OF_LM), ("codec", _OF_CODEC)):
+        if any(map(of.match, names)):
+            return kind
+    if "transformer_lm" in config or "lm_model" in config:
+        return "language model"
+    return "codec" if "seanet" in config or "compression_model" in config else None
+
+
+def _names(package: Any) -> list[str]:
+    """The names of the weights in what torch saved, wherever in it they are."""
+    if _is_weights(package):
+        return list(package)
+    if not isinstance(package, dict):
+        return []
+    for key in ("best_state", "fsdp_best_state", "state_dict", "model_state_dict", "model", "module", "ema"):
+        if names := _names(package.get(key)):
+            return names
+    return []
+
+
+def _is_weights(node: Any) -> bool:
+    """Whether something unpickled is a mapping of names to tensors alone."""
+    return (
+        isinstance(node, dict)
+        and len(node) > 0
+        and all(isinstance(name, str) for name in node)
+        and all(isinstance(value, Stub) and not value for value in node.values())
+    )
+
+
+def _prefixed(package: Mapping[str, Any]) -> str:
+    """Under which prefix the weights of another training's checkpoint are, in words."""
+    heads = {name.partition(".")[0] for name in _names(package)}
+    if len(heads) == 1 and not (heads & {"emb", "transformer", "encoder", "decoder", "quantizer"}):
+        return f', with "{heads.pop()}." before the names of its weights'
+    return ""
+
+
+def _export(package: Mapping[str, Any], path: Path, kind: str) -> str:
+    # `export_lm` asks for both kinds of best states.
+    if kind == "language model" and "fsdp_best_state" not in package:
+        return _own_export(kind)
+    function = "export_lm" if kind == "language model" else "export_encodec"
+    exported = path.parent / "exported" / path.name
+    return f"valid: what {_python(f'{function}({str(path)!r}, {str(exported)!r})')} writes"
+
+
+def _python(call: str) -> str:
+    """A command that calls a function of audiocraft's that exports."""
+    function = call.partition("(")[0]
+    return (
+        f'python -c "import reprise.models.audiocraft_setup; from audiocraft.utils.export import {function}; {call}"'
+    )
+
+
+def _own_export(kind: str) -> str:
+    made = (
+        "audiocraft.utils.export.export_lm" if kind == "language model" else "audiocraft.utils.export.export_encodec"
+    )
+    return (
+        f'valid: the {kind} as {made} writes it, torch.save({{"best_state": its state_dict(), with the names that '
+        'audiocraft gives them, "xp.cfg": the configuration that audiocraft builds it from, as YAML}, ...)'
+    )
+
+
+def _conditions(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a weight is of what conditions a language model, which has weights of its own kinds."""
+    conditioners = config.get("conditioners") or {}
+    return any(name.startswith(f"condition_provider.conditioners.{conditioner}.") for conditioner in conditioners)
+
+
+# --- transformers' files --------------------------------------------------------------------------------------
+
+
+def _transformers_problems(folder: Path) -> list[str]:
+    files, config = weights_files(folder), read_transformers_config(folder)
+    names = stored_names(folder, files)
+    if names is None or not files or not config:
+        return []
+    text_encoder, codec, decoder = (config.get(part) or {} for part in ("text_encoder", "audio_encoder", "decoder"))
+    needed: set[str] = set()
+    unknown = []
+    for prefix, expected in (
+        ("text_encoder.", t5_names(text_encoder)),
+        ("audio_encoder.", encodec_names(codec)),
+        ("decoder.", decoder_names(decoder)),
+    ):
+        if expected is None:
+            unknown.append(prefix)
+            # Of a kind that is not known here there is something, at the least.
+            needed |= set() if any(name.startswith(prefix) for name in names) else {f"{prefix}*"}
+        else:
+            needed |= {prefix + name for name in expected}
+    projection = has_projection(text_encoder, decoder)
+    if projection:
+        needed |= {"enc_to_dec_proj.weight", "enc_to_dec_proj.bias"}
+    elif projection is None:
+        unknown.append("enc_to_dec_proj.")
+    file = files[0] if len(files) == 1 else SHARDS
+    known = [name for name in names if _ADAPTER_NAME.search(name) or not name.startswith(tuple(unknown))]
+    return names_problems(known, needed, file=file, backend="transformers", parts=PARTS)
+
+
+def _part_problems(
+    folder: Path,
+    expected_of: Callable[[Mapping[str, Any]], set[str] | None],
+    allowed: Callable[[str], bool] = is_benign,
+) -> list[str]:
+    files = weights_files(folder)
+    expected, names = expected_of(read_transformers_config(folder)), stored_names(folder, files)
+    if expected is None or names is None or not files:
+        return []
+    return names_problems(names, expected, file=files[0], backend="transformers", allowed=allowed)
+
+
+# --- names and words ------------------------------------------------------------------------------------------
+
+
+def _safetensors_names(path: Path) -> list[str] | None:
+    try:
+        found = safetensors_header(path)
+    except OSError:
+        return None
+    return None if found is None or found[1] is None else [name for name in found[1] if name != "__metadata__"]
+
+
+def _torch_names(path: Path) -> list[str] | None:
+    """The names of the weights in a file of torch's: of a checkpoint's best state, or of the file as a whole."""
+    package = read_package(path)
+    if isinstance(package, dict) and isinstance(package.get("best_state"), dict):
+        package = package["best_state"]
+    return [name for name in package if isinstance(name, str)] if isinstance(package, dict) else None
+
+
+def _lacking_text(lacking: Collection[str], needed: Collection[str], parts: Mapping[str, str]) -> str:
+    """What of a model is lacking, part by part: a whole part, or some of its weights by name."""
+    texts = []
+    for prefix, part in parts.items():
+        of_part = [name for name in needed if name.startswith(prefix)]
+        gone = sorted(name for name in lacking if name.startswith(prefix))
+        if of_part and len(gone) == len(of_part):
+            texts.append(f"the whole {part} ({prefix}*)")
+            lacking = [name for name in lacking if not name.startswith(prefix)]
+    some = sorted(lacking)
+    if len(some) == len(needed):
+        return "all of the model's weights"
+    return " and ".join([*texts, *([f"{_counted(some)}: {_some(some)}"] if some else [])])
+
+
+def _counted(names: Collection[str]) -> str:
+    return f"{len(names)} weight{'s' if len(names) > 1 else ''}"
+
+
+def _some(names: Collection[str]) -> str:
+    shown = list(names)[:_SHOWN]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

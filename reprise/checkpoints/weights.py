@@ -1,0 +1,259 @@
+"""Whether the files of a model or an SAE are there and whole, asked before any job.
+
+What is asked costs milliseconds and reads no weights: a file is there, is not empty, is not the pointer that Git LFS
+leaves in its place, and ends where its own form says it ends (a zip archive, as torch writes them, has its directory
+at the end; safetensors say at the beginning how long they are; JSON ends in a brace). That tells an interrupted
+download or copy; a flipped bit in the middle shows when the file is read.
+
+Problems are texts, with what is valid or the command that fetches what is lacking; none: nothing shows.
+The Snakefile imports this at every parse, so it imports nothing heavy.
+"""
+
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from reprise.checkpoints.contents import (
+    adapters,
+    codec_problems,
+    model_content_problems,
+    model_names_problems,
+    safetensors_header,
+    shards,
+    text_encoder_problems,
+)
+from reprise.checkpoints.hub import (
+    MODEL_FILES,
+    SHARDS,
+    HubError,
+    Place,
+    cache_folder,
+    fetch_command,
+    fetched_folder,
+    model_place,
+    repository_folder,
+    sae_place,
+)
+from reprise.checkpoints.variants import (
+    SUPPORTED,
+    read_checkpoint,
+    read_transformers_config,
+    text_encoders,
+    unsupported,
+    unsupported_in_transformers,
+)
+from reprise.saes.forms import SAE_FORMS, SCALER_FILE, description_problem, missing_files, sae_form, said_layer
+
+# Without its tokenizer's file transformers makes one of four words up, and says nothing.
+TEXT_ENCODER_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"), ("tokenizer.json", "spiece.model"))
+CODEC_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
+# What the published models read prompts with; of others it shows in their checkpoint.
+TEXT_ENCODER = "t5-base"
+_PUBLISHED = re.compile(r"facebook/musicgen-(small|medium|large)")
+_REFUSED = re.compile(r"facebook/(musicgen-(melody|stereo|style)|magnet|jasco)")
+
+MISSING = "is missing"
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def file_problem(path: Path) -> str | None:
+    """What is wrong with a file of weights, or one that describes them; None where nothing shows."""
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            head = file.read(len(_LFS))
+            file.seek(max(0, size - 64))
+            tail = file.read()
+    except OSError as error:
+        return MISSING if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+    if size == 0:
+        return "is empty"
+    if head == _LFS:
+        return "is a pointer of Git LFS, not the file itself (`git lfs pull` fetches it)"
+    if path.suffix == ".safetensors":
+        expected = _safetensors_size(path)
+        if expected is None:
+            return "does not begin as safetensors do"
+        return None if size == expected else f"has {size:,} bytes of {expected:,}: it was cut off"
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return f"was cut off at {size:,} bytes"
+    if path.suffix == ".json" and not tail.rstrip().endswith(b"}"):
+        return f"was cut off at {size:,} bytes"
+    return None
+
+
+def needed_files(folder: Path, needed: Iterable[Sequence[str]]) -> list[str]:
+    """The files that a folder is read from: of each of `needed` the first that is there (else the first of all), and
+    the shards that they are the index of."""
+    files = [next((name for name in names if (folder / name).is_file()), names[0]) for names in needed]
+    return [*files, *shards(folder)] if SHARDS in files else files
+
+
+def folder_problems(folder: Path, needed: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+    """(file, what is wrong with it) for the files that a folder is read from."""
+    files = needed_files(folder, needed)
+    problems = [(name, problem) for name in files if (problem := file_problem(folder / name))]
+    if SHARDS in files and not problems and not shards(folder):
+        return [(SHARDS, "does not say which file holds which weight")]
+    return problems
+
+
+def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = Path()) -> list[str]:
+    """Why a model cannot be used as it lies here: its files, its kind, its text encoder's files."""
+    try:
+        place = model_place(name, base_dir=base_dir)
+    except HubError as error:
+        return [str(error)]
+    needed, cache = MODEL_FILES[backend], cache_folder(backend)
+    if place is None:
+        folder = base_dir / name
+        if folder.is_dir() and adapters(folder):
+            # Often all that a folder has.
+            return _wrong_kind(name, folder, backend)
+        problems = _directory_problems(name, folder, needed)
+        other = next((b for b in MODEL_FILES if b != backend and not folder_problems(folder, MODEL_FILES[b])), None)
+        if problems and other:
+            return [f'"{name}" holds a model in the form of {other}; valid: model.backend {other} for it']
+    elif _REFUSED.match(place.repository):
+        return [f"{place.repository} cannot be run; valid: {SUPPORTED}"]
+    else:
+        folder = fetched_folder(place, cache) or cache
+        problems = [f"{place.repository} {text}" for text in _lacking(place, cache, needed)]
+    if not problems and folder.is_dir() and not (problems := _wrong_kind(name, folder, backend)):
+        problems = [f'"{name}": {text}' for text in model_names_problems(folder, backend=backend)]
+        parts = _parts(folder) if backend == "audiocraft" else []
+    elif place and backend == "audiocraft" and _PUBLISHED.fullmatch(place.repository):
+        parts = [_reads_with(TEXT_ENCODER)]
+    else:
+        parts = []
+    for part in parts:
+        cache = cache_folder()
+        wrong = [f"which {text}" for text in _lacking(part.place, cache, part.needed)]
+        if not wrong and (fetched := fetched_folder(part.place, cache)):
+            wrong = [f"whose {text}" for text in part.problems(fetched)]
+        problems += [f'"{name}" {part.does} {part.place.repository}, {text}' for text in wrong]
+    return problems
+
+
+def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]:
+    """Why a layer's SAE cannot be used as it lies here."""
+    try:
+        place = sae_place(name)
+    except HubError as error:
+        return [str(error)]
+    if place is not None:
+        folder, cache = fetched_folder(place, cache_folder()), cache_folder()
+        fetch = fetch_command(place, patterns=[f"{place.folder}/*"] if place.folder else [], cache=cache)
+        if folder is None:
+            return [f"{name} is not in the cache {cache}; {_to_do(fetch)}"]
+        said, anew = f"{name} in the cache {cache}", f"{_to_do(fetch)} --force-download"
+    else:
+        folder, said, fetch = base_dir / name, f'"{name}"', ""
+        if not folder.is_dir():
+            return [f'there is no directory "{name}"; valid: the directory of layer {layer}\'s SAE']
+        anew = "valid: its files, whole"
+    form = sae_form(folder)
+    if form is None:
+        return [f"{said} {missing_files(folder)}" + (f"; {_to_do(fetch)}" if fetch else "")]
+    scaler = [(SCALER_FILE,)] if (folder / SCALER_FILE).is_file() else []
+    broken = folder_problems(folder, [*((file,) for file in SAE_FORMS[form]), *scaler])
+    if broken:
+        return [f"{said}: {_listed(broken)}; {anew}"]
+    if problem := description_problem(folder):
+        return [f"{said}: {problem}"]
+    of_layer, why = said_layer(folder)
+    if of_layer not in (None, layer):
+        return [
+            f"{said} says that it is of layer {of_layer}{why}; valid: the SAE of layer {layer} (layers are 0-based)"
+        ]
+    return []
+
+
+class _Part(NamedTuple):
+    """What a checkpoint of audiocraft's takes from the hub, by name: what the model does with it, and its files."""
+
+    does: str
+    place: Place
+    needed: tuple[tuple[str, ...], ...]
+    problems: Callable[[Path], list[str]]
+
+
+def _reads_with(encoder: str) -> _Part:
+    return _Part("reads prompts with", Place(encoder, None), TEXT_ENCODER_FILES, text_encoder_problems)
+
+
+def _parts(folder: Path) -> list[_Part]:
+    """What the checkpoints in a folder take from the hub."""
+    encoders = text_encoders(read_checkpoint(folder / "state_dict.bin").config)
+    codec = read_checkpoint(folder / "compression_state_dict.bin").pretrained
+    # Not a hub id: descript-audio-codec's.
+    named = codec and not codec.startswith("dac_")
+    decodes = [_Part("decodes with", Place(codec, None), CODEC_FILES, codec_problems)] if named else []
+    return [*map(_reads_with, encoders), *decodes]
+
+
+def _wrong_kind(name: str, folder: Path, backend: str) -> list[str]:
+    """Why a folder's files are no model that is run: not an exported one, or one of another kind."""
+    if wrong := model_content_problems(folder, backend=backend):
+        return [f'"{name}": {text}' for text in wrong]
+    if backend == "audiocraft":
+        refused = unsupported(read_checkpoint(folder / "state_dict.bin").config)
+    else:
+        refused = unsupported_in_transformers(read_transformers_config(folder))
+    return [_refusal(name, refused)] if refused else []
+
+
+def _refusal(name: str, refused: Sequence[str]) -> str:
+    return f'"{name}" cannot be run: {", ".join(refused)}; valid: {SUPPORTED}'
+
+
+def _directory_problems(name: str, folder: Path, needed: Sequence[Sequence[str]]) -> list[str]:
+    """What a directory lacks as a model's; at most one text."""
+    valid = f"a directory with {' and '.join(' or '.join(names) for names in needed)}"
+    if not folder.is_dir():
+        return [f'there is no directory "{name}"; valid: a hub id, or {valid}']
+    broken = folder_problems(folder, needed)
+    return [f'"{name}": {_listed(broken)}; valid: {valid}, whole'] if broken else []
+
+
+def _lacking(place: Place, cache: Path, needed: Sequence[Sequence[str]]) -> list[str]:
+    """What a repository of the hub lacks in the cache, with the command that fetches it; at most one text."""
+    folder = fetched_folder(place, cache)
+    broken = folder_problems(folder or cache / "nowhere", needed)
+    if not broken:
+        return []
+    names, patterns = [name for name, _ in broken], []
+    if any(SHARDS in alternatives for alternatives in needed):
+        # Which shards there are shows only in a file that may be lacking itself.
+        names, patterns = [], ["*.json", "model*.safetensors", "spiece.model"]
+    damaged = any(problem != MISSING for _, problem in broken)
+    fetch = _to_do(fetch_command(place, names, patterns=patterns, anew=damaged, cache=cache))
+    if folder is not None:
+        return [f"is not whole in the cache {cache}: {_listed(broken)}; {fetch}"]
+    begun = any((repository_folder(place, cache) / "blobs").glob("*.incomplete"))
+    return [f"is not {'wholly ' if begun else ''}in the cache {cache}; {fetch}"]
+
+
+def _listed(broken: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} {problem}" for name, problem in broken)
+
+
+def _to_do(fetch: str) -> str:
+    return f"jobs download nothing: where there is network, run {fetch}"
+
+
+def _safetensors_size(path: Path) -> int | None:
+    """How many bytes a safetensors file has by its own header; None where it has none."""
+    found = safetensors_header(path)
+    if found is None:
+        return None
+    start, header = found
+    if header is None:
+        return start  # at the least
+    try:
+        ends = [value["data_offsets"][1] for name, value in header.items() if name != "__metadata__"]
+        return start + max(ends, default=0)
+    except (KeyError, TypeError, IndexError):
+        return None

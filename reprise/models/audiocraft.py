@@ -1,0 +1,130 @@
+"""MusicGen as audiocraft loads it: a directory with `state_dict.bin` and `compression_state_dict.bin`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import reprise.models.audiocraft_setup  # noqa: F401
+from audiocraft.models import MusicGen
+from audiocraft.models.encodec import CompressionModel, HFEncodecCompressionModel
+from audiocraft.models.lm import LMModel
+from audiocraft.modules.conditioners import ConditioningAttributes
+from audiocraft.modules.transformer import StreamingMultiheadAttention
+from reprise.checkpoints.contents import CODEC_FILE, LM_FILE
+from reprise.checkpoints.hub import Place, cache_folder, fetched_folder
+from reprise.checkpoints.variants import UnsupportedModelError, read_checkpoint, unsupported
+from reprise.checkpoints.weight_names import is_benign, is_of_t5_decoder
+from reprise.models.musicgen import Model, check_finite_weights, check_names, weights_digest
+from reprise.models.transformer import Attention, Layer, Transformer
+
+
+def load(folder: Path, *, dtype: str, device: str) -> Model:
+    """Load a model from its directory; see `reprise.models.musicgen.load_model`. Raises UnsupportedModelError and
+    WeightsError."""
+    # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
+    musicgen = MusicGen.get_pretrained(str(folder), device="cpu")
+    lm, codec = musicgen.lm.eval(), musicgen.compression_model.eval()
+    if problems := unsupported(lm.cfg):
+        raise UnsupportedModelError(", ".join(problems))
+    # T5 is hidden from `to` and from what a digest sees, as it is from the checkpoint.
+    of_t5 = [c for c in lm.condition_provider.conditioners.values() if vars(c).get("t5") is not None]
+    for conditioner in of_t5:
+        _check_of_hub(conditioner.name, conditioner.t5, allowed=is_of_t5_decoder)
+    if isinstance(codec, HFEncodecCompressionModel):
+        _check_of_hub(read_checkpoint(folder / CODEC_FILE).pretrained, codec.model)
+    check_finite_weights(
+        {LM_FILE: lm, CODEC_FILE: codec, **{conditioner.name: conditioner.t5 for conditioner in of_t5}}
+    )
+    digest = weights_digest(lm, codec, *(conditioner.t5 for conditioner in of_t5))
+    lm.to(device, getattr(torch, dtype))
+    check_finite_weights({LM_FILE: lm}, dtype=dtype)
+    lm.condition_provider.device = device
+    for conditioner in of_t5:
+        conditioner.t5.to(device)
+        conditioner.device = device
+    return as_model(
+        lm,
+        codec.to(device),
+        digest=digest,
+        frame_rate_hz=float(musicgen.frame_rate),
+        sample_rate_hz=int(musicgen.sample_rate),
+        max_duration_s=float(musicgen.max_duration),
+    )
+
+
+def _check_of_hub(name: str, module: torch.nn.Module, *, allowed: Callable[[str], bool] = is_benign) -> None:
+    """Raise WeightsError unless what the hub's files of this name hold is all of a module: audiocraft does not ask."""
+    folder = fetched_folder(Place(name, None), cache_folder()) or Path(name)
+    if folder.is_dir():
+        check_names(folder, module, what=f"{name}: ", allowed=allowed)
+
+
+def as_model(
+    lm: LMModel,
+    codec: CompressionModel | None,
+    *,
+    digest: str,
+    frame_rate_hz: float,
+    sample_rate_hz: int,
+    max_duration_s: float,
+) -> Model:
+    """audiocraft's modules as the stages take a model. Without a codec nothing can be encoded or decoded."""
+
+    def embed_text(prompt: str | None) -> torch.Tensor:
+        attributes = [ConditioningAttributes(text={"description": prompt})]
+        return lm.condition_provider(lm.condition_provider.tokenize(attributes))["description"][0][0]
+
+    def audio_to_tokens(audio: torch.Tensor) -> torch.Tensor:
+        tokens, scale = codec.encode(audio)
+        if scale is not None:
+            raise ValueError(
+                "model: its codec scales clips by their loudness; valid: one that does not, as MusicGen's"
+            )
+        return tokens
+
+    return Model(
+        transformer=transformer_of(lm),
+        embed_text=embed_text,
+        audio_to_tokens=audio_to_tokens,
+        tokens_to_audio=lambda tokens: codec.decode(tokens),
+        lm=lm,
+        codec=codec,
+        weights_digest=digest,
+        frame_rate_hz=frame_rate_hz,
+        sample_rate_hz=sample_rate_hz,
+        n_codebooks=lm.n_q,
+        card=lm.card,
+        n_layers=len(lm.transformer.layers),
+        d_model=lm.dim,
+        max_duration_s=max_duration_s,
+    )
+
+
+def transformer_of(lm: LMModel) -> Transformer:
+    """The weights of audiocraft's language model; no tensor is copied."""
+
+    def attention(module: StreamingMultiheadAttention) -> Attention:
+        return Attention(module.in_proj_weight, module.in_proj_bias, module.out_proj, module.num_heads)
+
+    layers = [
+        Layer(
+            norm1=layer.norm1,
+            self_attention=attention(layer.self_attn),
+            norm_cross=layer.norm_cross,
+            cross_attention=attention(layer.cross_attention),
+            norm2=layer.norm2,
+            linear1=layer.linear1,
+            activation=layer.activation,
+            linear2=layer.linear2,
+        )
+        for layer in lm.transformer.layers
+    ]
+    return Transformer(
+        embeddings=list(lm.emb),
+        layers=layers,
+        out_norm=lm.out_norm,
+        heads=list(lm.linears),
+        positional_scale=lm.transformer.positional_scale,
+        max_period=lm.transformer.max_period,
+    )

@@ -1,0 +1,295 @@
+"""The baseline: how well a return is predicted by what anyone can hear and read, without the model.
+
+What it knows (`baseline_features`): the position, causal acoustics, the returns so far, and the prompt's words. A
+representation has to predict more than that, so a baseline that overfits would flatter it: position alone once scored
+0.69 where all columns together scored 0.65. So the baseline is built from members, each fitted where it can be
+trusted:
+
+- a linear member for each part (position, sound, returns so far, prompt) and one for all columns together;
+- a non-linear member: gradient-boosted trees over all columns.
+
+Members are stacked inside the nested folds: their logits on rows that they have not seen are combined by a logistic
+regression without negative weights (Wolpert 1992; van der Laan, Polley & Hubbard 2007, "Super Learner"), so that a
+part which alone predicts best keeps its weight. There are two forms, `linear` (the linear members) and `trees` (all of
+them), and a gain counts over the better of the two.
+
+Conventions. As in reprise/probing/probes.py: the grid clip x time, rows are its usable points. A logit for a row comes
+from prompts other than its own: `eta` `[fold, row]` holds, for an outer fold f, logits of the test rows by members
+fitted to all training rows, and logits of the training rows by members fitted to the other inner folds. What is fitted
+on top of a baseline (`extend`) so sees the same kind of number in training and in testing.
+
+Degenerate input: labels that cannot be split give a `note` and no logits. A part without columns has no member.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+from sklearn.feature_extraction.text import CountVectorizer
+
+from reprise.probing.folds import inner_folds, prompt_folds, training_rate
+from reprise.probing.logistic import FitError, design, fit_logistic, log_loss_bits, logit, penalty_vector, scaled
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+# L2 penalties (on standardised columns, against a log-loss summed over rows), largest first: each fit starts from the
+# one before. Rows of a clip repeat each other, so useful penalties are larger than for independent rows.
+PENALTIES = (10000.0, 1000.0, 100.0, 10.0, 1.0)
+# Of what a later block is added to: the logit below it keeps its weight, and one that separates the classes its end.
+OFFSET_PENALTY = 1.0
+# Of the stack's weights, whose members are on the scale of logits.
+STACK_PENALTY = 1.0
+FORMS = ("linear", "trees")
+# Small trees, many rows a leaf: rows of a clip repeat each other.
+TREES = {"max_iter": 60, "learning_rate": 0.05, "max_leaf_nodes": 6, "min_samples_leaf": 20, "l2_regularization": 5.0}
+
+
+class Baseline(NamedTuple):
+    """A fitted baseline: `eta` by form, float64 `[fold, row]` (see the module), `folds` int `[row]`, and the
+    AUROC-free facts of it: log-loss in bits of each member and form on the test rows, by name."""
+
+    eta: dict[str, Array]
+    folds: Index
+    bits: dict[str, float]
+    note: str = ""
+
+
+def baseline_features(
+    prompts: Sequence[str],
+    prompt_ids: Sequence[str],
+    times_s: ArrayLike,
+    descriptors: NDArray[np.float32],
+    *,
+    descriptor_names: Sequence[str],
+) -> tuple[NDArray[np.float32], list[str]]:
+    """Baseline columns on the grid: float32 `[clip, time, b]` and their names.
+
+    Position (one column a grid time), the causal `descriptors` `[clip, time, m]` (acoustics and recurrences so far),
+    and the words of the prompt (0/1; words in one prompt only or in all prompts carry nothing to another prompt and
+    are left out). `prompts`, `prompt_ids`: the text of each clip, "" for none, and whose it is. Several recordings may
+    have the same text, and then its words tell something of each other.
+    """
+    times_s = np.asarray(times_s, np.float64)
+    n_clips, n_times = len(prompts), len(times_s)
+    if descriptors.shape[:2] != (n_clips, n_times):
+        raise ValueError(f"descriptors: shape {descriptors.shape} must begin with (clips, times) {n_clips, n_times}")
+    names = [f"time_{t:g}s" for t in times_s] + list(descriptor_names)
+    parts = [np.broadcast_to(np.eye(n_times, dtype=np.float32), (n_clips, n_times, n_times)), descriptors]
+
+    texts = pd.Series(list(prompts)).groupby(list(prompt_ids)).first()
+    # One word more, since no word at all is an error there; it counts only where a text has it.
+    vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b").fit([*texts, "nothing"])
+    in_texts = np.asarray(vectorizer.transform(texts).sum(axis=0)).ravel()
+    keep = (in_texts > 1) & (in_texts < len(texts))
+    words = vectorizer.transform(prompts).toarray()[:, keep].astype(np.float32)
+    parts.append(np.broadcast_to(words[:, None], (n_clips, n_times, words.shape[1])))
+    names += [f"word_{w}" for w in vectorizer.get_feature_names_out()[keep]]
+    return np.concatenate(parts, axis=2, dtype=np.float32), names
+
+
+def part_of(column: str) -> str:
+    """Which part of the baseline a column of `baseline_features` belongs to."""
+    parts = {"time_": "position", "word_": "prompt", "match_": "returns so far"}
+    return next((part for prefix, part in parts.items() if column.startswith(prefix)), "sound")
+
+
+def check_finite(x: NDArray, clips: Sequence[str], columns: Sequence[str], *, what: str) -> None:
+    """Raise ValueError naming the first clip and column of `x` `[clip, time, column]` that is NaN or infinite."""
+    bad = ~np.isfinite(x)
+    if bad.any():
+        clip, time, column = (int(i[0]) for i in np.nonzero(bad))
+        value = x[clip, time, column]
+        raise ValueError(
+            f"{what}: clip {clips[clip]}, column {columns[column]} is {value} at time {time} of the grid; valid: "
+            "finite numbers (a clip that cannot be read has no usable time, and none is read of it)"
+        )
+
+
+def fit_baseline(
+    y: Array,
+    groups: Index,
+    x: NDArray[np.float32],
+    names: Sequence[str],
+    *,
+    seed: int,
+    n_folds: int,
+    forms: Sequence[str] = FORMS,
+) -> Baseline:
+    """Fit the baseline on rows: `y` 0/1 `[row]`, `groups` `[row]`, `x` `[row, column]` with the columns' `names`.
+
+    The outer folds are `prompt_folds` of the same seed. Raises FitError where a fit has no end.
+    """
+    folds, note = prompt_folds(y, groups, n_folds, seed)
+    if note:
+        return Baseline({}, folds, {}, note)
+    inner = inner_folds(y, groups, folds, seed)
+    part = np.array([part_of(name) for name in names])
+    blocks = {f"{kind} alone": x[:, part == kind] for kind in dict.fromkeys(part.tolist())} | {"all columns": x}
+    members = {name: _linear_member(block, y, folds, inner) for name, block in blocks.items()}
+    eta = {"linear": _stack(list(members.values()), y, folds)}
+    if "trees" in forms:
+        members["all columns, trees"] = _cross_fit(_fit_trees(x, y, seed), folds, inner)
+        eta["trees"] = _stack(list(members.values()), y, folds)
+    constant = logit(training_rate(y, folds))
+    loss = {name: log_loss_bits(tested(of, folds), y).mean() for name, of in (members | eta).items()}
+    base = log_loss_bits(constant, y).mean()
+    return Baseline(eta, folds, {name: float(base - bits) for name, bits in loss.items()})
+
+
+def tested(eta: Array, folds: Index) -> Array:
+    """The logits of test rows, `[row]`, of `eta` `[fold, row]`."""
+    return eta[folds, np.arange(len(folds))]
+
+
+def _linear_member(x: NDArray[np.float32], y: Array, folds: Index, inner: Sequence[Index]) -> Array:
+    return extend(None, x, y, folds, inner)[0]
+
+
+def extend(
+    below: Array | None, block: NDArray[np.float32], y: Array, folds: Index, inner: Sequence[Index]
+) -> tuple[Array, list[float], list[Array]]:
+    """Logits `[fold, row]` of a logistic regression on a block `[row, d]`, and on the logits `below` it where given.
+
+    The block's penalty is chosen in each fold by the log-loss in its inner folds; a fold that cannot be split takes
+    the largest, and its training rows the logits of the fit to all of them. Also returned: the penalty and the
+    coefficients of each fold, for `refit`.
+    """
+    eta = np.empty((len(inner), len(y)))
+    penalties, coefs = [], []
+    for fold, (inner_fold, outer) in enumerate(zip(inner, scaled(block, folds), strict=True)):
+        train = folds != fold
+        penalty, out_of_inner = PENALTIES[0], None
+        if inner_fold.max() > 0:
+            of_penalty = _inner_logits(below, block, y, fold, inner_fold)
+            losses = [log_loss_bits(e[train], y[train]).sum() for e in of_penalty]
+            best = int(np.argmin(losses))
+            penalty, out_of_inner = PENALTIES[best], of_penalty[best]
+        parts, fixed = _with_below(below, outer, fold, train)
+        x = design(parts)
+        coef = fit_logistic(x[train], y[train], penalty_vector(parts, [*fixed, penalty]))
+        eta[fold] = x @ coef
+        if out_of_inner is not None:
+            eta[fold, train] = out_of_inner[train]
+        penalties.append(penalty)
+        coefs.append(coef)
+    return eta, penalties, coefs
+
+
+def refit(
+    below: Array,
+    block: NDArray[np.float32],
+    y: Array,
+    folds: Index,
+    penalties: Sequence[float],
+    starts: Sequence[Array] | None = None,
+) -> Array:
+    """Logits of test rows `[row]` of the same regression on another block, at penalties chosen before."""
+    eta = np.empty(len(y))
+    for fold, outer in enumerate(scaled(block, folds)):
+        train, test = folds != fold, folds == fold
+        parts, fixed = _with_below(below, outer, fold, train)
+        x = design(parts)
+        start = None
+        if starts is not None:
+            # A swapped block starts from what is below it alone.
+            start = np.zeros_like(starts[fold])
+            start[:2] = starts[fold][:2]
+        coef = fit_logistic(x[train], y[train], penalty_vector(parts, [*fixed, penalties[fold]]), start)
+        eta[test] = x[test] @ coef
+    return eta
+
+
+def _inner_logits(
+    below: Array | None, block: NDArray[np.float32], y: Array, fold: int, inner_fold: Index
+) -> list[Array]:
+    """For each penalty, logits `[row]` of the training rows by fits to the other inner folds."""
+    out = [np.zeros(len(y)) for _ in PENALTIES]
+    for f, part in enumerate(scaled(block, inner_fold)):
+        train, test = (inner_fold >= 0) & (inner_fold != f), inner_fold == f
+        parts, fixed = _with_below(below, part, fold, train)
+        x, coef = design(parts), None
+        for i, penalty in enumerate(PENALTIES):
+            coef = fit_logistic(x[train], y[train], penalty_vector(parts, [*fixed, penalty]), coef)
+            out[i][test] = x[test] @ coef
+    return out
+
+
+def _with_below(
+    below: Array | None, block: NDArray[np.float32], fold: int, train: NDArray[np.bool_]
+) -> tuple[list[NDArray[np.float32]], list[float]]:
+    """The blocks of a fit, the logits below first, and their penalties but the last."""
+    if below is None:
+        return [block], []
+    column = below[fold]
+    spread = column[train].std()
+    column = (column - column[train].mean()) / spread if spread > 1e-9 else np.zeros_like(column)
+    return [column[:, None].astype(np.float32), block], [OFFSET_PENALTY]
+
+
+Fit = Callable[[NDArray[np.bool_]], Callable[[NDArray[np.bool_]], Array]]
+
+
+def _fit_trees(x: NDArray[np.float32], y: Array, seed: int) -> Fit:
+    # It takes half a second to import.
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
+
+    def fit(train: NDArray[np.bool_]) -> Callable[[NDArray[np.bool_]], Array]:
+        model = HistGradientBoostingClassifier(**TREES, early_stopping=False, random_state=seed)
+        # A job has one thread, and OpenMP would take every core of the machine.
+        with threadpool_limits(1, user_api="openmp"):
+            model.fit(x[train], y[train].astype(int))
+        return lambda rows: model.decision_function(x[rows])
+
+    return fit
+
+
+def _cross_fit(fit: Fit, folds: Index, inner: Sequence[Index]) -> Array:
+    """Logits `[fold, row]` of a model that is fitted anew to each set of training rows."""
+    eta = np.empty((len(inner), len(folds)))
+    for fold, inner_fold in enumerate(inner):
+        train, test = folds != fold, folds == fold
+        predict = fit(train)
+        eta[fold, test] = predict(test)
+        if inner_fold.max() == 0:
+            eta[fold, train] = predict(train)
+        for f in range(inner_fold.max() + 1 if inner_fold.max() > 0 else 0):
+            seen, unseen = (inner_fold >= 0) & (inner_fold != f), inner_fold == f
+            eta[fold, unseen] = fit(seen)(unseen)
+    return eta
+
+
+def _stack(members: Sequence[Array], y: Array, folds: Index) -> Array:
+    """One logit from several, `[fold, row]`: weights of 0 or more, fitted to the training rows of each fold."""
+    eta = np.empty_like(members[0])
+    for fold in range(len(eta)):
+        z = np.stack([member[fold] for member in members], axis=1)
+        weights = _stack_weights(z[folds != fold], y[folds != fold])
+        eta[fold] = weights[0] + z @ weights[1:]
+    return eta
+
+
+def _stack_weights(z: Array, y: Array) -> Array:
+    """Intercept and a weight >= 0 for each column of `z` `[row, member]`."""
+
+    def loss(w: Array) -> tuple[float, Array]:
+        eta = w[0] + z @ w[1:]
+        error = expit(eta) - y
+        value = np.logaddexp(0.0, eta).sum() - y @ eta + 0.5 * STACK_PENALTY * w[1:] @ w[1:]
+        return float(value), np.r_[error.sum(), error @ z + STACK_PENALTY * w[1:]]
+
+    start = np.r_[0.0, np.full(z.shape[1], 1 / z.shape[1])]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(None, None)] + [(0, None)] * z.shape[1])
+    if not found.success or not np.isfinite(found.x).all():
+        raise FitError(f"the stack of {z.shape[1]} members did not converge: {found.message}")
+    return found.x
+
+
+def better_form(auroc: Mapping[str, float]) -> str:
+    """The form that scores higher, the simpler one where they are equal."""
+    return max(auroc, key=lambda form: (auroc[form], form == "linear"))

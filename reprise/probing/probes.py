@@ -1,0 +1,452 @@
+"""Does a representation say more about the future than the baseline does, and did the model learn to say it?
+
+Conventions. Everything lies on a common grid: clip x time. `y` 0/1 `[clip, time]`, `usable` bool `[clip, time]` (rows
+are the usable grid points), `prompt` `[clip]`, the baseline's columns B `[clip, time, b]` and the representation R
+`[clip, time, d]` (or CSR `[clip * time, d]`, clip-major) at *every* grid point, so that a clip can be given another
+clip's R at its own times. A clip without a usable time is left out before anything else. Scores: AUROC pooled over the
+out-of-fold predictions, which every gate reads, and bits, the reduction in log-loss per label against the training
+folds' base rate (a V-information estimate; it can be negative), which is shown beside it.
+
+Conditional gain: score(B+R) - score(B). B is a fitted baseline (reprise/probing/baseline.py), the better of its two
+forms, and enters B+R as its logit; folds and inner folds are grouped by prompt, columns are scaled inside folds, and R
+has a penalty of its own. R enters as its residual on B: R minus what a ridge fitted on *other prompts* predicts of it
+from B's columns. So R cannot help by repeating B, and the residual is what may be exchanged between clips under the
+null "R says nothing beyond B". A raw R could not: swapping a copy of B for noise would make B+R worse, and a useless R
+would look significant. The residual, and the PCA of a wide R, see no label and are computed once for all folds, so
+they cannot leak one; fixing them makes the statistic the same function of the exchanged data in every swap.
+
+Prediction never shows that a model uses what it carries, only an edit does. A network of random weights remembers what
+sounded, and so predicts too: what the model learned shows beside it (reprise/probing/learned.py).
+
+Nulls. Pseudosession swap (Harris, "Nonsense correlations in neuroscience", bioRxiv 2020): whole trajectories are
+exchanged, never shifted in time, so autocorrelation stays. Across prompts (is anything there?), prompts are permuted
+*as blocks*: a prompt's clips resemble each other, and swapping single clips would break that in the null alone.
+Within prompts (is it *this* performance's future, or its prompt's?), seeds are permuted; where no prompt has two
+seeds there is nothing to permute and that null does not apply. Permutations are uniform, fixed points included:
+derangements only (two seeds a prompt leave just one) are no group, and p-values from them are too small (Southworth,
+Kim & Owen 2009, "Properties of balanced permutations"). Penalties stay as chosen for the unswapped R. A gain must beat
+both nulls: `p_gain` is the larger p of the two.
+
+Local returns. A longer horizon is asked only where no return begins within the local one (`without_local` in
+reprise/targets/labels.py): a representation that knows of imminent returns alone then gains nothing at a longer
+horizon, however much returns cluster. The prediction of a local probe is deliberately not made part of B: a plan that
+is held in one direction of R predicts at every horizon, and B would already hold it.
+
+Limits. Exchange assumes that the residual is independent of B, not just uncorrelated: an R that is a nonlinear
+function of B can show a gain. A donor's R may come from a time at which the donor's own row was left out (a
+recurrence was sounding). The interval resamples prompts over fixed predictions, without the variance of refitting.
+
+Degenerate input: no usable rows, one class, a class in fewer than two prompts, or a fit without an end give NaN scores
+and a `note`. A NaN in B or R at a clip that has a usable time is an error that names clip and column.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, issparse
+from scipy.special import expit
+from scipy.stats import rankdata
+from sklearn.decomposition import PCA, TruncatedSVD
+
+from reprise.probing.baseline import Baseline, better_form, check_finite, extend, fit_baseline, refit, tested
+from reprise.probing.folds import inner_folds, swap_clips, training_rate
+from reprise.probing.logistic import FitError, log_loss_bits, logit
+from reprise.statistics import bootstrap_weights, largest_p, p_value
+
+Array = NDArray[np.float64]
+
+# Ridge penalties for the residual of R on B, per row.
+RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)
+# A residual column with less than this share of its column's standard deviation is a copy of B: set to 0.
+COPY_SHARE = 1e-3
+MAX_COMPONENTS = 128
+
+
+class Question(NamedTuple):
+    """What is asked of a representation: labels `y` 0/1 and `usable` bool `[clip, time]`, `prompt` and `clip_ids`
+    `[clip]`, the baseline's columns `x` float32 `[clip, time, b]` and their `names`."""
+
+    y: NDArray
+    usable: NDArray[np.bool_]
+    prompt: NDArray
+    clip_ids: Sequence[str]
+    x: NDArray[np.float32]
+    names: Sequence[str]
+
+
+class Probe(NamedTuple):
+    """A flat `record` of builtins, and `predictions`: clip, time (indices), prompt, y, fold, p_B, p_R and p_BR, one
+    row per usable grid point."""
+
+    record: dict[str, float | int | str]
+    predictions: pd.DataFrame
+
+
+class _Rows(NamedTuple):
+    """The usable grid points of the clips that have any: all `[row]` but `group`, `[clip]`."""
+
+    clip: NDArray[np.int64]
+    time: NDArray[np.int64]
+    y: Array
+    groups: NDArray[np.int64]
+    group: NDArray[np.int64]
+
+
+def fit_question(question: Question, *, seed: int, n_folds: int = 5) -> Baseline:
+    """The baseline of a question, on its rows, in the order of `np.nonzero(usable)`. Raises ValueError for a NaN in a
+    column of a clip that has a usable time. A fit without an end gives a `note`."""
+    question, rows, _ = _asked(question)
+    if not len(rows.y):
+        return Baseline({}, np.zeros(0, np.int64), {}, "no usable time")
+    try:
+        x = question.x[rows.clip, rows.time]
+        return fit_baseline(rows.y, rows.groups, x, question.names, seed=seed, n_folds=n_folds)
+    except FitError as error:
+        return Baseline({}, np.zeros(len(rows.y), np.int64), {}, str(error))
+
+
+def probe(
+    question: Question,
+    representation: NDArray[np.float32] | csr_matrix,
+    *,
+    seed: int,
+    baseline: Baseline | None = None,
+    n_swaps: int = 99,
+    n_folds: int = 5,
+    n_bootstrap: int = 2000,
+    max_components: int = MAX_COMPONENTS,
+    unusable_because: str = "",
+) -> Probe:
+    """Score B, R and B+R for one (horizon, layer, representation); arrays as in the module docstring.
+
+    `baseline`: of `fit_question` with the same seed and folds, fitted here where it is not given. An R wider than
+    `max_components` is first reduced to that many principal components (CSR: truncated SVD, not centred, so that it
+    stays sparse); `variance_kept` says how much of R they hold. Penalties are chosen per fold by inner folds grouped
+    by prompt. Where R is known to be worthless `unusable_because` says why: nothing is fitted, and that is the note.
+
+    The record: n_rows, n_clips, n_prompts, n_positive_rows, n_positive_clips, n_positive_prompts, base_rate; `form`,
+    the baseline's better one, and auroc_B_<form> of both; auroc_* and bits_* of B, R, BR; gain_auroc and gain_bits
+    with _low and _high (95 % percentile interval of a bootstrap over prompts); p_swap across prompts and
+    p_swap_within_prompt of gain_auroc (NaN where no prompt has two seeds), p_gain, the larger; the _q50 and _q95 of
+    both nulls as swap_gain and swap_gain_within_prompt, and null_gain, the smaller of their medians; penalty_R and
+    penalty_BR (median over folds), n_folds, n_components, variance_kept, seed and note.
+    Raises ValueError when shapes disagree or a value that is read is not finite.
+    """
+    _check_shapes(question, representation)
+    n_grid = question.y.shape
+    question, rows, kept = _asked(question)
+    record = _counts(question, rows) | {"n_swaps": n_swaps, "n_bootstrap": n_bootstrap, "seed": seed, "note": ""}
+    table = pd.DataFrame(
+        {
+            "clip": kept[rows.clip],
+            "time": rows.time,
+            "prompt": np.asarray(question.prompt)[rows.clip],
+            "y": rows.y.astype(np.int8),
+        }
+    )
+
+    def not_scored(note: str) -> Probe:
+        return Probe(record | dict.fromkeys(_SCORES, np.nan) | {"form": "", "note": note}, table)
+
+    if unusable_because:
+        return not_scored(unusable_because)
+    if baseline is None:
+        baseline = fit_question(question, seed=seed, n_folds=n_folds)
+    if baseline.note:
+        return not_scored(baseline.note)
+    folds = baseline.folds
+    r, variance_kept = _reduce(_of_clips(representation, kept, n_grid[1]), question, max_components, seed)
+    inner = inner_folds(rows.y, rows.groups, folds, seed)
+    try:
+        form = better_form({form: auroc(tested(eta, folds), rows.y) for form, eta in baseline.eta.items()})
+        below = baseline.eta[form]
+        beyond = residual(r, question.x, rows.group, n_folds, seed)
+        both, penalty_both, coefs = extend(below, beyond[rows.clip, rows.time], rows.y, folds, inner)
+        alone, penalty_alone, _ = extend(None, r[rows.clip, rows.time], rows.y, folds, inner)
+        etas = {"B": tested(below, folds), "R": tested(alone, folds), "BR": tested(both, folds)}
+        nulls = _null_gains(rows, below, beyond, folds, penalty_both, coefs, etas["B"], n_swaps, seed)
+    except FitError as error:
+        return not_scored(str(error))
+    record |= _scores(rows, folds, etas, n_bootstrap, seed)
+    record |= {f"auroc_B_{f}": auroc(tested(eta, folds), rows.y) for f, eta in baseline.eta.items()}
+    record |= _against(record["gain_auroc"], nulls)
+    record |= {
+        "form": form,
+        "penalty_R": float(np.median(penalty_alone)),
+        "penalty_BR": float(np.median(penalty_both)),
+        "n_folds": int(folds.max() + 1),
+        "n_components": r.shape[2],
+        "variance_kept": variance_kept,
+    }
+    table["fold"] = folds
+    for name, eta in etas.items():
+        table[f"p_{name}"] = expit(eta)
+    return Probe(record, table)
+
+
+def _asked(question: Question) -> tuple[Question, _Rows, NDArray[np.int64]]:
+    """The question about the clips that have a usable time, its rows, and which clips those are."""
+    kept = np.flatnonzero(np.asarray(question.usable, bool).any(axis=1))
+    y, usable, prompt = (np.asarray(part)[kept] for part in question[:3])
+    clip_ids = [question.clip_ids[i] for i in kept]
+    x = question.x[kept]
+    check_finite(x, clip_ids, question.names, what="baseline")
+    group = np.unique(prompt, return_inverse=True)[1] if len(kept) else np.zeros(0, np.int64)
+    clip, time = np.nonzero(usable)
+    rows = _Rows(clip, time, y[clip, time].astype(np.float64), group[clip], group)
+    return Question(y, usable.astype(bool), prompt, clip_ids, x, question.names), rows, kept
+
+
+def _of_clips(
+    representation: NDArray[np.float32] | csr_matrix, kept: NDArray[np.int64], n_times: int
+) -> NDArray[np.float32] | csr_matrix:
+    """A representation of some clips, in the form it has."""
+    if issparse(representation):
+        return representation[(kept[:, None] * n_times + np.arange(n_times)).ravel()]
+    return representation[kept]
+
+
+def _counts(question: Question, rows: _Rows) -> dict[str, float | int]:
+    positive = rows.y == 1
+    return {
+        "n_rows": len(rows.y),
+        "n_clips": len(np.unique(rows.clip)),
+        "n_prompts": len(np.unique(rows.groups)),
+        "n_positive_rows": int(rows.y.sum()),
+        "n_positive_clips": len(np.unique(rows.clip[positive])),
+        "n_positive_prompts": len(np.unique(rows.groups[positive])),
+        "base_rate": float(rows.y.mean()) if len(rows.y) else np.nan,
+    }
+
+
+def _scores(
+    rows: _Rows, folds: NDArray[np.int64], etas: dict[str, Array], n_bootstrap: int, seed: int
+) -> dict[str, float]:
+    """AUROC and bits of what was fitted, and the gains of BR over B with their intervals over prompts."""
+    base_loss = log_loss_bits(logit(training_rate(rows.y, folds)), rows.y)
+    bits = {name: base_loss - log_loss_bits(eta, rows.y) for name, eta in etas.items()}
+    record = {f"auroc_{name}": auroc(eta, rows.y) for name, eta in etas.items()}
+    record |= {f"bits_{name}": float(bits[name].mean()) for name in etas}
+    weights = _bootstrap(rows, n_bootstrap, seed)
+    draws = {
+        "auroc": auroc_draws(etas["BR"], rows.y, rows.groups, weights)
+        - auroc_draws(etas["B"], rows.y, rows.groups, weights),
+        "bits": _weighted_mean(bits["BR"] - bits["B"], rows.groups, weights),
+    }
+    for score in ("auroc", "bits"):
+        record[f"gain_{score}"] = record[f"{score}_BR"] - record[f"{score}_B"]
+        record |= _percentiles(f"gain_{score}", draws[score])
+    return record
+
+
+def _null_gains(
+    rows: _Rows,
+    below: Array,
+    beyond: NDArray[np.float32],
+    folds: NDArray[np.int64],
+    penalty: Sequence[float],
+    coefs: Sequence[Array],
+    over: Array,
+    n_swaps: int,
+    seed: int,
+) -> dict[str, Array]:
+    """Gains in AUROC over the logits `over` when R's residual is swapped between clips, by kind of swap."""
+    auroc_over = auroc(over, rows.y)
+    nulls = {}
+    for kind in ("", "_within_prompt"):
+        within = bool(kind)
+        if within and np.bincount(rows.group).max() < 2:
+            continue
+        rng = np.random.default_rng([seed, 1, int(within)])
+        gains = []
+        for _ in range(n_swaps):
+            swapped = beyond[swap_clips(rows.group, within, rng)[rows.clip], rows.time]
+            gains.append(auroc(refit(below, swapped, rows.y, folds, penalty, coefs), rows.y) - auroc_over)
+        nulls[kind] = np.array(gains)
+    return nulls
+
+
+def _against(gain: float, nulls: dict[str, Array]) -> dict[str, float]:
+    """p-values of a gain against each null, and the larger of them."""
+    p = {f"p_swap{kind}": p_value(gain, null) for kind, null in nulls.items()}
+    quantiles = {
+        f"swap_gain{kind}_q{q}": float(np.percentile(null, q)) for kind, null in nulls.items() for q in (50, 95)
+    }
+    medians = [float(np.median(null)) for null in nulls.values()]
+    both = {"p_gain": float(largest_p(list(p.values()))), "null_gain": min(medians)}
+    return dict.fromkeys(_AGAINST, np.nan) | p | quantiles | both
+
+
+_AGAINST = (
+    "p_gain",
+    "null_gain",
+    *(f"p_swap{kind}" for kind in ("", "_within_prompt")),
+    *(f"swap_gain{kind}_q{q}" for kind in ("", "_within_prompt") for q in (50, 95)),
+)
+_SCORES = (
+    *(f"{score}_{name}" for score in ("auroc", "bits") for name in ("B", "R", "BR")),
+    "auroc_B_linear",
+    "auroc_B_trees",
+    *(f"gain_{score}{end}" for score in ("auroc", "bits") for end in ("", "_low", "_high")),
+    *_AGAINST,
+    *("penalty_R", "penalty_BR", "n_folds", "n_components", "variance_kept"),
+)
+
+
+def auroc(score: Array, y: Array) -> float:
+    """Over pairs of a positive and a negative row, how often the positive scores higher, ties a half."""
+    ranks = rankdata(score)
+    n1 = int(y.sum())
+    return float((ranks[y == 1].sum() - n1 * (n1 + 1) / 2) / (n1 * (len(y) - n1)))
+
+
+def _bootstrap(rows: _Rows, n_bootstrap: int, seed: int) -> Array:
+    return bootstrap_weights(len(np.unique(rows.groups)), n_bootstrap, [seed, 2])
+
+
+def auroc_draws(score: Array, y: Array, groups: NDArray[np.int64], weights: Array) -> Array:
+    """AUROC `[draw]` when prompts count as often as `weights` `[draw, prompt]` say."""
+    return weighted_auroc(prompt_wins(score, y, groups), y, groups, weights)
+
+
+def _percentiles(name: str, draws: Array) -> dict[str, float]:
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return {f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def random_codes(x: NDArray[np.float32], *, d_sae: int, k: int, seed: int) -> csr_matrix:
+    """Codes of a random dictionary: CSR `[clip * time, d_sae]`, clip-major, of activations `[clip, time, d_model]`.
+
+    Directions are uniform on the sphere, activations are centred over all rows (their mean would otherwise choose the
+    same directions everywhere), and the k largest products above 0 are kept, as a top-k SAE would.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    directions = np.random.default_rng(seed).standard_normal((x.shape[-1], d_sae)).astype(np.float32)
+    products = (rows - rows.mean(axis=0)) @ (directions / np.linalg.norm(directions, axis=0))
+    chosen = np.argpartition(products, -k, axis=1)[:, -k:]
+    values = np.maximum(np.take_along_axis(products, chosen, axis=1), 0.0)
+    codes = csr_matrix((values.ravel(), chosen.ravel(), np.arange(0, len(rows) * k + 1, k)), (len(rows), d_sae))
+    codes.eliminate_zeros()
+    return codes
+
+
+def _check_shapes(question: Question, representation: NDArray | csr_matrix) -> None:
+    y, grid = np.asarray(question.y), np.shape(question.y)
+    wanted = {
+        "usable": (np.shape(question.usable), grid),
+        "prompt": (np.shape(question.prompt), grid[:1]),
+        "clip_ids": ((len(question.clip_ids),), grid[:1]),
+        "baseline": (question.x.shape, (*grid, len(question.names))),
+    }
+    if issparse(representation):
+        wanted["representation (CSR)"] = (representation.shape[:1], (grid[0] * grid[1],))
+    else:
+        wanted["representation"] = (representation.shape[:2], grid)
+    for name, (found, right) in wanted.items():
+        if found != right:
+            raise ValueError(f"{name}: shape begins with {found}; y {grid} asks for {right}")
+    usable = np.asarray(question.usable, bool)
+    if not np.isin(y[usable], (0, 1)).all():
+        raise ValueError(f"y: holds {np.setdiff1d(y[usable], (0, 1))[0]} at a usable point; valid are 0 and 1")
+
+
+def _reduce(
+    representation: NDArray[np.float32] | csr_matrix, question: Question, max_components: int, seed: int
+) -> tuple[NDArray[np.float32], float]:
+    """R as dense `[clip, time, <= max_components]` and the share of its variance that is kept."""
+    grid = question.y.shape
+    flat = representation if issparse(representation) else representation.reshape(grid[0] * grid[1], -1)
+    columns = [f"{j}" for j in range(flat.shape[1])]
+    check_finite(_values(flat, grid), question.clip_ids, columns, what="representation")
+    if flat.shape[1] <= max_components:
+        dense = flat.toarray() if issparse(flat) else flat
+        return dense.reshape(*grid, -1).astype(np.float32), 1.0
+    n_components = min(max_components, flat.shape[0] - 1)
+    reducer = (
+        TruncatedSVD(n_components, n_iter=4, random_state=seed)
+        if issparse(flat)
+        else PCA(n_components, svd_solver="randomized", iterated_power=4, random_state=seed)
+    )
+    reduced = reducer.fit_transform(flat)
+    kept = float(np.sum(reducer.explained_variance_ratio_))
+    return reduced.reshape(*grid, -1).astype(np.float32), kept
+
+
+def _values(flat: NDArray[np.float32] | csr_matrix, grid: tuple[int, int]) -> NDArray[np.float32]:
+    """`[clip, time, d]`, of which only as much is dense as must be to see a value that is not finite."""
+    if not issparse(flat):
+        return flat.reshape(*grid, -1)
+    bad = np.flatnonzero(~np.isfinite(flat.data))
+    if not len(bad):
+        return np.zeros((*grid, 0), np.float32)
+    return flat.toarray().reshape(*grid, -1)
+
+
+def residual(
+    representation: NDArray[np.float32],
+    baseline: NDArray[np.float32],
+    group: NDArray[np.int64],
+    n_folds: int,
+    seed: int,
+) -> NDArray[np.float32]:
+    """R minus its ridge prediction from B, each prompt's from other prompts: `[clip, time, d]`. Sees no label.
+
+    The ridge is chosen per column of R by the out-of-fold error. Columns that B predicts (nearly) exactly become 0.
+    """
+    n_clips, n_times, d = representation.shape
+    x = baseline.reshape(n_clips * n_times, -1).astype(np.float64)
+    x = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1.0)
+    r = representation.reshape(n_clips * n_times, d).astype(np.float64)
+    groups = np.unique(group)
+    fold_of_group = np.random.default_rng([seed, 3]).permutation(len(groups)) % min(n_folds, len(groups))
+    fold = np.repeat(fold_of_group[np.searchsorted(groups, group)], n_times)
+    out = np.empty((len(RIDGES), *r.shape))
+    for f in np.unique(fold):
+        train, test = (fold != f, fold == f) if len(groups) > 1 else (fold == f, fold == f)
+        mean_x, mean_r = x[train].mean(0), r[train].mean(0)
+        values, vectors = np.linalg.eigh((x[train] - mean_x).T @ (x[train] - mean_x) / train.sum())
+        target = vectors.T @ ((x[train] - mean_x).T @ (r[train] - mean_r)) / train.sum()
+        projected = (x[test] - mean_x) @ vectors
+        for i, ridge in enumerate(RIDGES):
+            out[i, test] = r[test] - mean_r - projected @ (target / (np.maximum(values, 0.0) + ridge)[:, None])
+    best = np.argmin(np.square(out).sum(axis=1), axis=0)
+    chosen = out[best, :, np.arange(d)].T
+    chosen[:, np.sqrt(np.square(chosen).mean(0)) <= COPY_SHARE * r.std(0)] = 0.0
+    return chosen.reshape(n_clips, n_times, d).astype(np.float32)
+
+
+def prompt_wins(score: Array, y: Array, groups: NDArray[np.int64]) -> Array:
+    """`[g, h]`: over pairs of a positive row of prompt g and a negative of prompt h, how often the positive scores
+    higher (ties a half). The AUROC under any weighting of prompts is a quadratic form in it. Labels of `groups` may
+    have gaps; rows and columns follow their sorted order.
+    """
+    names, groups = np.unique(groups, return_inverse=True)
+    positive, negative = score[y == 1], score[y == 0]
+    wins = np.zeros((len(names), len(names)))
+    order = np.argsort(groups[y == 1], kind="stable")
+    starts = np.searchsorted(groups[y == 1][order], np.arange(len(names)))
+    present = np.unique(groups[y == 1])
+    for h in range(len(names)):
+        theirs = np.sort(negative[groups[y == 0] == h])
+        below = 0.5 * (np.searchsorted(theirs, positive, "left") + np.searchsorted(theirs, positive, "right"))
+        wins[present, h] = np.add.reduceat(below[order], starts[present]) if len(order) else 0.0
+    return wins
+
+
+def weighted_auroc(wins: Array, y: Array, groups: NDArray[np.int64], weights: Array) -> Array:
+    """AUROC `[draw]` from `prompt_wins` under prompt `weights` `[draw, prompt]`; NaN where a class is missing."""
+    groups = np.unique(groups, return_inverse=True)[1]
+    positives = weights @ np.bincount(groups, y, wins.shape[0])
+    negatives = weights @ np.bincount(groups, 1 - y, wins.shape[0])
+    pairs = positives * negatives
+    won = np.einsum("ng,gh,nh->n", weights, wins, weights, optimize=True)
+    return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def _weighted_mean(values: Array, groups: NDArray[np.int64], weights: Array) -> Array:
+    """Mean over rows `[draw]` when prompt g counts `weights[:, g]` times."""
+    groups = np.unique(groups, return_inverse=True)[1]
+    return (weights @ np.bincount(groups, values)) / (weights @ np.bincount(groups).astype(np.float64))

@@ -1,0 +1,48 @@
+"""What probes and confirmations ask, read from a study's files; and a baseline as a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reprise.probing.baseline import FORMS, Baseline, baseline_features
+from reprise.probing.probes import Question
+from reprise.storage.artifacts import read_array, read_meta
+from reprise.storage.stores import write_parquet
+from reprise.targets.labels import LabelGrid
+
+
+def read_question(descriptors: Sequence[str], clips: pd.DataFrame, grid: LabelGrid) -> Question:
+    """The question of a grid of labels: `descriptors` are the manifests of their stores, clips as `read_clips` gives
+    them."""
+    x, names = baseline_features(
+        clips["prompt"],
+        clips["prompt_id"],
+        grid.times_s,
+        read_array(descriptors, "descriptors", grid.positions),
+        descriptor_names=read_meta(descriptors)["names"],
+    )
+    return Question(grid.y, grid.usable, clips["prompt_id"].to_numpy(), clips["clip_id"].tolist(), x, names)
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Write a fitted baseline: its fold, a column per form and fold, and the note; one row per row of the question."""
+    table = pd.DataFrame({"fold": baseline.folds})
+    for form, eta in baseline.eta.items():
+        for fold, values in enumerate(eta):
+            table[f"{form}_{fold}"] = values
+    write_parquet(path, table.assign(note=baseline.note))
+
+
+def read_baseline(path: str | Path) -> Baseline:
+    """A baseline as `write_baseline` wrote it, without its scores."""
+    table = pd.read_parquet(path)
+    folds = table["fold"].to_numpy(np.int64)
+    if not len(table):
+        return Baseline({}, folds, {}, "no usable time")
+    if note := str(table["note"].iloc[0]):
+        return Baseline({}, folds, {}, note)
+    n_folds = int(folds.max()) + 1
+    eta = {form: table[[f"{form}_{fold}" for fold in range(n_folds)]].to_numpy().T.copy() for form in FORMS}
+    return Baseline(eta, folds, {})

@@ -1,0 +1,188 @@
+"""What people decided about events: their files (reprise/review/files.py) joined with the events there are now.
+
+An event is addressed by what it is, not by where it stood in a table: `event_id` is a hash of the clip's audio and of
+the event's times and transposition. A rerun that finds the same event in the same audio keeps its review; an event
+that has moved by a millisecond is another one, and a decision about the old one is orphaned: it decides nothing, and
+is counted and listed, never dropped in silence.
+
+Several reviewers decide together: an event is accepted or rejected where all who decided about it said so, and
+undecided where they disagree or are unsure. Then the tests' decision stands (see reprise/review/apply.py).
+
+Agreement is Cohen's kappa of each two reviewers, over the current events that both decided about, with accept, reject
+and unsure as three categories: 1 is agreement throughout, 0 what chance would give.
+
+Degenerate input: no events orphans all decisions. Kappa is None where it says nothing, with a `note`: no event in
+common, or one and the same decision by both throughout (chance would agree as often). With one reviewer who always
+decides the same it is 0 by definition, and noted as well.
+
+References: Cohen 1960, A coefficient of agreement for nominal scales.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import cohen_kappa_score
+
+from reprise.review.apply import EVENT_KEY, event_keys
+from reprise.review.files import DECISIONS, Decision, ReviewFile
+from reprise.storage.artifacts import store_of
+from reprise.storage.stores import read_manifest
+
+# --- identity -------------------------------------------------------------------------------------------------
+
+
+def event_id(audio_digest: str, key: Sequence[int]) -> str:
+    """16 hex digits for what an event is: its clip's audio digest and the values of `EVENT_KEY`."""
+    return hashlib.sha256(" ".join([audio_digest, *(str(int(v)) for v in key)]).encode()).hexdigest()[:16]
+
+
+def event_ids(events: pd.DataFrame, audio_digests: Mapping[str, str]) -> list[str]:
+    """The id of every row of an events table. `audio_digests`: SHA-256 of each clip's FLAC, by clip_id."""
+    keys = event_keys(events).itertuples(index=False)
+    return [event_id(audio_digests[clip], key) for clip, key in zip(events["clip_id"], keys, strict=True)]
+
+
+def read_audio_digests(manifests: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each clip's FLAC, by clip_id, as the audio stores' manifests state it."""
+    files = [file for m in manifests for file in read_manifest(store_of(m))["files"]]
+    return {file["path"].removesuffix(".flac"): file["sha256"] for file in files}
+
+
+# --- import ---------------------------------------------------------------------------------------------------
+
+
+def import_reviews(
+    events: pd.DataFrame, audio_digests: Mapping[str, str], reviews: Sequence[ReviewFile], *, study: str
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Join reviews with the study's events: the table of reviewed events, and a summary.
+
+    Table, a row an event that somebody decided about: event_id, clip_id, the columns `EVENT_KEY`, onset_s, tested
+    (whether the tests accepted it), review (`accept`, `reject` or `undecided`), n_accept, n_reject, n_unsure,
+    decisions ("name: accept; ..."), notes, found. Orphans come last, with found False, the clip and onset that their
+    file states, and 0 elsewhere. Clips of equal audio share their events' decisions.
+
+    Summary: counts of events (n_events, n_reviewed, n_accepted, n_rejected, n_unsure, n_disagreed; n_overruled_accept
+    and n_overruled_reject against the tests), `reviewers`, `orphaned` decisions, `notes` (also those without a
+    decision) and `agreement` of each two reviewers.
+    """
+    table = events.assign(event_id=event_ids(events, audio_digests), tested=events["accepted"].astype(bool))
+    decided = [(review.reviewer, d) for review in reviews for d in review.decisions if d.decision]
+    by_event: dict[str, list[tuple[str, Decision]]] = {}
+    for reviewer, d in decided:
+        by_event.setdefault(d.event_id, []).append((reviewer, d))
+    current = set(table["event_id"])
+    rows = [
+        _joined(by_event[row["event_id"]])
+        | {name: row[name] for name in ("event_id", "clip_id", "onset_s", "tested")}
+        | dict(zip(EVENT_KEY, key, strict=True))
+        | {"found": True}
+        for row, key in zip(table.to_dict("records"), event_keys(table).itertuples(index=False), strict=True)
+        if row["event_id"] in by_event
+    ]
+    lost = [
+        _joined(given)
+        | {"event_id": name, "clip_id": given[0][1].clip_id, "onset_s": given[0][1].onset_s, "tested": False}
+        | dict.fromkeys(EVENT_KEY, 0)
+        | {"found": False}
+        for name, given in sorted(by_event.items())
+        if name not in current
+    ]
+    joined = pd.DataFrame([*rows, *lost], columns=list(_COLUMNS)).astype(_COLUMNS)
+    return joined, _summary(joined, reviews, decided, current, n_events=len(events), study=study)
+
+
+_COLUMNS = {
+    "event_id": object,
+    "clip_id": object,
+    **dict.fromkeys(EVENT_KEY, np.int64),
+    "onset_s": float,
+    "tested": bool,
+    "review": object,
+    **dict.fromkeys(("n_accept", "n_reject", "n_unsure"), np.int64),
+    "decisions": object,
+    "notes": object,
+    "found": bool,
+}
+
+
+def _joined(given: Sequence[tuple[str, Decision]]) -> dict[str, Any]:
+    """What all reviewers of one event said together."""
+    said = [d.decision for _, d in given]
+    together = said[0] if len(set(said)) == 1 and said[0] != "unsure" else "undecided"
+    return {
+        "review": together,
+        **{f"n_{decision}": said.count(decision) for decision in DECISIONS},
+        "decisions": "; ".join(f"{who}: {d.decision}" for who, d in given),
+        "notes": "; ".join(f"{who}: {d.note}" for who, d in given if d.note),
+    }
+
+
+def _summary(
+    joined: pd.DataFrame,
+    reviews: Sequence[ReviewFile],
+    decided: Sequence[tuple[str, Decision]],
+    current: set[str],
+    *,
+    n_events: int,
+    study: str,
+) -> dict[str, Any]:
+    found = joined[joined["found"]]
+    counts = found["review"].value_counts()
+    of_current = {
+        review.reviewer: {d.event_id: d.decision for d in review.decisions if d.decision and d.event_id in current}
+        for review in reviews
+    }
+    open_ = found[found["review"] == "undecided"]
+    n_unsure = int(((open_["n_accept"] + open_["n_reject"]) == 0).sum())
+    return {
+        "study": study,
+        "n_events": n_events,
+        "n_reviewed": len(found),
+        "n_accepted": int(counts.get("accept", 0)),
+        "n_rejected": int(counts.get("reject", 0)),
+        "n_unsure": n_unsure,
+        "n_disagreed": len(open_) - n_unsure,
+        "n_overruled_accept": int(((found["review"] == "accept") & ~found["tested"]).sum()),
+        "n_overruled_reject": int(((found["review"] == "reject") & found["tested"]).sum()),
+        "reviewers": [
+            {"name": review.reviewer}
+            | {name: sum(d.decision == name for d in review.decisions) for name in DECISIONS}
+            | {"orphaned": sum(bool(d.decision) and d.event_id not in current for d in review.decisions)}
+            for review in reviews
+        ],
+        "orphaned": [
+            {"reviewer": who, **d.model_dump(include={"event_id", "decision", "clip_id", "onset_s"})}
+            for who, d in decided
+            if d.event_id not in current
+        ],
+        "notes": [
+            {"reviewer": review.reviewer, **d.model_dump()}
+            for review in reviews
+            for d in review.decisions
+            if d.note.strip()
+        ],
+        "agreement": [
+            {"reviewers": [a, b], **agreement(of_current[a], of_current[b])} for a, b in combinations(of_current, 2)
+        ],
+    }
+
+
+def agreement(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, Any]:
+    """Agreement of two reviewers, decisions by event_id: n in common, share alike, kappa (or None) and a note."""
+    common = sorted(first.keys() & second.keys())
+    said = [[reviewer[event] for event in common] for reviewer in (first, second)]
+    record: dict[str, Any] = {"n": len(common), "alike": None, "kappa": None, "note": ""}
+    if not common:
+        return record | {"note": "they decided about no current event in common"}
+    record["alike"] = float(np.mean([a == b for a, b in zip(*said, strict=True)]))
+    kinds = [set(decisions) for decisions in said]
+    if len(kinds[0] | kinds[1]) == 1:
+        return record | {"note": f"both said {said[0][0]} throughout, so chance would agree as often"}
+    record["kappa"] = float(cohen_kappa_score(*said, labels=list(DECISIONS)))
+    if min(map(len, kinds)) == 1:
+        record["note"] = "one of them decided the same throughout, which makes it 0"
+    return record

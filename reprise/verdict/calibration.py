@@ -1,0 +1,88 @@
+"""Calibration: the same study again and again on models whose answer is known.
+
+A run is a study of its own, named `calibration/<organism>-<number>`, with prompts drawn by its name and seeds that no
+other run has; it is judged by the thresholds that every study has. What comes out is counted by
+`reprise/verdict/confusion.py`. The Snakefile imports this at every parse, so nothing heavy is imported here.
+
+Degenerate input: where fewer prompts are listed than a run draws, it takes them all.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from reprise.config.errors import ConfigError
+from reprise.config.schema import Prompt, Settings, describe_error
+from reprise.identity import stable_share
+from reprise.organisms.truth import GROUND_TRUTH
+
+
+class CalibrationSettings(Settings):
+    """Fields of config/calibration.yaml."""
+
+    runs: int = Field(ge=1)
+    prompts: str = Field(min_length=1)
+    prompts_per_run: int = Field(ge=2)
+    seeds_per_run: int = Field(ge=1)
+    first_seed: int = Field(ge=0)
+    organisms: dict[str, str] = Field(min_length=1, json_schema_extra={"valid": "organism: its directory"})
+    sae_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    study: dict[str, Any] = Field(json_schema_extra={"valid": "fields of a study"})
+
+
+def calibration_settings(shipped: Mapping[str, Any], given: Any, *, source: str) -> dict[str, Any]:
+    """config/calibration.yaml with the fields that a configuration gives in its place. Raises ConfigError; source: the
+    configuration's name in messages."""
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError([f"{source}: calibration: got {given!r}; valid: fields of config/calibration.yaml"])
+    merged = {**shipped, **(given or {})}
+    try:
+        CalibrationSettings.model_validate(merged)
+    except ValidationError as error:
+        schema = CalibrationSettings.model_json_schema()
+        lines = [
+            f"{source}: {'.'.join(map(str, ('calibration', *e['loc'])))}: {describe_error(e, e['loc'], schema)}"
+            for e in error.errors(include_url=False)
+        ]
+        raise ConfigError(lines) from None
+    if unknown := merged["organisms"].keys() - GROUND_TRUTH.keys():
+        valid = ", ".join(GROUND_TRUTH)
+        raise ConfigError(
+            [f"{source}: calibration.organisms: {', '.join(sorted(unknown))} has no known answer; valid: {valid}"]
+        )
+    return merged
+
+
+def run_names(organisms: Sequence[str], n_runs: int) -> list[str]:
+    """Names of all runs, the organisms' in turn."""
+    return [f"calibration/{organism}-{run:02d}" for organism in organisms for run in range(n_runs)]
+
+
+def parse_run(name: str) -> tuple[str, int]:
+    """(organism, number) of a run's name. Raises ValueError for another name."""
+    folder, _, run = name.partition("/")
+    organism, _, number = run.rpartition("-")
+    if folder != "calibration" or not organism or not number.isdigit():
+        raise ValueError(f"calibration: {name!r} is not a run; valid: calibration/<organism>-<number>")
+    return organism, int(number)
+
+
+def draw(prompts: Sequence[Prompt], n: int, name: str) -> list[Prompt]:
+    """`n` of the prompts, drawn by a run's name, in their own order."""
+    chosen = sorted(prompts, key=lambda p: stable_share(f"{name} {p.prompt_id}"))[:n]
+    return [p for p in prompts if p in chosen]
+
+
+def run_settings(asked: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The fields of a run's study, from config/calibration.yaml."""
+    organism, run = parse_run(name)
+    folder = asked["organisms"][organism]
+    first = asked["first_seed"] + run * asked["seeds_per_run"]
+    return {
+        **asked["study"],
+        "model": {"name": folder},
+        "saes": {layer: f"{folder}/sae/layer{layer}" for layer in asked["sae_layers"]},
+        "prompts": asked["prompts"],
+        "seeds": list(range(first, first + asked["seeds_per_run"])),
+    }

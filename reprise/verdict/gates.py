@@ -1,0 +1,424 @@
+"""From measured numbers to one verdict, by gates whose thresholds were declared before.
+
+Verdicts, for a study and for each of its candidate features:
+
+    foresight    predicts at the long horizon, and taking it out changes the return, selectively
+    entangled    as above, but not selectively, or only by wrecking the music
+    local        predicts at shorter horizons only
+    correlate    predicts at the long horizon; a feature was edited, and does not move the return
+    unresolved   too little data, or intervals too wide, to say any of these; or nothing was tested that could say it
+    none         nothing to predict, or nothing that the model learned predicts it
+
+A gate passes, fails or stays undecided, and only what is known to fail is a finding: an interval that is too wide, or
+a number that could not be computed, never is. Each gate reads one quantity, its value, interval, p-value and
+threshold. A quantity that has to be large passes with an interval above 0 and a value at its threshold or above; it
+fails where the whole interval lies below the threshold. Damage passes with the whole interval at or below its
+threshold, and fails with all of it above.
+
+Gates, in order; the first that does not pass decides.
+
+    usable_clips  could any clip be read? If not: unresolved, and the reason is theirs.
+    events        are there any accepted events? If not: none.
+    positive_clips, negative_clips, positive_prompts
+                  Too few: unresolved.
+    prediction    conditional gain in AUROC at the long horizon, best of layers x representations (residual and SAE
+                  codes), over the better baseline; p at most `alpha` after Benjamini-Hochberg over all of them,
+                  against swaps across prompts and within them. It fails where every one of them excludes a gain of
+                  `max_missed_gain_auroc` (above what swapped representations gain as well): local where a shorter
+                  horizon passes the same test, else none. Undecided: unresolved.
+    learned       the same test's gain over the same model with random weights (reprise/probing/learned.py), p
+    corrected over
+                  the same tests. It fails where every test excludes `max_missed_gain_auroc`: none, for what predicts
+                  is memory that random weights have too. Undecided: unresolved.
+    confirmation  a candidate: gain in held-out prompts, p after Holm's correction for every candidate that was tried
+                  there, confirmed or not. Where none is confirmed nothing is edited, and that is unresolved.
+    effect        share of the returns that removing it takes away, at dose 1, edited until the event. Failing:
+                  correlate.
+    damage        what that costs elsewhere. Failing: entangled.
+    selectivity   over the controls at equal damage. Failing: entangled.
+
+A study is what its best edited candidate is, in the order foresight, entangled, unresolved, correlate. The input
+embedding is a check, never evidence: if it predicts, the baseline is incomplete. A random dictionary is neither; the
+report shows it beside the others.
+
+`mechanism` of a candidate whose effect passes, from `stored_share`, the effect of editing the prefix alone over that
+of editing until the event, and its paired interval: `stored` where all of it reaches `min_stored_share`, `recomputed`
+where all of it lies below, else `undecided`.
+
+Benjamini-Hochberg bounds the chance of any false positive by alpha when nothing predicts, also for the positively
+dependent tests that layers are; Holm bounds it whatever else is true. A p-value is at least 1 / (1 + swaps), which
+must survive the correction.
+
+Degenerate input: a number that could not be computed (NaN) leaves its gate undecided; empty tables are valid.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from reprise.statistics import benjamini_hochberg
+from reprise.verdict.preregistration import Thresholds
+
+VERDICTS = ("foresight", "entangled", "local", "correlate", "unresolved", "none")
+# A study is the first of these that one of its candidates is.
+_RANK = ("foresight", "entangled", "unresolved", "correlate")
+EVIDENCE = ("resid", "sae")
+CHECKS = ("embedding", "random_model")
+NAMES = {"resid": "residual stream", "sae": "SAE codes"}
+# What it says where one of `CHECKS` predicts nevertheless.
+WARNINGS = {
+    "embedding": "predicts: the baseline leaves something out",
+    "random_model": "predicts too: what sounded before the baseline hears anything can be read without having learned "
+    "to, and only what is learned beyond it counts",
+}
+CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity")
+DOSE = 1.0
+PASSED, FAILED, UNDECIDED, NOT_REACHED = "passed", "failed", "undecided", "not reached"
+
+
+class Gate(NamedTuple):
+    """One test: `value` with its interval (NaN if it has none) against `threshold`; `outcome` passed, failed,
+    undecided or not reached."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    threshold: float
+    outcome: str
+    sentence: str
+
+
+def at_least(value: float, low: float, high: float, threshold: float) -> str:
+    """Outcome for a quantity that has to be large: see the module."""
+    if low > 0 and value >= threshold:
+        return PASSED
+    return FAILED if high < threshold else UNDECIDED
+
+
+def at_most(low: float, high: float, threshold: float) -> str:
+    """Outcome for a quantity that has to be small: see the module."""
+    if high <= threshold:
+        return PASSED
+    return FAILED if low > threshold else UNDECIDED
+
+
+def verdict(
+    *,
+    clips: Mapping[str, Any],
+    probes: pd.DataFrame,
+    candidates: pd.DataFrame,
+    matched: pd.DataFrame,
+    thresholds: Thresholds,
+    long_role: str,
+) -> dict[str, Any]:
+    """Judge a study.
+
+    clips: `n_clips`, `n_usable`, `unusable` (clips by reason), `n_with_event`, `n_prompts_with_event` (accepted
+        events).
+    probes: one row per test with layer, representation, role (of the horizon), n_clips, n_positive_clips,
+        n_positive_prompts, gain_auroc with _low and _high, p_gain and null_gain (`reprise.probing.probes.probe`), and
+        at `long_role` learned_auroc with _low and _high and p_learned (`reprise.probing.learned.learned_gain`).
+    candidates: one row per candidate that was tried: layer, feature, confirmed, and its confirmation in held-out
+        prompts, gain_auroc with _low and _high and p_adjusted.
+    matched: rows of `reprise.interventions.effects.matched_damage`.
+    long_role: the horizon role that foresight is judged at; all others count as shorter.
+
+    Returns plain builtins: verdict, reason, gates (dicts of `Gate`; those of the candidate that decided are the last),
+    checks, candidates (layer, feature, verdict, reason, mechanism, stored_share, gates), best_probe, clips,
+    thresholds. NaN where there is no number.
+    """
+    t = thresholds
+    long, shorter = (probes[mask] for mask in (probes["role"] == long_role, probes["role"] != long_role))
+    tests = evidence_tests(long)
+    best = best_test(tests, t)
+    gates = _data_gates(clips, _counts(clips, long), t)
+    gates += [_prediction(tests, best, "prediction", f"the {long_role} horizon", t), _learned(tests, best, t)]
+    short_tests = evidence_tests(shorter)
+    local = _prediction(short_tests, best_test(short_tests, t), "shorter_horizons", "shorter horizons", t)
+    checks = [local._asdict(), *(g._asdict() for g in _checks(long, long_role, t))]
+
+    undecided = _study_without_candidates(gates, local, clips, t)
+    judged = [_candidate(row, candidates, matched, t) for _, row in candidates.iterrows()]
+    if undecided is not None:
+        name, reason = undecided
+        judged = [c | {"verdict": name, "reason": reason} for c in judged]
+        decisive = None
+    else:
+        name, reason, decisive = _best_candidate(judged)
+    not_reached = [_not_reached(gate)._asdict() for gate in CANDIDATE_GATES]
+    about = {} if best is None else {k: best[k] for k in ("layer", "representation", "role", "p_adjusted")}
+    return {
+        "verdict": name,
+        "reason": reason,
+        "gates": [g._asdict() for g in gates] + (decisive["gates"] if decisive else not_reached),
+        "checks": checks,
+        "candidates": judged,
+        "best_probe": about,
+        "clips": dict(clips),
+        "thresholds": t._asdict(),
+    }
+
+
+def evidence_tests(rows: pd.DataFrame) -> pd.DataFrame:
+    """The evidence among probes, with p-values corrected over all of it."""
+    rows = rows[rows["representation"].isin(EVIDENCE)].reset_index(drop=True)
+    if "p_learned" not in rows:
+        rows = rows.assign(
+            **dict.fromkeys(("learned_auroc", "learned_auroc_low", "learned_auroc_high", "p_learned"), math.nan)
+        )
+    return rows.assign(
+        p_adjusted=benjamini_hochberg(rows["p_gain"]), p_learned_adjusted=benjamini_hochberg(rows["p_learned"])
+    )
+
+
+def _predicts(tests: pd.DataFrame, t: Thresholds) -> pd.Series:
+    enough = (tests["gain_auroc_low"] > 0) & (tests["gain_auroc"] >= t.min_gain_auroc)
+    return enough & (tests["p_adjusted"] <= t.alpha)
+
+
+def _is_learned(tests: pd.DataFrame, t: Thresholds) -> pd.Series:
+    enough = (tests["learned_auroc_low"] > 0) & (tests["learned_auroc"] >= t.min_learned_gain_auroc)
+    return enough & (tests["p_learned_adjusted"] <= t.alpha)
+
+
+def best_test(tests: pd.DataFrame, t: Thresholds) -> dict[str, Any] | None:
+    """The test that a study rests on: one that predicts and is learned, if there is any, and gains most."""
+    scored = tests.dropna(subset=["gain_auroc"])
+    if scored.empty:
+        return None
+    scored = scored.assign(predicts=_predicts(scored, t), learned=_is_learned(scored, t))
+    scored = scored.assign(both=scored["predicts"] & scored["learned"])
+    order = ["both", "predicts", "gain_auroc"]
+    return {str(k): v for k, v in scored.sort_values(order, ascending=False, kind="stable").iloc[0].items()}
+
+
+def _counts(clips: Mapping[str, Any], long: pd.DataFrame) -> dict[str, int]:
+    """Clips with and without a return in the long horizon, and prompts with one; from the events where no probe
+    ran."""
+    rows = long[long["representation"].isin(EVIDENCE)]
+    if rows.empty:
+        negative = int(clips["n_usable"] - clips["n_with_event"])
+        prompts = int(clips["n_prompts_with_event"])
+        return {"positive": int(clips["n_with_event"]), "negative": negative, "prompts": prompts}
+    # The tests share their labels; the fewest are what all of them had.
+    positive = int(rows["n_positive_clips"].min())
+    negative = int((rows["n_clips"] - rows["n_positive_clips"]).min())
+    return {"positive": positive, "negative": negative, "prompts": int(rows["n_positive_prompts"].min())}
+
+
+def _data_gates(clips: Mapping[str, Any], counts: Mapping[str, int], t: Thresholds) -> list[Gate]:
+    why = f" ({_unusable(clips)})" if clips["unusable"] else ""
+    asked = [
+        ("usable_clips", int(clips["n_usable"]), 1, f"of {clips['n_clips']} clips could be used{why}"),
+        ("events", int(clips["n_with_event"]), 1, f"of {clips['n_usable']} usable clips hold a valid recurrence"),
+        ("positive_clips", counts["positive"], t.min_positive_clips, "clips return within the long horizon"),
+        ("negative_clips", counts["negative"], t.min_negative_clips, "clips do not return within the long horizon"),
+        ("positive_prompts", counts["prompts"], t.min_positive_prompts, "prompts have a return within it"),
+    ]
+    return [_count_gate(*gate) for gate in asked]
+
+
+def _unusable(clips: Mapping[str, Any]) -> str:
+    """Why clips could not be used, in words."""
+    return "; ".join(f"{n} {'clip' if n == 1 else 'clips'}: {why}" for why, n in clips["unusable"].items())
+
+
+def _count_gate(name: str, value: int, threshold: int, what: str) -> Gate:
+    outcome = PASSED if value >= threshold else FAILED
+    sentence = f"{value} {what}; {threshold} or more are needed."
+    return Gate(name, float(value), math.nan, math.nan, float(threshold), outcome, sentence)
+
+
+def _prediction(tests: pd.DataFrame, best: dict[str, Any] | None, name: str, where: str, t: Thresholds) -> Gate:
+    if best is None:
+        nothing = f"No probe could be scored at {where}."
+        return Gate(name, math.nan, math.nan, math.nan, t.min_gain_auroc, UNDECIDED, nothing)
+    excess = tests["gain_auroc_high"] - tests["null_gain"].clip(lower=0)
+    outcome = PASSED if best["predicts"] else FAILED if excluded(excess, t) else UNDECIDED
+    value, low, high = (float(best[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
+    sentence = (
+        f"At {where} the best of {len(tests)} probes ({_named(best)}) gains {value:.3f} AUROC "
+        f"[{low:.3f}, {high:.3f}] over the better baseline, swap p = {best['p_adjusted']:.3g} after correction; "
+        f"needed: interval above 0, gain {t.min_gain_auroc:g} or more, p {t.alpha:g} or less."
+    )
+    return Gate(name, value, low, high, t.min_gain_auroc, outcome, sentence)
+
+
+def _learned(tests: pd.DataFrame, best: dict[str, Any] | None, t: Thresholds) -> Gate:
+    threshold = t.min_learned_gain_auroc
+    if best is None or not best["predicts"]:
+        return _not_reached("learned")
+    value, low, high = (float(best[f"learned_auroc{end}"]) for end in ("", "_low", "_high"))
+    if math.isnan(value):
+        nothing = "The same model with random weights could not be scored beside it."
+        return Gate("learned", value, low, high, threshold, UNDECIDED, nothing)
+    excluded = bool((tests["learned_auroc_high"] < threshold).all())
+    outcome = PASSED if best["learned"] else FAILED if excluded else UNDECIDED
+    sentence = (
+        f"That is {value:.3f} AUROC [{low:.3f}, {high:.3f}] more than the same layer with random weights gains, p = "
+        f"{best['p_learned_adjusted']:.3g} after correction; needed: interval above 0, {threshold:g} or more, p "
+        f"{t.alpha:g} or less."
+    )
+    return Gate("learned", value, low, high, threshold, outcome, sentence)
+
+
+def _named(test: Mapping[str, Any]) -> str:
+    return f"{NAMES[test['representation']]} at layer {test['layer']}, {test['role']}"
+
+
+def excluded(highest: pd.Series, t: Thresholds) -> bool:
+    """Whether no test leaves room for a gain that counts. Nothing is known of a probe that could not be scored."""
+    return bool(len(highest) and (highest < t.max_missed_gain_auroc).all())
+
+
+def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
+    """Representations that should not predict: passed if they do not. Both nulls count, as for evidence."""
+    checks = []
+    for representation, rows in long[long["representation"].isin(CHECKS)].groupby("representation", sort=True):
+        rows = rows.assign(p_adjusted=benjamini_hochberg(rows["p_gain"]))
+        predicting = _predicts(rows, t)
+        row = rows.assign(predicts=predicting).sort_values(["predicts", "gain_auroc"], ascending=False).iloc[0]
+        value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
+        unknown = rows["p_gain"].isna().any() and not predicting.any()
+        found = WARNINGS[str(representation)] if predicting.any() else "does not predict, as it should be"
+        number = "could not be scored" if unknown else f"{found} ({value:.3f} AUROC [{low:.3f}, {high:.3f}])"
+        what = {"random_model": "model with random weights"}.get(str(representation), str(representation))
+        sentence = f"At the {long_role} horizon the {what} {number}."
+        outcome = UNDECIDED if unknown else FAILED if predicting.any() else PASSED
+        checks.append(Gate(str(representation), value, low, high, t.min_gain_auroc, outcome, sentence))
+    return checks
+
+
+def _study_without_candidates(
+    gates: Sequence[Gate], local: Gate, clips: Mapping[str, Any], t: Thresholds
+) -> tuple[str, str] | None:
+    """Verdict and reason where data or prediction decide; None where the candidates do."""
+    by_name = {g.name: g for g in gates}
+    if by_name["usable_clips"].outcome != PASSED:
+        return "unresolved", f"no clip could be used: {_unusable(clips)}"
+    if by_name["events"].outcome != PASSED:
+        return "none", "no valid events"
+    for name in ("positive_clips", "negative_clips", "positive_prompts"):
+        if by_name[name].outcome != PASSED:
+            return "unresolved", by_name[name].sentence
+    prediction, learned = by_name["prediction"], by_name["learned"]
+    if prediction.outcome == UNDECIDED:
+        return "unresolved", (
+            f"a gain of {t.min_gain_auroc:g} AUROC at the long horizon is not shown, and one of "
+            f"{t.max_missed_gain_auroc:g} is not excluded for every probe"
+        )
+    if prediction.outcome == FAILED:
+        if local.outcome == PASSED:
+            return "local", "predicts at shorter horizons only"
+        return "none", "nothing predicts a return beyond position, past sound and prompt"
+    if learned.outcome == UNDECIDED:
+        least = f"{t.min_learned_gain_auroc:g} AUROC over random weights"
+        return "unresolved", f"it predicts, but a gain of {least} is neither shown nor excluded"
+    if learned.outcome == FAILED:
+        return "none", "what predicts is memory that the same model with random weights has too"
+    return None
+
+
+def _candidate(row: pd.Series, candidates: pd.DataFrame, matched: pd.DataFrame, t: Thresholds) -> dict[str, Any]:
+    layer, feature = int(row["layer"]), int(row["feature"])
+    gates = [_confirmation(row, len(candidates), t)]
+    until = _row_of(matched, layer, feature, "until_event")
+    if until is None:
+        gates += [_not_reached(name) for name in CANDIDATE_GATES[1:]]
+        name, reason = "unresolved", f"no ablation until the event at dose {DOSE:g}"
+    else:
+        gates += _causal_gates(until, t)
+        name, reason = _causal_verdict(gates[1:], t)
+    if gates[0].outcome != PASSED:
+        name, reason = "unresolved", "not confirmed in held-out prompts, so it was not edited"
+    edited = gates[0].outcome == PASSED and until is not None
+    found = {"layer": layer, "feature": feature, "verdict": name, "reason": reason, "edited": edited}
+    return found | _mechanism(until, matched, gates, t) | {"gates": [g._asdict() for g in gates]}
+
+
+def _confirmation(row: pd.Series, n_tried: int, t: Thresholds) -> Gate:
+    p = float(row["p_adjusted"])
+    value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
+    sentence = (
+        f"In held-out prompts the feature gains {value:.3f} AUROC [{low:.3f}, {high:.3f}], swap p = {p:.3g} after "
+        f"correction for the {n_tried} tried; needed: interval above 0, p {t.alpha:g} or less."
+    )
+    outcome = PASSED if low > 0 and p <= t.alpha else UNDECIDED
+    return Gate("confirmation", value, low, high, 0.0, outcome, sentence)
+
+
+def _row_of(matched: pd.DataFrame, layer: int, feature: int, window: str) -> pd.Series | None:
+    if matched.empty:
+        return None
+    mask = (matched["layer"] == layer) & (matched["feature"] == feature) & (matched["window"] == window)
+    rows = matched[mask & (matched["kind"] == "target") & (matched["dose"] == DOSE)]
+    return None if rows.empty else rows.iloc[0]
+
+
+def _causal_gates(row: pd.Series, t: Thresholds) -> list[Gate]:
+    e, d, s = ([float(row[f"{n}{end}"]) for end in ("", "_low", "_high")] for n in ("effect", "damage", "selectivity"))
+    removes = f"Removing the feature until the event takes away {e[0]:.2f} of the returns [{e[1]:.2f}, {e[2]:.2f}]"
+    needed = f"needed: interval above 0, {t.min_effect:g} or more."
+    effect = Gate("effect", *e, t.min_effect, at_least(*e, t.min_effect), f"{removes}; {needed}")
+    costs = (
+        f"It costs {d[0]:.3f} nats per token [{d[1]:.3f}, {d[2]:.3f}] elsewhere; all of the interval must be at most "
+        f"{t.max_damage:g}."
+    )
+    damage = Gate("damage", *d, t.max_damage, at_most(d[1], d[2], t.max_damage), costs)
+    strongest = str(row["strongest_control"]).rstrip("0123456789").replace("_", " ") or "no control"
+    more = (
+        f"That is {s[0]:.2f} [{s[1]:.2f}, {s[2]:.2f}] more than the strongest control ({strongest}) takes at equal "
+        f"damage; needed: interval above 0, {t.min_selectivity:g} or more."
+    )
+    selectivity = Gate("selectivity", *s, t.min_selectivity, at_least(*s, t.min_selectivity), more)
+    return [effect, damage, selectivity]
+
+
+def _causal_verdict(gates: Sequence[Gate], t: Thresholds) -> tuple[str, str]:
+    effect, damage, selectivity = gates
+    if effect.outcome == FAILED:
+        return "correlate", f"predicts, but removing it takes away less than {t.min_effect:g} of the returns"
+    if effect.outcome != PASSED:
+        return "unresolved", f"an effect of {t.min_effect:g} is neither shown nor excluded"
+    if damage.outcome == FAILED:
+        return "entangled", "removing it wrecks the music"
+    if selectivity.outcome == FAILED:
+        return "entangled", "moves the return, but not more than controls of equal damage"
+    if damage.outcome != PASSED:
+        return "unresolved", f"whether it costs more than {t.max_damage:g} nats per token is not known"
+    if selectivity.outcome != PASSED:
+        return "unresolved", f"a selectivity of {t.min_selectivity:g} is neither shown nor excluded"
+    return "foresight", "predicts a return far ahead, and removing it takes the return away selectively"
+
+
+def _mechanism(until: pd.Series | None, matched: pd.DataFrame, gates: Sequence[Gate], t: Thresholds) -> dict[str, Any]:
+    """`mechanism` ("" where there is no effect to explain) and `stored_share` with its interval."""
+    names = [f"stored_share{end}" for end in ("", "_low", "_high")]
+    moved = next(g for g in gates if g.name == "effect").outcome == PASSED
+    prefix = None if until is None else _row_of(matched, int(until["layer"]), int(until["feature"]), "prefix_only")
+    if not moved or prefix is None:
+        return {"mechanism": "", **dict.fromkeys(names, math.nan)}
+    share = {name: float(prefix.get(name, math.nan)) for name in names}
+    _, low, high = share.values()
+    if low >= t.min_stored_share:
+        return {"mechanism": "stored", **share}
+    return {"mechanism": "recomputed" if high < t.min_stored_share else "undecided", **share}
+
+
+def _not_reached(name: str) -> Gate:
+    return Gate(name, math.nan, math.nan, math.nan, math.nan, NOT_REACHED, "Not reached.")
+
+
+def _best_candidate(judged: Sequence[dict[str, Any]]) -> tuple[str, str, dict[str, Any] | None]:
+    """Verdict, reason and the candidate that decides. What was not edited decides nothing."""
+    for name in _RANK:
+        for c in judged:
+            if c["edited"] and c["verdict"] == name:
+                return name, f"layer {c['layer']}, feature {c['feature']}: {c['reason']}", c
+    tried = f"of {len(judged)} features tried none was confirmed" if judged else "no feature passed the screen"
+    if any(c["gates"][0]["outcome"] == PASSED for c in judged):
+        tried = "no confirmed feature could be edited in a clip that returns"
+    return "unresolved", f"predicts at the long horizon, but nothing was edited: {tried}", None

@@ -1,0 +1,212 @@
+"""What `snakemake doctor` looks at before a study is run: its model, SAEs, device, disk and configuration.
+
+Each `Finding` is one line of its table. `passed` is False where something would fail; then its `remedy` says what is
+wrong and what is valid, in one line. Weights of SAEs are read, those of models are not.
+
+Disk is estimated from the arrays that the stages write: tokens, sound, activations, codes. Of an SAE without a k
+`USUAL_L0` features are taken to be active at a position. Tables, pages and what ablations leave are some percent more.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_folder
+from reprise.checkpoints.variants import read_checkpoint, read_facts, text_encoders
+from reprise.checkpoints.weights import model_problems, needed_files, sae_problems
+from reprise.config.schema import TRAIN, Study, study_tracks
+from reprise.models.device import pick_device
+from reprise.models.memory import free_memory, generation_need, memory_problem
+from reprise.saes.certificate import disagreements
+from reprise.saes.files import load_sae
+from reprise.saes.forms import sae_form
+from reprise.saes.latents import code_arrays
+from reprise.saes.sae import SaeError
+from reprise.storage.artifacts import activation_arrays, audio_bytes, token_arrays
+from reprise.storage.stores import stored_bytes
+
+USUAL_L0 = 100
+STORES = ("tokens", "audio", "activations", "codes")
+
+
+class SaeSize(NamedTuple):
+    """Features of an SAE, and how many are active at a position where that is fixed."""
+
+    d_sae: int
+    k: int | None
+
+
+class Finding(NamedTuple):
+    """One thing looked at: `what`, whether it `passed`, what was `found`, and where it did not pass a `remedy`."""
+
+    what: str
+    passed: bool
+    found: str
+    remedy: str = ""
+
+
+def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
+    """The model's files, and what they say of it (`variants.read_facts`; {} where they are not there)."""
+    name, backend = study.model.name, study.model.backend
+    if find_spec(backend) is None:
+        text = f"model.backend: got {backend}, which is not installed; valid: the backend that is, or `make install`"
+        return Finding("model", False, f"{name}: {backend} is not installed", text), {}
+    if problems := model_problems(name, backend=backend):
+        return Finding("model", False, f"{name}: not usable", "\n".join(problems)), {}
+    folder = model_folder(name, backend=backend)
+    facts = read_facts(folder, backend=backend)
+    size = sum((folder / file).stat().st_size for file in needed_files(folder, MODEL_FILES[backend]))
+    found = [f"{name} ({backend}, {bytes_text(size)})"]
+    if "n_layers" in facts:
+        found.append("{n_layers} layers of width {d_model}, {n_codebooks} codebooks of {card}".format(**facts))
+    if encoders := text_encoders(read_checkpoint(folder / MODEL_FILES[backend][0][0]).config):
+        found.append(f"prompts read with {', '.join(encoders)}")
+    if model_place(name):
+        found.append(f"in {folder}")
+    return Finding("model", True, "; ".join(found)), facts
+
+
+def look_at_sae(
+    study: Study, layer: int, facts: Mapping[str, Any], *, model_digest: str | None
+) -> tuple[Finding, SaeSize | None]:
+    """The SAE of a layer, loaded, whether what it says of itself agrees with where the study puts it, and its size.
+
+    facts: of the model. model_digest: of its weights, where known. The certificate measures the rest.
+    """
+    name, what = study.saes[layer], f"SAE, layer {layer}"
+    if name == TRAIN:
+        asked = study.sae_training
+        found = f"trained here: {asked.architecture}, d_sae {asked.expansion} x d_model, k {asked.k}"
+        size = SaeSize(asked.expansion * facts["d_model"], asked.k) if "d_model" in facts else None
+        there = find_spec("sae_lens") is not None
+        lacking = "SAELens, which trains it, is not installed; valid: with what envs/requirements-train.txt lists"
+        return Finding(what, there, found, "" if there else lacking), size
+    if problems := sae_problems(name, layer):
+        return Finding(what, False, f"{name}: not usable", "\n".join(problems)), None
+    try:
+        sae = load_sae(sae_folder(name))
+    except SaeError as error:
+        return Finding(what, False, f"{name}: not usable", str(error)), None
+    place, declared = model_place(study.model.name), sae.declared
+    expected = {"hook_layer": layer, "d_model": facts.get("d_model"), "model_digest": model_digest}
+    if place and not declared["model_digest"]:
+        # Of an SAE that names weights, a name says nothing.
+        expected["model_name"] = place.repository
+    hook = "hook not said" if declared["hook_layer"] is None else f"hook layer {declared['hook_layer']}"
+    active = f"k {sae.k}" if sae.k else sae.activation
+    found = f"{name} ({sae_form(sae_folder(name))}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
+    wrong = disagreements(declared, expected)
+    return Finding(what, not wrong, found, f"{name}: {'; '.join(wrong.values())}" if wrong else ""), SaeSize(
+        sae.d_sae, sae.k
+    )
+
+
+def look_at_recordings(study: Study) -> Finding:
+    """Which of the recordings of a study are in its folder; what they hold, only the job that reads them says."""
+    tracks = study_tracks(study)
+    missing = [track.path for track in tracks if not Path(study.recordings.folder, track.path).is_file()]
+    found = f"{len(tracks) - len(missing)} of {len(tracks)} files are in {study.recordings.folder}"
+    if missing:
+        found += f", the others are left out: {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
+    remedy = "" if len(missing) < len(tracks) else f"recordings.folder: {found}; valid: the folder that holds them"
+    return Finding("recordings", not remedy, found, remedy)
+
+
+def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
+    """Where the model would run on this machine, and whether its memory will do for `generation.rows` rows."""
+    rows = study.generation.rows
+    try:
+        device = pick_device(study.model.device)
+    except RuntimeError as error:
+        return Finding("device", False, f"{study.model.device}: not here", str(error))
+    if device != "cuda":
+        unused = "a GPU is there too" if torch.cuda.is_available() else "torch sees no GPU here"
+        return Finding("device", True, f"{device} (cores: {len(os.sched_getaffinity(0))}); {unused}")
+    free = free_memory(device)
+    n_frames = frames(study, facts)
+    if free is None or n_frames is None:
+        return Finding("device", True, f"{device}; how much memory it takes shows when the model is loaded")
+    guided = study.generation.cfg_coef != 1
+    need = generation_need(facts, n_frames=n_frames, dtype=study.model.dtype, guided=guided)
+    found = f"{free[1]}: {bytes_text(free[0])} free, about {bytes_text(need.of(rows))} needed for {rows} rows"
+    problem = memory_problem(need, rows=rows, free=free)
+    return Finding("device", problem is None, found, problem or "")
+
+
+def look_at_disk(
+    needed: Mapping[str, Mapping[str, float]], corpora: Mapping[str, str], results: Path = Path("results")
+) -> tuple[list[Finding], Finding]:
+    """What each study's stores take (`stores_bytes` by study's name), and all of them beside what is free.
+
+    What is on disk already is not needed again, nor is the corpus (`corpora`: its name by study's name) of an earlier
+    study. Corpora on disk that no study has are named.
+    """
+    lines, lacking = [], 0.0
+    first_with = {corpora[study]: study for study in reversed(needed)}
+    for study, kinds in needed.items():
+        shared = first_with[corpora[study]] != study
+        own = {kind: size for kind, size in kinds.items() if kind == "codes" or not shared}
+        there = _size(results / study / "codes")
+        there += 0 if shared else sum(_size(results / "corpora" / corpora[study] / kind) for kind in STORES)
+        lacking += max(0.0, sum(own.values()) - there)
+        parts = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in own.items())
+        found = f"about {bytes_text(sum(own.values()))}: {parts}" if kinds else "unknown without the model"
+        found += f"; clips and activations are those of {first_with[corpora[study]]}" if shared else ""
+        lines.append(Finding("disk", True, found + (f"; {bytes_text(there)} there already" if there else "")))
+    folder = next(path for path in (results.absolute(), *results.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    found = f"{bytes_text(free)} free in {folder}, about {bytes_text(lacking)} still needed"
+    unused = sorted(set((results / "corpora").glob("*-*")) - {results / "corpora" / name for name in first_with})
+    if unused:
+        listed = ", ".join(f"{path} ({bytes_text(_size(path))})" for path in unused)
+        found += f"; of no study here, to be deleted where it is not wanted any more: {listed}"
+    remedy = f"{folder}: {found}; valid: a disk with more, or fewer or shorter clips" if lacking > free else ""
+    return lines, Finding("disk", not remedy, found, remedy)
+
+
+def stores_bytes(
+    study: Study, facts: Mapping[str, Any], saes: Sequence[SaeSize | None], *, n_clips: int
+) -> dict[str, float]:
+    """About how many bytes the stores of a study take, by kind; {} where the model's size is not known."""
+    n_frames = frames(study, facts)
+    if n_frames is None:
+        return {}
+    tokens = token_arrays(n_clips, n_codebooks=facts["n_codebooks"], n_frames=n_frames)
+    acts = activation_arrays(n_clips, n_frames=n_frames, d_model=facts["d_model"])
+    n_hooks = 1 + len(study.layers) * (1 + ("random_model" in study.probes.representations))
+    codes = 0
+    for sae in saes:
+        if sae is not None:
+            arrays = code_arrays(n_clips, n_frames + 1, d_sae=sae.d_sae, k=sae.k)
+            codes += stored_bytes(arrays, n_entries=n_clips * (n_frames + 1) * USUAL_L0)
+    n_samples = round(study.generation.duration_s * facts["sample_rate_hz"])
+    sizes = (stored_bytes(tokens), audio_bytes(n_clips, n_samples=n_samples), n_hooks * stored_bytes(acts), codes)
+    return dict(zip(STORES, map(float, sizes), strict=True))
+
+
+def frames(study: Study, facts: Mapping[str, Any]) -> int | None:
+    """Frames of a clip, where the facts of the model are whole."""
+    if not {"d_model", "n_layers", "n_codebooks", "card", "sample_rate_hz", "frame_rate_hz"} <= facts.keys():
+        return None
+    return round(study.generation.duration_s * facts["frame_rate_hz"])
+
+
+def known_digest(corpus: str, results: Path = Path("results")) -> str | None:
+    """The digest of the weights that made a corpus, where an earlier run wrote it down."""
+    path = results / "corpora" / corpus / "model.json"
+    return json.loads(path.read_text(encoding="utf-8"))["weights_digest"] if path.is_file() else None
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def bytes_text(n_bytes: float) -> str:
+    """A size in words: `3.1 GB`, `7 MB`."""
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

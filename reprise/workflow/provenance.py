@@ -1,0 +1,282 @@
+"""What code and which large files a stage depends on, as digests.
+
+Snakemake reruns a rule when its script gets another date, and not when a module that the script imports changes. Here
+the code itself is followed, definition by definition: what the script runs, the functions, classes and constants of
+`reprise` that it names, those that these name, and so on. A digest covers what this code does: comments, docstrings
+and formatting are left out, and so is the module that a definition stands in. A definition that moves to another
+module keeps its digest, and an edited function reruns the stages that can call it and no others.
+
+Nothing is imported. What cannot be followed counts as used: of a module that is imported as a whole
+(`from reprise import probes`), every definition. Statements at the top of a module that define nothing run when it is
+imported, so they count wherever a stage may import the module. A constant counts where its name is used.
+
+Of large files, such as weights, Snakemake compares modification times alone, and a fresh checkout has new ones. A
+`fingerprint` of some of their bytes tells other weights; jobs compare digests of all of them.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+# Blocks of a file that a fingerprint reads, spread evenly, and how long they are. The last one holds the checksums of
+# every tensor where torch wrote the file (the directory of a zip archive).
+N_BLOCKS, BLOCK_BYTES, LAST_BYTES = 64, 2**12, 2**16
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "reprise"
+# In place of a name: every statement of a module, or those that define nothing.
+WHOLE, TOP_LEVEL = "*", ""
+
+
+class Symbol(NamedTuple):
+    """A definition: the file it stands in, and its name, or WHOLE or TOP_LEVEL."""
+
+    path: Path
+    name: str
+
+
+class Source(NamedTuple):
+    """A parsed module. statements: all but imports. defined: the statements that bind each name. imported: for each
+    name that imports bind, what it is. effects: the statements that define nothing."""
+
+    tree: ast.Module
+    statements: list[ast.stmt]
+    defined: dict[str, list[ast.stmt]]
+    imported: dict[str, set[Symbol | str]]
+    effects: list[ast.stmt]
+
+
+@cache
+def code_digest(script: str) -> str:
+    """Digest (12 hex digits) of what `script` (path relative to the project root) and all `reprise` code it uses do.
+
+    It is the same on every Python version. Raises FileNotFoundError when the script does not exist.
+    """
+    uses = code_used(script)
+    content = {symbol: _content(symbol) for symbol in uses}
+    digests = dict(content)
+    # Which of two definitions with the same name is meant shows in the digests of what each of them uses.
+    for _ in range(3):
+        digests = {
+            symbol: _digest(content[symbol], *sorted(f"{name} {digests[used]}" for name, used in named))
+            for symbol, named in uses.items()
+        }
+    return _digest(*sorted(digests.values()))[:12]
+
+
+def code_used(script: str) -> dict[Symbol, list[tuple[str, Symbol]]]:
+    """Every definition that `script` may use, each with those that it names itself, and under which names."""
+    start = Symbol(ROOT / script, WHOLE)
+    uses: dict[Symbol, list[tuple[str, Symbol]]] = {}
+    todo = [start, *(Symbol(path, TOP_LEVEL) for path in code_files(script))]
+    while todo:
+        symbol = todo.pop()
+        if symbol not in uses and (symbol.name != TOP_LEVEL or _source(symbol.path).effects):
+            uses[symbol] = sorted(_named(symbol))
+            todo.extend(used for _, used in uses[symbol])
+    return uses
+
+
+def code_files(script: str) -> list[Path]:
+    """The script and every `reprise` source file that it may import, sorted."""
+    found: set[Path] = set()
+    todo = [ROOT / script]
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo.extend(_imported_files(path))
+    return sorted(found)
+
+
+@cache
+def fingerprint(path: Path) -> str:
+    """Digest (12 hex digits) of a file's size and of blocks of it; the whole file where it is small.
+
+    Raises OSError when it cannot be read.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        if size <= N_BLOCKS * BLOCK_BYTES + LAST_BYTES:
+            digest.update(file.read())
+        else:
+            for i in range(N_BLOCKS):
+                file.seek(i * (size - LAST_BYTES) // N_BLOCKS)
+                digest.update(file.read(BLOCK_BYTES))
+            file.seek(-LAST_BYTES, 2)
+            digest.update(file.read())
+    return digest.hexdigest()[:12]
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@cache
+def _source(path: Path) -> Source:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    statements: list[ast.stmt] = []
+    defined: dict[str, list[ast.stmt]] = {}
+    imported: dict[str, set[Symbol | str]] = {}
+    effects: list[ast.stmt] = []
+    for statement in tree.body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            bound = _bound_by_import(statement)
+            for name, what in bound.items():
+                imported.setdefault(name, set()).update(what)
+            # What nobody reads is imported for what it does. Of a module of `reprise`, that is followed.
+            if any(name not in read and any(isinstance(x, str) for x in what) for name, what in bound.items()):
+                effects.append(statement)
+        elif not _does_nothing(statement):
+            statements.append(statement)
+            for name in _bound(statement):
+                defined.setdefault(name, []).append(statement)
+            if not _only_defines(statement):
+                effects.append(statement)
+    return Source(tree, statements, defined, imported, effects)
+
+
+def _does_nothing(node: ast.AST) -> bool:
+    """Docstrings, texts that stand alone, and what only type checkers read."""
+    if isinstance(node, ast.If):
+        return "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", "")) and not node.orelse
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _only_defines(statement: ast.stmt) -> bool:
+    """Whether a statement only binds names of its module, unlike `TABLE[key] = value` or `library.flag = value`."""
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return not any(isinstance(n, ast.Subscript | ast.Attribute) for t in targets for n in ast.walk(t))
+    return isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """The names that a statement binds in its module; of a compound one, such as `try`, those of all its branches."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    names: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= _bound_by_import(node).keys()
+    return names
+
+
+def _bound_by_import(node: ast.Import | ast.ImportFrom) -> dict[str, set[Symbol | str]]:
+    """What each name is after an import: definitions of `reprise`, or the import in words where it is of others."""
+    bound: dict[str, set[Symbol | str]] = {}
+    for alias in node.names:
+        name, what = alias.asname or alias.name, f"{alias.name} of {getattr(node, 'module', '')}"
+        target: Symbol | str
+        if isinstance(node, ast.Import):
+            file = _module_file(alias.name)
+            # `import a.b` binds `a`, and several may.
+            name = alias.asname or alias.name.split(".")[0]
+            target = Symbol(file, WHOLE) if file else what
+        else:
+            file, inner = _module_file(node.module or ""), _module_file(f"{node.module}.{alias.name}")
+            whole = inner or (file if alias.name == "*" else None)
+            target = Symbol(whole, WHOLE) if whole else Symbol(file, alias.name) if file else what
+        bound.setdefault(name, set()).add(target)
+    return bound
+
+
+def _module_file(module: str) -> Path | None:
+    """The file of a module of `reprise`; None for any other."""
+    if module.split(".")[0] != PACKAGE:
+        return None
+    base = ROOT.joinpath(*module.split("."))
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def _imported_files(path: Path) -> tuple[Path, ...]:
+    """The files of `reprise` that a file imports anywhere in it, with the packages that they lie in; a package imports
+    what it does at its top, since whatever lies in it would else import what it offers."""
+    files: list[Path] = []
+    tree = _source(path).tree
+    for node in tree.body if path.name == "__init__.py" else ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in [*named, *(".".join([*named, alias.name]) for alias in node.names)]:
+                parts = name.split(".")
+                files += [file for i in range(len(parts)) if (file := _module_file(".".join(parts[: i + 1])))]
+    return tuple(dict.fromkeys(files))
+
+
+def _statements(symbol: Symbol) -> list[ast.stmt]:
+    source = _source(symbol.path)
+    if symbol.name == WHOLE:
+        return source.statements
+    return source.effects if symbol.name == TOP_LEVEL else source.defined[symbol.name]
+
+
+def _named(symbol: Symbol) -> Iterator[tuple[str, Symbol]]:
+    """The definitions that the statements of a symbol name, in the module or in imports of their own."""
+    source = _source(symbol.path)
+    seen: set[tuple[str, Symbol]] = set()
+    for node in _walk(_statements(symbol)):
+        targets: dict[str, set[Symbol | str]] = {}
+        if isinstance(node, ast.Name):
+            own: set[Symbol | str] = {Symbol(symbol.path, node.id)} if node.id in source.defined else set()
+            targets[node.id] = own | source.imported.get(node.id, set())
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            targets = _bound_by_import(node)
+        for name, found in targets.items():
+            seen |= {(name, target) for what in found if isinstance(what, Symbol) for target in _resolved(what)}
+    yield from seen - {(symbol.name, symbol)}
+
+
+def _resolved(symbol: Symbol) -> set[Symbol]:
+    """Where a symbol is defined, if its module has it from another one; its whole module where it cannot be found."""
+    source = _source(symbol.path)
+    if symbol.name == WHOLE or symbol.name in source.defined:
+        return {symbol}
+    passed_on = {what for what in source.imported.get(symbol.name, set()) if isinstance(what, Symbol)}
+    return set().union(*map(_resolved, passed_on)) if passed_on else {Symbol(symbol.path, WHOLE)}
+
+
+def _walk(statements: Iterable[ast.stmt]) -> Iterator[ast.AST]:
+    """Every node below statements, but for what does nothing."""
+    todo: list[ast.AST] = list(statements)
+    while todo:
+        node = todo.pop()
+        if not _does_nothing(node):
+            yield node
+            todo.extend(ast.iter_child_nodes(node))
+
+
+@cache
+def _content(symbol: Symbol) -> str:
+    """Digest of what the statements of a symbol do, and of the imports of other packages that they name."""
+    source, statements = _source(symbol.path), _statements(symbol)
+    foreign = {
+        text
+        for node in _walk(statements)
+        for text in (source.imported.get(node.id, set()) if isinstance(node, ast.Name) else ())
+        if isinstance(text, str)
+    }
+    return _digest(*sorted(foreign), *(repr(_plain(statement)) for statement in statements))
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as tuples. Empty fields are left out, as Python versions differ in which they have, and the names
+    of modules of `reprise`, since `_named` says what is imported from them."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node if not (isinstance(item, ast.AST) and _does_nothing(item))]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = {name: value for name in node._fields if (value := getattr(node, name, None)) not in (None, [])}
+    if isinstance(node, ast.ImportFrom) and _module_file(node.module or ""):
+        del fields["module"]
+    fields.pop("kind", None)
+    return (type(node).__name__, *((name, _plain(value)) for name, value in fields.items()))

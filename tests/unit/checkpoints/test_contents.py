@@ -1,0 +1,271 @@
+"""Files that hold another model than the one that was meant are refused before any job, and when they are loaded."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
+
+from reprise.checkpoints.contents import CODEC_FILE, LM_FILE, text_encoder_problems
+from reprise.checkpoints.weight_names import encodec_names, t5_names
+from reprise.checkpoints.weights import model_problems
+from reprise.models.musicgen import load_model
+from tests.conftest import put_on_hub
+from tests.places import PLANNER
+
+MERGED = "valid: the adapter merged into the model with PEFT's merge_and_unload(), then "
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A copy of the planner."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in (LM_FILE, CODEC_FILE):
+        shutil.copy(PLANNER / name, folder)
+    return folder
+
+
+def refused(folder, backend="audiocraft"):
+    """The one problem of a model, before any job; its loading says the same."""
+    (line,) = model_problems(str(folder), backend=backend)
+    text = line.removeprefix(f'"{folder}": ')
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        load_model(str(folder), backend=backend)
+    if not isinstance(caught.value, FileNotFoundError):
+        assert str(caught.value) == f"model: {folder}: {text}"
+    return text
+
+
+# --- adapters -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["audiocraft", "transformers"])
+@pytest.mark.parametrize("place", ["", "style", "checkpoint-500"])
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.bin", "pytorch_lora_weights.safetensors"])
+def test_an_adapter_beside_its_base(model, place, file, backend):
+    (model / place).mkdir(exist_ok=True)
+    (model / place / file).write_text("{}")
+    text = refused(model, backend)
+    saved = 'its state_dict() saved as "best_state" of state_dict.bin'
+    if backend == "transformers":
+        saved = "save_pretrained() of what that returns"
+    assert text == (
+        f"{Path(place, file)}: an adapter, which nothing adds to the weights of its base; {MERGED}{saved}, in a "
+        "folder without the adapter's files"
+    )
+
+
+def test_an_adapter_without_its_base(tmp_path):
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / file).write_text("{}")
+    text = refused(tmp_path, "transformers")
+    assert text.startswith("adapter_config.json, adapter_model.safetensors: an adapter, which ")
+
+
+def test_an_adapter_on_the_hub(hub_cache, tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    files = {name: PLANNER / name for name in (LM_FILE, CODEC_FILE)}
+    put_on_hub(hub_cache, "owner/tuned", {**files, "adapter_config.json": tmp_path / "adapter_config.json"})
+    (line,) = model_problems("owner/tuned")
+    assert line.startswith('"owner/tuned": adapter_config.json: an adapter, which ')
+
+
+# --- names of weights -----------------------------------------------------------------------------------------
+
+
+def changed(folder, file, change):
+    """Change the weights in one of audiocraft's files."""
+    package = torch.load(PLANNER / file)
+    package["best_state"] = change(dict(package["best_state"]))
+    torch.save(package, folder / file)
+
+
+def test_weights_of_an_adapter_inside_a_checkpoint(model):
+    def with_base(state):
+        return {f"base_model.model.{name}": weight for name, weight in state.items()}
+
+    changed(model, LM_FILE, with_base)
+    (line,) = model_problems(str(model))
+    assert "state_dict.bin holds weights of an adapter: base_model.model.condition_provider." in line
+    assert MERGED in line
+    changed(model, LM_FILE, lambda state: {**state, "linears.0.lora_B.default.weight": torch.zeros(1)})
+    (line,) = model_problems(str(model))
+    assert "state_dict.bin holds weights of an adapter: linears.0.lora_B.default.weight; " in line and MERGED in line
+
+
+@pytest.mark.parametrize(
+    "file, name",
+    [
+        (LM_FILE, "transformer.layers.2.norm1.bias"),
+        (LM_FILE, "linears.3.weight"),
+        (CODEC_FILE, "quantizer.vq.layers.0._codebook.embed"),
+        (CODEC_FILE, "decoder.model.0.conv.conv.bias"),
+    ],
+)
+def test_names_that_are_lacking_or_in_excess(model, file, name):
+    valid = "valid: exactly the weights that its xp.cfg describes"
+    changed(model, file, lambda state: {n: weight for n, weight in state.items() if n != name})
+    assert model_problems(str(model)) == [f'"{model}": {file} lacks 1 weight: {name}; {valid}']
+    with pytest.raises(RuntimeError, match=rf'Missing key\(s\) in state_dict: "{re.escape(name)}"'):
+        load_model(str(model))
+    changed(model, file, lambda state: {**state, f"{name}.more": torch.zeros(1)})
+    extra = f"{file} holds 1 weight that the model has no place for: {name}.more"
+    assert model_problems(str(model)) == [f'"{model}": {extra}; {valid}']
+    with pytest.raises(RuntimeError, match=rf'Unexpected key\(s\) in state_dict: "{re.escape(name)}.more"'):
+        load_model(str(model))
+
+
+def test_what_conditions_a_model_has_names_of_its_own(model):
+    changed(
+        model, LM_FILE, lambda state: {**state, "condition_provider.conditioners.description.t5.x": torch.zeros(1)}
+    )
+    assert model_problems(str(model)) == []
+    changed(model, LM_FILE, lambda state: {**state, "condition_provider.conditioners.other.x": torch.zeros(1)})
+    (line,) = model_problems(str(model))
+    assert "no place for: condition_provider.conditioners.other.x" in line
+
+
+def test_a_text_encoder_of_the_hub_that_lacks_weights(tmp_path):
+    """audiocraft loads it without a word, with random weights in their place."""
+    config = {"model_type": "t5", "num_layers": 2}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    names = sorted(t5_names(config))
+    # As published, with the decoder, which is not used.
+    published = [*names, "decoder.block.0.layer.0.SelfAttention.q.weight", "lm_head.weight"]
+    save_file({name: torch.zeros(1) for name in published}, tmp_path / "model.safetensors")
+    assert text_encoder_problems(tmp_path) == []
+    save_file({name: torch.zeros(1) for name in published[1:]}, tmp_path / "model.safetensors")
+    (line,) = text_encoder_problems(tmp_path)
+    assert line.startswith(f"model.safetensors lacks 1 weight: {names[0]}; ")
+    # The same from torch's file.
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({name: torch.zeros(1) for name in published[1:]}, tmp_path / "pytorch_model.bin")
+    assert text_encoder_problems(tmp_path) == [line.replace("model.safetensors", "pytorch_model.bin")]
+
+
+def test_a_codec_of_the_hub_that_lacks_weights(model, hub_cache, tmp_path):
+    torch.save({"pretrained": "owner/codec", "exported": True, "version": "1.3.0"}, model / CODEC_FILE)
+    config = {"model_type": "encodec", "target_bandwidths": [2.2], "upsampling_ratios": [8, 5, 4, 4]}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "sampling_rate": 32000, "codebook_size": 2048}))
+    names = encodec_names(json.loads((tmp_path / "config.json").read_text()))
+    for lacking in (set(), {"quantizer.layers.3.codebook.embed"}):
+        save_file({name: torch.zeros(1) for name in names - lacking}, tmp_path / "model.safetensors")
+        put_on_hub(hub_cache, "owner/codec", {f: tmp_path / f for f in ("config.json", "model.safetensors")})
+        assert len(model_problems(str(model))) == len(lacking)
+    (line,) = model_problems(str(model))
+    assert f'"{model}" decodes with owner/codec, whose model.safetensors lacks 1 weight: quantizer.layers.3' in line
+
+
+# --- checkpoints that were not exported -----------------------------------------------------------------------
+
+
+def run(text):
+    """Follow the advice of a problem: a command of Python's that writes what is valid."""
+    python, option, program = shlex.split(re.search(r"what (python -c .*) writes", text)[1])
+    assert (python, option) == ("python", "-c")
+    exec(program)
+
+
+def solver_checkpoint(file):
+    """What audiocraft's solvers save: also an optimiser, a history, and the configuration as an object."""
+    package = torch.load(PLANNER / file)
+    state = package["best_state"]
+    return {
+        "best_state": {"model": state},
+        "fsdp_best_state": {},
+        "model": state,
+        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.95)}]},
+        "history": [{"train": {"ce": 3.2}, "valid": {"ce": 3.4}}],
+        "xp.cfg": OmegaConf.create(package["xp.cfg"]),
+        "xp.sig": "a1b2c3d4",
+    }
+
+
+@pytest.mark.parametrize("file, function", [(LM_FILE, "export_lm"), (CODEC_FILE, "export_encodec")])
+def test_a_checkpoint_of_a_solver_is_exported_by_the_command_that_is_given(model, file, function):
+    torch.save(solver_checkpoint(file), model / file)
+    text = refused(model)
+    assert text.startswith(f"{file} is a checkpoint of audiocraft's training, not exported; valid: what python -c ")
+    assert f"import {function}; " in text
+    run(text)
+    shutil.move(model / "exported" / file, model / file)
+    assert model_problems(str(model)) == []
+    assert load_model(str(model)).weights_digest == load_model(str(PLANNER)).weights_digest
+
+
+def test_an_older_checkpoint_of_a_solver(model):
+    package = solver_checkpoint(LM_FILE)
+    del package["fsdp_best_state"]
+    torch.save(package, model / LM_FILE)
+    assert "not exported; valid: the language model as audiocraft.utils.export.export_lm writes it" in refused(model)
+
+
+LIGHTNING = {"epoch": 3, "global_step": 100, "pytorch-lightning_version": "2.2.0", "loops": {}, "callbacks": {}}
+
+
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (
+            lambda p: LIGHTNING | {"state_dict": {f"model.{n}": w for n, w in p["best_state"].items()}},
+            'is a checkpoint of Lightning\'s, with "model." before the names of its weights; valid: the language '
+            "model as audiocraft.utils.export.export_lm writes it",
+        ),
+        (
+            lambda p: {"model_state_dict": p["best_state"], "optimizer_state_dict": {"state": {}}, "epoch": 3},
+            "is a checkpoint of another training (epoch, model_state_dict, optimizer_state_dict); valid: the language",
+        ),
+        (lambda p: p["best_state"], "holds bare weights, without the configuration they are built from; valid: the l"),
+        (
+            lambda p: {f"decoder.model.decoder.layers.0.{n}.weight": torch.zeros(1) for n in "ab"},
+            "holds bare weights in the form of transformers, without the configuration",
+        ),
+        (
+            lambda p: {"best_state": p["best_state"]},
+            "does not say how it is built (xp.cfg); valid: the language model",
+        ),
+        (lambda p: [1, 2], "holds a pickled list; valid: the language model as "),
+        (
+            lambda p: {"pretrained": "facebook/musicgen-small"},
+            'only names another model, "facebook/musicgen-small"; v',
+        ),
+        (lambda p: torch.load(PLANNER / CODEC_FILE), "holds a codec, not a language model; valid: the language model"),
+    ],
+)
+def test_a_file_that_is_no_exported_language_model(model, make, text):
+    torch.save(make(torch.load(PLANNER / LM_FILE)), model / LM_FILE)
+    assert refused(model).startswith(f"{LM_FILE} {text}")
+
+
+def test_a_language_model_in_the_codecs_file(model):
+    shutil.copy(model / LM_FILE, model / CODEC_FILE)
+    assert refused(model) == (
+        f"{CODEC_FILE} holds a language model, not a codec; valid: the codec's exported checkpoint"
+    )
+
+
+def test_swapped_files(model):
+    for mine, other in ((LM_FILE, CODEC_FILE), (CODEC_FILE, LM_FILE)):
+        shutil.copy(PLANNER / other, model / mine)
+    assert refused(model) == (
+        f"{LM_FILE} holds a codec and {CODEC_FILE} a language model: they are swapped; valid: each under the other's "
+        "name"
+    )
+
+
+def test_a_codec_named_as_in_a_training(model, hub_cache):
+    torch.save({"pretrained": "//pretrained/facebook/encodec_32khz", "exported": True}, model / CODEC_FILE)
+    text = refused(model)
+    assert 'is no name on the hub (that is "facebook/encodec_32khz"); valid: what python -c ' in text
+    run(text)
+    (line,) = model_problems(str(model))
+    assert "decodes with facebook/encodec_32khz, which is not in the cache" in line
+    for name in ("//sig/a1b2c3d4", "/data/codec.th", "a b", 7):
+        torch.save({"pretrained": name, "exported": True}, model / CODEC_FILE)
+        assert f'names its codec as "{name}", which is no name on the hub; valid: ' in refused(model)

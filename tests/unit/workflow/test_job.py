@@ -1,0 +1,34 @@
+"""A job's log: it goes on whatever a library does to logging."""
+
+import logging
+import logging.config
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from reprise.workflow.job import log, start
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def test_the_log_goes_on_after_a_library_has_configured_logging(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("sys.excepthook", None)
+    path = tmp_path / "logs" / "job.log"
+    path.parent.mkdir()
+    path.write_text("of an earlier run\n")
+    job = SimpleNamespace(
+        log=[path], rule="probe", wildcards={"batch": "b00"}, threads=1, params=SimpleNamespace(settings={"a": 1})
+    )
+    assert start(job) == {"a": 1}
+    # As audiocraft's dependencies do when they are imported: every handler is closed.
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    log.info("three of four")
+    lines = path.read_text().splitlines()
+    assert len(lines) == 2 and "rule probe" in lines[0] and lines[1].endswith("three of four")
