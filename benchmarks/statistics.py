@@ -30,6 +30,8 @@ RATES = (0.0, 0.05, 0.5, 0.95, 1.0)
 CLUSTERING = 0.3
 # The demo's ablation: 24 clips, out of 24 held-out prompts with four seeds each.
 N_CLIPS, N_HELD_OUT, N_SEEDS = 24, 24, 4
+# Larger studies are advised now and then, and take too long.
+MAX_PROMPTS = 200
 DOSES = (0.25, 0.5, 1.0, 2.0)
 WRECKED_NATS, NOISE_NATS = 0.9, 0.02
 
@@ -234,18 +236,20 @@ def learned_passes(n_studies: int, *, plan: float) -> list[bool]:
 # --- power ----------------------------------------------------------------------------------------------------
 
 
-def power_simulated(n_pilots: int, n_studies: int) -> dict[str, Any]:
-    """Pilots of 20 prompts from models that plan more or less, against studies of the advised size."""
+def power_simulated(n_pilots: int, n_studies: int, *, n_prompts: int = 48, n_seeds: int = 4) -> dict[str, Any]:
+    """Pilots of so many prompts from models that plan more or less, against studies of the advised size."""
     rows = []
     for number in range(n_pilots):
 
-        def study(n_prompts: int, seed: int, number: int = number) -> Pool:
-            question, r, m = reservoirs(seed, plan=number % 3, n_prompts=n_prompts, model=number)
+        def study(size: int, seed: int, number: int = number) -> Pool | None:
+            if size > MAX_PROMPTS:
+                return None
+            question, r, m = reservoirs(seed, plan=number % 3, n_prompts=size, n_seeds=n_seeds, model=number)
             return {"question": question, "resid": r, RANDOM: m}
 
         rows.append(
             promised_and_found(
-                study(20, 1000 + number),
+                study(n_prompts, 1000 + number) or {},
                 lambda size, draw, study=study, number=number: study(size, 100 * number + draw),
                 THRESHOLDS,
                 seed=number,
@@ -273,7 +277,9 @@ def simulations() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "null edit passes selectivity", lambda: null_selectivity(N_COVERAGE)
     yield "one more reservoir passes the learned gain", lambda: rate(learned_passes(N_LEARNED, plan=0.0))
     yield "a plan passes the learned gain", lambda: rate(learned_passes(N_LEARNED // 3, plan=3.0))
-    yield "a study of the advised size decides", lambda: power_simulated(12, 8)
+    yield "a study of the size that 48 prompts advise decides", lambda: power_simulated(18, 8)
+    few = {"n_prompts": 20, "n_seeds": 3}
+    yield "a study of the size that 20 prompts advise decides", lambda: power_simulated(18, 8, **few)
 
 
 def run() -> dict[str, Any]:

@@ -4,8 +4,9 @@ The gates: enough clips and prompts with a return, a conditional gain, and a lea
 study of another size is drawn from this one's own out-of-fold predictions, with its prompts, its clips and their
 clustering:
 
-1. The truth is not known, so a population is drawn first: this study's prompts, resampled with replacement. What is
-   promised is therefore an average over what this study leaves open, and not what its best guess would give.
+1. The truth is not known, so a population is drawn first: this study's prompts, resampled with replacement, and fewer
+   of them (`REFIT_VARIANCE`), since another study's probes are fitted again. What is promised is therefore an average
+   over what this study leaves open, and not what its best guess would give.
 2. From that population prompts are drawn, as many as the study would have, each with all of its clips; or, for more
    seeds, the same number of prompts with more clips each, drawn from theirs.
 3. Each drawn study is judged as the verdict does, but for two shortcuts. Its interval is normal, with a variance from
@@ -37,9 +38,10 @@ SEED_FACTORS = (2.0, 3.0, 4.0)
 POWERS = (0.8, 0.95)
 N_DRAWS = 300
 # By how much the variance of a cross-validated score exceeds that of its rows, since probes are fitted again: 1 + k /
-# (k -
-# 1) for k folds (Nadeau & Bengio 2003, "Inference for the generalization error"), here for five.
+# (k - 1) for k = 5 folds (Nadeau & Bengio 2003, "Inference for the generalization error").
 REFIT_VARIANCE = 2.25
+# Pilots of fewer prompts promise too much (docs/statistics.md).
+MIN_PILOT_PROMPTS = 24
 # More clips than these are not simulated from: a random part of the prompts stands for all.
 MAX_CLIPS = 1500
 COLUMNS = ("axis", "factor", "n_prompts", "n_clips", "decides", "passes", "excludes")
@@ -183,14 +185,16 @@ def advice_text(found: Mapping[str, Mapping[str, float | None]], *, n_prompts: i
         ways += [f"{seeds:g} times as many seeds"] if seeds is not None and (prompts or 0) > n_prompts else []
         text = " or ".join(ways) or f"more than {max(SIZES) * n_prompts:.0f} {units}"
         parts.append(f"{text} for {wanted}")
-    return f"Studies like this one of {n_prompts} {units} would decide about a gain with {', '.join(parts)} power."
+    text = f"Studies like this one of {n_prompts} {units} would decide about a gain with {', '.join(parts)} power."
+    few = n_prompts < MIN_PILOT_PROMPTS
+    return f"{text} From fewer than {MIN_PILOT_PROMPTS} {units} this promises too much." if few else text
 
 
 def _outcome(pilot: Pilot, t: ProbeThresholds, n_prompts: int, clips_factor: float, rng: np.random.Generator) -> str:
     """What the gates would say of one drawn study: passes, excludes or undecided."""
     n_pilot = int(pilot.prompt.max()) + 1
     population = rng.integers(n_pilot, size=max(2, round(n_pilot / REFIT_VARIANCE)))
-    drawn = population[rng.integers(n_pilot, size=n_prompts)]
+    drawn = population[rng.integers(len(population), size=n_prompts)]
     counts = _clip_counts(pilot.prompt, drawn, clips_factor, rng)
     weights = counts.sum(axis=0)
     has_return = pilot.positives > 0

@@ -106,7 +106,7 @@ def test_what_only_the_trained_model_holds_is_a_learned_gain() -> None:
 
 def test_a_study_of_the_advised_size_decides_as_often_as_promised() -> None:
     """80 % power is asked of pilots; what is promised is rather too little, so more may decide."""
-    found = power_simulated(6, 3)
+    found = power_simulated(5, 3)
     assert found["n"] >= 8 and found["promised"] >= 0.8
     assert found["value"] * found["n"] >= binom.ppf(0.005, found["n"], found["promised"])
 
