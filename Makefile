@@ -1,40 +1,59 @@
 # Two commands are enough: `make demo` and `make test`.
-PYTHON ?= python3.11
+
+# The newest Python that Reprise is tested with; another: make PYTHON=/path/to/python3 ...
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-REQUIREMENTS := envs/requirements.txt envs/requirements-nodeps.txt envs/requirements-train.txt \
-	envs/requirements-test.txt envs/constraints.txt
+PINS := pyproject.toml envs/constraints.txt envs/audiocraft.txt
 CORES ?= all
 
-.PHONY: help install demo test bench lint docs clean
+.PHONY: help install install-all demo test test-fast test-all bench lint docs site lock clean
 
 help:            ## say what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-install: $(VENV)/.installed  ## create the virtual environment with pinned requirements
-
-$(VENV)/.installed: $(REQUIREMENTS)
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Reprise needs CPython 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Reprise needs CPython 3.11, 3.12 or 3.13, and found none. Older ones lack what it is \
+	written in (Snakemake 9 needs 3.11); newer ones are not tested. Valid: PYTHON=/path/to/python3.13"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -r envs/requirements.txt -r envs/requirements-train.txt -r envs/requirements-test.txt \
-		-c envs/constraints.txt
-	$(BIN)/pip install --quiet --no-deps -r envs/requirements-nodeps.txt
+
+$(VENV)/.demo: $(PINS) | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[audiocraft]' --constraint envs/constraints.txt
+	$(BIN)/pip install --quiet --no-deps -r envs/audiocraft.txt
 	touch $@
+
+$(VENV)/.all: $(VENV)/.demo
+	$(BIN)/pip install --quiet --editable '.[audiocraft,slurm,train,notebook,test]' --constraint envs/constraints.txt
+	touch $@
+
+install: $(VENV)/.demo      ## create the virtual environment: what the demo needs
+install-all: $(VENV)/.all   ## and what tests, clusters, training of SAEs and notebooks need
 
 demo: install    ## run the embedded study and write results/report/index.html
 	if [ -t 1 ]; then logger="--logger rich"; fi; $(BIN)/snakemake --cores $(CORES) $$logger
 
-test: install    ## run the tests
+test: install-all       ## run the tests: minutes
+	$(BIN)/pytest -m "not slow"
+
+test-fast: install-all  ## unit tests that load no model: seconds
+	$(BIN)/pytest -m "not slow and not model" tests/unit
+
+test-all: install-all   ## every test: also kills, SLURM, long simulations
 	$(BIN)/pytest
 
-bench: install   ## rewrite benchmarks/results.json and the README's table
+bench: install-all   ## rewrite benchmarks/results.json and the tables in the docs
 	$(BIN)/python -m benchmarks
 
-lint: install    ## ruff, snakefmt and snakemake --lint
+lint: install-all    ## ruff, snakefmt, snakemake --lint and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile rules && $(BIN)/snakemake --lint
+	$(BIN)/pyright
 
-docs: install    ## regenerate config/schema.json and config/config.default.yaml
+docs: install-all    ## regenerate config/schema.json, config/config.default.yaml and the table in docs/staleness.md
 	$(BIN)/python -m reprise.config.docs
+
+lock: install-all    ## resolve the pins again (needs uv)
+	$(BIN)/python envs/lock.py
 
 clean:           ## remove results (keeps the virtual environment)
 	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} + ; rm -rf .snakemake

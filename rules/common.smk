@@ -164,7 +164,7 @@ if (
 ):
     raise WorkflowError(
         f"studies.{_training[0]}.saes: asks for an SAE to be trained, and SAELens, which trains it, is not installed; "
-        "nothing was run. Install it with: pip install -r envs/requirements-train.txt -c envs/constraints.txt"
+        "nothing was run. Install it with: pip install '.[train]' -c envs/constraints.txt"
     )
 for _study in STUDIES if _CHECK_FILES and not _own_environments else ():
     _backend = STUDIES[_study].model.backend

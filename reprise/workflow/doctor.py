@@ -85,7 +85,7 @@ def look_at_sae(
         found = f"trained here: {asked.architecture}, d_sae {asked.expansion} x d_model, k {asked.k}"
         size = SaeSize(asked.expansion * facts["d_model"], asked.k) if "d_model" in facts else None
         there = find_spec("sae_lens") is not None
-        lacking = "SAELens, which trains it, is not installed; valid: with what envs/requirements-train.txt lists"
+        lacking = "SAELens, which trains it, is not installed; valid: pip install '.[train]' -c envs/constraints.txt"
         return Finding(what, there, found, "" if there else lacking), size
     if problems := sae_problems(name, layer):
         return Finding(what, False, f"{name}: not usable", "\n".join(problems)), None

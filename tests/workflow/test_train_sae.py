@@ -111,5 +111,5 @@ def test_without_saelens_no_job_starts(study, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     output = snakemake(study, "--cores", "1", "--force", SAE, check=False)
     assert "studies.tiny.saes: asks for an SAE to be trained, and SAELens, which trains it, is not installed" in output
-    assert "pip install -r envs/requirements-train.txt" in output and "Traceback" not in output
+    assert "pip install '.[train]' -c envs/constraints.txt" in output and "Traceback" not in output
     assert (study / SAE).exists()

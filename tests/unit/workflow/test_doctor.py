@@ -55,7 +55,7 @@ def test_an_sae_that_is_trained_here(monkeypatch) -> None:
     assert finding.passed and "trained here" in finding.found and size == (512, 32)
     monkeypatch.setattr("reprise.workflow.doctor.find_spec", lambda name: None)
     finding, _ = look_at_sae(study({2: "train"}), 2, {"d_model": 128}, model_digest=None)
-    assert not finding.passed and "envs/requirements-train.txt" in finding.remedy
+    assert not finding.passed and "pip install '.[train]'" in finding.remedy
 
 
 def test_a_model_that_is_not(hub_cache):

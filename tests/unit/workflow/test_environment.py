@@ -2,9 +2,12 @@
 
 import ast
 import re
+import runpy
 import sys
+import tomllib
 from collections.abc import Iterable
-from importlib.metadata import packages_distributions, requires, version
+from contextlib import nullcontext, suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
@@ -17,13 +20,9 @@ from tests.places import ROOT
 ENVS = ROOT / "envs"
 
 
-def pins(name: str) -> dict[str, str]:
-    lines = (ENVS / name).read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
-
-
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+LOCK = runpy.run_path(str(ENVS / "lock.py"))
+normal, pins, names = LOCK["normal"], LOCK["pins"], LOCK["names"]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 def pip_of(name: str) -> dict[str, str]:
@@ -33,19 +32,16 @@ def pip_of(name: str) -> dict[str, str]:
     return dict(line.split("==") for line in pip)
 
 
-def test_conda_pins_what_pip_does():
-    assert pip_of("reprise.yaml") == pins("requirements.txt")
+@pytest.mark.parametrize("name", LOCK["CONDA"])
+def test_conda_pins_what_pip_does(name):
+    assert (ENVS / name).read_text() == LOCK["conda_text"](name), "run python envs/lock.py"
+    known = pins(ENVS / "constraints.txt")
+    assert pip_of(name) and all(known[package] == version for package, version in pip_of(name).items())
 
 
 def test_conda_installs_the_rest_after_that():
     text = (ENVS / "reprise.post-deploy.sh").read_text()
-    assert dict(re.findall(r"([\w-]+)==(\S+)", text)) == pins("requirements-nodeps.txt")
-
-
-def test_conda_trains_saes_with_the_same_pins():
-    pinned = pip_of("train_sae.yaml")
-    assert pinned.items() <= {**pins("requirements.txt"), **pins("requirements-train.txt")}.items()
-    assert pins("requirements-train.txt").items() <= pinned.items()
+    assert dict(re.findall(r"([\w-]+)==(\S+)", text)) == pins(ENVS / "audiocraft.txt")
 
 
 def test_conda_trains_saes_with_all_that_the_code_imports():
@@ -74,14 +70,26 @@ def with_requirements(names: Iterable[str]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-train.txt", "requirements-test.txt"])
-def test_constraints_hold_every_pin(name):
-    constraints = {normal(k): v for k, v in pins("constraints.txt").items()}
-    for package, pinned in pins(name).items():
-        assert constraints[normal(package)] == pinned
+@pytest.mark.parametrize("extra", ["", *EXTRAS])
+def test_what_is_asked_for_is_pinned_and_installed(extra):
+    known = pins(ENVS / "constraints.txt")
+    for package in names(extra):
+        assert normal(package) in known
+        with suppress(PackageNotFoundError) if extra == "docs" else nullcontext():
+            assert version(package).split("+")[0] == known[normal(package)], package
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-nodeps.txt", "requirements-train.txt"])
-def test_what_is_installed_is_what_is_pinned(name):
-    for package, pinned in pins(name).items():
+def test_audiocraft_and_what_it_pulls_in_are_as_pinned():
+    for package, pinned in pins(ENVS / "audiocraft.txt").items():
         assert version(package).split("+")[0] == pinned, package
+
+
+def test_every_import_is_asked_for():
+    """What the package imports stands in pyproject.toml, or is audiocraft's."""
+    distributions = packages_distributions()
+    asked = {normal(package) for extra in ["", *EXTRAS] for package in names(extra)} | pins(
+        ENVS / "audiocraft.txt"
+    ).keys()
+    modules = {name for path in (ROOT / "reprise").rglob("*.py") for name in imported(path)}
+    for name in modules - sys.stdlib_module_names - {"reprise", "snakemake"}:
+        assert {normal(d) for d in distributions[name]} & asked, name
