@@ -49,8 +49,12 @@ lint: install-all    ## ruff, snakefmt, snakemake --lint and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile rules && $(BIN)/snakemake --lint
 	$(BIN)/pyright
 
-docs: install-all    ## regenerate config/schema.json, config/config.default.yaml and the table in docs/staleness.md
+docs: install-all    ## regenerate what comes from code: config/schema.json, config.default.yaml, pages of docs/
 	$(BIN)/python -m reprise.config.docs
+
+site: install-all    ## build the docs site into results/site, links checked
+	$(BIN)/pip install --quiet --editable '.[docs]' --constraint envs/constraints.txt
+	$(BIN)/mkdocs build --strict
 
 lock: install-all    ## resolve the pins again (needs uv)
 	$(BIN)/python envs/lock.py

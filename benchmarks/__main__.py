@@ -1,4 +1,4 @@
-"""Run every benchmark, rewrite `results.json`, `demo.json` and `labels.json`, and the README's tables from them.
+"""Run every benchmark, rewrite the JSON files of this folder, and the tables of the README and the docs from them.
 
 python -m benchmarks            all
 python -m benchmarks workflow   only benchmarks/workflow.py; the other records stay
@@ -11,7 +11,7 @@ python -m benchmarks capture    only benchmarks/capture.py
 python -m benchmarks true_size  only benchmarks/true_size.py
 python -m benchmarks statistics only benchmarks/statistics.py: simulated rates of errors and coverage
 python -m benchmarks seeds      only benchmarks/seeds.py: the demo at four sets of seeds, and power found
-python -m benchmarks readme     only the README, from what is committed
+python -m benchmarks tables     only the tables in the README and in docs/, from what is committed
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ablation, capture, labels, planning, screen, seeds, statistics, true_size, workflow
-from benchmarks.readme import rewrite_readme
+from benchmarks.tables import rewrite_pages
 
 HERE = Path(__file__).parent
 RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS = (
@@ -57,7 +57,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="workflow, planning, labels, screen, ablation, capture, true_size, seeds, statistics or readme",
+        help="workflow, planning, labels, screen, ablation, capture, true_size, seeds, statistics or tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--bps-dir", type=Path, default=os.environ.get("REPRISE_BPS_DIR"), help="BPS-Motif data set")
@@ -94,7 +94,7 @@ def main(asked: argparse.Namespace) -> None:
         write(STATISTICS, statistics.run())
     if not asked.wanted or "seeds" in asked.wanted:
         write(SEEDS, seeds.run())
-    rewrite_readme(HERE.parent / "README.md", json.loads(RESULTS.read_text()), read(DEMO), read(LABELS))
+    rewrite_pages(HERE.parent)
 
 
 main(options(sys.argv[1:]))

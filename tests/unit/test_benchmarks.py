@@ -1,4 +1,4 @@
-"""Benchmarks run by hand and rarely: what they import must still be there."""
+"""Benchmarks run by hand and rarely: what they import must still be there, and the docs must show what they found."""
 
 import importlib
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import benchmarks
+from benchmarks.tables import all_tables, with_tables
+from tests.places import ROOT
 
 NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("*.py") if path.stem[0] != "_")
 
@@ -13,3 +15,22 @@ NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("*.py
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_finds_what_it_measures(name: str) -> None:
     importlib.import_module(f"benchmarks.{name}")
+
+
+def test_the_tables_of_the_docs_show_the_committed_records() -> None:
+    tables = all_tables(ROOT / "benchmarks")
+    shown = set()
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        assert page == with_tables(page, tables), f"{path.name} is out of date: run python -m benchmarks tables"
+        shown |= {name for name in tables if f"<!-- /{name} -->" in page}
+    assert shown == tables.keys(), "a table that no page shows"
+
+
+def test_markers_of_a_table_that_is_not_known_are_an_error() -> None:
+    with pytest.raises(ValueError, match="no table is called sped; valid: speed"):
+        with_tables("<!-- sped: x -->\n<!-- /sped -->\n", {"speed": ""})
+
+
+def test_a_record_that_is_missing_leaves_a_page_that_says_so(tmp_path: Path) -> None:
+    assert all_tables(tmp_path)["seeds"] == "Not measured yet.\n"

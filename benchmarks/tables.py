@@ -1,7 +1,8 @@
-"""The README's tables, from committed results."""
+"""The tables of the README and of the docs, from committed results."""
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +10,47 @@ from reprise.organisms.truth import GROUND_TRUTH
 from reprise.verdict.confusion import shares
 
 
-def rewrite_readme(path: Path, records: list[dict[str, Any]], demo: dict[str, Any], labels: dict[str, Any]) -> None:
-    """Put the tables between their markers in the README."""
-    text = path.read_text()
-    counted = path.parent / "benchmarks" / "calibration.json"
-    calibration = json.loads(counted.read_text()) if counted.is_file() else {}
-    measured = path.parent / "benchmarks" / "true_size.json"
-    true_size = json.loads(measured.read_text()) if measured.is_file() else {}
-    tables = (
-        ("demo", demo_table(demo)),
-        ("calibration", calibration_table(calibration)),
-        ("seeds", seeds_table(path.parent / "benchmarks" / "seeds.json")),
-        ("speed", speed_table(records)),
-        ("labels", labels_table(labels)),
-        ("true_size", true_size_table(true_size)),
-    )
-    for name, table in tables:
+def rewrite_pages(root: Path) -> None:
+    """Put every table between its markers, in the README and in the pages of `docs/` of the project in `root`.
+
+    A page without a table's markers lacks it; markers of a table that is not known are an error.
+    """
+    tables = all_tables(root / "benchmarks")
+    for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
+        before = path.read_text(encoding="utf-8")
+        text = with_tables(before, tables)
+        if text != before:
+            path.write_text(text, encoding="utf-8")
+
+
+def with_tables(text: str, tables: Mapping[str, str]) -> str:
+    """A page's text with each table between its markers: `<!-- NAME: who writes it -->` and `<!-- /NAME -->`."""
+    unknown = set(re.findall(r"^<!-- /(\w+) -->$", text, re.MULTILINE)) - tables.keys()
+    if unknown:
+        raise ValueError(f"no table is called {', '.join(sorted(unknown))}; valid: {', '.join(tables)}")
+    for name, table in tables.items():
         pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}{found[2]}", text, flags=re.DOTALL)
-    path.write_text(text)
-    rewrite_statistics(path.parent / "docs" / "statistics.md", path.parent / "benchmarks" / "statistics.json")
+        text = re.sub(pattern, lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
+    return text
 
 
-def rewrite_statistics(page: Path, measured: Path) -> None:
-    """Put the simulated rates into the page on statistics."""
-    found = json.loads(measured.read_text()) if measured.is_file() else {}
-    text = re.sub(
-        r"(<!-- statistics: [^\n]*-->\n).*?(<!-- /statistics -->)",
-        lambda match: f"{match[1]}{statistics_table(found)}{match[2]}",
-        page.read_text(),
-        flags=re.DOTALL,
-    )
-    page.write_text(text)
+def all_tables(measured: Path) -> dict[str, str]:
+    """Every table by name, from the records that are committed in the folder `measured`."""
+
+    def read(name: str) -> Any:
+        path = measured / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    return {
+        "demo_short": demo_short_table(read("demo")),
+        "demo": demo_table(read("demo")),
+        "calibration": calibration_table(read("calibration")),
+        "seeds": seeds_table(read("seeds")),
+        "speed": speed_table(read("results") or []),
+        "labels": labels_table(read("labels")),
+        "true_size": true_size_table(read("true_size")),
+        "statistics": statistics_table(read("statistics")),
+    }
 
 
 def statistics_table(found: dict[str, Any]) -> str:
@@ -55,8 +65,28 @@ def statistics_table(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def demo_short_table(demo: dict[str, Any]) -> str:
+    """One row per study: verdict, and the four numbers that it rests on."""
+    lines = [
+        "| model organism | verdict | gain, AUROC | over random weights | returns removed | beyond controls |",
+        "|---|---|---|---|---|---|",
+    ]
+    for study, record in sorted(demo.items(), reverse=True):
+        gates = {gate["name"]: gate for gate in record["gates"]}
+        cells = [_interval(gates[name]) for name in ("prediction", "learned", "effect", "selectivity")]
+        lines.append(f"| {study.partition('-')[0]} | `{record['verdict']}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _interval(gate: Mapping[str, Any]) -> str:
+    """A gate's value with its interval, or a dash where it was not reached."""
+    if gate["value"] is None:
+        return "–"
+    return f"{gate['value']:.2f} ({gate['low']:.2f} to {gate['high']:.2f})"
+
+
 def demo_table(demo: dict[str, Any]) -> str:
-    """One row a gate and study: value, interval, threshold."""
+    """One row per gate and study: value, interval, threshold."""
     lines = ["| study | verdict | gate | value | interval | needed | outcome |", "|---|---|---|---|---|---|---|"]
     for study, record in demo.items():
         for i, gate in enumerate(record["gates"]):
@@ -71,9 +101,8 @@ def demo_table(demo: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def seeds_table(path: Path) -> str:
+def seeds_table(measured: dict[str, Any]) -> str:
     """One row per study of the demo at other seeds, and what power was promised and found."""
-    measured = json.loads(path.read_text()) if path.is_file() else {}
     if not measured:
         return "Not measured yet.\n"
     lines = [
@@ -83,7 +112,7 @@ def seeds_table(path: Path) -> str:
     for study, record in measured["verdicts"].items():
         gates = {gate["name"]: gate for gate in record["gates"]}
         cells = [
-            "" if (g := gates[name])["value"] is None else f"{g['value']:.2f} ({g['low']:.2f} to {g['high']:.2f})"
+            "" if gates[name]["value"] is None else _interval(gates[name])
             for name in ("prediction", "learned", "effect", "selectivity")
         ]
         lines.append(f"| {study.replace('-', ' ', 1)} | {record['verdict']} | {' | '.join(cells)} |")
@@ -99,7 +128,7 @@ def seeds_table(path: Path) -> str:
 
 
 def calibration_table(counts: dict[str, dict[str, int]]) -> str:
-    """One row an organism: truth, verdicts and shares with their intervals; what `snakemake calibration` counted."""
+    """One row per organism: truth, verdicts and shares with their intervals; what `snakemake calibration` counted."""
     if not counts:
         return "Not counted yet.\n"
     lines = ["| organism | built to be | runs | verdicts | right | `foresight` |", "|---|---|---|---|---|---|"]
@@ -115,7 +144,7 @@ def calibration_table(counts: dict[str, dict[str, int]]) -> str:
 
 
 def speed_table(records: list[dict[str, Any]]) -> str:
-    """One row a benchmark."""
+    """One row per benchmark."""
     lines = ["| benchmark | what | ours | against | ratio |", "|---|---|---|---|---|"]
     for r in records:
         lines.append(
@@ -128,7 +157,7 @@ def speed_table(records: list[dict[str, Any]]) -> str:
 
 
 def true_size_table(measured: dict[str, Any]) -> str:
-    """One row a stage on a model of musicgen-small's size: jobs, seconds, peak memory."""
+    """One row per stage on a model of musicgen-small's size: jobs, seconds, peak memory."""
     if not measured:
         return "Not measured yet.\n"
     edited = measured["ablation"]
@@ -159,7 +188,7 @@ METHODS = {"ours": "ours", "plain": "plain", "plain_any_key": "plain, any key"}
 
 
 def labels_table(labels: dict[str, Any]) -> str:
-    """One row a comparison and method, then a sentence on planted returns and decoys."""
+    """One row per comparison and method, then a sentence on planted returns and decoys."""
 
     def cell(number: dict[str, float]) -> str:
         return f"{number['value']:.2f} ({number['low']:.2f} to {number['high']:.2f})"
