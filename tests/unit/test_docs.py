@@ -17,7 +17,8 @@ IDS = [path.relative_to(ROOT).as_posix() for path in PAGES]
 # Folders whose files a page may name; what is computed, fetched or the reader's own is not there.
 FOLDERS = "benchmarks|config|docs|envs|profiles|reprise|resources|rules|tests|workflow_scripts"
 NOT_THERE = ("resources/external/", "benchmarks/calibration", "config/my-", "config/NAME", "config/wrong-layer.yaml")
-ARGUMENTS = {"--cores", "--configfile", "--profile", "--config", "--resources", "--logger", "--slurm-status-command"}
+ONE_VALUE = {"--cores", "--configfile", "--profile", "--logger", "--slurm-status-command"}
+SEVERAL_VALUES = {"--config", "--resources"}
 
 
 class Fence(NamedTuple):
@@ -139,8 +140,8 @@ def asked_of_snakemake(command: str) -> Iterator[str]:
             values.append(words.pop(0))
         if option == "--forcerun":
             yield from values
-        elif option not in ARGUMENTS:
-            yield from values  # not an option's: a target in the wrong place
+        elif option not in SEVERAL_VALUES:
+            yield from (f"{value} behind {option}" for value in values[option in ONE_VALUE :])
 
 
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
