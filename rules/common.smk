@@ -6,10 +6,15 @@ import re
 import sys
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 import yaml
 
-sys.path.insert(0, workflow.basedir)
+# The project's folder. Where another workflow uses this one as a module, `workflow.basedir` is that workflow's.
+BASE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+# What such a workflow puts before every path of a rule (`prefix`).
+PREFIX = workflow.modifier.path_modifier.prefix or ""
+sys.path.insert(0, str(BASE))
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
@@ -52,9 +57,14 @@ def refused(error):
 try:
     # Snakemake has read all this already, but takes the last of two equal keys without a word.
     check_command_line(sys.argv[1:])
-    SOURCE = told_by(
-        {str(path): read_yaml(path) for path in workflow.configfiles},
-        workflow.config_settings.config,
+    SOURCE = (
+        told_by(
+            {str(path): read_yaml(path) for path in workflow.configfiles},
+            workflow.config_settings.config,
+        )
+        if workflow.modifier.is_main_snakefile()
+        # A module is given a part of another workflow's configuration.
+        else told_by({"the module's config": config}, {})
     )
 except ConfigError as error:
     raise refused(error) from None
