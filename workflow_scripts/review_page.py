@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
-from reprise.report.templating import Heard
+from reprise.report.sound import Heard
 from reprise.review.decisions import event_ids, read_audio_digests
 from reprise.review.page import render_review, to_review
 from reprise.storage.artifacts import store_of

@@ -11,7 +11,7 @@ with `labels.reviewed_only` nothing else counts, and of each kind the uncertain 
 most.
 
 What a page holds. Two passages an event, A the motif and B the candidate, each with a little context, 16-bit FLAC at
-most `reprise.report.templating.AUDIO_RATE_HZ`; a motif's sound is embedded once however many candidates it has. The
+most `reprise.report.sound.AUDIO_RATE_HZ`; a motif's sound is embedded once however many candidates it has. The
 chromagram of a transposed candidate is moved so that it looks like its motif. No reviewer's decision is on the page,
 so that nobody is led by another's.
 
@@ -25,8 +25,11 @@ import numpy as np
 import pandas as pd
 
 from reprise.audio.chroma import clip_features
-from reprise.report.figures import Window, number, p_text, passage_figure
-from reprise.report.templating import REASONS, Heard, encode_flac, flac_uri, page_template
+from reprise.report.figures.chromagrams import Window, passage_figure
+from reprise.report.numbers import number, p_text
+from reprise.report.sound import Heard, encode_flac, flac_uri
+from reprise.report.templating import page_template
+from reprise.report.words import REASONS
 
 FADE_S = 0.01  # cut sounds click
 
