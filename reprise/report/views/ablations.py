@@ -30,59 +30,17 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     target = edited[edited["kind"] == "target"]
     top = target[["effect", "effect_high"]].to_numpy(float)
     controls = edited.loc[edited["kind"] != "target", "effect"].to_numpy(float)
-    y_axis = axis_around(
+    effect_axis = axis_around(
         [*top.ravel(), *target["effect_low"], *controls], include=(0.0, needed["min_effect"] * 1.2, 0.5), margin=0.04
     )
     # Far beyond what is allowed, how far does not matter: such controls lie on the edge.
     reach = max([2 * needed["max_damage"], *(1.1 * target["damage"].dropna())])
-    x_axis = Axis(0.0, reach, root=True)
     doses = sorted(target["dose"].unique())
-    panels = []
-    for window in (w for w in WINDOWS if w in set(edited["window"])):
-        rows = edited[edited["window"] == window]
-        kinds = [k for k in KINDS if k in set(rows["kind"])]
-        one = rows[(rows["kind"] == "target") & (rows["dose"] == 1)]
-        at_one = one.iloc[0].to_dict() if len(one) else {}
-        luck = float(rows.loc[rows["kind"] == "resampled", "effect"].mean())
-        n_beyond = int((rows["damage"] > reach).sum())
-        beyond = f"On the right edge: {n_beyond} control dose{'s' if n_beyond > 1 else ''} of more damage, up to "
-        beyond += f"{rows['damage'].max():.2g} nats."
-        told = "; ".join(
-            f"dose {r.dose:g} loses {interval(r.effect, r.effect_low, r.effect_high)} at {r.damage:.3f} nats"
-            for r in rows[rows["kind"] == "target"].sort_values("dose").itertuples()
-        )
-        common = {"y_label": "fall in the rate of returns", "y_needed": needed["min_effect"], "luck": luck}
-        curves = [k for k in kinds if k != "resampled"]
-        damage = xy_plot(
-            _series(rows, "damage", curves),
-            x_axis,
-            y_axis,
-            label=f"{WINDOWS[window]}, fall in the rate of returns against damage, candidate: {told}",
-            x_label="damage, nats a token (root scale)",
-            x_needed=needed["max_damage"],
-            **common,
-        )
-        dose = xy_plot(
-            _series(rows, "dose", curves),
-            Axis(0.0, 1.06 * max(doses, default=1.0)),
-            y_axis,
-            label=f"{WINDOWS[window]}, fall in the rate of returns by dose, candidate: {told}",
-            x_label="dose (1: the feature is removed)",
-            x_ticks=[0, *doses],
-            x_text=dose_text,
-            **common,
-        )
-        panels.append(
-            {
-                "title": WINDOWS[window],
-                "damage": damage,
-                "dose": dose,
-                "selectivity": _selectivity_plot(at_one, needed, WINDOWS[window]) if at_one else "",
-                "beyond": beyond if n_beyond else "",
-                "by_lag": _by_lag(effects, window),
-                "rows": _what_else_changed(effects, window),
-            }
-        )
+    panels = [
+        _panel(edited, effects, window, needed=needed, reach=reach, doses=doses, effect_axis=effect_axis)
+        for window in WINDOWS
+        if window in set(edited["window"])
+    ]
     keys = [(f"s-{k}", MARKERS[k], v) for k, v in KINDS.items() if k in set(edited["kind"])]
     about = ""
     if len(effects):
@@ -103,6 +61,61 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         "panels": panels,
         "legend": legend(keys),
         "steered": steering_text(study.steered.get(name, pd.DataFrame())),
+    }
+
+
+def _panel(
+    edited: pd.DataFrame,
+    effects: pd.DataFrame,
+    window: str,
+    *,
+    needed: Mapping[str, float],
+    reach: float,
+    doses: Sequence[float],
+    effect_axis: Axis,
+) -> dict[str, Any]:
+    """Figures and tables of the edits in one window. `reach`: the most damage that is drawn where it is."""
+    rows = edited[edited["window"] == window]
+    kinds = [k for k in KINDS if k in set(rows["kind"])]
+    one = rows[(rows["kind"] == "target") & (rows["dose"] == 1)]
+    at_one = one.iloc[0].to_dict() if len(one) else {}
+    luck = float(rows.loc[rows["kind"] == "resampled", "effect"].mean())
+    n_beyond = int((rows["damage"] > reach).sum())
+    beyond = f"On the right edge: {n_beyond} control dose{'s' if n_beyond > 1 else ''} of more damage, up to "
+    beyond += f"{rows['damage'].max():.2g} nats."
+    told = "; ".join(
+        f"dose {r.dose:g} loses {interval(r.effect, r.effect_low, r.effect_high)} at {r.damage:.3f} nats"
+        for r in rows[rows["kind"] == "target"].sort_values("dose").itertuples()
+    )
+    common = {"y_label": "fall in the rate of returns", "y_needed": needed["min_effect"], "luck": luck}
+    curves = [k for k in kinds if k != "resampled"]
+    damage = xy_plot(
+        _series(rows, "damage", curves),
+        Axis(0.0, reach, root=True),
+        effect_axis,
+        label=f"{WINDOWS[window]}, fall in the rate of returns against damage, candidate: {told}",
+        x_label="damage, nats a token (root scale)",
+        x_needed=needed["max_damage"],
+        **common,
+    )
+    dose = xy_plot(
+        _series(rows, "dose", curves),
+        Axis(0.0, 1.06 * max(doses, default=1.0)),
+        effect_axis,
+        label=f"{WINDOWS[window]}, fall in the rate of returns by dose, candidate: {told}",
+        x_label="dose (1: the feature is removed)",
+        x_ticks=[0, *doses],
+        x_text=dose_text,
+        **common,
+    )
+    return {
+        "title": WINDOWS[window],
+        "damage": damage,
+        "dose": dose,
+        "selectivity": _selectivity_plot(at_one, needed, WINDOWS[window]) if at_one else "",
+        "beyond": beyond if n_beyond else "",
+        "by_lag": _by_lag(effects, window),
+        "rows": _what_else_changed(effects, window),
     }
 
 
