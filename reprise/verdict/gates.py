@@ -20,8 +20,8 @@ Gates, in order; the first that does not pass decides.
                   `max_missed_gain_auroc` (above what swapped representations gain as well): local where a shorter
                   horizon passes the same test, else none. Undecided: unresolved.
     learned       the same test's gain over the same model with random weights (reprise/probing/learned.py), p
-                  corrected over the same tests. It fails where every test excludes `max_missed_gain_auroc`: none, for what predicts
-                  is memory that random weights have too. Undecided: unresolved.
+                  corrected over the same tests. It fails where every test excludes `min_learned_gain_auroc`: none, for
+                  what predicts is memory that random weights have too. Undecided: unresolved.
     confirmation  a candidate: gain in held-out prompts, p after Holm's correction for every candidate that was tried
                   there, confirmed or not. Where none is confirmed nothing is edited, and that is unresolved.
     effect        share of the returns that removing it takes away, at dose 1, edited until the event. Failing:

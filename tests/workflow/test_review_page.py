@@ -10,7 +10,7 @@ import pytest
 
 from reprise.audio.synth import Note, render
 from reprise.config.schema import Study
-from reprise.report.templating import Heard
+from reprise.report.sound import Heard
 from reprise.review.apply import overrule
 from reprise.review.decisions import event_ids, import_reviews
 from reprise.review.files import read_reviews

@@ -12,7 +12,7 @@ import pytest
 from reprise.audio.synth import Note, render
 from reprise.candidates.selection import returning
 from reprise.config.schema import ConfigError, Study, validate
-from reprise.report.templating import Heard
+from reprise.report.sound import Heard
 from reprise.review.apply import overrule, read_events
 from reprise.review.decisions import agreement, event_ids, import_reviews, read_audio_digests
 from reprise.review.files import parse_review, read_reviews
