@@ -14,9 +14,11 @@ from reprise.candidates.selection import returning
 from reprise.config.schema import ConfigError, Study, validate
 from reprise.report.sound import Heard
 from reprise.review.apply import overrule, read_events
-from reprise.review.decisions import agreement, event_ids, import_reviews, read_audio_digests
+from reprise.review.decisions import agreement, import_reviews
+from reprise.review.event_ids import event_ids, read_audio_digests
 from reprise.review.files import parse_review, read_reviews
-from reprise.review.page import checks_of, cut, margins, render_review, to_review
+from reprise.review.order import margins, to_review
+from reprise.review.page import checks_of, cut, render_review
 from reprise.storage.stores import write_folder, write_parquet
 from reprise.targets.labels import horizon_labels
 

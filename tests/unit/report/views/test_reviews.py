@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from reprise.review.decisions import event_ids, import_reviews, read_audio_digests
+from reprise.review.decisions import import_reviews
+from reprise.review.event_ids import event_ids, read_audio_digests
 from reprise.review.files import Decision, ReviewFile
 from reprise.storage.stores import write_json, write_parquet
 from tests.unit.report.html_page import Page
