@@ -1,13 +1,13 @@
 """Which events does a reviewer see, and which of them first?
 
 All candidates compete, those that the tests accepted and those that they rejected. First come the uncertain ones. Each
-test gives a margin: how far its number lies from the threshold, as a share of the way to the end of the number's range, positive where it passes and negative where it fails, within -1..1 (the ends:
-`candidate_score` and 1 for the score; 1 and the smallest p-value that the surrogates allow; no gap and a gap of twice
-the threshold; score less timbre score from -1 to 1). An event is accepted if all its margins are positive, so that its
-worst margin says what would have to change for the decision to be another one, and the events are sorted by the worst
-margin's distance from 0. There is room for `max_events`: those that the tests accepted come before the others, since
-with `labels.reviewed_only` nothing else counts, and of each kind the uncertain ones, where a reviewer's time changes
-most.
+test gives a margin: how far its number lies from the threshold, as a share of the way to the end of the number's
+range, positive where it passes and negative where it fails, within -1..1 (the ends: `candidate_score` and 1 for the
+score; 1 and the smallest p-value that the surrogates allow; no gap and a gap of twice the threshold; score less timbre
+score from -1 to 1). An event is accepted if all its margins are positive, so that its worst margin says what would
+have to change for the decision to be another one, and the events are sorted by the worst margin's distance from 0.
+There is room for `max_events`: those that the tests accepted come before the others, since with `labels.reviewed_only`
+nothing else counts, and of each kind the uncertain ones, where a reviewer's time changes most.
 
 Degenerate input: events of equal content (clips of equal audio) are shown once.
 """
