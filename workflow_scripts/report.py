@@ -9,8 +9,10 @@ import pandas as pd
 import soundfile
 
 from reprise.recordings.manifest import Track, read_tracks
-from reprise.report.page import Edited, Results, example_clips, render
-from reprise.report.templating import Heard
+from reprise.report.examples import example_clips
+from reprise.report.page import render
+from reprise.report.results import Edited, Results
+from reprise.report.sound import Heard
 from reprise.review.apply import read_events
 from reprise.storage.artifacts import store_of
 from reprise.storage.stores import read_manifest, write_text

@@ -8,7 +8,7 @@ from reprise.config.errors import ConfigError
 from reprise.config.schema import Prompt, read_prompts, validate
 from reprise.verdict.calibration import calibration_settings, draw, parse_run, run_names, run_settings
 from reprise.verdict.confusion import confusion, shares
-from reprise.verdict.gates import VERDICTS
+from reprise.verdict.meanings import VERDICTS
 from tests.places import ROOT
 
 ASKED = yaml.safe_load((ROOT / "config" / "calibration.yaml").read_text())

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from reprise.storage.stores import write_json
-from reprise.verdict.gates import VERDICTS, verdict
+from reprise.verdict.gates import verdict
+from reprise.verdict.meanings import VERDICTS
 from reprise.verdict.preregistration import Thresholds
 
 THRESHOLDS = Thresholds(
