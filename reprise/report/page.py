@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from reprise.config.schema import horizon_name
+from reprise.config.horizons import horizon_name
 from reprise.organisms.truth import GROUND_TRUTH
 from reprise.recordings.manifest import Track
 from reprise.report.figures import (

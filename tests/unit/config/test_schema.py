@@ -13,30 +13,17 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reprise.config.clips import ClipRow, assign_batches, clips_table
 from reprise.config.corpora import corpus_name
+from reprise.config.cross_checks import MAX_SEED
 from reprise.config.docs import default_yaml_text, schema_text, staleness_text
-from reprise.config.errors import not_one_line
-from reprise.config.schema import (
-    MAX_ID,
-    MAX_SEED,
-    ClipRow,
-    Config,
-    ConfigError,
-    Prompt,
-    Settings,
-    Study,
-    VerdictSettings,
-    as_models_read,
-    assign_batches,
-    check_command_line,
-    clips_table,
-    horizon_name,
-    load_config,
-    parse_horizon_name,
-    read_prompts,
-    told_by,
-    validate,
-)
+from reprise.config.errors import ConfigError, not_one_line
+from reprise.config.fields import Settings
+from reprise.config.horizons import horizon_name, parse_horizon_name
+from reprise.config.prompts import MAX_ID, Prompt, as_models_read, read_prompts
+from reprise.config.reading import check_command_line, told_by
+from reprise.config.schema import Config, Study, VerdictSettings
+from reprise.config.validation import load_config, validate
 from reprise.organisms import score
 from reprise.targets.recurrence.events import EventSettings
 from reprise.verdict.preregistration import Thresholds

@@ -20,7 +20,8 @@ import soundfile
 from PIL import Image
 
 from reprise.audio.synth import Note, render
-from reprise.config.schema import ReportSettings, Study, horizon_name
+from reprise.config.horizons import horizon_name
+from reprise.config.schema import ReportSettings, Study
 from reprise.interventions.effects import matched_damage
 from reprise.report import figures
 from reprise.report import page as report

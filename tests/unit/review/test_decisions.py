@@ -11,7 +11,9 @@ import pytest
 
 from reprise.audio.synth import Note, render
 from reprise.candidates.selection import returning
-from reprise.config.schema import ConfigError, Study, validate
+from reprise.config.errors import ConfigError
+from reprise.config.schema import Study
+from reprise.config.validation import validate
 from reprise.report.templating import Heard
 from reprise.review.apply import overrule, read_events
 from reprise.review.decisions import agreement, event_ids, import_reviews, read_audio_digests
