@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from reprise.config.horizons import horizon_name
-from reprise.config.messages import _Problem, _show, valid_text
-from reprise.config.reading import _states
+from reprise.config.messages import Problem, show, valid_text
+from reprise.config.reading import states
 from reprise.config.schema import RecordingSettings, Study
 
 MAX_SEED = 2**63 - 1
@@ -25,15 +25,15 @@ _UNUSED = {
 _EVIDENCE = ("resid", "sae")
 
 
-def _unused(study: Study, entry: Mapping) -> Iterator[_Problem]:
+def unused_problems(study: Study, entry: Mapping) -> Iterator[Problem]:
     """Fields that the study states itself and its source makes no use of."""
     for path in (tuple(name.split(".")) for name in _UNUSED[study.source]):
-        if _states(entry, path):
+        if states(entry, path):
             text = f"the source {study.source} makes no use of it; valid: to leave it out, or another source"
-            yield _Problem(path, text, ("source",))
+            yield Problem(path, text, ("source",))
 
 
-def _across(study: Study) -> Iterator[_Problem]:
+def cross_problems(study: Study) -> Iterator[Problem]:
     """Problems that show only across fields."""
     g, e, ablation, recordings = study.generation, study.events, study.ablation, study.recordings
     clip = ("generation.duration_s", "events.motif_start_s", "events.motif_duration_s", "descriptors.context_s")
@@ -43,7 +43,7 @@ def _across(study: Study) -> Iterator[_Problem]:
     if first_s >= g.duration_s:
         valid = "a motif and a context that leave room in the clip"
         text = f"{opening} is {first_s:g} s, and a clip has {g.duration_s:g} s; valid: {valid} (are these in seconds?)"
-        yield _Problem(("events", "motif_duration_s"), text, clip)
+        yield Problem(("events", "motif_duration_s"), text, clip)
     if study.source == "continuation" and recordings.continue_from_s > first_s:
         # What is recorded is not the model's, so nothing is asked of it before.
         clip = (*clip, "source", "recordings.continue_from_s")
@@ -51,119 +51,119 @@ def _across(study: Study) -> Iterator[_Problem]:
         opening = f"continue_from_s {first_s:g} s"
         if first_s >= g.duration_s:
             text = f"got {first_s:g}; valid: less than generation.duration_s, {g.duration_s:g}"
-            yield _Problem(("recordings", "continue_from_s"), text, clip)
+            yield Problem(("recordings", "continue_from_s"), text, clip)
     if study.source != "prompts":
         yield from _across_recordings(study)
     for i, seed in enumerate(study.seeds):
         if seed > MAX_SEED:
             text = f"got a number of {len(str(seed))} digits; valid: at most {MAX_SEED}, as tables hold it"
-            yield _Problem(("seeds", i), text, ("seeds",))
+            yield Problem(("seeds", i), text, ("seeds",))
     seen: dict[str, str] = {}
     for role, (a, b) in study.horizons.items():
         path, got, uses = ("horizons", role), f"got [{a:g}, {b:g}]", ("horizons",)
         if not _ROLE.fullmatch(role):
-            yield _Problem(path, "not a role's name; valid: lower-case letters, digits and _, from a letter on", uses)
+            yield Problem(path, "not a role's name; valid: lower-case letters, digits and _, from a letter on", uses)
         if a >= b:
-            yield _Problem(path, f"{got}; valid: [from, to] in seconds with from < to", uses)
+            yield Problem(path, f"{got}; valid: [from, to] in seconds with from < to", uses)
             continue
         if (a, b) != (float(f"{a:g}"), float(f"{b:g}")):
-            yield _Problem(path, f"got [{a!r}, {b!r}]; valid: at most six digits, since they name a directory", uses)
+            yield Problem(path, f"got [{a!r}, {b!r}]; valid: at most six digits, since they name a directory", uses)
         if (other := seen.setdefault(horizon_name(a, b), role)) != role:
-            yield _Problem(path, f"{got}, the same as {other}; valid: a different horizon for each role", uses)
+            yield Problem(path, f"{got}, the same as {other}; valid: a different horizon for each role", uses)
         if first_s >= g.duration_s:
             continue
         room_s = round(g.duration_s - first_s, 6)
         if b > room_s:
             sum_s = f"{opening} + {b:g} s = {first_s + b:g} s, and a clip has {g.duration_s:g} s"
             valid = f"an end of at most {room_s:g}"
-            yield _Problem(path, f"{got} does not fit: {sum_s}; valid: {valid} (is it in seconds?)", (*clip, *uses))
+            yield Problem(path, f"{got} does not fit: {sum_s}; valid: {valid} (is it in seconds?)", (*clip, *uses))
         elif a + e.motif_duration_s > room_s:
             text = f"{got} can never hold a whole return of {e.motif_duration_s:g} s: {opening} + {a:g} s"
             valid = f"a start of at most {max(room_s - e.motif_duration_s, 0):g}"
-            yield _Problem(path, f"{text}, and a clip has {g.duration_s:g} s; valid: {valid}", (*clip, *uses))
+            yield Problem(path, f"{text}, and a clip has {g.duration_s:g} s; valid: {valid}", (*clip, *uses))
     if "local" not in study.horizons:
         text = f"no horizon named 'local' among {', '.join(study.horizons)}; valid: one named local and a longer one"
-        yield _Problem(("horizons",), text, ("horizons",))
+        yield Problem(("horizons",), text, ("horizons",))
     elif not study.longer_roles:
         valid = f"at least one that begins at {study.horizons['local'][1]:g} s, where local ends, or later"
-        yield _Problem(("horizons",), f"none is longer than local; valid: {valid}", ("horizons",))
+        yield Problem(("horizons",), f"none is longer than local; valid: {valid}", ("horizons",))
     low_s, high_s = first_s, round(g.duration_s - max(b for _, b in study.horizons.values()), 6)
     if low_s <= high_s and not low_s <= ablation.prefix_s <= high_s:
         valid = f"{low_s:g} ({first}) to {high_s:g} (clip less the longest horizon)"
         uses = (*clip, "horizons", "ablation.prefix_s")
-        yield _Problem(("ablation", "prefix_s"), f"got {ablation.prefix_s:g}; valid: {valid}", uses)
+        yield Problem(("ablation", "prefix_s"), f"got {ablation.prefix_s:g}; valid: {valid}", uses)
     from_s, to_s = ablation.return_window_s
     room_s = round(g.duration_s - ablation.prefix_s - e.motif_duration_s, 6)
     if room_s > 0 and ablation.prefix_s <= high_s and not from_s < to_s <= room_s:
         valid = f"[from, to] with from < to, and to at most {room_s:g} (clip less prefix_s and a whole return)"
         text = f"got [{from_s:g}, {to_s:g}]; valid: {valid}"
-        yield _Problem(("ablation", "return_window_s"), text, (*clip, "ablation.prefix_s", "ablation.return_window_s"))
+        yield Problem(("ablation", "return_window_s"), text, (*clip, "ablation.prefix_s", "ablation.return_window_s"))
     elif room_s > 0 and ablation.prefix_s <= high_s and (left_s := round(from_s + room_s - to_s, 6)) < MIN_DAMAGE_S:
         valid = f"[from, to] that leave {MIN_DAMAGE_S:g} s or more before and after a return, to measure damage in"
         whole_s = room_s + e.motif_duration_s
         text = (
             f"got [{from_s:g}, {to_s:g}], which leaves {left_s:g} s of a continuation of {whole_s:g} s; valid: {valid}"
         )
-        yield _Problem(("ablation", "return_window_s"), text, (*clip, "ablation.prefix_s", "ablation.return_window_s"))
+        yield Problem(("ablation", "return_window_s"), text, (*clip, "ablation.prefix_s", "ablation.return_window_s"))
     if g.top_p and g.top_k:
         text = f"got {g.top_p:g} beside top_k {g.top_k}; valid: one of the two, the other 0"
-        yield _Problem(("generation", "top_p"), text, ("generation.top_p", "generation.top_k"))
+        yield Problem(("generation", "top_p"), text, ("generation.top_p", "generation.top_k"))
     probes = study.probes
     evidence = [r for r in probes.representations if r in _EVIDENCE]
     if not evidence:
         valid = f"at least one of {', '.join(_EVIDENCE)}, on which the verdict rests"
         text = f"got {', '.join(probes.representations)}; valid: {valid}"
-        yield _Problem(("probes", "representations"), text, ("probes.representations",))
+        yield Problem(("probes", "representations"), text, ("probes.representations",))
     if e.n_surrogates < (least := _fewest_draws(e.max_p_value)):
         text = f"got {e.n_surrogates}, too few for any p-value to reach events.max_p_value {e.max_p_value:g}"
         uses = ("events.n_surrogates", "events.max_p_value")
-        yield _Problem(("events", "n_surrogates"), f"{text}; valid: at least {least}", uses)
+        yield Problem(("events", "n_surrogates"), f"{text}; valid: at least {least}", uses)
     if evidence and "random_model" not in probes.representations:
         text = (
             f"got {', '.join(probes.representations)}; valid: also random_model, which the learned gain is judged by"
         )
-        yield _Problem(("probes", "representations"), text, ("probes.representations",))
+        yield Problem(("probes", "representations"), text, ("probes.representations",))
     n_horizons = max(1, len(study.horizons) - 1)
     n_tests = max(1, len(study.saes) * len(evidence)) * n_horizons
     if probes.n_swaps < (least := _fewest_draws(probes.alpha / n_tests)):
         tests = f"{n_tests} tests (layers x representations x shorter horizons)"
         text = f"got {probes.n_swaps}, too few for any p-value to reach probes.alpha {probes.alpha:g} / {tests}"
         uses = ("probes.n_swaps", "probes.alpha", "probes.representations", "saes", "horizons")
-        yield _Problem(("probes", "n_swaps"), f"{text}; valid: at least {least}", uses)
+        yield Problem(("probes", "n_swaps"), f"{text}; valid: at least {least}", uses)
     for field, needed in (("doses", 1.0), ("windows", "until_event")):
         if needed not in (given := getattr(ablation, field)):
             needed = f"{needed:g}" if isinstance(needed, float) else needed
-            text = f"got {_show(given)}; valid: a list with {needed} in it, on which the verdict rests"
-            yield _Problem(("ablation", field), text, (f"ablation.{field}",))
+            text = f"got {show(given)}; valid: a list with {needed} in it, on which the verdict rests"
+            yield Problem(("ablation", field), text, (f"ablation.{field}",))
     if e.candidate_score > e.min_score:
         text = f"got {e.candidate_score:g}; valid: at most events.min_score, {e.min_score:g}"
-        yield _Problem(("events", "candidate_score"), text, ("events.candidate_score", "events.min_score"))
+        yield Problem(("events", "candidate_score"), text, ("events.candidate_score", "events.min_score"))
     if study.labels.reviewed_only and not study.review.files:
         text = "got true, and review.files names none; valid: false, or the study's reviews in review.files"
-        yield _Problem(("labels", "reviewed_only"), text, ("labels.reviewed_only", "review.files"))
+        yield Problem(("labels", "reviewed_only"), text, ("labels.reviewed_only", "review.files"))
     if study.screen.max_candidates > study.screen.max_tried:
         default = "" if "max_candidates" in study.screen.model_fields_set else ", the default"
         text = f"got {study.screen.max_candidates}{default}; valid: at most max_tried, {study.screen.max_tried}"
-        yield _Problem(("screen", "max_candidates"), text, ("screen.max_candidates", "screen.max_tried"))
+        yield Problem(("screen", "max_candidates"), text, ("screen.max_candidates", "screen.max_tried"))
     if study.screen.min_active >= study.screen.max_active:
         text = f"got {study.screen.min_active:g}; valid: below screen.max_active, {study.screen.max_active:g}"
-        yield _Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))
+        yield Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))
 
 
-def _across_recordings(study: Study) -> Iterator[_Problem]:
+def _across_recordings(study: Study) -> Iterator[Problem]:
     """Problems across fields that only a study of recordings has."""
     duration_s = study.generation.duration_s
     if duration_s > MAX_RECORDED_S:
         text = f"got {duration_s:g}; valid: at most {MAX_RECORDED_S:g} with recordings"
-        yield _Problem(("generation", "duration_s"), text, ("generation.duration_s", "source"))
+        yield Problem(("generation", "duration_s"), text, ("generation.duration_s", "source"))
     for field in ("folder", "manifest"):
         if not getattr(study.recordings, field):
             valid = valid_text(RecordingSettings.model_json_schema()["properties"][field])
             text = f"missing, and source is {study.source}; valid: {valid}"
-            yield _Problem(("recordings", field), text, ("source", f"recordings.{field}"))
+            yield Problem(("recordings", field), text, ("source", f"recordings.{field}"))
     if study.events.others:
-        text = f"got {_show(study.events.others)}; valid: [] with recordings: clips of one track have the same melody"
-        yield _Problem(("events", "others"), text, ("events.others", "source"))
+        text = f"got {show(study.events.others)}; valid: [] with recordings: clips of one track have the same melody"
+        yield Problem(("events", "others"), text, ("events.others", "source"))
 
 
 def _fewest_draws(level: float) -> int:

@@ -36,27 +36,30 @@ def _holds_boolean(value: Any) -> bool:
     return isinstance(value, bool) or any(map(_holds_boolean, inside))
 
 
-def _unique(values: tuple) -> tuple:
+def unique(values: tuple) -> tuple:
+    """The values of a list, in which none may be there twice."""
     for value in values:
         if values.count(value) > 1:
             raise PydanticCustomError("problem", "{value} is there twice", {"value": str(value)})
     return values
 
 
-def _leaf(default: Any, description: str, *, unit: str | None = None, valid: str | None = None, **limits: Any) -> Any:
+def leaf(default: Any, description: str, *, unit: str | None = None, valid: str | None = None, **limits: Any) -> Any:
     """A field with a description, its unit, and (where the limits don't say it) what is valid in words."""
     extra = {key: value for key, value in (("unit", unit), ("valid", valid)) if value is not None}
     return Field(default, description=description, json_schema_extra=extra or None, **limits)
 
 
-def _seconds(default: Any, description: str, **limits: Any) -> Any:
+def seconds(default: Any, description: str, **limits: Any) -> Any:
+    """A field in seconds: 0 or more, unless its limits say otherwise, and no more than a clip can have."""
     low = {} if "gt" in limits else {"ge": 0}
-    return _leaf(default, description, unit="s", **{**low, "le": _MAX_S, **limits})
+    return leaf(default, description, unit="s", **{**low, "le": _MAX_S, **limits})
 
 
-def _share(default: float, description: str, **limits: Any) -> Any:
+def share(default: float, description: str, **limits: Any) -> Any:
+    """A field that is a share: from 0 to 1, unless its limits say otherwise."""
     low = {} if "gt" in limits else {"ge": 0}
-    return _leaf(default, description, unit="share", **{**low, "le": 1, **limits})
+    return leaf(default, description, unit="share", **{**low, "le": 1, **limits})
 
 
 Second = Annotated[float, Field(ge=0, le=_MAX_S, json_schema_extra={"unit": "s"})]

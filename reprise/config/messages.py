@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from reprise.config.schema import _TOP_LEVEL, GROUPS, Study
+from reprise.config.schema import GROUPS, TOP_LEVEL, Study
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """`path`: the field, from the study down (none: the text names another file and stands alone); `uses`: the
     fields ("group.field") that the statement rests on."""
 
@@ -20,34 +20,36 @@ class _Problem(NamedTuple):
     uses: tuple[str, ...] = ()
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A value as a message shows it: as JSON, and cut off where it is long."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _got(value: Any) -> str:
-    return "missing" if value is None else f"got {_show(value)}"
+def got_text(value: Any) -> str:
+    """What was given for a field, in words."""
+    return "missing" if value is None else f"got {show(value)}"
 
 
 def describe_error(error: Any, path: Sequence[str | int], schema: dict[str, Any]) -> str:
     """One pydantic error as a sentence: the value and what is valid."""
     kind, value = error["type"], error["input"]
     if kind in ("extra_forbidden", "invalid_key"):
-        return _unknown(path[-1], list(_node(path[:-1], schema).get("properties", {})))
+        return unknown_field(path[-1], list(_node(path[:-1], schema).get("properties", {})))
     valid = valid_text(_node(path, schema))
     if kind == "missing":
         return f"missing; valid: {valid}"
-    got = f"{_got(value)}: {error['msg']}" if kind == "problem" else _got(value)
+    got = f"{got_text(value)}: {error['msg']}" if kind == "problem" else got_text(value)
     if kind == "less_than_equal" and _node(path, schema).get("unit") == "s":
         got += " (is this in seconds? it looks like milliseconds or samples)"
     return f"{got}; valid: {valid}"
 
 
-def _unknown(key: Any, valid: list[str]) -> str:
+def unknown_field(key: Any, valid: list[str]) -> str:
     """An unknown field, with the field that was probably meant."""
     owners = [f"{g}.{key}" for g, group in GROUPS.items() if key in group.model_fields]
     close = difflib.get_close_matches(str(key), valid, n=1)
-    if valid == list(_TOP_LEVEL) and not close and (key in Study.model_fields or owners):
+    if valid == list(TOP_LEVEL) and not close and (key in Study.model_fields or owners):
         guess = f"; it is a field of a study: did you mean defaults.{owners[0] if owners else key}?"
     elif close:
         guess = f"; did you mean {close[0]!r}?"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reprise.config.errors import ConfigError, not_one_line, read_cells, repeated_columns
-from reprise.config.messages import _show
+from reprise.config.messages import show
 
 PROMPT_COLUMNS = ["prompt_id", "prompt", "group"]
 _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
@@ -50,21 +50,21 @@ def read_prompts(path: str | Path) -> list[Prompt]:
                 raise ConfigError([f"{where}: {text}"])
             if header not in (PROMPT_COLUMNS, PROMPT_COLUMNS[:2]):
                 valid = "the columns prompt_id, prompt and (if wanted) group, separated by a tab"
-                raise ConfigError([f"{where}: the header is {_show(header)}; valid: {valid}"])
+                raise ConfigError([f"{where}: the header is {show(header)}; valid: {valid}"])
             continue
         if len(cells) != len(header):
             valid = " and ".join([", ".join(header[:-1]), header[-1]])
             problems.append(f"{where}: {len(cells)} cells; valid: {valid}, separated by one tab")
             continue
         row = Prompt(*cells)
-        of_prompt, key = f"{where}: prompt {_show(row.prompt_id)}", row.prompt_id.casefold()
+        of_prompt, key = f"{where}: prompt {show(row.prompt_id)}", row.prompt_id.casefold()
         if not _PROMPT_ID.fullmatch(row.prompt_id):
-            problems.append(f"{where}: prompt_id {_show(row.prompt_id)}; valid: letters, digits and hyphens")
+            problems.append(f"{where}: prompt_id {show(row.prompt_id)}; valid: letters, digits and hyphens")
         elif (n := len(row.prompt_id)) > MAX_ID:
-            text = f"prompt_id {_show(row.prompt_id)} has {n} characters"
+            text = f"prompt_id {show(row.prompt_id)} has {n} characters"
             problems.append(f"{where}: {text}; valid: at most {MAX_ID}, since it names files")
         if key and (other_line := first_id.setdefault(key, line)) != line:
-            text = f"prompt_id {_show(row.prompt_id)} is on line {other_line} already; valid: each only once"
+            text = f"prompt_id {show(row.prompt_id)} is on line {other_line} already; valid: each only once"
             problems.append(f"{where}: {text}")
         key = as_models_read(row.prompt)
         if fault := not_one_line(row.prompt):
@@ -74,7 +74,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
         elif (found := first_text.setdefault(key, (row, line)))[0] is not row:
             other, other_line = found
             what = "the same as" if other.prompt == row.prompt else "to a model the same as"
-            text = f"{_show(other.prompt_id)} on line {other_line}, {_show(row.prompt)}"
+            text = f"{show(other.prompt_id)} on line {other_line}, {show(row.prompt)}"
             problems.append(f"{of_prompt} is {what} {text}; valid: each text once, under one id")
         prompts.append(row)
     if not prompts and not problems:

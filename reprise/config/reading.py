@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from reprise.config.errors import ConfigError, read_text, repeated_columns
-from reprise.config.schema import _TOP_LEVEL
+from reprise.config.schema import TOP_LEVEL
 
 COMMAND_LINE = "--config"
-_GIVEN = re.compile(rf"({'|'.join(_TOP_LEVEL)})=(.*)", re.DOTALL)
+_GIVEN = re.compile(rf"({'|'.join(TOP_LEVEL)})=(.*)", re.DOTALL)
 # Who states fields, given by their places from the top: the first is the one in question, the others bear on it.
 Source = Callable[..., str]
 
@@ -85,13 +85,13 @@ def _depth(node: Any, place: Sequence[str]) -> int:
     return len(place)
 
 
-def _origin(name: str, path: Sequence[str | int], entry: Mapping, defaults: Mapping) -> tuple[str, ...]:
+def origin(name: str, path: Sequence[str | int], entry: Mapping, defaults: Mapping) -> tuple[str, ...]:
     """The field's place in the file: in the study, or in the defaults if only they state it."""
-    where = ["defaults"] if _states(defaults, path) and not _states(entry, path) else ["studies", name]
+    where = ["defaults"] if states(defaults, path) and not states(entry, path) else ["studies", name]
     return (*where, *map(str, path))
 
 
-def _states(node: Any, path: Sequence[str | int]) -> bool:
+def states(node: Any, path: Sequence[str | int]) -> bool:
     """Whether there is a field at this place below `node`."""
     for part in path:
         inside = isinstance(node, Mapping) or (isinstance(node, (list, tuple)) and isinstance(part, int))

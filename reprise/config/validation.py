@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reprise.config.cross_checks import _across, _unused
+from reprise.config.cross_checks import cross_problems, unused_problems
 from reprise.config.errors import ConfigError
-from reprise.config.file_checks import _files
-from reprise.config.messages import _got, _Problem, _show, _unknown, describe_error
-from reprise.config.reading import Source, _origin, read_yaml
-from reprise.config.schema import _TOP_LEVEL, GROUPS, Config, ReportSettings, Study
+from reprise.config.file_checks import file_problems
+from reprise.config.messages import Problem, describe_error, got_text, show, unknown_field
+from reprise.config.reading import Source, origin, read_yaml
+from reprise.config.schema import GROUPS, TOP_LEVEL, Config, ReportSettings, Study
 
 _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 # Directories under results/ that are not studies.
@@ -45,22 +45,22 @@ def validate(
     of = source if callable(source) else lambda *_: source
     if not isinstance(raw, Mapping):
         valid = "a mapping with 'studies', see config/config.default.yaml"
-        raise ConfigError([f"{of()}: got {_show(raw)}; valid: {valid}"])
-    lines = [f"{of((key,))}: {_unknown(key, list(_TOP_LEVEL))}" for key in raw if key not in _TOP_LEVEL]
+        raise ConfigError([f"{of()}: got {show(raw)}; valid: {valid}"])
+    lines = [f"{of((key,))}: {unknown_field(key, list(TOP_LEVEL))}" for key in raw if key not in TOP_LEVEL]
     report = _report(raw.get("report"), of, lines)
     defaults = {} if raw.get("defaults") is None else raw["defaults"]
     if not isinstance(defaults, Mapping):
-        lines.append(f"{of(('defaults',))}: defaults: got {_show(defaults)}; valid: a mapping of study fields")
+        lines.append(f"{of(('defaults',))}: defaults: got {show(defaults)}; valid: a mapping of study fields")
         defaults = {}
     broken = {k: v for k, v in defaults.items() if k in GROUPS and not (v is None or isinstance(v, Mapping))}
     for group, value in broken.items():
         fields = ", ".join(GROUPS[group].model_fields)
         where = f"{of(('defaults', group))}: defaults.{group}"
-        lines.append(f"{where}: {_got(value)}; valid: a group with the fields {fields}")
+        lines.append(f"{where}: {got_text(value)}; valid: a group with the fields {fields}")
     defaults = {k: v for k, v in defaults.items() if k not in broken}
     entries = raw.get("studies")
     if not isinstance(entries, Mapping) or not entries:
-        lines.append(f"{of(('studies',))}: studies: {_got(entries)}; valid: at least one study, name: fields")
+        lines.append(f"{of(('studies',))}: studies: {got_text(entries)}; valid: at least one study, name: fields")
         entries = {}
     studies = {}
     for name, entry in entries.items():
@@ -71,14 +71,14 @@ def validate(
                 "a directory's name of at most 60 lower-case letters, digits, - and _, other than "
                 f"{', '.join(_RESERVED_NAMES)}"
             )
-            lines.append(f"{of(own)}: studies: got the name {_show(name)}; valid: {valid}")
+            lines.append(f"{of(own)}: studies: got the name {show(name)}; valid: {valid}")
         if not isinstance(entry, Mapping):
-            lines.append(f"{of(own)}: studies.{name}: got {_show(entry)}; valid: a mapping of study fields")
+            lines.append(f"{of(own)}: studies.{name}: got {show(entry)}; valid: a mapping of study fields")
             continue
         merged = _merge(defaults, entry)
         studies[name], problems = _study(merged, entry, base_dir=Path(base_dir), check_files=check_files)
         for problem in problems:
-            place = _origin(str(name), problem.path, entry, defaults)
+            place = origin(str(name), problem.path, entry, defaults)
             uses = [(*parent, *use.split(".")) for use in problem.uses for parent in (own, ("defaults",))]
             where = f"{of(place, *uses)}: {'.'.join(place)}: " if problem.path else ""
             lines.append(where + problem.text)
@@ -104,10 +104,10 @@ def _merge(defaults: Mapping, entry: Mapping) -> dict[str, Any]:
 
 def _study(
     merged: dict[str, Any], entry: Mapping, *, base_dir: Path, check_files: bool
-) -> tuple[Study, list[_Problem]]:
+) -> tuple[Study, list[Problem]]:
     """Validate one merged study, of which `entry` is its own part: field by field, then across fields, as far as its
     fields are sound."""
-    problems: list[_Problem] = []
+    problems: list[Problem] = []
     broken: set[str] = set()
     try:
         study = Study.model_validate(merged)
@@ -121,7 +121,7 @@ def _study(
             path = e["loc"][:-1] if of_key else e["loc"]
             if e["loc"] in inner:
                 continue  # pydantic also calls a list too short when it dropped its bad items
-            problems.append(_Problem(path, describe_error(e, path, schema)))
+            problems.append(Problem(path, describe_error(e, path, schema)))
             broken.add(".".join(str(p) for p in path[: 2 if path[0] in GROUPS else 1]))
         # Unsound fields take their defaults, and checks that rest on them are skipped.
         sound = {k: v for k, v in merged.items() if k in Study.model_fields and k not in broken}
@@ -131,7 +131,11 @@ def _study(
         sound.setdefault("saes", {0: "unknown"})
         broken |= {f"{b}.{f}" for b in broken & GROUPS.keys() for f in GROUPS[b].model_fields}
         study = Study.model_validate(sound)
-    checks = [*_unused(study, entry), *_across(study), *(_files(study, base_dir) if check_files else ())]
+    checks = [
+        *unused_problems(study, entry),
+        *cross_problems(study),
+        *(file_problems(study, base_dir) if check_files else ()),
+    ]
     problems.extend(p for p in checks if not broken.intersection(p.uses))
     return study, problems
 
