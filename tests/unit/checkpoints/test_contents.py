@@ -11,7 +11,8 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from reprise.checkpoints.contents import CODEC_FILE, LM_FILE, text_encoder_problems
+from reprise.checkpoints.contents import CODEC_FILE, LM_FILE
+from reprise.checkpoints.name_checks import text_encoder_problems
 from reprise.checkpoints.weight_names import encodec_names, t5_names
 from reprise.checkpoints.weights import model_problems
 from reprise.models.musicgen import load_model
