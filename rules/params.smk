@@ -37,7 +37,9 @@ def once(settings_of):
 
 def template_digest(name):
     """Digest of a page's template and of the files that it includes, all in reprise/report/templates/."""
-    text = Path(workflow.basedir, "reprise/report/templates", name).read_text(encoding="utf-8")
+    text = Path(workflow.basedir, "reprise/report/templates", name).read_text(
+        encoding="utf-8"
+    )
     included = re.findall(r"{% include '([^']+)' %}", text)
     parts = [text, *map(template_digest, included)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
