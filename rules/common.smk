@@ -25,19 +25,11 @@ from reprise.verdict.calibration import (
     run_names,
     run_settings,
 )
-from reprise.config.schema import (
-    assign_batches,
-    check_command_line,
-    clips_table,
-    count_clips,
-    horizon_name,
-    parse_horizon_name,
-    read_prompts,
-    read_yaml,
-    study_tracks,
-    told_by,
-    validate,
-)
+from reprise.config.clips import assign_batches, clips_table, count_clips, study_tracks
+from reprise.config.horizons import horizon_name, parse_horizon_name
+from reprise.config.prompts import read_prompts
+from reprise.config.reading import check_command_line, read_yaml, told_by
+from reprise.config.validation import validate
 from reprise.config.errors import ConfigError
 from reprise.config.corpora import corpus_name
 from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_place

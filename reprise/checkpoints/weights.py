@@ -15,15 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from reprise.checkpoints.contents import (
-    adapters,
-    codec_problems,
-    model_content_problems,
-    model_names_problems,
-    safetensors_header,
-    shards,
-    text_encoder_problems,
-)
+from reprise.checkpoints.contents import adapters, model_content_problems, safetensors_header, shards
 from reprise.checkpoints.hub import (
     MODEL_FILES,
     SHARDS,
@@ -36,6 +28,7 @@ from reprise.checkpoints.hub import (
     repository_folder,
     sae_place,
 )
+from reprise.checkpoints.name_checks import codec_problems, model_names_problems, text_encoder_problems
 from reprise.checkpoints.variants import (
     SUPPORTED,
     read_checkpoint,

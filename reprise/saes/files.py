@@ -31,6 +31,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from reprise.saes.errors import SaeError
 from reprise.saes.forms import (
     SAE_FORMS,
     SCALER_FILE,
@@ -40,7 +41,7 @@ from reprise.saes.forms import (
     numbered_layer,
     sae_form,
 )
-from reprise.saes.sae import NORMALISATIONS, Sae, SaeError, make_sae
+from reprise.saes.sae import NORMALISATIONS, Sae, make_sae
 from reprise.storage.stores import write_json
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -20,14 +20,15 @@ import torch
 from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_folder
 from reprise.checkpoints.variants import read_checkpoint, read_facts, text_encoders
 from reprise.checkpoints.weights import model_problems, needed_files, sae_problems
-from reprise.config.schema import TRAIN, Study, study_tracks
+from reprise.config.clips import study_tracks
+from reprise.config.schema import TRAIN, Study
 from reprise.models.device import pick_device
 from reprise.models.memory import free_memory, generation_need, memory_problem
 from reprise.saes.certificate import disagreements
+from reprise.saes.errors import SaeError
 from reprise.saes.files import load_sae
 from reprise.saes.forms import sae_form
 from reprise.saes.latents import code_arrays
-from reprise.saes.sae import SaeError
 from reprise.storage.artifacts import activation_arrays, audio_bytes, token_arrays
 from reprise.storage.stores import stored_bytes
 

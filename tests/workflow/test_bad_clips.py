@@ -16,9 +16,9 @@ from reprise.config.schema import EventSettings
 from reprise.models.musicgen import encode_audio, load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip
+from reprise.saes.errors import SaeError
 from reprise.saes.files import load_sae
 from reprise.saes.measurement import Measurement, to_plain
-from reprise.saes.sae import SaeError
 from reprise.storage.artifacts import read_clips, store_of
 from reprise.storage.stores import ArraySpec, read_manifest, read_store, write_folder, write_json, write_store
 from tests.places import PLANNER

@@ -15,7 +15,8 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from reprise.config.schema import assign_batches, load_config
+from reprise.config.clips import assign_batches
+from reprise.config.validation import load_config
 from reprise.interventions.edits import teacher_forced_kl
 from reprise.models.decoding import Sampling
 from reprise.models.musicgen import encode_audio, load_model

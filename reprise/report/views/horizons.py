@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reprise.config.schema import horizon_name
+from reprise.config.horizons import horizon_name
 from reprise.report.results import Results
 
 

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from reprise.audio.synth import Note, render
-from reprise.config.schema import Study, horizon_name
+from reprise.config.horizons import horizon_name
+from reprise.config.schema import Study
 from reprise.storage.stores import write_folder, write_json, write_parquet
 from reprise.targets.recurrence.events import EVENT_COLUMNS
 from reprise.verdict.gates import verdict

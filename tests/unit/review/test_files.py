@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from reprise.config.schema import ConfigError, validate
+from reprise.config.errors import ConfigError
+from reprise.config.validation import validate
 from reprise.review.files import parse_review, read_reviews
 from tests.unit.review.given import review_text
 

@@ -17,10 +17,11 @@ from reprise.organisms import score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.evaluate import agreeing_clips
 from reprise.saes.certificate import certify, judge, require_passed
+from reprise.saes.errors import SaeError
 from reprise.saes.files import load_sae
 from reprise.saes.measurement import Hook, Measurement, from_plain, to_plain
 from reprise.saes.reconstruction import reconstruction_metrics
-from reprise.saes.sae import Sae, SaeError, make_sae
+from reprise.saes.sae import Sae, make_sae
 from reprise.storage.stores import write_json
 from reprise.targets.labels import unusable_because
 from tests.places import RESOURCES

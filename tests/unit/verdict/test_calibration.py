@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from reprise.config.errors import ConfigError
-from reprise.config.schema import Prompt, read_prompts, validate
+from reprise.config.prompts import Prompt, read_prompts
+from reprise.config.validation import validate
 from reprise.verdict.calibration import calibration_settings, draw, parse_run, run_names, run_settings
 from reprise.verdict.confusion import confusion, shares
 from reprise.verdict.meanings import VERDICTS
