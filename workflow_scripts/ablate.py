@@ -29,7 +29,7 @@ from reprise.saes.errors import SaeError
 from reprise.saes.files import load_sae
 from reprise.saes.latents import clip_code
 from reprise.storage.artifacts import read_array, read_clips, store_of
-from reprise.storage.stores import read_manifest, write_folder, write_parquet
+from reprise.storage.files import read_manifest, write_folder, write_parquet
 from reprise.workflow.job import log, progress, start
 from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 

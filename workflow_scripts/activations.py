@@ -10,7 +10,8 @@ from reprise.models.device import pick_device
 from reprise.models.memory import check_memory, free_memory, pass_need
 from reprise.models.musicgen import check_fits, load_identified, randomly_initialised
 from reprise.storage.artifacts import activation_arrays, hook_layer
-from reprise.storage.stores import read_manifest, read_store, write_store
+from reprise.storage.files import read_manifest
+from reprise.storage.stores import read_store, write_store
 from reprise.workflow.job import start
 
 settings = start(snakemake)

@@ -26,7 +26,7 @@ from reprise.probing.questions import read_question
 from reprise.review.apply import read_events
 from reprise.saes.latents import read_codes
 from reprise.storage.artifacts import read_array, read_clips, read_meta, read_motif_ends_s
-from reprise.storage.stores import write_json, write_parquet
+from reprise.storage.files import write_json, write_parquet
 from reprise.targets.labels import label_grid, without_local
 from reprise.workflow.job import log, start
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reprise.models.musicgen import codec_lookahead_s, encoder_lookahead_s, load_model
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.workflow.job import start
 
 settings = start(snakemake)

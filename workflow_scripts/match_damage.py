@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from reprise.interventions.effects import matched_damage, steering_summary
-from reprise.storage.stores import write_parquet
+from reprise.storage.files import write_parquet
 from reprise.workflow.job import log, start
 
 start(snakemake)

@@ -18,7 +18,8 @@ from reprise.saes.eval_clips import StoredClip, measured_clips, stored_clips
 from reprise.saes.files import load_sae
 from reprise.saes.measurement import Hook, Measurement, to_plain
 from reprise.saes.reconstruction import reconstruction_metrics
-from reprise.storage.stores import read_manifest, read_store, write_json
+from reprise.storage.files import read_manifest, write_json
+from reprise.storage.stores import read_store
 from reprise.workflow.job import log, progress, start
 
 # Short enough to see where a published SAE's training context ends, long enough for a sound mean.

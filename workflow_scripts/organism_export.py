@@ -18,7 +18,7 @@ from reprise.organisms.dataset import load
 from reprise.organisms.export import save_audiocraft_checkpoint
 from reprise.organisms.lm import PLANTED, build_lm
 from reprise.organisms.sae import sae_clips, train_and_save
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)

@@ -13,7 +13,7 @@ from reprise.report.page import Edited, Results, example_clips, render
 from reprise.report.templating import Heard
 from reprise.review.apply import read_events
 from reprise.storage.artifacts import store_of
-from reprise.storage.stores import read_manifest, write_text
+from reprise.storage.files import read_manifest, write_text
 from reprise.workflow.job import log, start
 from reprise.workflow.stages import by_stage, read_jobs
 

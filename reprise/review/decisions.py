@@ -30,7 +30,7 @@ from sklearn.metrics import cohen_kappa_score
 from reprise.review.apply import EVENT_KEY, event_keys
 from reprise.review.files import DECISIONS, Decision, ReviewFile
 from reprise.storage.artifacts import store_of
-from reprise.storage.stores import read_manifest
+from reprise.storage.files import read_manifest
 
 # --- identity -------------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ from reprise.saes.forms import (
     sae_form,
 )
 from reprise.saes.sae import NORMALISATIONS, Sae, SaeError, make_sae
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SAELENS_VERSION = "6.54.12"  # whose form `save_saelens_v6` writes

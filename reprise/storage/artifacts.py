@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reprise.storage.stores import ArraySpec, read_manifest, read_store
+from reprise.storage.files import read_manifest
+from reprise.storage.stores import ArraySpec, read_store
 
 # FLAC of music in 16 bits, against the samples as they are.
 FLAC_RATIO = 0.65

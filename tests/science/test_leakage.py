@@ -22,7 +22,8 @@ from reprise.organisms import score
 from reprise.organisms.codec import render_clip
 from reprise.saes.files import load_sae
 from reprise.saes.sae import encode
-from reprise.storage.stores import read_store, write_folder
+from reprise.storage.files import write_folder
+from reprise.storage.stores import read_store
 from reprise.targets.labels import horizon_labels
 from reprise.targets.recurrence.events import causal_match
 from tests.places import PLANNER

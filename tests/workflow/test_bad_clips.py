@@ -20,7 +20,8 @@ from reprise.saes.files import load_sae
 from reprise.saes.measurement import Measurement, to_plain
 from reprise.saes.sae import SaeError
 from reprise.storage.artifacts import read_clips, store_of
-from reprise.storage.stores import ArraySpec, read_manifest, read_store, write_folder, write_json, write_store
+from reprise.storage.files import read_manifest, write_folder, write_json
+from reprise.storage.stores import ArraySpec, read_store, write_store
 from tests.places import PLANNER
 from tests.workflow.conftest import manifests, run_script, snakemake
 

@@ -27,7 +27,7 @@ from reprise.report import page as report
 from reprise.report.templating import encode_flac
 from reprise.review.decisions import event_ids, import_reviews, read_audio_digests
 from reprise.review.files import Decision, ReviewFile
-from reprise.storage.stores import read_manifest, write_folder, write_json, write_parquet
+from reprise.storage.files import read_manifest, write_folder, write_json, write_parquet
 from reprise.targets.recurrence.events import EVENT_COLUMNS
 from reprise.verdict.gates import VERDICTS, verdict
 from reprise.verdict.preregistration import Thresholds, declare, preregistration, summary

@@ -17,7 +17,7 @@ from reprise.review.apply import overrule, read_events
 from reprise.review.decisions import agreement, event_ids, import_reviews, read_audio_digests
 from reprise.review.files import parse_review, read_reviews
 from reprise.review.page import checks_of, cut, margins, render_review, to_review
-from reprise.storage.stores import write_folder, write_parquet
+from reprise.storage.files import write_folder, write_parquet
 from reprise.targets.labels import horizon_labels
 
 THRESHOLDS = Study.model_validate({"model": {"name": "a/b"}, "saes": {0: "sae"}}).events.model_dump()

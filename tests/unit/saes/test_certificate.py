@@ -21,7 +21,7 @@ from reprise.saes.files import load_sae
 from reprise.saes.measurement import Hook, Measurement, from_plain, to_plain
 from reprise.saes.reconstruction import reconstruction_metrics
 from reprise.saes.sae import Sae, SaeError, make_sae
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.targets.labels import unusable_because
 from tests.places import RESOURCES
 

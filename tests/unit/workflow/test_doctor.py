@@ -11,7 +11,8 @@ from reprise.config.schema import Study
 from reprise.saes.files import load_sae
 from reprise.saes.latents import append_codes, code_arrays
 from reprise.storage.artifacts import activation_arrays, token_arrays
-from reprise.storage.stores import write_json, write_store
+from reprise.storage.files import write_json
+from reprise.storage.stores import write_store
 from reprise.workflow import doctor
 from reprise.workflow.doctor import (
     bytes_text,
