@@ -208,7 +208,7 @@ FROM_PROBES = {"probe": 10, "candidates": 1, "estimate_power": 1, "verdict": 1, 
             "_TOLERANCE_S = 1e-5",
             {"label": 2, "baseline": 2, "screen": 2, **FROM_PROBES},
         ),
-        ("reprise/probing/probes.py", "COPY_SHARE = 1e-3", "COPY_SHARE = 1e-2", FROM_PROBES),
+        ("reprise/probing/residual.py", "COPY_SHARE = 1e-3", "COPY_SHARE = 1e-2", FROM_PROBES),
         ("reprise/probing/folds.py", "N_INNER_FOLDS = 3", "N_INNER_FOLDS = 4", {"baseline": 2, **FROM_PROBES}),
     ],
 )
