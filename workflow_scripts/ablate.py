@@ -10,16 +10,9 @@ import torch
 
 from reprise.checkpoints.hub import sae_folder
 from reprise.identity import clip_seed
-from reprise.interventions.edits import (
-    KINDS,
-    STEERING_KINDS,
-    Candidate,
-    Direction,
-    condition_table,
-    feature_trajectory,
-    run_conditions,
-    teacher_forced_kl,
-)
+from reprise.interventions.conditions import KINDS, STEERING_KINDS, Candidate, condition_table
+from reprise.interventions.edits import Direction, feature_trajectory
+from reprise.interventions.run import run_conditions, teacher_forced_kl
 from reprise.models.decoding import Sampling
 from reprise.models.device import pick_device
 from reprise.models.memory import check_memory, free_memory, generation_need, pass_need

@@ -16,7 +16,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from reprise.config.schema import assign_batches, load_config
-from reprise.interventions.edits import teacher_forced_kl
+from reprise.interventions.run import teacher_forced_kl
 from reprise.models.decoding import Sampling
 from reprise.models.musicgen import encode_audio, load_model
 from reprise.organisms.codec import render_clip

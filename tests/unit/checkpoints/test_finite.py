@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from reprise.checkpoints.finite import NotFiniteError, all_finite
-from reprise.interventions.edits import run_conditions, teacher_forced_kl
 from reprise.interventions.effects import continuation_nll
+from reprise.interventions.run import run_conditions, teacher_forced_kl
 from reprise.models.capture import store_residual_stream
 from reprise.models.decoding import Sampling, choose, generate, residual_stream, teacher_forced
 from reprise.models.musicgen import decode_audio, encode_prompts, load_model

@@ -10,8 +10,8 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from reprise.interventions.edits import _kl
 from reprise.interventions.effects import continuation_nll
+from reprise.interventions.run import _kl
 from reprise.models.decoding import Sampling, generate, teacher_forced
 from reprise.models.memory import (
     CODEC_BYTES,

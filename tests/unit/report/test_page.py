@@ -21,7 +21,7 @@ from PIL import Image
 
 from reprise.audio.synth import Note, render
 from reprise.config.schema import ReportSettings, Study, horizon_name
-from reprise.interventions.effects import matched_damage
+from reprise.interventions.matched_damage import matched_damage
 from reprise.report import figures
 from reprise.report import page as report
 from reprise.report.templating import encode_flac
@@ -221,7 +221,8 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
     write_parquet(folder / "candidates.parquet", chosen)
     matched = pd.DataFrame()
     if candidates:
-        from reprise.interventions.effects import matched_damage, steering_summary
+        from reprise.interventions.matched_damage import matched_damage
+        from reprise.interventions.steering import steering_summary
 
         returning = [c for c in clips if returns[c["prompt_id"]]]
         # Enough prompts for an interval to say something.
