@@ -88,8 +88,8 @@ def ablate(folder: str) -> dict[str, float]:
     from reprise.interventions.conditions import KINDS, Candidate, condition_table
     from reprise.interventions.edits import Direction
     from reprise.interventions.run import run_conditions
-    from reprise.models.decoding import Sampling
-    from reprise.models.musicgen import load_model
+    from reprise.models.generation import Sampling
+    from reprise.models.loading import load_model
     from reprise.saes.files import load_sae
     from reprise.storage.artifacts import read_array, read_clips
 

@@ -13,10 +13,10 @@ from reprise.identity import clip_seed
 from reprise.interventions.conditions import KINDS, STEERING_KINDS, Candidate, condition_table
 from reprise.interventions.edits import Direction, feature_trajectory
 from reprise.interventions.run import run_conditions, teacher_forced_kl
-from reprise.models.decoding import Sampling
 from reprise.models.device import pick_device
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, free_memory, generation_need, pass_need
-from reprise.models.musicgen import load_identified
 from reprise.saes.certificate import require_passed
 from reprise.saes.errors import SaeError
 from reprise.saes.files import load_sae

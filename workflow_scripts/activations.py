@@ -7,8 +7,9 @@ from pathlib import Path
 from reprise.identity import seed_from
 from reprise.models.capture import store_residual_stream
 from reprise.models.device import pick_device
+from reprise.models.loading import check_fits, load_identified
 from reprise.models.memory import check_memory, free_memory, pass_need
-from reprise.models.musicgen import check_fits, load_identified, randomly_initialised
+from reprise.models.random_weights import randomly_initialised
 from reprise.storage.artifacts import activation_arrays, hook_layer
 from reprise.storage.files import read_manifest
 from reprise.storage.stores import read_store, write_store

@@ -9,10 +9,11 @@ import numpy as np
 
 from reprise.audio.io import SILENT_PEAK, read_audio, swing
 from reprise.checkpoints.hub import model_place, sae_folder
-from reprise.models.decoding import normed, residual_stream
+from reprise.models.capture import residual_stream
 from reprise.models.device import pick_device
+from reprise.models.forward import normed
+from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, free_memory, pass_need
-from reprise.models.musicgen import load_identified
 from reprise.saes.errors import SaeError
 from reprise.saes.eval_clips import StoredClip, measured_clips, stored_clips
 from reprise.saes.files import load_sae

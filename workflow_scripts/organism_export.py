@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reprise.models.decoding import Sampling, teacher_forced
-from reprise.models.musicgen import encode_prompts, load_model
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_model
+from reprise.models.prompts import encode_prompts
 from reprise.organisms import evaluate, score
 from reprise.organisms.card import card
 from reprise.organisms.codec import build_codec

@@ -20,7 +20,7 @@ import torch
 
 from reprise.checkpoints.finite import NotFiniteError, layer_text
 from reprise.interventions.conditions import UNEDITED
-from reprise.models.decoding import EditFunction
+from reprise.models.forward import EditFunction
 from reprise.saes.sae import ActivationsError, Sae, decoder_direction, encode, write_scale
 
 Halves = Literal["both", "conditional"]

@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 
 from reprise.audio.descriptors import FLOOR_DB, mel_db, n_fft_for, power_spectra
 from reprise.audio.io import check_audio
-from reprise.models.decoding import teacher_forced
-from reprise.models.musicgen import Model, encode_prompts
+from reprise.models.adapter import Model
+from reprise.models.forward import teacher_forced
+from reprise.models.prompts import encode_prompts
 
 Array = NDArray[np.float64]
 FRAME_S, HOP_S = 0.032, 0.01

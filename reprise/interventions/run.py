@@ -17,8 +17,10 @@ import torch
 
 from reprise.interventions.conditions import UNEDITED
 from reprise.interventions.edits import Direction, Halves, edit_function, row_edits
-from reprise.models.decoding import EditFunction, Sampling, generate, teacher_forced
-from reprise.models.musicgen import Model, encode_prompts
+from reprise.models.adapter import Model
+from reprise.models.forward import EditFunction, teacher_forced
+from reprise.models.generation import Sampling, generate
+from reprise.models.prompts import encode_prompts
 from reprise.saes.sae import Sae
 
 # Appended to a clip's noise key for `resampled` rows.

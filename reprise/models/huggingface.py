@@ -13,8 +13,9 @@ from reprise.checkpoints.variants import (
     read_transformers_config,
     unsupported_in_transformers,
 )
-from reprise.models.musicgen import Model, check_finite_weights, check_names, weights_digest
+from reprise.models.adapter import Model
 from reprise.models.transformer import Attention, Layer, Transformer
+from reprise.models.weight_checks import check_finite_weights, check_names, weights_digest
 from transformers import AutoTokenizer, MusicgenConfig, MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenAttention
 from transformers.utils.logging import disable_progress_bar

@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from reprise.models.decoding import Sampling, generate, teacher_forced
-from reprise.models.musicgen import Model, decode_audio, encode_audio, encode_prompts
+from reprise.models.adapter import Model
+from reprise.models.codec import decode_audio, encode_audio
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import Sampling, generate
+from reprise.models.prompts import encode_prompts
 from reprise.organisms import score
 from reprise.organisms.codec import FRAME_RATE_HZ, SAMPLE_RATE_HZ, render_clip
 from reprise.organisms.lm import SLOT_FRAMES, SLOT_LEAD_FRAMES

@@ -9,15 +9,10 @@ import soundfile
 import torch
 
 from reprise.audio.descriptors import causal_descriptors
-from reprise.models.decoding import teacher_forced
-from reprise.models.musicgen import (
-    codec_lookahead_s,
-    decode_audio,
-    encode_audio,
-    encode_prompts,
-    encoder_lookahead_s,
-    load_model,
-)
+from reprise.models.codec import codec_lookahead_s, decode_audio, encode_audio, encoder_lookahead_s
+from reprise.models.forward import teacher_forced
+from reprise.models.loading import load_model
+from reprise.models.prompts import encode_prompts
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip
 from reprise.saes.files import load_sae

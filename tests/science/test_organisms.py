@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from reprise.models.decoding import Sampling
-from reprise.models.musicgen import load_model
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_model
 from reprise.organisms import dataset, evaluate, score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.lm import plan_direction, train_lm

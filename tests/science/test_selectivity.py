@@ -19,8 +19,10 @@ from reprise.interventions.effects import Target, continuation_nll, outside_retu
 from reprise.interventions.matched_damage import matched_damage
 from reprise.interventions.run import run_conditions
 from reprise.interventions.steering import steering_summary
-from reprise.models.decoding import Sampling, residual_stream
-from reprise.models.musicgen import encode_audio, load_model
+from reprise.models.capture import residual_stream
+from reprise.models.codec import encode_audio
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_model
 from reprise.organisms import evaluate, score
 from reprise.organisms.codec import FRAME_RATE_HZ, render_clip
 from reprise.organisms.lm import PLANT_LAYER, plan_direction

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from reprise.config.schema import EventSettings
-from reprise.models.musicgen import encode_audio, load_model
+from reprise.models.codec import encode_audio
+from reprise.models.loading import load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip
 from reprise.saes.files import load_sae

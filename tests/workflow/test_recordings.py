@@ -17,8 +17,9 @@ from scipy.signal import resample_poly
 
 from reprise.config.schema import assign_batches, load_config
 from reprise.interventions.run import teacher_forced_kl
-from reprise.models.decoding import Sampling
-from reprise.models.musicgen import encode_audio, load_model
+from reprise.models.codec import encode_audio
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip, prompt_text
 from reprise.saes.files import load_sae

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from reprise.checkpoints.contents import CODEC_FILE, LM_FILE, text_encoder_problems
 from reprise.checkpoints.weight_names import encodec_names, t5_names
 from reprise.checkpoints.weights import model_problems
-from reprise.models.musicgen import load_model
+from reprise.models.loading import load_model
 from tests.conftest import put_on_hub
 from tests.places import PLANNER
 

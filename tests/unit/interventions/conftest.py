@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import reprise.models.audiocraft_setup  # noqa: F401
+from reprise.models.adapter import Model
 from reprise.models.audiocraft import as_model
-from reprise.models.decoding import generate
-from reprise.models.musicgen import Model
+from reprise.models.generation import generate
 from reprise.organisms.lm import build_lm
 from reprise.saes.sae import Sae, make_sae
 from tests.unit.interventions.small_study import FRAMES, GREEDY_ENOUGH, PROMPTS, RATE_HZ, ROWS, D, noise_keys

@@ -7,7 +7,7 @@ import torch
 import reprise.models.audiocraft_setup  # noqa: F401
 from reprise.interventions.conditions import KINDS, STEERING_KINDS, Candidate, condition_table
 from reprise.interventions.edits import Direction, edit_function, random_direction, row_edits
-from reprise.models.decoding import Sampling
+from reprise.models.generation import Sampling
 from reprise.saes.sae import Sae
 
 D, FRAMES, ROWS = 128, 22, 16

@@ -16,8 +16,8 @@ from reprise.interventions.effects import (
     first_difference_s,
     outside_return,
 )
+from reprise.models.adapter import Model
 from reprise.models.audiocraft import as_model
-from reprise.models.musicgen import Model
 from reprise.organisms.lm import build_lm
 
 RATE_HZ, SR = 25.0, 16000

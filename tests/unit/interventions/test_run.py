@@ -9,8 +9,11 @@ import reprise.models.audiocraft_setup  # noqa: F401
 from reprise.interventions.conditions import Candidate, condition_table
 from reprise.interventions.edits import edit_function, feature_trajectory, row_edits
 from reprise.interventions.run import run_conditions, teacher_forced_kl
-from reprise.models.decoding import generate, teacher_forced
-from reprise.models.musicgen import Model, encode_prompts, load_model
+from reprise.models.adapter import Model
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import generate
+from reprise.models.loading import load_model
+from reprise.models.prompts import encode_prompts
 from reprise.saes.files import load_sae
 from reprise.saes.sae import Sae, encode, feature_activation
 from tests.places import PLANNER

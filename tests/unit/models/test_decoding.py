@@ -6,17 +6,12 @@ import torch
 
 import reprise.models.audiocraft_setup  # noqa: F401
 from audiocraft.modules.conditioners import ConditioningAttributes
-from reprise.models.decoding import (
-    Sampling,
-    choose,
-    clip_noise,
-    delayed,
-    generate,
-    generate_clips,
-    residual_stream,
-    teacher_forced,
-)
-from reprise.models.musicgen import encode_prompts, load_model
+from reprise.models.capture import residual_stream
+from reprise.models.delay_pattern import delayed
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import Sampling, choose, clip_noise, generate, generate_clips
+from reprise.models.loading import load_model
+from reprise.models.prompts import encode_prompts
 
 PROMPTS = ["piano in c, amber theme", "organ", "vibraphone in eb, coral theme"]
 N_FRAMES = 30

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_iter
 
 from reprise.interventions.effects import continuation_nll
 from reprise.interventions.run import _kl
-from reprise.models.decoding import Sampling, generate, teacher_forced
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import Sampling, generate
 from reprise.models.memory import (
     CODEC_BYTES,
     TEXT_ENCODER_BYTES,
@@ -23,7 +24,7 @@ from reprise.models.memory import (
     pass_need,
     weights_bytes,
 )
-from reprise.models.musicgen import encode_prompts
+from reprise.models.prompts import encode_prompts
 from tests.places import ROOT
 
 PRESETS = ROOT / "config" / "presets"

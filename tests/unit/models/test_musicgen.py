@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from reprise.models.decoding import residual_stream
-from reprise.models.musicgen import check_fits, load_model, randomly_initialised, weights_digest
+from reprise.models.capture import residual_stream
+from reprise.models.loading import check_fits, load_model
+from reprise.models.random_weights import randomly_initialised
+from reprise.models.weight_checks import weights_digest
 from tests.places import PLANNER
 
 

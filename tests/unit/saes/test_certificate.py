@@ -11,8 +11,11 @@ import torch
 
 import reprise.saes.reconstruction
 from reprise.config.schema import CertificateSettings
-from reprise.models.decoding import residual_stream
-from reprise.models.musicgen import Model, encode_audio, load_model, randomly_initialised
+from reprise.models.adapter import Model
+from reprise.models.capture import residual_stream
+from reprise.models.codec import encode_audio
+from reprise.models.loading import load_model
+from reprise.models.random_weights import randomly_initialised
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.evaluate import agreeing_clips

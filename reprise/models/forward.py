@@ -1,0 +1,134 @@
+"""The forward pass of a transformer, and one whole pass over given tokens (teacher-forced)."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from reprise.checkpoints.finite import NotFiniteError, all_finite, check_finite, layer_text, not_finite
+from reprise.models.adapter import Model, TextConditions
+from reprise.models.delay_pattern import delayed
+from reprise.models.transformer import Layer, sinusoidal_position
+
+# edit(layer, position slice start, x [row, position, d_model]) -> x; called at every layer of an edited pass.
+EditFunction = Callable[[int, int, torch.Tensor], torch.Tensor]
+# watch(layer, x, how): called with what every layer made, before and after an edit, where that is looked at.
+Watch = Callable[[int, torch.Tensor, str], None]
+
+
+def _embed(model: Model, sequence: torch.Tensor, start: int) -> torch.Tensor:
+    transformer = model.transformer
+    x = sum(embedding(sequence[:, k]) for k, embedding in enumerate(transformer.embeddings))
+    positions = torch.arange(start, start + sequence.shape[-1], device=x.device)
+    sin = sinusoidal_position(positions, model.d_model, max_period=transformer.max_period)
+    return x + transformer.positional_scale * sin.to(x.dtype)
+
+
+def _heads(x: torch.Tensor, n_heads: int) -> torch.Tensor:
+    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+
+
+def _cross_keys(model: Model, text: TextConditions) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values `[row, head, word, d_head]` of every layer's cross-attention, computed once."""
+    out = []
+    for layer in model.transformer.layers:
+        attention = layer.cross_attention
+        _, k, v = attention.in_proj_weight.chunk(3)
+        bias = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
+        out.append(
+            tuple(_heads(F.linear(text.embeddings, w, b), attention.n_heads) for w, b in ((k, bias[1]), (v, bias[2])))
+        )
+    return out
+
+
+def _layer(
+    layer: Layer,
+    x: torch.Tensor,
+    attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    cross: tuple[torch.Tensor, torch.Tensor],
+    cross_mask: torch.Tensor,
+) -> torch.Tensor:
+    """One pre-norm layer on x `[row, position, d_model]`; `attend(q, k, v)` does the causal self-attention."""
+    own, other = layer.self_attention, layer.cross_attention
+    projected = F.linear(layer.norm1(x), own.in_proj_weight, own.in_proj_bias)
+    q, k, v = (_heads(part, own.n_heads) for part in projected.chunk(3, dim=-1))
+    x = x + own.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
+    d = x.shape[-1]
+    q = F.linear(layer.norm_cross(x), other.in_proj_weight[:d], _first(other.in_proj_bias, d))
+    found = F.scaled_dot_product_attention(_heads(q, other.n_heads), *cross, attn_mask=cross_mask)
+    x = x + other.out_proj(found.transpose(1, 2).flatten(2))
+    return x + layer.linear2(layer.activation(layer.linear1(layer.norm2(x))))
+
+
+def _first(bias: torch.Tensor | None, n: int) -> torch.Tensor | None:
+    return None if bias is None else bias[:n]
+
+
+def _ignore(layer: int, x: torch.Tensor, how: str = "") -> None:
+    """Watch nothing."""
+
+
+def _check(layer: int, x: torch.Tensor, how: str = "") -> None:
+    """Raise NotFiniteError unless what a layer made is finite."""
+    check_finite(x, layer_text(layer) + how)
+
+
+def _logits(model: Model, x: torch.Tensor) -> torch.Tensor:
+    x = model.transformer.out_norm(x)
+    return torch.stack([head(x) for head in model.transformer.heads], dim=1)
+
+
+@torch.no_grad()
+def teacher_forced(
+    model: Model,
+    tokens: torch.Tensor,
+    text: TextConditions,
+    *,
+    layers: Sequence[int] = (),
+    edit: EditFunction | None = None,
+    with_logits: bool = False,
+) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
+    """One full pass over given tokens.
+
+    tokens: int64 `[row, codebook, frame]`. Returns the residual stream `[row, frame + 1, d_model]` of each of
+    `layers` (-1: input embedding) and, if asked, logits `[row, codebook, frame + 1, card]`, where position p
+    predicts codebook k of frame p - k. Causal: position p depends on nothing after it. Raises NotFiniteError.
+    """
+    cross, mask = _cross_keys(model, text), text.mask[:, None, None, :]
+    last = model.n_layers if with_logits else max(layers, default=-1) + 1
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    def run(watch: Watch) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
+        x = _embed(model, delayed(tokens, model.card), 0)
+        watch(-1, x, "")
+        captured = {-1: x} if -1 in layers else {}
+        for i in range(last):
+            x = _layer(model.transformer.layers[i], x, attend, cross[i], mask)
+            watch(i, x, "")
+            if edit is not None:
+                x = edit(i, 0, x)
+                watch(i, x, ", as edited,")
+            if i in layers:
+                captured[i] = x
+        return captured, _logits(model, x) if with_logits else None
+
+    with suppress(NotFiniteError):
+        captured, logits = run(_ignore)
+        if all(map(all_finite, [logits] if logits is not None else [captured[i] for i in captured if i == last - 1])):
+            return captured, logits
+        del captured, logits
+    run(_check)
+    raise not_finite("the logits", model.dtype)
+
+
+@torch.no_grad()
+def normed(model: Model, layer: int, x: np.ndarray) -> np.ndarray:
+    """The residual stream x `[..., d_model]` after `layer` as what follows takes it in: through the first norm of the
+    next layer, or `out_norm` after the last. float32."""
+    layers = model.transformer.layers
+    norm = layers[layer + 1].norm1 if layer + 1 < len(layers) else model.transformer.out_norm
+    return norm(torch.from_numpy(x).to(model.device, model.dtype)).float().cpu().numpy()
