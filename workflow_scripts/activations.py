@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reprise.identity import seed_from
 from reprise.models.capture import store_residual_stream
+from reprise.models.delay_pattern import n_positions
 from reprise.models.device import pick_device
 from reprise.models.loading import check_fits, load_identified
 from reprise.models.memory import check_memory, free_memory, pass_need
@@ -44,6 +45,6 @@ with ExitStack() as stack:
             "cfg_half": "conditional",
             "random_weights": random_weights,
         }
-        arrays = activation_arrays(n_clips, n_frames=n_frames, d_model=model.d_model)
+        arrays = activation_arrays(n_clips, n_positions=n_positions(n_frames), d_model=model.d_model)
         stores[hook_layer(hook)] = stack.enter_context(write_store(Path(path), arrays, meta=meta))
     store_residual_stream(model, tokens, [clip["prompt"] for clip in clips], stores, rows=settings["rows"])

@@ -144,7 +144,7 @@ def _references(table: pd.DataFrame, stop: np.ndarray, donated: Mapping[tuple[st
 
 
 def edit_function(sae: Sae, edits: RowEdits, *, guided: bool, halves: Halves = "both") -> EditFunction:
-    """The `edit` that `decoding.generate` and `decoding.teacher_forced` call at every layer.
+    """The `edit` that `generation.generate` and `forward.teacher_forced` call at every layer.
 
     guided: the batch holds the conditional rows, then the unconditional ones. halves: "both" edits a row in each of
     them, "conditional" in the first alone. Other layers, and positions past every window, return x itself.

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from reprise.audio.descriptors import FLOOR_DB, mel_db, n_fft_for, power_spectra
 from reprise.audio.io import check_audio
 from reprise.models.adapter import Model
+from reprise.models.delay_pattern import predictions
 from reprise.models.forward import teacher_forced
 from reprise.models.prompts import encode_prompts
 
@@ -74,7 +75,7 @@ def continuation_nll(model: Model, tokens: np.ndarray, prompts: Sequence[str | N
     clip's value does not depend on the others; logits take rows x codebooks x frames x card floats. The last frames
     lack the codebooks whose turn in the delay pattern comes after the clip's end; their mean is over the rest.
     """
-    n_clips, n_codebooks, n_frames = tokens.shape
+    n_clips, _, n_frames = tokens.shape
     out = np.empty((n_clips, n_frames), np.float32)
     for start in range(0, n_clips, rows):
         chosen = np.minimum(np.arange(start, start + rows), n_clips - 1)
@@ -82,12 +83,12 @@ def continuation_nll(model: Model, tokens: np.ndarray, prompts: Sequence[str | N
         text = encode_prompts(model, [prompts[i] for i in chosen])
         logits = teacher_forced(model, batch, text, with_logits=True)[1]
         total, count = (torch.zeros(rows, n_frames, device=model.device) for _ in range(2))
-        for k in range(n_codebooks):
-            # Position p predicts codebook k of frame p - k; there are n_frames + 1 positions.
-            known = min(n_frames, n_frames + 1 - k)
-            predicted = logits[:, k, k : k + known].float().transpose(1, 2)
-            total[:, :known] += torch.nn.functional.cross_entropy(predicted, batch[:, k, :known], reduction="none")
-            count[:, :known] += 1
+        for k, predicted in predictions(logits):
+            n = predicted.shape[1]
+            total[:, :n] += torch.nn.functional.cross_entropy(
+                predicted.float().transpose(1, 2), batch[:, k, :n], reduction="none"
+            )
+            count[:, :n] += 1
         out[start : start + rows] = (total / count).cpu().numpy()[: n_clips - start]
     return out
 

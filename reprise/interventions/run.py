@@ -18,6 +18,7 @@ import torch
 from reprise.interventions.conditions import UNEDITED
 from reprise.interventions.edits import Direction, Halves, edit_function, row_edits
 from reprise.models.adapter import Model
+from reprise.models.delay_pattern import predictions
 from reprise.models.forward import EditFunction, teacher_forced
 from reprise.models.generation import Sampling, generate
 from reprise.models.prompts import encode_prompts
@@ -137,14 +138,11 @@ def teacher_forced_kl(
 def _kl(unedited: torch.Tensor, of_row: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
     """KL `[row, frame]`, mean over codebooks, between logits `[row, codebook, frame + 1, card]`; `of_row` `[row]` is
     the unedited row that belongs to each edited one."""
-    rows, n_codebooks, n_positions, _ = edited.shape
-    total, count = (torch.zeros(rows, n_positions - 1, device=edited.device) for _ in range(2))
-    for k in range(n_codebooks):
-        # Position p predicts codebook k of frame p - k; the last frames lack the later codebooks.
-        known = min(n_positions - 1, n_positions - k)
-        q, p = edited[:, k, k : k + known].float(), unedited[of_row, k, k : k + known].float()
-        p, q = p.log_softmax(dim=-1), q.log_softmax(dim=-1)
-        total[:, :known] += (p.exp() * (p - q)).sum(dim=-1)
-        count[:, :known] += 1
+    total, count = (torch.zeros(len(edited), edited.shape[2] - 1, device=edited.device) for _ in range(2))
+    for (_, before), (_, after) in zip(predictions(unedited), predictions(edited), strict=True):
+        n = after.shape[1]
+        p, q = before[of_row].float().log_softmax(dim=-1), after.float().log_softmax(dim=-1)
+        total[:, :n] += (p.exp() * (p - q)).sum(dim=-1)
+        count[:, :n] += 1
     # Rounding may leave a trace below 0.
     return (total / count).clamp(min=0)

@@ -21,7 +21,7 @@ from reprise.models.weight_checks import check_finite_weights, check_names, weig
 
 
 def load(folder: Path, *, dtype: str, device: str) -> Model:
-    """Load a model from its directory; see `reprise.models.musicgen.load_model`. Raises UnsupportedModelError and
+    """Load a model from its directory; see `reprise.models.loading.load_model`. Raises UnsupportedModelError and
     WeightsError."""
     # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
     musicgen = MusicGen.get_pretrained(str(folder), device="cpu")

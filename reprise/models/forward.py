@@ -1,7 +1,22 @@
-"""The forward pass of a transformer, and one whole pass over given tokens (teacher-forced)."""
+"""The forward pass of a transformer: layer by layer, and as one whole pass over given tokens (teacher-forced).
 
-from collections.abc import Callable, Sequence
+One implementation of a layer serves capture and generation (reprise/models/generation.py), so that both see the same
+arithmetic. It reads the weights that either library loaded (`reprise/models/transformer.py`); parity with both
+libraries' own forward passes is tested. What it adds: cross-attention keys are computed once, and every row can have
+its own edit.
+
+Conventions. Position p is a step of the delay pattern (`reprise/models/delay_pattern.py`): its output predicts
+codebook k of frame p - k. `layer L` is the residual stream after layer L (0-based), before `out_norm`; layer -1 is the
+input embedding including the position.
+
+Activations or logits that are NaN or infinite, as where they overflow in float16, are a NotFiniteError that names the
+first layer that has them. It is looked for only then: every pass asks one number of its last activations and logits.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +31,16 @@ from reprise.models.transformer import Layer, sinusoidal_position
 EditFunction = Callable[[int, int, torch.Tensor], torch.Tensor]
 # watch(layer, x, how): called with what every layer made, before and after an edit, where that is looked at.
 Watch = Callable[[int, torch.Tensor, str], None]
+# attend(layer, q, k, v): the self-attention of a layer, all `[row, head, position, d_head]`.
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class PromptKeys(NamedTuple):
+    """What cross-attention reads: `keys`, a layer each, (keys, values) `[row, head, word, d_head]`, and `mask`
+    `[row, 1, 1, word]` bool (True: a word)."""
+
+    keys: list[tuple[torch.Tensor, torch.Tensor]]
+    mask: torch.Tensor
 
 
 def _embed(model: Model, sequence: torch.Tensor, start: int) -> torch.Tensor:
@@ -30,8 +55,8 @@ def _heads(x: torch.Tensor, n_heads: int) -> torch.Tensor:
     return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)
 
 
-def _cross_keys(model: Model, text: TextConditions) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Keys and values `[row, head, word, d_head]` of every layer's cross-attention, computed once."""
+def prompt_keys(model: Model, text: TextConditions) -> PromptKeys:
+    """Keys and values of every layer's cross-attention to encoded prompts."""
     out = []
     for layer in model.transformer.layers:
         attention = layer.cross_attention
@@ -40,7 +65,7 @@ def _cross_keys(model: Model, text: TextConditions) -> list[tuple[torch.Tensor, 
         out.append(
             tuple(_heads(F.linear(text.embeddings, w, b), attention.n_heads) for w, b in ((k, bias[1]), (v, bias[2])))
         )
-    return out
+    return PromptKeys(out, text.mask[:, None, None, :])
 
 
 def _layer(
@@ -66,16 +91,45 @@ def _first(bias: torch.Tensor | None, n: int) -> torch.Tensor | None:
     return None if bias is None else bias[:n]
 
 
-def _ignore(layer: int, x: torch.Tensor, how: str = "") -> None:
+def ignore(layer: int, x: torch.Tensor, how: str = "") -> None:
     """Watch nothing."""
 
 
-def _check(layer: int, x: torch.Tensor, how: str = "") -> None:
+def check_layer(layer: int, x: torch.Tensor, how: str = "") -> None:
     """Raise NotFiniteError unless what a layer made is finite."""
     check_finite(x, layer_text(layer) + how)
 
 
-def _logits(model: Model, x: torch.Tensor) -> torch.Tensor:
+def layer_outputs(
+    model: Model,
+    sequence: torch.Tensor,
+    prompt: PromptKeys,
+    attend: Attend,
+    *,
+    start: int = 0,
+    n_layers: int,
+    edit: EditFunction | None = None,
+    watch: Watch = ignore,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """What each of the first `n_layers` layers makes, as edited: (layer, x `[row, position, d_model]`), the input
+    embedding (-1) first.
+
+    sequence: tokens on the delay pattern `[row, codebook, position]`, of which the first is at position `start`.
+    """
+    x = _embed(model, sequence, start)
+    watch(-1, x, "")
+    yield -1, x
+    for i in range(n_layers):
+        x = _layer(model.transformer.layers[i], x, partial(attend, i), prompt.keys[i], prompt.mask)
+        watch(i, x, "")
+        if edit is not None:
+            x = edit(i, start, x)
+            watch(i, x, ", as edited,")
+        yield i, x
+
+
+def logits_of(model: Model, x: torch.Tensor) -> torch.Tensor:
+    """Logits `[row, codebook, position, card]` of what the last layer made, x `[row, position, d_model]`."""
     x = model.transformer.out_norm(x)
     return torch.stack([head(x) for head in model.transformer.heads], dim=1)
 
@@ -96,32 +150,26 @@ def teacher_forced(
     `layers` (-1: input embedding) and, if asked, logits `[row, codebook, frame + 1, card]`, where position p
     predicts codebook k of frame p - k. Causal: position p depends on nothing after it. Raises NotFiniteError.
     """
-    cross, mask = _cross_keys(model, text), text.mask[:, None, None, :]
+    prompt = prompt_keys(model, text)
     last = model.n_layers if with_logits else max(layers, default=-1) + 1
 
-    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def attend(_layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
     def run(watch: Watch) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
-        x = _embed(model, delayed(tokens, model.card), 0)
-        watch(-1, x, "")
-        captured = {-1: x} if -1 in layers else {}
-        for i in range(last):
-            x = _layer(model.transformer.layers[i], x, attend, cross[i], mask)
-            watch(i, x, "")
-            if edit is not None:
-                x = edit(i, 0, x)
-                watch(i, x, ", as edited,")
+        sequence = delayed(tokens, model.card)
+        captured = {}
+        for i, x in layer_outputs(model, sequence, prompt, attend, n_layers=last, edit=edit, watch=watch):
             if i in layers:
                 captured[i] = x
-        return captured, _logits(model, x) if with_logits else None
+        return captured, logits_of(model, x) if with_logits else None
 
     with suppress(NotFiniteError):
-        captured, logits = run(_ignore)
+        captured, logits = run(ignore)
         if all(map(all_finite, [logits] if logits is not None else [captured[i] for i in captured if i == last - 1])):
             return captured, logits
         del captured, logits
-    run(_check)
+    run(check_layer)
     raise not_finite("the logits", model.dtype)
 
 

@@ -1,15 +1,26 @@
-"""Sample clips step by step."""
+"""Generate clips: sample their tokens step by step.
+
+Every step runs the layers of reprise/models/forward.py over one position of the delay pattern
+(reprise/models/delay_pattern.py) and keeps its keys and values (reprise/models/kv_cache.py). The sampling noise of a
+row is a function of its identity, the step and the codebook alone, so a clip does not depend on its batch.
+
+With classifier-free guidance (cfg_coef != 1) the batch holds the conditional rows, then the unconditional.
+
+Logits that are NaN or infinite are a NotFiniteError that names the first layer that has them, found by another look at
+the first such step.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from reprise.checkpoints.finite import NotFiniteError, not_finite
 from reprise.models.adapter import Model
-from reprise.models.forward import EditFunction, Watch, _check, _cross_keys, _embed, _ignore, _layer, _logits
+from reprise.models.delay_pattern import chosen_frames, n_steps, step_input
+from reprise.models.forward import EditFunction, Watch, check_layer, ignore, layer_outputs, logits_of, prompt_keys
+from reprise.models.kv_cache import KeyValueCache
 from reprise.models.prompts import encode_prompts
 
 # Steps of a generation after which it is asked whether all logits were finite: asking makes a GPU wait.
@@ -60,71 +71,70 @@ def generate(
     rows = len(prompts)
     guided = sampling.cfg_coef != 1.0
     text = encode_prompts(model, [*prompts, *([None] * rows if guided else [])])
-    total = text.embeddings.shape[0]
-    device, dtype = model.device, model.dtype
-    n_steps = n_frames + model.n_codebooks - 1
-    heads = model.transformer.layers[0].self_attention.n_heads
-    cache = torch.zeros(model.n_layers, 2, total, heads, n_steps, model.d_model // heads, device=device, dtype=dtype)
-    cross, mask = _cross_keys(model, text), text.mask[:, None, None, :]
+    prompt = prompt_keys(model, text)
+    steps = n_steps(n_frames, model.n_codebooks)
+    cache = KeyValueCache(model, rows=len(text.mask), n_steps=steps)
 
     keys = [tuple(k) for k in noise_keys]
     noises = {key: clip_noise(key, model.n_codebooks, model.card) for key in keys}
-    of_row = torch.tensor([list(noises).index(key) for key in keys], device=device)
+    of_row = torch.tensor([list(noises).index(key) for key in keys], device=model.device)
+    out, forced = _begun(model, rows, n_frames, prefix, n_prefix_frames)
 
-    out = torch.full((rows, model.n_codebooks, n_frames), model.card, dtype=torch.int64, device=device)
-    forced = torch.zeros(rows, n_frames, dtype=torch.bool, device=device)
-    if prefix is not None and n_prefix_frames is not None:
-        for row, n in enumerate(n_prefix_frames):
-            out[row, :, :n] = prefix[row, :, :n]
-            forced[row, :n] = True
-
-    def step(p: int, watch: Watch = _ignore) -> torch.Tensor:
+    def step(p: int, watch: Watch = ignore) -> torch.Tensor:
         """Logits float32 `[row, codebook, card]` of step p, from the tokens of `out` before it."""
-        current = torch.full((rows, model.n_codebooks, 1), model.card, dtype=torch.int64, device=device)
-        for k in range(model.n_codebooks):
-            if 0 <= p - 1 - k < n_frames:
-                current[:, k, 0] = out[:, k, p - 1 - k]
-        x = _embed(model, torch.cat([current, current]) if guided else current, p)
-        watch(-1, x, "")
-        for i, layer in enumerate(model.transformer.layers):
+        current = step_input(out, p, model.card)
+        sequence = torch.cat([current, current]) if guided else current
 
-            def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, i: int = i) -> torch.Tensor:
-                cache[i, 0, :, :, p], cache[i, 1, :, :, p] = k[:, :, 0], v[:, :, 0]
-                return F.scaled_dot_product_attention(q, cache[i, 0, :, :, : p + 1], cache[i, 1, :, :, : p + 1])
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return cache.attend(layer, p, q, k, v)
 
-            x = _layer(layer, x, attend, cross[i], mask)
-            watch(i, x, "")
-            if edit is not None:
-                x = edit(i, p, x)
-                watch(i, x, ", as edited,")
-        return _logits(model, x)[:, :, 0].float()
+        for _, x in layer_outputs(
+            model, sequence, prompt, attend, start=p, n_layers=model.n_layers, edit=edit, watch=watch
+        ):
+            last = x
+        return logits_of(model, last)[:, :, 0].float()
 
-    finite = torch.ones(n_steps, dtype=torch.bool, device=device)
-    for p in range(n_steps):
+    finite = torch.ones(steps, dtype=torch.bool, device=model.device)
+    for p in range(steps):
         try:
             logits = step(p)
-            finite[p], asked = torch.isfinite(logits).all(), p % STEPS_UNASKED == 0 or p == n_steps - 1
+            finite[p], asked = torch.isfinite(logits).all(), p % STEPS_UNASKED == 0 or p == steps - 1
         except NotFiniteError:
             # An edit met them.
             finite[p], asked = False, True
         if asked and not bool(finite.all()):
             # That step once more, with a look at every layer.
             first = int(finite.long().argmin())
-            step(first, _check)
-            raise not_finite("the logits", dtype)
+            step(first, check_layer)
+            raise not_finite("the logits", model.dtype)
         if guided:
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + sampling.cfg_coef * (conditional - unconditional)
-        noise = torch.from_numpy(np.stack([next(n) for n in noises.values()])).to(device)
+        noise = torch.from_numpy(np.stack([next(n) for n in noises.values()])).to(model.device)
         choice = choose(logits, noise[of_row], sampling)
-        # This step predicts codebook k of frame p - k; the next step carries the same tokens.
-        for k in range(model.n_codebooks):
-            frame = p - k
-            if 0 <= frame < n_frames:
-                out[:, k, frame] = torch.where(forced[:, frame], out[:, k, frame], choice[:, k])
+        for k, frame in chosen_frames(p, model.n_codebooks, n_frames):
+            out[:, k, frame] = torch.where(forced[:, frame], out[:, k, frame], choice[:, k])
         if on_step:
-            on_step(p + 1, n_steps)
+            on_step(p + 1, steps)
     return out
+
+
+def _begun(
+    model: Model,
+    rows: int,
+    n_frames: int,
+    prefix: torch.Tensor | None,
+    n_prefix_frames: Sequence[int] | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens `[row, codebook, n_frames]` of which only the prefixes are known yet, and where they are, bool
+    `[row, n_frames]`."""
+    out = torch.full((rows, model.n_codebooks, n_frames), model.card, dtype=torch.int64, device=model.device)
+    forced = torch.zeros(rows, n_frames, dtype=torch.bool, device=model.device)
+    if prefix is not None and n_prefix_frames is not None:
+        for row, n in enumerate(n_prefix_frames):
+            out[row, :, :n] = prefix[row, :, :n]
+            forced[row, :n] = True
+    return out, forced
 
 
 def generate_clips(

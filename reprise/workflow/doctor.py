@@ -21,6 +21,7 @@ from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_
 from reprise.checkpoints.variants import read_checkpoint, read_facts, text_encoders
 from reprise.checkpoints.weights import model_problems, needed_files, sae_problems
 from reprise.config.schema import TRAIN, Study, study_tracks
+from reprise.models.delay_pattern import n_positions
 from reprise.models.device import pick_device
 from reprise.models.memory import free_memory, generation_need, memory_problem
 from reprise.saes.certificate import disagreements
@@ -178,13 +179,13 @@ def stores_bytes(
     if n_frames is None:
         return {}
     tokens = token_arrays(n_clips, n_codebooks=facts["n_codebooks"], n_frames=n_frames)
-    acts = activation_arrays(n_clips, n_frames=n_frames, d_model=facts["d_model"])
+    acts = activation_arrays(n_clips, n_positions=n_positions(n_frames), d_model=facts["d_model"])
     n_hooks = 1 + len(study.layers) * (1 + ("random_model" in study.probes.representations))
     codes = 0
     for sae in saes:
         if sae is not None:
-            arrays = code_arrays(n_clips, n_frames + 1, d_sae=sae.d_sae, k=sae.k)
-            codes += stored_bytes(arrays, n_entries=n_clips * (n_frames + 1) * USUAL_L0)
+            arrays = code_arrays(n_clips, n_positions(n_frames), d_sae=sae.d_sae, k=sae.k)
+            codes += stored_bytes(arrays, n_entries=n_clips * n_positions(n_frames) * USUAL_L0)
     n_samples = round(study.generation.duration_s * facts["sample_rate_hz"])
     sizes = (stored_bytes(tokens), audio_bytes(n_clips, n_samples=n_samples), n_hooks * stored_bytes(acts), codes)
     return dict(zip(STORES, map(float, sizes), strict=True))

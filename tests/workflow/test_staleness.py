@@ -199,7 +199,7 @@ FROM_PROBES = {"probe": 10, "candidates": 1, "estimate_power": 1, "verdict": 1, 
     [
         # What does nothing, or nothing to a study.
         ("reprise/storage/files.py", "import hashlib", "# A comment.\nimport hashlib\n\nUNUSED = 1", {}),
-        ("reprise/models/decoding.py", '"""', '"""Another text.\n\n', {}),
+        ("reprise/models/forward.py", '"""', '"""Another text.\n\n', {}),
         ("reprise/workflow/doctor.py", '"""\n\n', '"""\n\nX = 1\n', {}),
         # A constant of what labels alone run, although probes use the module as well.
         (

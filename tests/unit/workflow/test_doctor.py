@@ -147,7 +147,7 @@ def test_disk_is_what_the_stores_take(tmp_path):
         return sum(file.stat().st_size for file in (tmp_path / name).rglob("*") if file.is_file())
 
     tokens = write("tokens", token_arrays(n_clips, n_codebooks=4, n_frames=n_frames))
-    acts = write("activations", activation_arrays(n_clips, n_frames=n_frames, d_model=128))
+    acts = write("activations", activation_arrays(n_clips, n_positions=n_frames + 1, d_model=128))
     codes = write("codes", code_arrays(n_clips, n_frames + 1, d_sae=256, k=32))
     assert estimate["tokens"] == pytest.approx(tokens, rel=0.1)
     # The input embedding, two layers, and the same two of the model with random weights.
