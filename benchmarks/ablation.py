@@ -35,7 +35,7 @@ from reprise.interventions.run import run_conditions
 from reprise.models.adapter import Model
 from reprise.models.generation import Sampling, generate_clips
 from reprise.models.loading import load_model
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.sae import Sae
 
 ROOT = Path(__file__).parents[1]

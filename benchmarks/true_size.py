@@ -90,7 +90,7 @@ def ablate(folder: str) -> dict[str, float]:
     from reprise.interventions.run import run_conditions
     from reprise.models.generation import Sampling
     from reprise.models.loading import load_model
-    from reprise.saes.files import load_sae
+    from reprise.saes.loading import load_sae
     from reprise.storage.artifacts import read_array, read_clips
 
     began, results = time.monotonic(), Path(folder, "results", "small")

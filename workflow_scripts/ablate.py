@@ -19,8 +19,8 @@ from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, free_memory, generation_need, pass_need
 from reprise.saes.certificate import require_passed
 from reprise.saes.errors import SaeError
-from reprise.saes.files import load_sae
 from reprise.saes.latents import clip_code
+from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips, store_of
 from reprise.storage.files import read_manifest, write_folder, write_parquet
 from reprise.workflow.job import log, progress, start

@@ -125,7 +125,7 @@ edited = tried[tried["confirmed"]].head(settings["screen"]["max_candidates"] if 
 names, specs, fits = dict.fromkeys(tried.index, ""), [], {}
 for index, found in edited.iterrows():
     # It takes torch with it, two seconds that are spent only where a feature is confirmed.
-    from reprise.saes.files import load_sae
+    from reprise.saes.loading import load_sae
 
     layer, feature = int(found["layer"]), int(found["feature"])
     if layer not in fits:

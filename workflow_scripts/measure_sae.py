@@ -16,7 +16,7 @@ from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, free_memory, pass_need
 from reprise.saes.errors import SaeError
 from reprise.saes.eval_clips import StoredClip, measured_clips, stored_clips
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.measurement import Hook, Measurement, to_plain
 from reprise.saes.reconstruction import reconstruction_metrics
 from reprise.storage.files import read_manifest, write_json

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reprise.saes.errors import SaeError
-from reprise.saes.forms import before_text
+from reprise.saes.hooks import before_text
 from reprise.saes.measurement import Hook, Measurement
 
 

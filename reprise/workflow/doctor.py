@@ -25,9 +25,9 @@ from reprise.models.delay_pattern import n_positions
 from reprise.models.device import pick_device
 from reprise.models.memory import free_memory, generation_need, memory_problem
 from reprise.saes.certificate import disagreements
-from reprise.saes.files import load_sae
-from reprise.saes.forms import sae_form
+from reprise.saes.formats.registry import format_of
 from reprise.saes.latents import code_arrays
+from reprise.saes.loading import load_sae
 from reprise.saes.sae import SaeError
 from reprise.storage.artifacts import activation_arrays, audio_bytes, token_arrays
 from reprise.storage.stores import stored_bytes
@@ -101,7 +101,7 @@ def look_at_sae(
         expected["model_name"] = place.repository
     hook = "hook not said" if declared["hook_layer"] is None else f"hook layer {declared['hook_layer']}"
     active = f"k {sae.k}" if sae.k else sae.activation
-    found = f"{name} ({sae_form(sae_folder(name))}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
+    found = f"{name} ({format_of(sae_folder(name)).name}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
     wrong = disagreements(declared, expected)
     return Finding(what, not wrong, found, f"{name}: {'; '.join(wrong.values())}" if wrong else ""), SaeSize(
         sae.d_sae, sae.k

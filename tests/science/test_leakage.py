@@ -15,7 +15,7 @@ from reprise.models.loading import load_model
 from reprise.models.prompts import encode_prompts
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.sae import encode
 from reprise.storage.files import write_folder
 from reprise.storage.stores import read_store

@@ -11,7 +11,7 @@ from reprise.models.loading import load_model
 from reprise.organisms import dataset, evaluate, score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.lm import plan_direction, train_lm
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from tests.places import RESOURCES
 
 

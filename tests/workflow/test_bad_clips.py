@@ -17,7 +17,7 @@ from reprise.models.codec import encode_audio
 from reprise.models.loading import load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.measurement import Measurement, to_plain
 from reprise.saes.sae import SaeError
 from reprise.storage.artifacts import read_clips, store_of

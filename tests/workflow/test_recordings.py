@@ -22,7 +22,7 @@ from reprise.models.generation import Sampling
 from reprise.models.loading import load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip, prompt_text
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips
 from reprise.storage.files import read_manifest
 from tests.workflow.conftest import ROOT, corpus_of, jobs, manifests, run_script, snakemake, write_config

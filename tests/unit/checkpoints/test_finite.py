@@ -15,7 +15,7 @@ from reprise.models.forward import teacher_forced
 from reprise.models.generation import Sampling, choose, generate
 from reprise.models.loading import load_model
 from reprise.models.prompts import encode_prompts
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from tests.places import PLANNER
 
 N_FRAMES = 12

@@ -14,7 +14,7 @@ from reprise.models.forward import teacher_forced
 from reprise.models.generation import generate
 from reprise.models.loading import load_model
 from reprise.models.prompts import encode_prompts
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.sae import Sae, encode, feature_activation
 from tests.places import PLANNER
 from tests.unit.interventions.small_study import (

@@ -20,7 +20,7 @@ from reprise.organisms import score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.evaluate import agreeing_clips
 from reprise.saes.certificate import certify, judge, require_passed
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.measurement import Hook, Measurement, from_plain, to_plain
 from reprise.saes.reconstruction import reconstruction_metrics
 from reprise.saes.sae import Sae, SaeError, make_sae

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 import reprise.models.library_setup  # noqa: F401  SAELens imports torchaudio
-from reprise.saes.files import load_sae, save_saelens_v6
+from reprise.saes.loading import load_sae
 from reprise.saes.sae import Sae, SaeError, decode, decoder_direction, encode, make_sae, to_dense, write_scale
+from reprise.saes.saving import save_saelens_v6
 from tests.unit.saes.test_sae import TINY, V5, on_disk
 
 D_IN, D_SAE, K = 12, 40, 6

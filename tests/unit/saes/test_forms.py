@@ -11,8 +11,8 @@ import torch
 import reprise.models.library_setup  # noqa: F401  SAELens imports torchaudio
 from reprise.checkpoints.weights import sae_problems
 from reprise.saes.certificate import disagreements
-from reprise.saes.files import load_sae
-from reprise.saes.forms import hook_layer, hook_problem
+from reprise.saes.hooks import hook_layer, hook_problem
+from reprise.saes.loading import load_sae
 from reprise.saes.sae import SaeError, encode, to_dense
 from tests.places import PLANNER
 

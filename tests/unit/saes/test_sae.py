@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 import reprise.saes.sae
 from reprise.organisms.sae import train_and_save, train_topk_sae
-from reprise.saes.files import load_sae, save_saelens_v6
+from reprise.saes.loading import load_sae
 from reprise.saes.reconstruction import reconstruction_metrics
 from reprise.saes.sae import Sae, SaeError, decode, decoder_direction, encode, feature_activation, make_sae, to_dense
+from reprise.saes.saving import save_saelens_v6
 
 # Two inputs, four features: +x, +y, -x and x + y.
 TINY = {

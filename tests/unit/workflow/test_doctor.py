@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from reprise.config.schema import Study
-from reprise.saes.files import load_sae
 from reprise.saes.latents import append_codes, code_arrays
+from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import activation_arrays, token_arrays
 from reprise.storage.files import write_json
 from reprise.storage.stores import write_store
