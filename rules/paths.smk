@@ -201,11 +201,7 @@ def given_sae(study, layer):
     if trained_sae(study, layer) or sae_place(name):
         return []
     folder = Path(name)
-    files = [
-        *SAE_FORMS[sae_form(folder) or "SAELens"],
-        *([SCALER_FILE] if (folder / SCALER_FILE).is_file() else []),
-    ]
-    return [folder / file for file in files]
+    return [folder / file for file in sae_files(folder)]
 
 
 def representation_stores(study, probe):

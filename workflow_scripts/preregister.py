@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.verdict.preregistration import Thresholds, declare, known_results, preregistration, summary
 from reprise.workflow.job import log, start
 

@@ -15,7 +15,7 @@ from reprise.report.results import Edited, Results
 from reprise.report.sound import Heard
 from reprise.review.apply import read_events
 from reprise.storage.artifacts import store_of
-from reprise.storage.stores import read_manifest, write_text
+from reprise.storage.files import read_manifest, write_text
 from reprise.workflow.job import log, start
 from reprise.workflow.stages import by_stage, read_jobs
 

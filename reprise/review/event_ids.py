@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from reprise.storage.artifacts import store_of
-from reprise.storage.stores import read_manifest
+from reprise.storage.files import read_manifest
 
 # What an event is, within its clip. Times are compared in whole milliseconds.
 TIMES_S = ("motif_start_s", "motif_duration_s", "onset_s", "duration_s")

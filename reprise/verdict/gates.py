@@ -114,7 +114,7 @@ def verdict(
         at `long_role` learned_auroc with _low and _high and p_learned (`reprise.probing.learned.learned_gain`).
     candidates: one row per candidate that was tried: layer, feature, confirmed, and its confirmation in held-out
         prompts, gain_auroc with _low and _high and p_adjusted.
-    matched: rows of `reprise.interventions.effects.matched_damage`.
+    matched: rows of `reprise.interventions.matched_damage.matched_damage`.
     long_role: the horizon role that foresight is judged at; all others count as shorter.
 
     Returns plain builtins: verdict, reason, gates (dicts of `Gate`; those of the candidate that decided are the last),

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from reprise.checkpoints.contents import CODEC_FILE, LM_FILE
 from reprise.checkpoints.weights import model_problems
-from reprise.models.musicgen import load_model
+from reprise.models.loading import load_model
 from tests.conftest import put_on_hub
 from tests.places import PLANNER
 

@@ -11,7 +11,7 @@ from reprise.checkpoints.contents import CODEC_FILE, LM_FILE
 from reprise.checkpoints.name_checks import text_encoder_problems
 from reprise.checkpoints.weight_names import encodec_names, t5_names
 from reprise.checkpoints.weights import model_problems
-from reprise.models.musicgen import load_model
+from reprise.models.loading import load_model
 from tests.conftest import put_on_hub
 from tests.places import PLANNER
 

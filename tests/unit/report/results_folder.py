@@ -15,7 +15,7 @@ import soundfile
 from reprise.audio.synth import Note, render
 from reprise.config.horizons import horizon_name
 from reprise.config.schema import Study
-from reprise.storage.stores import write_folder, write_json, write_parquet
+from reprise.storage.files import write_folder, write_json, write_parquet
 from reprise.targets.recurrence.events import EVENT_COLUMNS
 from reprise.verdict.gates import verdict
 from reprise.verdict.preregistration import Thresholds, declare, preregistration, summary
@@ -206,7 +206,8 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
     write_parquet(folder / "candidates.parquet", chosen)
     matched = pd.DataFrame()
     if candidates:
-        from reprise.interventions.effects import matched_damage, steering_summary
+        from reprise.interventions.matched_damage import matched_damage
+        from reprise.interventions.steering import steering_summary
 
         returning = [c for c in clips if returns[c["prompt_id"]]]
         # Enough prompts for an interval to say something.

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from reprise.storage.stores import read_manifest
+from reprise.storage.files import read_manifest
 from reprise.verdict.meanings import MEANINGS, NO_EVENTS
 from tests.unit.report.html_page import Page
 from tests.unit.report.results_folder import run_script

@@ -7,7 +7,7 @@ import pytest
 from reprise.review.apply import overrule, read_events
 from reprise.review.decisions import agreement, import_reviews
 from reprise.review.event_ids import event_ids
-from reprise.storage.stores import write_parquet
+from reprise.storage.files import write_parquet
 from tests.unit.review.given import DIGESTS, event, reviews, table
 
 

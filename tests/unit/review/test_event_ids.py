@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reprise.review.event_ids import event_ids, read_audio_digests
-from reprise.storage.stores import write_folder
+from reprise.storage.files import write_folder
 from tests.unit.review.given import DIGESTS, event, table
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reprise.interventions.effects import matched_damage
-from reprise.storage.stores import write_parquet
+from reprise.interventions.matched_damage import matched_damage
+from reprise.storage.files import write_parquet
 from tests.unit.report.html_page import Page
 from tests.unit.report.results_folder import GAINS, NAME, run_script, write_card, write_study
 

@@ -9,7 +9,7 @@ import pytest
 from reprise.review.decisions import import_reviews
 from reprise.review.event_ids import event_ids, read_audio_digests
 from reprise.review.files import Decision, ReviewFile
-from reprise.storage.stores import write_json, write_parquet
+from reprise.storage.files import write_json, write_parquet
 from tests.unit.report.html_page import Page
 from tests.unit.report.results_folder import GAINS, run_script, write_study
 

@@ -9,7 +9,7 @@ import pytest
 from reprise.config.schema import ReportSettings
 from reprise.report.numbers import interval
 from reprise.report.views.verdict import GATES
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.verdict.meanings import MEANINGS, VERDICTS
 from tests.unit.report.html_page import Page
 from tests.unit.report.results_folder import GAINS, run_script, write_card, write_study
