@@ -29,20 +29,13 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 from benchmarks.processes import in_fresh_process
 from benchmarks.records import record
 from reprise.identity import seed_from
-from reprise.interventions.edits import (
-    KINDS,
-    WINDOWS,
-    Candidate,
-    Direction,
-    condition_table,
-    edit_function,
-    random_direction,
-    row_edits,
-    run_conditions,
-)
-from reprise.models.decoding import Sampling, generate_clips
-from reprise.models.musicgen import Model, load_model
-from reprise.saes.files import load_sae
+from reprise.interventions.conditions import KINDS, WINDOWS, Candidate, condition_table
+from reprise.interventions.edits import Direction, edit_function, random_direction, row_edits
+from reprise.interventions.run import run_conditions
+from reprise.models.adapter import Model
+from reprise.models.generation import Sampling, generate_clips
+from reprise.models.loading import load_model
+from reprise.saes.loading import load_sae
 from reprise.saes.sae import Sae
 
 ROOT = Path(__file__).parents[1]

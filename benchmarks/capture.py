@@ -23,10 +23,11 @@ from omegaconf import OmegaConf
 from benchmarks.processes import in_fresh_process, peak_memory_mb
 from benchmarks.records import record
 from reprise.identity import seed_from
+from reprise.models.adapter import Model
 from reprise.models.audiocraft import as_model
 from reprise.models.capture import store_residual_stream
-from reprise.models.decoding import delayed
-from reprise.models.musicgen import Model, encode_prompts
+from reprise.models.delay_pattern import delayed
+from reprise.models.prompts import encode_prompts
 from reprise.organisms.lm import lm_config
 from reprise.saes.encoding import store_codes
 from reprise.saes.latents import code_arrays

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from reprise.probing.learned import learned_gain
 from reprise.probing.probes import fit_question, probe
-from reprise.verdict.gates import EVIDENCE, best_test, evidence_tests, excluded
+from reprise.verdict.evidence import EVIDENCE, best_test, evidence_tests, excluded
 from reprise.verdict.power import advice, make_pilot, power
 from reprise.verdict.preregistration import Thresholds
 

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from benchmarks.power import RANDOM, Pool, promised_and_found, summary
 from reprise.candidates.confirmation import confirm
 from reprise.config.schema import VerdictSettings
-from reprise.interventions.effects import matched_damage
+from reprise.interventions.matched_damage import matched_damage
 from reprise.probing.learned import learned_gain
 from reprise.probing.probes import Question, fit_question, probe
 from reprise.statistics import ratio_interval

@@ -85,10 +85,12 @@ def study_config(model: Path) -> dict[str, Any]:
 
 def ablate(folder: str) -> dict[str, float]:
     """Continue two clips under every kind of edit; seconds and this process's peak memory."""
-    from reprise.interventions.edits import KINDS, Candidate, Direction, condition_table, run_conditions
-    from reprise.models.decoding import Sampling
-    from reprise.models.musicgen import load_model
-    from reprise.saes.files import load_sae
+    from reprise.interventions.conditions import KINDS, Candidate, condition_table
+    from reprise.interventions.edits import Direction
+    from reprise.interventions.run import run_conditions
+    from reprise.models.generation import Sampling
+    from reprise.models.loading import load_model
+    from reprise.saes.loading import load_sae
     from reprise.storage.artifacts import read_array, read_clips
 
     began, results = time.monotonic(), Path(folder, "results", "small")

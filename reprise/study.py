@@ -26,7 +26,9 @@ import xarray as xr
 
 from reprise.saes.latents import clip_code
 from reprise.storage.artifacts import hook_layer, read_clips, read_meta, store_of
-from reprise.storage.stores import StoreError, read_manifest, read_store
+from reprise.storage.errors import StoreError
+from reprise.storage.files import read_manifest
+from reprise.storage.stores import read_store
 
 
 class Study(NamedTuple):

@@ -87,7 +87,7 @@ checkpoint candidates:
             motif=lambda wildcards: motif(wildcards.study),
             reviewed_only=reviewed_only,
             saes=lambda wildcards: {
-                layer: sae_of(wildcards.study, layer)
+                layer: sae_to_read(wildcards.study, layer)
                 for layer in STUDIES[wildcards.study].layers
             },
         ),
@@ -128,7 +128,7 @@ rule ablate:
             "source",
             "ablation",
             sampling=lambda wildcards: sampling(wildcards.study),
-            sae=lambda wildcards: sae_of(
+            sae=lambda wildcards: sae_to_read(
                 wildcards.study, layer_of(wildcards.candidate)
             ),
         ),

@@ -25,9 +25,11 @@ rule verify:
         "../envs/reprise.yaml"
     params:
         settings={
-            "stores": [folder for study in STUDIES for folder in store_folders(study)],
+            "stores": [
+                own(folder) for study in STUDIES for folder in store_folders(study)
+            ],
             "folders": [
-                folder
+                own(folder)
                 for study in STUDIES
                 for folder in (f"results/{study}", f"results/corpora/{corpus(study)}")
             ],

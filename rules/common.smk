@@ -6,10 +6,15 @@ import re
 import sys
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 import yaml
 
-sys.path.insert(0, workflow.basedir)
+# The project's folder. Where another workflow uses this one as a module, `workflow.basedir` is that workflow's.
+BASE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+# What such a workflow puts before every path of a rule (`prefix`).
+PREFIX = workflow.modifier.path_modifier.prefix or ""
+sys.path.insert(0, str(BASE))
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
@@ -20,26 +25,18 @@ from reprise.verdict.calibration import (
     run_names,
     run_settings,
 )
-from reprise.config.schema import (
-    assign_batches,
-    check_command_line,
-    clips_table,
-    count_clips,
-    horizon_name,
-    parse_horizon_name,
-    read_prompts,
-    read_yaml,
-    study_tracks,
-    told_by,
-    validate,
-)
+from reprise.config.clips import assign_batches, clips_table, count_clips, study_tracks
+from reprise.config.horizons import horizon_name, parse_horizon_name
+from reprise.config.prompts import read_prompts
+from reprise.config.reading import check_command_line, read_yaml, told_by
+from reprise.config.validation import validate
 from reprise.config.errors import ConfigError
 from reprise.config.corpora import corpus_name
 from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_place
 from reprise.workflow.provenance import code_digest, fingerprint
 from reprise.workflow.resources import job_needs
 from reprise.review.files import read_reviews
-from reprise.saes.forms import SAE_FORMS, SCALER_FILE, sae_form
+from reprise.saes.formats.registry import sae_files
 from reprise.checkpoints.variants import read_facts
 from reprise.checkpoints.weights import needed_files
 
@@ -52,9 +49,14 @@ def refused(error):
 try:
     # Snakemake has read all this already, but takes the last of two equal keys without a word.
     check_command_line(sys.argv[1:])
-    SOURCE = told_by(
-        {str(path): read_yaml(path) for path in workflow.configfiles},
-        workflow.config_settings.config,
+    SOURCE = (
+        told_by(
+            {str(path): read_yaml(path) for path in workflow.configfiles},
+            workflow.config_settings.config,
+        )
+        if workflow.modifier.is_main_snakefile()
+        # A module is given a part of another workflow's configuration.
+        else told_by({"the module's config": config}, {})
     )
 except ConfigError as error:
     raise refused(error) from None

@@ -37,7 +37,7 @@ def once(settings_of):
 
 def template_digest(name):
     """Digest of a page's template and of the files that it includes, all in reprise/report/templates/."""
-    text = Path(workflow.basedir, "reprise/report/templates", name).read_text(encoding="utf-8")
+    text = Path(BASE, "reprise/report/templates", name).read_text(encoding="utf-8")
     included = re.findall(r"{% include '([^']+)' %}", text)
     parts = [text, *map(template_digest, included)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
@@ -159,8 +159,8 @@ def report_settings():
 def calibration_counts():
     """How often verdicts are right: what `snakemake calibration` counted here, or what the project ships. Read, rather
     than named as an input, so that no report asks for a calibration."""
-    shipped = Path(workflow.basedir, "benchmarks", "calibration.json")
-    for path in (Path("results/calibration/confusion.json"), shipped):
+    shipped = Path(BASE, "benchmarks", "calibration.json")
+    for path in (Path(own("results/calibration/confusion.json")), shipped):
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
     return {}

@@ -1,6 +1,16 @@
 # Where everything lies, and which files depend on what a study asks for. Helpers without side effects.
 
 
+def own(path):
+    """A path of ours as a script needs it: Snakemake puts the prefix only before inputs and outputs."""
+    return f"{PREFIX}{path}"
+
+
+def given(path):
+    """A file that the configuration names, as an input: no prefix belongs before it."""
+    return str(Path(path).absolute()) if PREFIX else path
+
+
 def organism_card(folder):
     """The card of an organism: beside it where it is shipped, or what its training ends with."""
     parts = Path(folder).parts
@@ -14,6 +24,12 @@ def sae_of(study, layer):
     if layer in STUDIES[study].trained_layers:
         return f"results/{study}/saes/layer{layer}"
     return STUDIES[study].saes[layer]
+
+
+def sae_to_read(study, layer):
+    """The same, as a script reads it."""
+    trained = layer in STUDIES[study].trained_layers
+    return own(sae_of(study, layer)) if trained else sae_of(study, layer)
 
 
 def horizons(study):
@@ -185,11 +201,7 @@ def given_sae(study, layer):
     if trained_sae(study, layer) or sae_place(name):
         return []
     folder = Path(name)
-    files = [
-        *SAE_FORMS[sae_form(folder) or "SAELens"],
-        *([SCALER_FILE] if (folder / SCALER_FILE).is_file() else []),
-    ]
-    return [folder / file for file in files]
+    return [folder / file for file in sae_files(folder)]
 
 
 def representation_stores(study, probe):
@@ -256,7 +268,7 @@ def chosen_candidates(study):
 def model_card(study):
     """The card beside a model in a directory, if there is one: it says whether the model is an organism."""
     card = Path(STUDIES[study].model.name) / "card.json"
-    return [card.as_posix()] if card.is_file() else []
+    return [given(card.as_posix())] if card.is_file() else []
 
 
 def recordings_files(study):
@@ -265,7 +277,7 @@ def recordings_files(study):
     named = (
         [asked.manifest, asked.checksums] if STUDIES[study].source != "prompts" else []
     )
-    return [path for path in named if path]
+    return [given(path) for path in named if path]
 
 
 def of_candidates(file):

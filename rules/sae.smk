@@ -61,7 +61,7 @@ rule measure_sae:
             rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
             guided=lambda wildcards: STUDIES[wildcards.study].generation.cfg_coef != 1,
             layer=lambda wildcards: int(wildcards.layer),
-            sae=lambda wildcards: sae_of(wildcards.study, int(wildcards.layer)),
+            sae=lambda wildcards: sae_to_read(wildcards.study, int(wildcards.layer)),
             files=lambda wildcards: fingerprints(
                 given_sae(wildcards.study, wildcards.layer)
             ),
@@ -113,7 +113,7 @@ rule encode:
     params:
         settings=settings(
             "encode",
-            sae=lambda wildcards: sae_of(wildcards.study, int(wildcards.layer)),
+            sae=lambda wildcards: sae_to_read(wildcards.study, int(wildcards.layer)),
         ),
         # Another bound encodes nothing anew, as the codes would be the same; where it refuses, nobody reads them.
         certificate=once(

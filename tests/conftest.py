@@ -60,6 +60,6 @@ def random_model_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def random_model(random_model_dir):
-    from reprise.models.musicgen import load_model
+    from reprise.models.loading import load_model
 
     return load_model(str(random_model_dir))

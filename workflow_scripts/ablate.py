@@ -10,26 +10,19 @@ import torch
 
 from reprise.checkpoints.hub import sae_folder
 from reprise.identity import clip_seed
-from reprise.interventions.edits import (
-    KINDS,
-    STEERING_KINDS,
-    Candidate,
-    Direction,
-    condition_table,
-    feature_trajectory,
-    run_conditions,
-    teacher_forced_kl,
-)
-from reprise.models.decoding import Sampling
+from reprise.interventions.conditions import KINDS, STEERING_KINDS, Candidate, condition_table
+from reprise.interventions.edits import Direction, feature_trajectory
+from reprise.interventions.run import run_conditions, teacher_forced_kl
 from reprise.models.device import pick_device
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, free_memory, generation_need, pass_need
-from reprise.models.musicgen import load_identified
 from reprise.saes.certificate import require_passed
 from reprise.saes.errors import SaeError
-from reprise.saes.files import load_sae
 from reprise.saes.latents import clip_code
+from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips, store_of
-from reprise.storage.stores import read_manifest, write_folder, write_parquet
+from reprise.storage.files import read_manifest, write_folder, write_parquet
 from reprise.workflow.job import log, progress, start
 from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from reprise.identity import seed_from
 from reprise.models.capture import store_residual_stream
+from reprise.models.delay_pattern import n_positions
 from reprise.models.device import pick_device
+from reprise.models.loading import check_fits, load_identified
 from reprise.models.memory import check_memory, free_memory, pass_need
-from reprise.models.musicgen import check_fits, load_identified, randomly_initialised
+from reprise.models.random_weights import randomly_initialised
 from reprise.storage.artifacts import activation_arrays, hook_layer
-from reprise.storage.stores import read_manifest, read_store, write_store
+from reprise.storage.files import read_manifest
+from reprise.storage.stores import read_store, write_store
 from reprise.workflow.job import start
 
 settings = start(snakemake)
@@ -42,6 +45,6 @@ with ExitStack() as stack:
             "cfg_half": "conditional",
             "random_weights": random_weights,
         }
-        arrays = activation_arrays(n_clips, n_frames=n_frames, d_model=model.d_model)
+        arrays = activation_arrays(n_clips, n_positions=n_positions(n_frames), d_model=model.d_model)
         stores[hook_layer(hook)] = stack.enter_context(write_store(Path(path), arrays, meta=meta))
     store_residual_stream(model, tokens, [clip["prompt"] for clip in clips], stores, rows=settings["rows"])

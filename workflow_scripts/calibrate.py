@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from reprise.organisms.truth import GROUND_TRUTH
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.verdict.calibration import parse_run
 from reprise.verdict.confusion import confusion, shares
 from reprise.workflow.job import log, start

@@ -26,7 +26,7 @@ from reprise.probing.questions import read_question
 from reprise.review.apply import read_events
 from reprise.saes.latents import read_codes
 from reprise.storage.artifacts import read_array, read_clips, read_meta, read_motif_ends_s
-from reprise.storage.stores import write_json, write_parquet
+from reprise.storage.files import write_json, write_parquet
 from reprise.targets.labels import label_grid, without_local
 from reprise.workflow.job import log, start
 
@@ -125,7 +125,7 @@ edited = tried[tried["confirmed"]].head(settings["screen"]["max_candidates"] if 
 names, specs, fits = dict.fromkeys(tried.index, ""), [], {}
 for index, found in edited.iterrows():
     # It takes torch with it, two seconds that are spent only where a feature is confirmed.
-    from reprise.saes.files import load_sae
+    from reprise.saes.loading import load_sae
 
     layer, feature = int(found["layer"]), int(found["feature"])
     if layer not in fits:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reprise.saes.certificate import judge
 from reprise.saes.measurement import from_plain
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.workflow.job import log, start
 
 settings = start(snakemake)

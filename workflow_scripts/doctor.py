@@ -5,9 +5,11 @@ import sys
 from rich.console import Console
 from rich.table import Column, Table
 
+from reprise.config.clips import count_clips, study_tracks
 from reprise.config.corpora import corpus_name
 from reprise.config.errors import ConfigError
-from reprise.config.schema import count_clips, read_prompts, study_tracks, validate
+from reprise.config.prompts import read_prompts
+from reprise.config.validation import validate
 from reprise.review.files import read_reviews
 from reprise.workflow.doctor import (
     Finding,

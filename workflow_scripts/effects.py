@@ -8,11 +8,12 @@ import pandas as pd
 import soundfile
 
 from reprise.interventions.effects import Continuation, Target, compare, continuation_nll
+from reprise.models.codec import decode_audio
 from reprise.models.device import pick_device
+from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, decoding_bytes, free_memory, pass_need
-from reprise.models.musicgen import decode_audio, load_identified
 from reprise.storage.artifacts import store_of
-from reprise.storage.stores import read_manifest, write_folder, write_parquet
+from reprise.storage.files import read_manifest, write_folder, write_parquet
 from reprise.targets.recurrence.matching import match_curve, motif_template
 from reprise.workflow.job import progress, start
 

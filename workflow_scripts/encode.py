@@ -8,10 +8,11 @@ from reprise.models.device import pick_device
 from reprise.saes.certificate import judge, require_passed
 from reprise.saes.encoding import store_codes
 from reprise.saes.errors import SaeError
-from reprise.saes.files import load_sae
 from reprise.saes.latents import code_arrays
+from reprise.saes.loading import load_sae
 from reprise.saes.measurement import from_plain
-from reprise.storage.stores import read_manifest, read_store, write_store
+from reprise.storage.files import read_manifest
+from reprise.storage.stores import read_store, write_store
 from reprise.workflow.job import start
 
 settings = start(snakemake)

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from reprise.models.codec import encode_audio
 from reprise.models.device import pick_device
-from reprise.models.musicgen import encode_audio, load_identified
+from reprise.models.loading import load_identified
 from reprise.recordings.cutting import RecordingError, gaps_in_words, kind_of, read_recording, usable_cuts
-from reprise.storage.stores import ArraySpec, write_folder, write_store
+from reprise.storage.files import write_folder
+from reprise.storage.stores import ArraySpec, write_store
 from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)

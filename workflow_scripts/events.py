@@ -10,7 +10,7 @@ import pandas as pd
 from reprise.audio.chroma import check_motif, clip_features
 from reprise.audio.io import read_heard
 from reprise.identity import clip_seed
-from reprise.storage.stores import read_manifest, write_parquet
+from reprise.storage.files import read_manifest, write_parquet
 from reprise.targets.recurrence.events import EventSettings, empty_events
 from reprise.targets.recurrence.motifs import ClipEvents, clip_events
 from reprise.workflow.job import log, progress, start

@@ -9,12 +9,14 @@ import soundfile
 import torch
 
 from reprise.identity import clip_seed
-from reprise.models.decoding import Sampling, generate_clips
+from reprise.models.codec import decode_audio
 from reprise.models.device import pick_device
+from reprise.models.generation import Sampling, generate_clips
+from reprise.models.loading import check_fits, load_identified
 from reprise.models.memory import check_memory, free_memory, generation_need
-from reprise.models.musicgen import check_fits, decode_audio, load_identified
 from reprise.storage.artifacts import token_arrays
-from reprise.storage.stores import read_manifest, read_store, write_folder, write_store
+from reprise.storage.files import read_manifest, write_folder
+from reprise.storage.stores import read_store, write_store
 from reprise.workflow.job import progress, start
 from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 

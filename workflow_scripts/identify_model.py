@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from reprise.models.musicgen import codec_lookahead_s, encoder_lookahead_s, load_model
-from reprise.storage.stores import write_json
+from reprise.models.codec import codec_lookahead_s, encoder_lookahead_s
+from reprise.models.loading import load_model
+from reprise.storage.files import write_json
 from reprise.workflow.job import start
 
 settings = start(snakemake)

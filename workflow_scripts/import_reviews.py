@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.review.decisions import import_reviews, read_audio_digests
+from reprise.review.decisions import import_reviews
+from reprise.review.event_ids import read_audio_digests
 from reprise.review.files import read_reviews
-from reprise.storage.stores import write_json, write_parquet
+from reprise.storage.files import write_json, write_parquet
 from reprise.workflow.job import log, start
 
 study = start(snakemake)["study"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reprise.review.apply import read_events
 from reprise.storage.artifacts import read_clips, read_meta, read_motif_ends_s
-from reprise.storage.stores import write_parquet
+from reprise.storage.files import write_parquet
 from reprise.targets.labels import horizon_labels
 from reprise.workflow.job import log, start
 

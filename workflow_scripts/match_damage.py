@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from reprise.interventions.effects import matched_damage, steering_summary
-from reprise.storage.stores import write_parquet
+from reprise.interventions.matched_damage import matched_damage
+from reprise.interventions.steering import steering_summary
+from reprise.storage.files import write_parquet
 from reprise.workflow.job import log, start
 
 start(snakemake)

@@ -9,16 +9,18 @@ import numpy as np
 
 from reprise.audio.io import SILENT_PEAK, read_audio, swing
 from reprise.checkpoints.hub import model_place, sae_folder
-from reprise.models.decoding import normed, residual_stream
+from reprise.models.capture import residual_stream
 from reprise.models.device import pick_device
+from reprise.models.forward import normed
+from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, free_memory, pass_need
-from reprise.models.musicgen import load_identified
 from reprise.saes.errors import SaeError
 from reprise.saes.eval_clips import StoredClip, measured_clips, stored_clips
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.measurement import Hook, Measurement, to_plain
 from reprise.saes.reconstruction import reconstruction_metrics
-from reprise.storage.stores import read_manifest, read_store, write_json
+from reprise.storage.files import read_manifest, write_json
+from reprise.storage.stores import read_store
 from reprise.workflow.job import log, progress, start
 
 # Short enough to see where a published SAE's training context ends, long enough for a sound mean.

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reprise.models.decoding import Sampling, teacher_forced
-from reprise.models.musicgen import encode_prompts, load_model
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_model
+from reprise.models.prompts import encode_prompts
 from reprise.organisms import evaluate, score
 from reprise.organisms.card import card
 from reprise.organisms.codec import build_codec
@@ -18,7 +20,7 @@ from reprise.organisms.dataset import load
 from reprise.organisms.export import save_audiocraft_checkpoint
 from reprise.organisms.lm import PLANTED, build_lm
 from reprise.organisms.sae import sae_clips, train_and_save
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from reprise.models.musicgen import load_model
+from reprise.models.loading import load_model
 from reprise.workflow.job import start
 
 start(snakemake)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.workflow.job import start
 
 settings = start(snakemake)

@@ -6,8 +6,8 @@ import pandas as pd
 
 from reprise.identity import seed_from
 from reprise.report.power_page import render_power
-from reprise.storage.stores import read_records, write_json, write_text
-from reprise.verdict.gates import EVIDENCE
+from reprise.storage.files import read_records, write_json, write_text
+from reprise.verdict.evidence import EVIDENCE
 from reprise.verdict.power import ProbeThresholds, advice, advice_text, make_pilot, power
 from reprise.workflow.job import log, start
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.verdict.preregistration import Thresholds, declare, known_results, preregistration, summary
 from reprise.workflow.job import log, start
 
@@ -15,7 +15,8 @@ kept = study / "preregistrations"
 history = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
 declared = preregistration(Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"]), settings["declared"])
 if output.name == "preregistration.json" or not history:
-    known = known_results(study, Path("results/benchmarks", settings["study"]))
+    results = study.parents[len(Path(settings["study"]).parts) - 1]
+    known = known_results(study, results / "benchmarks" / settings["study"])
     history = declare(history, declared, known=known)
 for number, entry in enumerate(history):
     file = kept / f"{number:03d}.json"

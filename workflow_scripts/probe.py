@@ -11,7 +11,7 @@ from reprise.probing.questions import read_baseline, read_question
 from reprise.saes.certificate import require_passed
 from reprise.saes.latents import read_codes, sae_size
 from reprise.storage.artifacts import read_array, read_clips
-from reprise.storage.stores import write_json, write_parquet
+from reprise.storage.files import write_json, write_parquet
 from reprise.targets.labels import label_grid, unusable_because, without_local
 from reprise.workflow.job import log, start
 

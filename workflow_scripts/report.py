@@ -9,11 +9,13 @@ import pandas as pd
 import soundfile
 
 from reprise.recordings.manifest import Track, read_tracks
-from reprise.report.page import Edited, Results, example_clips, render
-from reprise.report.templating import Heard
+from reprise.report.examples import example_clips
+from reprise.report.page import render
+from reprise.report.results import Edited, Results
+from reprise.report.sound import Heard
 from reprise.review.apply import read_events
 from reprise.storage.artifacts import store_of
-from reprise.storage.stores import read_manifest, write_text
+from reprise.storage.files import read_manifest, write_text
 from reprise.workflow.job import log, start
 from reprise.workflow.stages import by_stage, read_jobs
 
@@ -22,11 +24,12 @@ TOLD = ("left_out", "cuts_left_out", "damaged")
 
 settings = start(snakemake)
 inputs = snakemake.input
+RESULTS = Path(snakemake.output[0]).parents[1]
 
 
 def of_study(kind: str, study: str) -> list[str]:
     """The inputs of one kind that lie in the study's folder, results/<study>/, or in that of its corpus."""
-    folders = Path("results", study), Path("results", "corpora", settings["corpora"][study])
+    folders = RESULTS / study, RESULTS / "corpora" / settings["corpora"][study]
     return [path for path in inputs[kind] if any(Path(path).is_relative_to(folder) for folder in folders)]
 
 
@@ -84,7 +87,7 @@ def read_edited(manifest: str) -> list[Edited]:
 
 def read_stages(study: str) -> pd.DataFrame:
     """What the benchmarks say; they are not inputs, since a report does not depend on how long it all took."""
-    folders = [Path("results/benchmarks", name) for name in (f"corpora/{settings['corpora'][study]}", study)]
+    folders = [RESULTS / "benchmarks" / name for name in (f"corpora/{settings['corpora'][study]}", study)]
     return by_stage(read_jobs(folders))
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
-from reprise.report.templating import Heard
-from reprise.review.decisions import event_ids, read_audio_digests
-from reprise.review.page import render_review, to_review
+from reprise.report.sound import Heard
+from reprise.review.event_ids import event_ids, read_audio_digests
+from reprise.review.order import to_review
+from reprise.review.page import render_review
 from reprise.storage.artifacts import store_of
-from reprise.storage.stores import read_manifest, write_text
+from reprise.storage.files import read_manifest, write_text
 from reprise.workflow.job import log, start
 
 settings = start(snakemake)

@@ -10,7 +10,7 @@ from reprise.identity import stable_share
 from reprise.saes.certificate import require_passed
 from reprise.saes.latents import code_batches
 from reprise.storage.artifacts import read_clips, read_meta
-from reprise.storage.stores import write_parquet
+from reprise.storage.files import write_parquet
 from reprise.targets.labels import label_grid, unusable_because, without_local
 from reprise.workflow.job import log, start
 

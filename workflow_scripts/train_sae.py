@@ -11,7 +11,8 @@ from reprise.identity import seed_from
 from reprise.models.device import pick_device
 from reprise.saes.eval_clips import measured_clips, stored_clips, training_clips
 from reprise.saes.training import activation_batches, save_sae, train, untrained_sae
-from reprise.storage.stores import read_manifest, read_store, write_folder
+from reprise.storage.files import read_manifest, write_folder
+from reprise.storage.stores import read_store
 from reprise.workflow.job import log, start
 from reprise.workflow.resume import remove_unfinished, unfinished_folder
 

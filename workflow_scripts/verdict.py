@@ -9,8 +9,9 @@ from reprise.identity import seed_from
 from reprise.probing.learned import learned_gain
 from reprise.review.apply import read_events
 from reprise.storage.artifacts import hook_layer
-from reprise.storage.stores import read_records, write_json
-from reprise.verdict.gates import EVIDENCE, verdict
+from reprise.storage.files import read_records, write_json
+from reprise.verdict.evidence import EVIDENCE
+from reprise.verdict.gates import verdict
 from reprise.verdict.preregistration import Thresholds, preregistration, problems_of
 from reprise.verdict.reasons import count_reasons
 from reprise.workflow.job import log, start

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from reprise.storage.artifacts import store_of
-from reprise.storage.stores import StoreError, foreign_files, foreign_in_words, manifest_path, read_manifest
+from reprise.storage.errors import StoreError
+from reprise.storage.files import foreign_files, foreign_in_words, manifest_path, read_manifest
 from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)

@@ -1,5 +1,4 @@
-"""What the files of a model hold, asked of their headers: whether that is a whole exported model, and the one that its
-configuration describes.
+"""What the files of a model hold, asked of their headers: whether that is a whole exported model, and which weights.
 
 A library that loads weights may pass over what it has no place for and draw at random what is lacking, and then
 another model is studied than the one that was meant. So both are refused here, before any job, as are adapters that
@@ -7,8 +6,9 @@ lie beside the weights (nothing would add them), checkpoints of a training, and 
 model.
 
 Nothing is loaded: the names of weights stand in the header of safetensors and in the pickle of a file of torch's. A
-file that can't be read so (torch before 1.6) and a part of a kind that is not known say nothing here; the same is
-asked once more of the modules that were loaded (`names_problems`). Problems are texts that begin with the file's name.
+file that can't be read so (torch before 1.6) says nothing here. The names are compared with those that the model's
+configuration describes before any job (`reprise/checkpoints/name_checks.py`), and once more with those of the modules
+that were loaded. Problems are texts that begin with the file's name.
 The Snakefile imports this at every parse, so it imports nothing heavy.
 """
 
@@ -20,18 +20,8 @@ from types import MappingProxyType
 from typing import Any
 
 from reprise.checkpoints.hub import MODEL_FILES, SHARDS
-from reprise.checkpoints.variants import Stub, read_checkpoint, read_package, read_transformers_config
-from reprise.checkpoints.weight_names import (
-    codec_names,
-    decoder_names,
-    encodec_names,
-    has_projection,
-    is_benign,
-    is_of_t5_decoder,
-    lm_names,
-    plain,
-    t5_names,
-)
+from reprise.checkpoints.variants import Stub, read_checkpoint, read_package
+from reprise.checkpoints.weight_names import is_benign, plain
 
 LM_FILE, CODEC_FILE = (names[0] for names in MODEL_FILES["audiocraft"])
 _MAX_HEADER = 100_000_000  # safetensors allows no longer one
@@ -63,34 +53,6 @@ def model_content_problems(folder: Path, *, backend: str) -> list[str]:
     if found := adapters(folder):
         return [_unmerged(found, backend)]
     return _exported_problems(folder) if backend == "audiocraft" else []
-
-
-def model_names_problems(folder: Path, *, backend: str) -> list[str]:
-    """Where the weights in a model's files are not those that its configuration describes."""
-    if backend != "audiocraft":
-        return _transformers_problems(folder)
-    problems = []
-    for file, expected_of in ((LM_FILE, lm_names), (CODEC_FILE, codec_names)):
-        names, config = _torch_names(folder / file), read_checkpoint(folder / file).config
-        if names is None or read_checkpoint(folder / file).pretrained:
-            continue
-        if any(map(_ADAPTER_NAME.search, names)):
-            problems += names_problems(names, names, file=file, backend=backend)
-        elif (expected := expected_of(config)) is not None:
-            problems += names_problems(
-                [name for name in names if not _conditions(name, config)], expected, file=file, backend=backend
-            )
-    return problems
-
-
-def text_encoder_problems(folder: Path) -> list[str]:
-    """The same of a T5 of the hub's, of which the encoder alone is used."""
-    return _part_problems(folder, t5_names, allowed=is_of_t5_decoder)
-
-
-def codec_problems(folder: Path) -> list[str]:
-    """The same of a codec of the hub's."""
-    return _part_problems(folder, encodec_names)
 
 
 def names_problems(
@@ -176,6 +138,11 @@ def adapters(folder: Path) -> list[str]:
     """Files of adapters in a model's folder and in the folders in it, where PEFT puts all but the first."""
     files = (path for path in (*folder.glob("*"), *folder.glob("*/*")) if _ADAPTER_FILE.fullmatch(path.name))
     return sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
+
+
+def is_of_adapter(name: str) -> bool:
+    """Whether a weight has a name such as PEFT gives to those of adapters."""
+    return bool(_ADAPTER_NAME.search(name))
 
 
 def _unmerged(found: Collection[str], backend: str) -> str:
@@ -328,56 +295,6 @@ def _own_export(kind: str) -> str:
         f'valid: the {kind} as {made} writes it, torch.save({{"best_state": its state_dict(), with the names that '
         'audiocraft gives them, "xp.cfg": the configuration that audiocraft builds it from, as YAML}, ...)'
     )
-
-
-def _conditions(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether a weight is of what conditions a language model, which has weights of its own kinds."""
-    conditioners = config.get("conditioners") or {}
-    return any(name.startswith(f"condition_provider.conditioners.{conditioner}.") for conditioner in conditioners)
-
-
-# --- transformers' files --------------------------------------------------------------------------------------
-
-
-def _transformers_problems(folder: Path) -> list[str]:
-    files, config = weights_files(folder), read_transformers_config(folder)
-    names = stored_names(folder, files)
-    if names is None or not files or not config:
-        return []
-    text_encoder, codec, decoder = (config.get(part) or {} for part in ("text_encoder", "audio_encoder", "decoder"))
-    needed: set[str] = set()
-    unknown = []
-    for prefix, expected in (
-        ("text_encoder.", t5_names(text_encoder)),
-        ("audio_encoder.", encodec_names(codec)),
-        ("decoder.", decoder_names(decoder)),
-    ):
-        if expected is None:
-            unknown.append(prefix)
-            # Of a kind that is not known here there is something, at the least.
-            needed |= set() if any(name.startswith(prefix) for name in names) else {f"{prefix}*"}
-        else:
-            needed |= {prefix + name for name in expected}
-    projection = has_projection(text_encoder, decoder)
-    if projection:
-        needed |= {"enc_to_dec_proj.weight", "enc_to_dec_proj.bias"}
-    elif projection is None:
-        unknown.append("enc_to_dec_proj.")
-    file = files[0] if len(files) == 1 else SHARDS
-    known = [name for name in names if _ADAPTER_NAME.search(name) or not name.startswith(tuple(unknown))]
-    return names_problems(known, needed, file=file, backend="transformers", parts=PARTS)
-
-
-def _part_problems(
-    folder: Path,
-    expected_of: Callable[[Mapping[str, Any]], set[str] | None],
-    allowed: Callable[[str], bool] = is_benign,
-) -> list[str]:
-    files = weights_files(folder)
-    expected, names = expected_of(read_transformers_config(folder)), stored_names(folder, files)
-    if expected is None or names is None or not files:
-        return []
-    return names_problems(names, expected, file=files[0], backend="transformers", allowed=allowed)
 
 
 # --- names and words ------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import yaml
 
 _FUSED = {"cross": ["description"], "prepend": [], "sum": [], "input_interpolate": []}
-# As StreamingTransformer has them by default, and as reprise/models/decoding.py runs them.
+# As StreamingTransformer has them by default, and as reprise/models/forward.py runs them.
 _TRANSFORMER = {
     "norm_first": (False, True),
     "causal": (False, True),
@@ -119,7 +119,7 @@ def _plain(node: Any) -> Any:
 
 
 def unsupported(config: Mapping[str, Any]) -> list[str]:
-    """What of a language model's configuration `reprise/models/decoding.py` does not run, a field each; [] where it
+    """What of a language model's configuration `reprise/models/forward.py` does not run, a field each; [] where it
     runs.
 
     It runs codebook k delayed by k steps, the text as cross-attention and nothing else fused in, and pre-norm layers

@@ -15,15 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from reprise.checkpoints.contents import (
-    adapters,
-    codec_problems,
-    model_content_problems,
-    model_names_problems,
-    safetensors_header,
-    shards,
-    text_encoder_problems,
-)
+from reprise.checkpoints.contents import adapters, model_content_problems, safetensors_header, shards
 from reprise.checkpoints.hub import (
     MODEL_FILES,
     SHARDS,
@@ -36,6 +28,7 @@ from reprise.checkpoints.hub import (
     repository_folder,
     sae_place,
 )
+from reprise.checkpoints.name_checks import codec_problems, model_names_problems, text_encoder_problems
 from reprise.checkpoints.variants import (
     SUPPORTED,
     read_checkpoint,
@@ -44,7 +37,7 @@ from reprise.checkpoints.variants import (
     unsupported,
     unsupported_in_transformers,
 )
-from reprise.saes.forms import SAE_FORMS, SCALER_FILE, description_problem, missing_files, sae_form, said_layer
+from reprise.saes.formats.registry import description_problem, format_of, missing_files, sae_files, said_layer
 
 # Without its tokenizer's file transformers makes one of four words up, and says nothing.
 TEXT_ENCODER_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"), ("tokenizer.json", "spiece.model"))
@@ -154,11 +147,9 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
         if not folder.is_dir():
             return [f'there is no directory "{name}"; valid: the directory of layer {layer}\'s SAE']
         anew = "valid: its files, whole"
-    form = sae_form(folder)
-    if form is None:
+    if format_of(folder) is None:
         return [f"{said} {missing_files(folder)}" + (f"; {_to_do(fetch)}" if fetch else "")]
-    scaler = [(SCALER_FILE,)] if (folder / SCALER_FILE).is_file() else []
-    broken = folder_problems(folder, [*((file,) for file in SAE_FORMS[form]), *scaler])
+    broken = folder_problems(folder, [(file,) for file in sae_files(folder)])
     if broken:
         return [f"{said}: {_listed(broken)}; {anew}"]
     if problem := description_problem(folder):

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reprise.config.schema import Config, Study, valid_text
+from reprise.config.messages import valid_text
+from reprise.config.schema import Config, Study
 from reprise.workflow.provenance import ROOT, code_used
 
 _HEADER = """\

@@ -15,12 +15,13 @@ from reprise.checkpoints.contents import CODEC_FILE, LM_FILE
 from reprise.checkpoints.hub import Place, cache_folder, fetched_folder
 from reprise.checkpoints.variants import UnsupportedModelError, read_checkpoint, unsupported
 from reprise.checkpoints.weight_names import is_benign, is_of_t5_decoder
-from reprise.models.musicgen import Model, check_finite_weights, check_names, weights_digest
+from reprise.models.adapter import Model
 from reprise.models.transformer import Attention, Layer, Transformer
+from reprise.models.weight_checks import check_finite_weights, check_names, weights_digest
 
 
 def load(folder: Path, *, dtype: str, device: str) -> Model:
-    """Load a model from its directory; see `reprise.models.musicgen.load_model`. Raises UnsupportedModelError and
+    """Load a model from its directory; see `reprise.models.loading.load_model`. Raises UnsupportedModelError and
     WeightsError."""
     # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
     musicgen = MusicGen.get_pretrained(str(folder), device="cpu")

@@ -13,8 +13,9 @@ from reprise.checkpoints.variants import (
     read_transformers_config,
     unsupported_in_transformers,
 )
-from reprise.models.musicgen import Model, check_finite_weights, check_names, weights_digest
+from reprise.models.adapter import Model
 from reprise.models.transformer import Attention, Layer, Transformer
+from reprise.models.weight_checks import check_finite_weights, check_names, weights_digest
 from transformers import AutoTokenizer, MusicgenConfig, MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenAttention
 from transformers.utils.logging import disable_progress_bar
@@ -24,7 +25,7 @@ MAX_PERIOD = 10_000.0
 
 
 def load(folder: Path, *, dtype: str, device: str) -> Model:
-    """Load a model from its directory; see `reprise.models.musicgen.load_model`. Raises UnsupportedModelError and
+    """Load a model from its directory; see `reprise.models.loading.load_model`. Raises UnsupportedModelError and
     WeightsError."""
     disable_progress_bar()  # a job has its own
     if problems := unsupported_in_transformers(read_transformers_config(folder)):
@@ -70,7 +71,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
 
 
 def unsupported(config: MusicgenConfig) -> list[str]:
-    """What of a configuration `reprise/models/decoding.py` does not run, a field each; [] where it runs."""
+    """What of a configuration `reprise/models/forward.py` does not run, a field each; [] where it runs."""
     decoder, codec = config.decoder, config.audio_encoder
     fields = [
         ("decoder.audio_channels", decoder.audio_channels, 1),

@@ -15,6 +15,8 @@ itself is computed in pieces and takes next to nothing. Not counted: what the al
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from reprise.models.delay_pattern import n_positions, n_steps
+
 ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 # MusicGen's EnCodec and t5-base's encoder in float32: 59 and 110 million weights. The embedded models have less.
 CODEC_BYTES, TEXT_ENCODER_BYTES = 0.24e9, 0.44e9
@@ -56,9 +58,9 @@ def weights_bytes(facts: Mapping[str, Any], *, dtype: str) -> float:
 
 
 def generation_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, guided: bool) -> Need:
-    """What `decoding.generate` takes for clips of `n_frames`, and decoding them afterwards."""
-    n_steps = n_frames + facts["n_codebooks"] - 1
-    a_half = 2 * facts["n_layers"] * facts["d_model"] * n_steps * ITEMSIZE[dtype] + prompt_bytes(facts, dtype=dtype)
+    """What `generation.generate` takes for clips of `n_frames`, and decoding them afterwards."""
+    steps = n_steps(n_frames, facts["n_codebooks"])
+    a_half = 2 * facts["n_layers"] * facts["d_model"] * steps * ITEMSIZE[dtype] + prompt_bytes(facts, dtype=dtype)
     a_half += LOGITS_COPIES * facts["n_codebooks"] * facts["card"] * 4
     return Need(weights_bytes(facts, dtype=dtype), (1 + guided) * a_half, decoding_bytes(facts, n_frames=n_frames))
 
@@ -66,11 +68,11 @@ def generation_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, guid
 def pass_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, n_hooks: int = 0, n_logits: int = 0) -> Need:
     """What a teacher-forced pass over clips of `n_frames` takes that keeps the stream of `n_hooks` layers, or compares
     `n_logits` sets of logits."""
-    n_positions, itemsize = n_frames + 1, ITEMSIZE[dtype]
-    stream = facts["d_model"] * n_positions * itemsize
+    positions, itemsize = n_positions(n_frames), ITEMSIZE[dtype]
+    stream = facts["d_model"] * positions * itemsize
     most = ACTIVATIONS_WIDTH * stream
     if n_logits:
-        of_codebook = facts["card"] * n_positions
+        of_codebook = facts["card"] * positions
         logits = facts["n_codebooks"] * of_codebook * itemsize
         # They are stacked, and so there twice; later one codebook at a time is compared in float32.
         at_a_time = max(2 * logits, logits + COMPARED_COPIES * of_codebook * 4)

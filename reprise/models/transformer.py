@@ -1,6 +1,6 @@
 """A MusicGen transformer as its weights, whichever library they were loaded by.
 
-`reprise/models/decoding.py` runs it. The tensors are those of the library's own modules (or, where it keeps queries,
+`reprise/models/forward.py` runs it. The tensors are those of the library's own modules (or, where it keeps queries,
 keys and values apart, put together once), so that nothing is held twice.
 """
 

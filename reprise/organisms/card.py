@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reprise.models.musicgen import Model
+from reprise.models.adapter import Model
 from reprise.organisms import score
 from reprise.organisms.lm import N_LAYERS, PLAN_SCALE, PLANT_LAYER
 from reprise.organisms.truth import GROUND_TRUTH

@@ -12,8 +12,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from reprise.models.decoding import Sampling, generate, teacher_forced
-from reprise.models.musicgen import Model, decode_audio, encode_audio, encode_prompts
+from reprise.models.adapter import Model
+from reprise.models.codec import decode_audio, encode_audio
+from reprise.models.delay_pattern import predictions
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import Sampling, generate
+from reprise.models.prompts import encode_prompts
 from reprise.organisms import score
 from reprise.organisms.codec import FRAME_RATE_HZ, SAMPLE_RATE_HZ, render_clip
 from reprise.organisms.lm import SLOT_FRAMES, SLOT_LEAD_FRAMES
@@ -121,10 +125,9 @@ def slot_nll(model: Model, tokens: torch.Tensor, prompts: Sequence[str]) -> np.n
         text = encode_prompts(model, list(prompts[start : start + 16]))
         _, logits = teacher_forced(model, part, text, with_logits=True)
         total = torch.zeros(len(part))
-        for k in range(model.n_codebooks):
-            nll = F.cross_entropy(
-                logits[:, k, k : k + N_FRAMES - k].transpose(1, 2), part[:, k, : N_FRAMES - k], reduction="none"
-            )
+        for k, predicted in predictions(logits):
+            n = N_FRAMES - k
+            nll = F.cross_entropy(predicted[:, :n].transpose(1, 2), part[:, k, :n], reduction="none")
             for slot in score.SLOT_BARS:
                 first = slot * BAR_FRAMES - SLOT_LEAD_FRAMES
                 total += nll[:, first : first + SLOT_FRAMES].sum(dim=1)

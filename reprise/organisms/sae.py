@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from reprise.saes.files import save_saelens_v6
 from reprise.saes.reconstruction import reconstruction_metrics
 from reprise.saes.sae import Sae, make_sae
+from reprise.saes.saving import save_saelens_v6
 
 LEARNING_RATE = 2e-3
 AUX_WEIGHT = 1 / 32

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from reprise.probing.probes import auroc, auroc_draws
+from reprise.probing.scores import auroc, auroc_draws
 from reprise.statistics import bootstrap_weights, p_value
 
 KEYS = ["clip_id", "time_s"]

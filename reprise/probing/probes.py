@@ -48,20 +48,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
 from scipy.special import expit
-from scipy.stats import rankdata
 from sklearn.decomposition import PCA, TruncatedSVD
 
 from reprise.probing.baseline import Baseline, better_form, check_finite, extend, fit_baseline, refit, tested
 from reprise.probing.folds import inner_folds, swap_clips, training_rate
 from reprise.probing.logistic import FitError, log_loss_bits, logit
+from reprise.probing.residual import residual
+from reprise.probing.scores import auroc, auroc_draws
 from reprise.statistics import bootstrap_weights, largest_p, p_value
 
 Array = NDArray[np.float64]
-
-# Ridge penalties for the residual of R on B, per row.
-RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)
-# A residual column with less than this share of its column's standard deviation is a copy of B: set to 0.
-COPY_SHARE = 1e-3
 MAX_COMPONENTS = 128
 
 
@@ -296,20 +292,8 @@ _SCORES = (
 )
 
 
-def auroc(score: Array, y: Array) -> float:
-    """Over pairs of a positive and a negative row, how often the positive scores higher, ties a half."""
-    ranks = rankdata(score)
-    n1 = int(y.sum())
-    return float((ranks[y == 1].sum() - n1 * (n1 + 1) / 2) / (n1 * (len(y) - n1)))
-
-
 def _bootstrap(rows: _Rows, n_bootstrap: int, seed: int) -> Array:
     return bootstrap_weights(len(np.unique(rows.groups)), n_bootstrap, [seed, 2])
-
-
-def auroc_draws(score: Array, y: Array, groups: NDArray[np.int64], weights: Array) -> Array:
-    """AUROC `[draw]` when prompts count as often as `weights` `[draw, prompt]` say."""
-    return weighted_auroc(prompt_wins(score, y, groups), y, groups, weights)
 
 
 def _percentiles(name: str, draws: Array) -> dict[str, float]:
@@ -383,67 +367,6 @@ def _values(flat: NDArray[np.float32] | csr_matrix, grid: tuple[int, int]) -> ND
     if not len(bad):
         return np.zeros((*grid, 0), np.float32)
     return flat.toarray().reshape(*grid, -1)
-
-
-def residual(
-    representation: NDArray[np.float32],
-    baseline: NDArray[np.float32],
-    group: NDArray[np.int64],
-    n_folds: int,
-    seed: int,
-) -> NDArray[np.float32]:
-    """R minus its ridge prediction from B, each prompt's from other prompts: `[clip, time, d]`. Sees no label.
-
-    The ridge is chosen per column of R by the out-of-fold error. Columns that B predicts (nearly) exactly become 0.
-    """
-    n_clips, n_times, d = representation.shape
-    x = baseline.reshape(n_clips * n_times, -1).astype(np.float64)
-    x = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1.0)
-    r = representation.reshape(n_clips * n_times, d).astype(np.float64)
-    groups = np.unique(group)
-    fold_of_group = np.random.default_rng([seed, 3]).permutation(len(groups)) % min(n_folds, len(groups))
-    fold = np.repeat(fold_of_group[np.searchsorted(groups, group)], n_times)
-    out = np.empty((len(RIDGES), *r.shape))
-    for f in np.unique(fold):
-        train, test = (fold != f, fold == f) if len(groups) > 1 else (fold == f, fold == f)
-        mean_x, mean_r = x[train].mean(0), r[train].mean(0)
-        values, vectors = np.linalg.eigh((x[train] - mean_x).T @ (x[train] - mean_x) / train.sum())
-        target = vectors.T @ ((x[train] - mean_x).T @ (r[train] - mean_r)) / train.sum()
-        projected = (x[test] - mean_x) @ vectors
-        for i, ridge in enumerate(RIDGES):
-            out[i, test] = r[test] - mean_r - projected @ (target / (np.maximum(values, 0.0) + ridge)[:, None])
-    best = np.argmin(np.square(out).sum(axis=1), axis=0)
-    chosen = out[best, :, np.arange(d)].T
-    chosen[:, np.sqrt(np.square(chosen).mean(0)) <= COPY_SHARE * r.std(0)] = 0.0
-    return chosen.reshape(n_clips, n_times, d).astype(np.float32)
-
-
-def prompt_wins(score: Array, y: Array, groups: NDArray[np.int64]) -> Array:
-    """`[g, h]`: over pairs of a positive row of prompt g and a negative of prompt h, how often the positive scores
-    higher (ties a half). The AUROC under any weighting of prompts is a quadratic form in it. Labels of `groups` may
-    have gaps; rows and columns follow their sorted order.
-    """
-    names, groups = np.unique(groups, return_inverse=True)
-    positive, negative = score[y == 1], score[y == 0]
-    wins = np.zeros((len(names), len(names)))
-    order = np.argsort(groups[y == 1], kind="stable")
-    starts = np.searchsorted(groups[y == 1][order], np.arange(len(names)))
-    present = np.unique(groups[y == 1])
-    for h in range(len(names)):
-        theirs = np.sort(negative[groups[y == 0] == h])
-        below = 0.5 * (np.searchsorted(theirs, positive, "left") + np.searchsorted(theirs, positive, "right"))
-        wins[present, h] = np.add.reduceat(below[order], starts[present]) if len(order) else 0.0
-    return wins
-
-
-def weighted_auroc(wins: Array, y: Array, groups: NDArray[np.int64], weights: Array) -> Array:
-    """AUROC `[draw]` from `prompt_wins` under prompt `weights` `[draw, prompt]`; NaN where a class is missing."""
-    groups = np.unique(groups, return_inverse=True)[1]
-    positives = weights @ np.bincount(groups, y, wins.shape[0])
-    negatives = weights @ np.bincount(groups, 1 - y, wins.shape[0])
-    pairs = positives * negatives
-    won = np.einsum("ng,gh,nh->n", weights, wins, weights, optimize=True)
-    return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
 
 
 def _weighted_mean(values: Array, groups: NDArray[np.int64], weights: Array) -> Array:

@@ -9,7 +9,7 @@ import pandas as pd
 from reprise.probing.baseline import FORMS, Baseline, baseline_features
 from reprise.probing.probes import Question
 from reprise.storage.artifacts import read_array, read_meta
-from reprise.storage.stores import write_parquet
+from reprise.storage.files import write_parquet
 from reprise.targets.labels import LabelGrid
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import soxr
 
 from reprise.audio.io import SILENT_PEAK, peak_dbfs, swing
-from reprise.storage.stores import digest_file
+from reprise.storage.files import digest_file
 
 # MP3 and others may decode to a little more than full scale; integers that were stored as floats are thousands.
 MAX_SAMPLE = 4.0

@@ -6,7 +6,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from reprise.report.figures import Axis, Series, percent, xy_plot
+from reprise.report.figures.curves import Series, xy_plot
+from reprise.report.figures.svg import Axis
+from reprise.report.numbers import percent
 from reprise.report.templating import page_template
 from reprise.verdict.power import POWERS
 

@@ -16,15 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-# What an event is, within its clip. Times are compared in whole milliseconds.
-TIMES_S = ("motif_start_s", "motif_duration_s", "onset_s", "duration_s")
-EVENT_KEY = [*(name.removesuffix("_s") + "_ms" for name in TIMES_S), "transposition"]
-
-
-def event_keys(events: pd.DataFrame) -> pd.DataFrame:
-    """The columns `EVENT_KEY` of an events table, all int64: times in milliseconds, and the transposition."""
-    times = {name.removesuffix("_s") + "_ms": (events[name] * 1000).round().astype(np.int64) for name in TIMES_S}
-    return pd.DataFrame({**times, "transposition": events["transposition"].astype(np.int64)})[EVENT_KEY]
+from reprise.review.event_ids import EVENT_KEY, event_keys
 
 
 def overrule(events: pd.DataFrame, reviews: pd.DataFrame | None, *, reviewed_only: bool) -> pd.DataFrame:

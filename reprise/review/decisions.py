@@ -1,9 +1,7 @@
 """What people decided about events: their files (reprise/review/files.py) joined with the events there are now.
 
-An event is addressed by what it is, not by where it stood in a table: `event_id` is a hash of the clip's audio and of
-the event's times and transposition. A rerun that finds the same event in the same audio keeps its review; an event
-that has moved by a millisecond is another one, and a decision about the old one is orphaned: it decides nothing, and
-is counted and listed, never dropped in silence.
+Decisions are joined with events by their ids (reprise/review/event_ids.py). A decision about an event that there is no
+longer is orphaned: it decides nothing, and is counted and listed, never dropped in silence.
 
 Several reviewers decide together: an event is accepted or rejected where all who decided about it said so, and
 undecided where they disagree or are unsure. Then the tests' decision stands (see reprise/review/apply.py).
@@ -18,7 +16,6 @@ decides the same it is 0 by definition, and noted as well.
 References: Cohen 1960, A coefficient of agreement for nominal scales.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -27,32 +24,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import cohen_kappa_score
 
-from reprise.review.apply import EVENT_KEY, event_keys
+from reprise.review.event_ids import EVENT_KEY, event_ids, event_keys
 from reprise.review.files import DECISIONS, Decision, ReviewFile
-from reprise.storage.artifacts import store_of
-from reprise.storage.stores import read_manifest
-
-# --- identity -------------------------------------------------------------------------------------------------
-
-
-def event_id(audio_digest: str, key: Sequence[int]) -> str:
-    """16 hex digits for what an event is: its clip's audio digest and the values of `EVENT_KEY`."""
-    return hashlib.sha256(" ".join([audio_digest, *(str(int(v)) for v in key)]).encode()).hexdigest()[:16]
-
-
-def event_ids(events: pd.DataFrame, audio_digests: Mapping[str, str]) -> list[str]:
-    """The id of every row of an events table. `audio_digests`: SHA-256 of each clip's FLAC, by clip_id."""
-    keys = event_keys(events).itertuples(index=False)
-    return [event_id(audio_digests[clip], key) for clip, key in zip(events["clip_id"], keys, strict=True)]
-
-
-def read_audio_digests(manifests: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each clip's FLAC, by clip_id, as the audio stores' manifests state it."""
-    files = [file for m in manifests for file in read_manifest(store_of(m))["files"]]
-    return {file["path"].removesuffix(".flac"): file["sha256"] for file in files}
-
-
-# --- import ---------------------------------------------------------------------------------------------------
 
 
 def import_reviews(

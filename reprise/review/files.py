@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reprise.config.errors import ConfigError, parse_json, read_text
-from reprise.config.schema import describe_error
+from reprise.config.messages import describe_error
 
 FORMAT = "reprise review 1"
 DECISIONS = ("accept", "reject", "unsure")

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reprise.saes.errors import SaeError
-from reprise.saes.forms import before_text
+from reprise.saes.hooks import before_text
 from reprise.saes.measurement import Hook, Measurement
 
 
@@ -56,46 +56,21 @@ def certify(
     """
     own = Hook(expected["hook_layer"], normed=False)
     at_hook = metrics.get(own)
-    finite = {hook: m["fvu"] for hook, m in metrics.items() if math.isfinite(m["fvu"])}
-    best = min(finite, key=lambda hook: (finite[hook], hook), default=None)
-    better = best if best is not None and best != own else None
-    others = {hook: fvu for hook, fvu in finite.items() if hook != own}
-    ratio = min(others.values()) / finite[own] if others and finite.get(own) else None
+    _, better, ratio = _compared(metrics, own)
     context, n_positions = declared.get("context_size"), expected.get("n_positions")
     agreements = {
         **_agreements(declared, expected),
         "context": None if context is None or n_positions is None else n_positions <= context,
     }
-
     failures = disagreements(declared, expected)
-    if at_hook is None:
-        failures["measured"] = not_measured or f"nothing was measured at layer {own.layer}"
-    elif not math.isfinite(at_hook["fvu"]):
-        failures["measured"] = (
-            f"the activations of layer {own.layer} have no variance, so nothing can be reconstructed"
-        )
-    elif not others:
-        failures["measured"] = f"no hook beside layer {own.layer} was measured, so it cannot be called the best"
-    else:
-        k = declared.get("k")
-        if k is not None and at_hook["l0_max"] > k:
-            failures["l0"] = (
-                f"up to {at_hook['l0_max']} features are active at a position (mean {at_hook['l0']:.1f}), "
-                f"the SAE declares k = {k}: it was not loaded as a top-k SAE"
-            )
-        if better is not None:
-            failures["best_hook"] = (
-                f"{better.text} is the better hook: FVU {finite[better]:.3f} there, {at_hook['fvu']:.3f} at {own.text}"
-            )
-        elif ratio is not None and ratio < min_neighbour_ratio:
-            close = min(others, key=lambda hook: (others[hook], hook))
-            failures["best_hook"] = (
-                f"{own.text} is not sharply the best hook: FVU {at_hook['fvu']:.3f} there, {finite[close]:.3f} at "
-                f"{close.text}, {ratio:.2f} times as much; at least {min_neighbour_ratio:g} times is asked for"
-            )
-        if at_hook["fvu"] > max_fvu:
-            failures["fvu"] = f"FVU at {own.text} is {at_hook['fvu']:.3f}; at most {max_fvu:g} is asked for"
-
+    failures |= _bad_measures(
+        metrics,
+        own,
+        k=declared.get("k"),
+        max_fvu=max_fvu,
+        min_neighbour_ratio=min_neighbour_ratio,
+        not_measured=not_measured,
+    )
     return {
         "passed": not failures,
         "reason": "; ".join(failures.values()),
@@ -123,6 +98,59 @@ def certify(
             for b in (at_hook or {}).get("bins", [])
         ],
     }
+
+
+def _compared(
+    metrics: Mapping[Hook, Mapping[str, Any]], own: Hook
+) -> tuple[dict[Hook, float], Hook | None, float | None]:
+    """The FVU of each hook where it is finite; the hook with the least, when it is another than `own`; and the least
+    other FVU over that of `own`, None where either is not known."""
+    finite = {hook: m["fvu"] for hook, m in metrics.items() if math.isfinite(m["fvu"])}
+    best = min(finite, key=lambda hook: (finite[hook], hook), default=None)
+    others = [fvu for hook, fvu in finite.items() if hook != own]
+    ratio = min(others) / finite[own] if others and finite.get(own) else None
+    return finite, best if best is not None and best != own else None, ratio
+
+
+def _bad_measures(
+    metrics: Mapping[Hook, Mapping[str, Any]],
+    own: Hook,
+    *,
+    k: int | None,
+    max_fvu: float,
+    min_neighbour_ratio: float,
+    not_measured: str,
+) -> dict[str, str]:
+    """What of the metrics refuses an SAE, by name and in words: measured, l0, best_hook, fvu."""
+    at_hook = metrics.get(own)
+    finite, better, ratio = _compared(metrics, own)
+    others = {hook: fvu for hook, fvu in finite.items() if hook != own}
+    if at_hook is None:
+        return {"measured": not_measured or f"nothing was measured at layer {own.layer}"}
+    if not math.isfinite(at_hook["fvu"]):
+        text = f"the activations of layer {own.layer} have no variance, so nothing can be reconstructed"
+        return {"measured": text}
+    if not others:
+        return {"measured": f"no hook beside layer {own.layer} was measured, so it cannot be called the best"}
+    failures = {}
+    if k is not None and at_hook["l0_max"] > k:
+        failures["l0"] = (
+            f"up to {at_hook['l0_max']} features are active at a position (mean {at_hook['l0']:.1f}), "
+            f"the SAE declares k = {k}: it was not loaded as a top-k SAE"
+        )
+    if better is not None:
+        failures["best_hook"] = (
+            f"{better.text} is the better hook: FVU {finite[better]:.3f} there, {at_hook['fvu']:.3f} at {own.text}"
+        )
+    elif ratio is not None and ratio < min_neighbour_ratio:
+        close = min(others, key=lambda hook: (others[hook], hook))
+        failures["best_hook"] = (
+            f"{own.text} is not sharply the best hook: FVU {at_hook['fvu']:.3f} there, {finite[close]:.3f} at "
+            f"{close.text}, {ratio:.2f} times as much; at least {min_neighbour_ratio:g} times is asked for"
+        )
+    if at_hook["fvu"] > max_fvu:
+        failures["fvu"] = f"FVU at {own.text} is {at_hook['fvu']:.3f}; at most {max_fvu:g} is asked for"
+    return failures
 
 
 def judge(measurement: Measurement, bounds: Mapping[str, Any]) -> dict[str, Any]:

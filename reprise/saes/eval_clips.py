@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reprise.storage.stores import read_manifest
+from reprise.storage.files import read_manifest
 
 
 class StoredClip(NamedTuple):

@@ -35,7 +35,7 @@ import torch
 
 import reprise.models.library_setup  # noqa: F401  transformers, which SAELens imports, imports torchaudio
 from reprise.identity import seed_from
-from reprise.storage.stores import write_json
+from reprise.storage.files import write_json
 from reprise.workflow.job import log, progress
 from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class

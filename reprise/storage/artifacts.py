@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reprise.storage.stores import ArraySpec, read_manifest, read_store
+from reprise.storage.files import read_manifest
+from reprise.storage.stores import ArraySpec, read_store
 
 # FLAC of music in 16 bits, against the samples as they are.
 FLAC_RATIO = 0.65
@@ -27,9 +28,9 @@ def token_arrays(n_clips: int, *, n_codebooks: int, n_frames: int) -> dict[str, 
     return {"tokens": ArraySpec((n_clips, n_codebooks, n_frames), "uint16")}
 
 
-def activation_arrays(n_clips: int, *, n_frames: int, d_model: int) -> dict[str, ArraySpec]:
+def activation_arrays(n_clips: int, *, n_positions: int, d_model: int) -> dict[str, ArraySpec]:
     """The arrays of a store of one hook's activations."""
-    return {"resid_post": ArraySpec((n_clips, n_frames + 1, d_model), "float16")}
+    return {"resid_post": ArraySpec((n_clips, n_positions, d_model), "float16")}
 
 
 def audio_bytes(n_clips: int, *, n_samples: int) -> float:

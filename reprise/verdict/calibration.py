@@ -13,7 +13,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from reprise.config.errors import ConfigError
-from reprise.config.schema import Prompt, Settings, describe_error
+from reprise.config.fields import Settings
+from reprise.config.messages import describe_error
+from reprise.config.prompts import Prompt
 from reprise.identity import stable_share
 from reprise.organisms.truth import GROUND_TRUTH
 

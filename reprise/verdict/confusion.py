@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from reprise.verdict.gates import VERDICTS
+from reprise.verdict.meanings import VERDICTS
 
 
 def confusion(runs: pd.DataFrame) -> dict[str, dict[str, int]]:

@@ -1,13 +1,6 @@
 """From measured numbers to one verdict, by gates whose thresholds were declared before.
 
-Verdicts, for a study and for each of its candidate features:
-
-    foresight    predicts at the long horizon, and taking it out changes the return, selectively
-    entangled    as above, but not selectively, or only by wrecking the music
-    local        predicts at shorter horizons only
-    correlate    predicts at the long horizon; a feature was edited, and does not move the return
-    unresolved   too little data, or intervals too wide, to say any of these; or nothing was tested that could say it
-    none         nothing to predict, or nothing that the model learned predicts it
+What the verdicts mean is in reprise/verdict/meanings.py, and which probes are evidence in reprise/verdict/evidence.py.
 
 A gate passes, fails or stays undecided, and only what is known to fail is a finding: an interval that is too wide, or
 a number that could not be computed, never is. Each gate reads one quantity, its value, interval, p-value and
@@ -27,9 +20,8 @@ Gates, in order; the first that does not pass decides.
                   `max_missed_gain_auroc` (above what swapped representations gain as well): local where a shorter
                   horizon passes the same test, else none. Undecided: unresolved.
     learned       the same test's gain over the same model with random weights (reprise/probing/learned.py), p
-    corrected over
-                  the same tests. It fails where every test excludes `max_missed_gain_auroc`: none, for what predicts
-                  is memory that random weights have too. Undecided: unresolved.
+                  corrected over the same tests. It fails where every test excludes `min_learned_gain_auroc`: none, for
+                  what predicts is memory that random weights have too. Undecided: unresolved.
     confirmation  a candidate: gain in held-out prompts, p after Holm's correction for every candidate that was tried
                   there, confirmed or not. Where none is confirmed nothing is edited, and that is unresolved.
     effect        share of the returns that removing it takes away, at dose 1, edited until the event. Failing:
@@ -59,12 +51,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from reprise.statistics import benjamini_hochberg
+from reprise.verdict.evidence import EVIDENCE, best_test, evidence_tests, excluded, predicts
 from reprise.verdict.preregistration import Thresholds
 
-VERDICTS = ("foresight", "entangled", "local", "correlate", "unresolved", "none")
 # A study is the first of these that one of its candidates is.
 _RANK = ("foresight", "entangled", "unresolved", "correlate")
-EVIDENCE = ("resid", "sae")
 CHECKS = ("embedding", "random_model")
 NAMES = {"resid": "residual stream", "sae": "SAE codes"}
 # What it says where one of `CHECKS` predicts nevertheless.
@@ -123,7 +114,7 @@ def verdict(
         at `long_role` learned_auroc with _low and _high and p_learned (`reprise.probing.learned.learned_gain`).
     candidates: one row per candidate that was tried: layer, feature, confirmed, and its confirmation in held-out
         prompts, gain_auroc with _low and _high and p_adjusted.
-    matched: rows of `reprise.interventions.effects.matched_damage`.
+    matched: rows of `reprise.interventions.matched_damage.matched_damage`.
     long_role: the horizon role that foresight is judged at; all others count as shorter.
 
     Returns plain builtins: verdict, reason, gates (dicts of `Gate`; those of the candidate that decided are the last),
@@ -160,39 +151,6 @@ def verdict(
         "clips": dict(clips),
         "thresholds": t._asdict(),
     }
-
-
-def evidence_tests(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evidence among probes, with p-values corrected over all of it."""
-    rows = rows[rows["representation"].isin(EVIDENCE)].reset_index(drop=True)
-    if "p_learned" not in rows:
-        rows = rows.assign(
-            **dict.fromkeys(("learned_auroc", "learned_auroc_low", "learned_auroc_high", "p_learned"), math.nan)
-        )
-    return rows.assign(
-        p_adjusted=benjamini_hochberg(rows["p_gain"]), p_learned_adjusted=benjamini_hochberg(rows["p_learned"])
-    )
-
-
-def _predicts(tests: pd.DataFrame, t: Thresholds) -> pd.Series:
-    enough = (tests["gain_auroc_low"] > 0) & (tests["gain_auroc"] >= t.min_gain_auroc)
-    return enough & (tests["p_adjusted"] <= t.alpha)
-
-
-def _is_learned(tests: pd.DataFrame, t: Thresholds) -> pd.Series:
-    enough = (tests["learned_auroc_low"] > 0) & (tests["learned_auroc"] >= t.min_learned_gain_auroc)
-    return enough & (tests["p_learned_adjusted"] <= t.alpha)
-
-
-def best_test(tests: pd.DataFrame, t: Thresholds) -> dict[str, Any] | None:
-    """The test that a study rests on: one that predicts and is learned, if there is any, and gains most."""
-    scored = tests.dropna(subset=["gain_auroc"])
-    if scored.empty:
-        return None
-    scored = scored.assign(predicts=_predicts(scored, t), learned=_is_learned(scored, t))
-    scored = scored.assign(both=scored["predicts"] & scored["learned"])
-    order = ["both", "predicts", "gain_auroc"]
-    return {str(k): v for k, v in scored.sort_values(order, ascending=False, kind="stable").iloc[0].items()}
 
 
 def _counts(clips: Mapping[str, Any], long: pd.DataFrame) -> dict[str, int]:
@@ -269,17 +227,12 @@ def _named(test: Mapping[str, Any]) -> str:
     return f"{NAMES[test['representation']]} at layer {test['layer']}, {test['role']}"
 
 
-def excluded(highest: pd.Series, t: Thresholds) -> bool:
-    """Whether no test leaves room for a gain that counts. Nothing is known of a probe that could not be scored."""
-    return bool(len(highest) and (highest < t.max_missed_gain_auroc).all())
-
-
 def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
     """Representations that should not predict: passed if they do not. Both nulls count, as for evidence."""
     checks = []
     for representation, rows in long[long["representation"].isin(CHECKS)].groupby("representation", sort=True):
         rows = rows.assign(p_adjusted=benjamini_hochberg(rows["p_gain"]))
-        predicting = _predicts(rows, t)
+        predicting = predicts(rows, t)
         row = rows.assign(predicts=predicting).sort_values(["predicts", "gain_auroc"], ascending=False).iloc[0]
         value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
         unknown = rows["p_gain"].isna().any() and not predicting.any()

@@ -20,14 +20,16 @@ import torch
 from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_folder
 from reprise.checkpoints.variants import read_checkpoint, read_facts, text_encoders
 from reprise.checkpoints.weights import model_problems, needed_files, sae_problems
-from reprise.config.schema import TRAIN, Study, study_tracks
+from reprise.config.clips import study_tracks
+from reprise.config.schema import TRAIN, Study
+from reprise.models.delay_pattern import n_positions
 from reprise.models.device import pick_device
 from reprise.models.memory import free_memory, generation_need, memory_problem
 from reprise.saes.certificate import disagreements
-from reprise.saes.files import load_sae
-from reprise.saes.forms import sae_form
+from reprise.saes.errors import SaeError
+from reprise.saes.formats.registry import format_of
 from reprise.saes.latents import code_arrays
-from reprise.saes.sae import SaeError
+from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import activation_arrays, audio_bytes, token_arrays
 from reprise.storage.stores import stored_bytes
 
@@ -100,7 +102,7 @@ def look_at_sae(
         expected["model_name"] = place.repository
     hook = "hook not said" if declared["hook_layer"] is None else f"hook layer {declared['hook_layer']}"
     active = f"k {sae.k}" if sae.k else sae.activation
-    found = f"{name} ({sae_form(sae_folder(name))}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
+    found = f"{name} ({format_of(sae_folder(name)).name}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
     wrong = disagreements(declared, expected)
     return Finding(what, not wrong, found, f"{name}: {'; '.join(wrong.values())}" if wrong else ""), SaeSize(
         sae.d_sae, sae.k
@@ -178,13 +180,13 @@ def stores_bytes(
     if n_frames is None:
         return {}
     tokens = token_arrays(n_clips, n_codebooks=facts["n_codebooks"], n_frames=n_frames)
-    acts = activation_arrays(n_clips, n_frames=n_frames, d_model=facts["d_model"])
+    acts = activation_arrays(n_clips, n_positions=n_positions(n_frames), d_model=facts["d_model"])
     n_hooks = 1 + len(study.layers) * (1 + ("random_model" in study.probes.representations))
     codes = 0
     for sae in saes:
         if sae is not None:
-            arrays = code_arrays(n_clips, n_frames + 1, d_sae=sae.d_sae, k=sae.k)
-            codes += stored_bytes(arrays, n_entries=n_clips * (n_frames + 1) * USUAL_L0)
+            arrays = code_arrays(n_clips, n_positions(n_frames), d_sae=sae.d_sae, k=sae.k)
+            codes += stored_bytes(arrays, n_entries=n_clips * n_positions(n_frames) * USUAL_L0)
     n_samples = round(study.generation.duration_s * facts["sample_rate_hz"])
     sizes = (stored_bytes(tokens), audio_bytes(n_clips, n_samples=n_samples), n_hooks * stored_bytes(acts), codes)
     return dict(zip(STORES, map(float, sizes), strict=True))

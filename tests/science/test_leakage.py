@@ -9,20 +9,16 @@ import soundfile
 import torch
 
 from reprise.audio.descriptors import causal_descriptors
-from reprise.models.decoding import teacher_forced
-from reprise.models.musicgen import (
-    codec_lookahead_s,
-    decode_audio,
-    encode_audio,
-    encode_prompts,
-    encoder_lookahead_s,
-    load_model,
-)
+from reprise.models.codec import codec_lookahead_s, decode_audio, encode_audio, encoder_lookahead_s
+from reprise.models.forward import teacher_forced
+from reprise.models.loading import load_model
+from reprise.models.prompts import encode_prompts
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.sae import encode
-from reprise.storage.stores import read_store, write_folder
+from reprise.storage.files import write_folder
+from reprise.storage.stores import read_store
 from reprise.targets.labels import horizon_labels
 from reprise.targets.recurrence.events import causal_match
 from tests.places import PLANNER

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from reprise.models.decoding import Sampling
-from reprise.models.musicgen import load_model
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_model
 from reprise.organisms import dataset, evaluate, score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.lm import plan_direction, train_lm
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from tests.places import RESOURCES
 
 

@@ -14,14 +14,19 @@ import torch
 from scipy.sparse import csr_matrix
 
 from reprise.candidates.selection import activation_when_active, feature_statistics, match_features
-from reprise.interventions.edits import STEERING_KINDS, Candidate, condition_table, run_conditions
-from reprise.interventions.effects import Target, continuation_nll, matched_damage, outside_return, steering_summary
-from reprise.models.decoding import Sampling, residual_stream
-from reprise.models.musicgen import encode_audio, load_model
+from reprise.interventions.conditions import STEERING_KINDS, Candidate, condition_table
+from reprise.interventions.effects import Target, continuation_nll, outside_return
+from reprise.interventions.matched_damage import matched_damage
+from reprise.interventions.run import run_conditions
+from reprise.interventions.steering import steering_summary
+from reprise.models.capture import residual_stream
+from reprise.models.codec import encode_audio
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_model
 from reprise.organisms import evaluate, score
 from reprise.organisms.codec import FRAME_RATE_HZ, render_clip
 from reprise.organisms.lm import PLANT_LAYER, plan_direction
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.sae import encode, to_dense
 from tests.places import PLANNER
 

@@ -27,7 +27,7 @@ from benchmarks.statistics import (
 from reprise.probing import baseline
 from reprise.probing.baseline import fit_baseline
 from reprise.probing.folds import prompt_folds
-from reprise.probing.probes import auroc
+from reprise.probing.scores import auroc
 from reprise.statistics import bootstrap_weights, prompt_means, share_interval
 from reprise.verdict.gates import verdict
 from tests.unit.verdict.test_gates import CLIPS, THRESHOLDS, ablation, candidate, probe, probes

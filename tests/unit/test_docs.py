@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from reprise.config.schema import Config, Study, validate
+from reprise.config.schema import Config, Study
+from reprise.config.validation import validate
 from tests.places import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -8,7 +8,9 @@ import pytest
 
 import reprise
 from reprise.saes.latents import append_codes, code_arrays
-from reprise.storage.stores import ArraySpec, StoreError, write_json, write_store
+from reprise.storage.errors import StoreError
+from reprise.storage.files import write_json
+from reprise.storage.stores import ArraySpec, write_store
 
 N_FRAMES, D_MODEL, D_SAE, K = 20, 8, 300, 4
 CLIPS = {"b00": ["ant-s0", "ant-s1", "bee-s0"], "b03": ["cat-s0"]}

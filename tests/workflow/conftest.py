@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from reprise.config.corpora import corpus_name
-from reprise.config.schema import load_config
+from reprise.config.validation import load_config
 from tests.places import ROOT
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from reprise.saes.files import load_sae
 from reprise.saes.latents import read_codes
+from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips
 from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config
 

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 import reprise.models.audiocraft_setup  # noqa: F401
 from audiocraft.models.builders import get_compression_model
-from reprise.models.musicgen import load_model
+from reprise.models.loading import load_model
 from reprise.organisms.codec import codec_config
 from tests.unit.models.test_huggingface import save_as_transformers, save_text_encoder
 from tests.workflow.conftest import ROOT, snakemake, tiny_config, write_config

@@ -13,14 +13,16 @@ import pytest
 import soundfile
 
 from reprise.config.schema import EventSettings
-from reprise.models.musicgen import encode_audio, load_model
+from reprise.models.codec import encode_audio
+from reprise.models.loading import load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip
-from reprise.saes.files import load_sae
+from reprise.saes.errors import SaeError
+from reprise.saes.loading import load_sae
 from reprise.saes.measurement import Measurement, to_plain
-from reprise.saes.sae import SaeError
 from reprise.storage.artifacts import read_clips, store_of
-from reprise.storage.stores import ArraySpec, read_manifest, read_store, write_folder, write_json, write_store
+from reprise.storage.files import read_manifest, write_folder, write_json
+from reprise.storage.stores import ArraySpec, read_store, write_store
 from tests.places import PLANNER
 from tests.workflow.conftest import manifests, run_script, snakemake
 

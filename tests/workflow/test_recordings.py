@@ -15,15 +15,17 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from reprise.config.schema import assign_batches, load_config
-from reprise.interventions.edits import teacher_forced_kl
-from reprise.models.decoding import Sampling
-from reprise.models.musicgen import encode_audio, load_model
+from reprise.config.clips import assign_batches
+from reprise.config.validation import load_config
+from reprise.interventions.run import teacher_forced_kl
+from reprise.models.codec import encode_audio
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_model
 from reprise.organisms.codec import render_clip
 from reprise.organisms.score import Clip, prompt_text
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips
-from reprise.storage.stores import read_manifest
+from reprise.storage.files import read_manifest
 from tests.workflow.conftest import ROOT, corpus_of, jobs, manifests, run_script, snakemake, write_config
 
 PLANNER = ROOT / "resources" / "planner"

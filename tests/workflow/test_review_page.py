@@ -10,11 +10,13 @@ import pytest
 
 from reprise.audio.synth import Note, render
 from reprise.config.schema import Study
-from reprise.report.templating import Heard
+from reprise.report.sound import Heard
 from reprise.review.apply import overrule
-from reprise.review.decisions import event_ids, import_reviews
+from reprise.review.decisions import import_reviews
+from reprise.review.event_ids import event_ids
 from reprise.review.files import read_reviews
-from reprise.review.page import render_review, to_review
+from reprise.review.order import to_review
+from reprise.review.page import render_review
 from reprise.targets.labels import horizon_labels
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

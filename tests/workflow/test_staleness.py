@@ -198,8 +198,8 @@ FROM_PROBES = {"probe": 10, "candidates": 1, "estimate_power": 1, "verdict": 1, 
     ("module", "before", "after", "stale"),
     [
         # What does nothing, or nothing to a study.
-        ("reprise/storage/stores.py", "import hashlib", "# A comment.\nimport hashlib\n\nUNUSED = 1", {}),
-        ("reprise/models/decoding.py", '"""', '"""Another text.\n\n', {}),
+        ("reprise/storage/files.py", "import hashlib", "# A comment.\nimport hashlib\n\nUNUSED = 1", {}),
+        ("reprise/models/forward.py", '"""', '"""Another text.\n\n', {}),
         ("reprise/workflow/doctor.py", '"""\n\n', '"""\n\nX = 1\n', {}),
         # A constant of what labels alone run, although probes use the module as well.
         (
@@ -208,7 +208,7 @@ FROM_PROBES = {"probe": 10, "candidates": 1, "estimate_power": 1, "verdict": 1, 
             "_TOLERANCE_S = 1e-5",
             {"label": 2, "baseline": 2, "screen": 2, **FROM_PROBES},
         ),
-        ("reprise/probing/probes.py", "COPY_SHARE = 1e-3", "COPY_SHARE = 1e-2", FROM_PROBES),
+        ("reprise/probing/residual.py", "COPY_SHARE = 1e-3", "COPY_SHARE = 1e-2", FROM_PROBES),
         ("reprise/probing/folds.py", "N_INNER_FOLDS = 3", "N_INNER_FOLDS = 4", {"baseline": 2, **FROM_PROBES}),
     ],
 )

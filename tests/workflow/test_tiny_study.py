@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from reprise.review.decisions import event_ids, read_audio_digests
+from reprise.review.event_ids import event_ids, read_audio_digests
 from reprise.saes.latents import read_codes
 from reprise.storage.artifacts import read_array, read_clips, store_of
 from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config

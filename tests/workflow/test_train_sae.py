@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
 
 SAE = "results/tiny/saes/layer2.manifest.json"

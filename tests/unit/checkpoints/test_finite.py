@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from reprise.checkpoints.finite import NotFiniteError, all_finite
-from reprise.interventions.edits import run_conditions, teacher_forced_kl
 from reprise.interventions.effects import continuation_nll
-from reprise.models.capture import store_residual_stream
-from reprise.models.decoding import Sampling, choose, generate, residual_stream, teacher_forced
-from reprise.models.musicgen import decode_audio, encode_prompts, load_model
-from reprise.saes.files import load_sae
+from reprise.interventions.run import run_conditions, teacher_forced_kl
+from reprise.models.capture import residual_stream, store_residual_stream
+from reprise.models.codec import decode_audio
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import Sampling, choose, generate
+from reprise.models.loading import load_model
+from reprise.models.prompts import encode_prompts
+from reprise.saes.loading import load_sae
 from tests.places import PLANNER
 
 N_FRAMES = 12

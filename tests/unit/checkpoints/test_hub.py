@@ -27,7 +27,8 @@ from reprise.checkpoints.hub import (
     sae_place,
 )
 from reprise.checkpoints.weights import model_problems
-from reprise.models.musicgen import encode_prompts, load_identified, load_model
+from reprise.models.loading import load_identified, load_model
+from reprise.models.prompts import encode_prompts
 from reprise.organisms.lm import lm_config
 from tests.conftest import put_on_hub
 

@@ -17,7 +17,7 @@ from reprise.checkpoints.variants import (
     text_encoders,
     unsupported,
 )
-from reprise.models.musicgen import load_model
+from reprise.models.loading import load_model
 from reprise.organisms.lm import lm_config
 from tests.places import PLANNER
 

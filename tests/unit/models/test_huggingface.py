@@ -19,8 +19,13 @@ from audiocraft.models.builders import get_compression_model, get_lm_model
 from audiocraft.modules import conditioners
 from reprise.checkpoints.variants import read_facts
 from reprise.checkpoints.weights import model_problems
-from reprise.models.decoding import Sampling, generate, residual_stream, teacher_forced
-from reprise.models.musicgen import Model, codec_lookahead_s, decode_audio, encode_audio, encode_prompts, load_model
+from reprise.models.adapter import Model
+from reprise.models.capture import residual_stream
+from reprise.models.codec import codec_lookahead_s, decode_audio, encode_audio
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import Sampling, generate
+from reprise.models.loading import load_model
+from reprise.models.prompts import encode_prompts
 from reprise.organisms.codec import CARD, FRAME_RATE_HZ, N_CODEBOOKS, SAMPLE_RATE_HZ, codec_config
 from reprise.organisms.lm import D_MODEL, N_LAYERS, lm_config
 from tests.places import ROOT
@@ -247,8 +252,9 @@ def test_audiocraft_is_not_needed(pair: Pair) -> None:
     program = """
 import sys
 sys.modules["audiocraft"] = None
-from reprise.models.decoding import Sampling, generate
-from reprise.models.musicgen import load_model
+from reprise.models.generation import Sampling
+from reprise.models.generation import generate
+from reprise.models.loading import load_model
 model = load_model(sys.argv[1], backend="transformers")
 sampling = Sampling(1e-6, 1, 1.0)
 print(generate(model, ["organ"], [(1,)], n_frames=4, sampling=sampling)[0, 0].tolist())

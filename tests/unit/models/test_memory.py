@@ -10,9 +10,10 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from reprise.interventions.edits import _kl
 from reprise.interventions.effects import continuation_nll
-from reprise.models.decoding import Sampling, generate, teacher_forced
+from reprise.interventions.run import _kl
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import Sampling, generate
 from reprise.models.memory import (
     CODEC_BYTES,
     TEXT_ENCODER_BYTES,
@@ -23,7 +24,7 @@ from reprise.models.memory import (
     pass_need,
     weights_bytes,
 )
-from reprise.models.musicgen import encode_prompts
+from reprise.models.prompts import encode_prompts
 from tests.places import ROOT
 
 PRESETS = ROOT / "config" / "presets"

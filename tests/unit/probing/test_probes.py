@@ -5,13 +5,12 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 from scipy.stats import norm
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from reprise.probing.baseline import baseline_features
-from reprise.probing.folds import prompt_folds, swap_clips
+from reprise.probing.folds import prompt_folds
 from reprise.probing.logistic import FitError, fit_logistic
-from reprise.probing.probes import Question, _weighted_mean, probe, prompt_wins, random_codes, weighted_auroc
+from reprise.probing.probes import Question, _weighted_mean, probe, random_codes
+from reprise.probing.scores import prompt_wins, weighted_auroc
 from reprise.statistics import bootstrap_weights
 
 N_TIMES = 6
@@ -131,49 +130,6 @@ def test_no_prompt_is_in_two_folds() -> None:
     assert (rows.groupby("prompt")["fold"].nunique() == 1).all()
 
 
-def test_swaps_keep_prompts_together_or_stay_within_them() -> None:
-    group = np.repeat(np.arange(6), 4)
-    rng = np.random.default_rng(5)
-    for _ in range(20):
-        across, within = swap_clips(group, False, rng), swap_clips(group, True, rng)
-        for donors in (across, within):
-            assert sorted(donors) == list(range(24))
-        assert (pd.Series(group[across]).groupby(group).nunique() == 1).all()
-        assert np.array_equal(group[within], group)
-    uneven = np.array([0, 0, 0, 1, 2, 2])
-    donors = swap_clips(uneven, False, rng)
-    assert (pd.Series(uneven[donors]).groupby(uneven).nunique() == 1).all()
-
-
-def test_logistic_regression_agrees_with_scikit_learn() -> None:
-    rng = np.random.default_rng(6)
-    x = rng.normal(size=(200, 5))
-    y = (x[:, 0] + rng.normal(size=200) > 0.3).astype(float)
-    theirs = LogisticRegression(C=1 / 3.0, tol=1e-10, max_iter=1000).fit(x, y)
-    ours = fit_logistic(np.c_[np.ones(200), x], y, np.r_[0.0, np.full(5, 3.0)])
-    np.testing.assert_allclose(ours, np.r_[theirs.intercept_, theirs.coef_[0]], atol=1e-4)
-
-
-def test_logistic_regression_survives_separable_classes() -> None:
-    x = np.c_[np.ones(40), np.repeat([-1.0, 1.0], 20) * 50].astype(np.float32)
-    coef = fit_logistic(x, np.repeat([0.0, 1.0], 20), np.array([0.0, 1.0]))
-    assert np.isfinite(coef).all() and coef[1] > 0
-
-
-def test_weighted_auroc_is_the_auroc_of_repeated_prompts() -> None:
-    rng = np.random.default_rng(7)
-    groups = rng.choice([0, 1, 2, 5, 9], 60)  # labels with gaps
-    y = (rng.random(60) < 0.4).astype(float)
-    y[groups == 5] = 0  # a prompt without positives
-    score = rng.integers(0, 6, 60).astype(float)  # many ties
-    weights = np.array([[1, 1, 1, 1, 1], [2, 0, 3, 1, 0], [0, 0, 0, 5, 0]], float)
-    ours = weighted_auroc(prompt_wins(score, y, groups), y, groups, weights)
-    for draw in range(2):
-        times = weights[draw][np.searchsorted([0, 1, 2, 5, 9], groups)].astype(int)
-        assert ours[draw] == pytest.approx(roc_auc_score(np.repeat(y, times), np.repeat(score, times)))
-    assert np.isnan(ours[2])
-
-
 def test_bootstrap_intervals_over_prompts_cover() -> None:
     n_prompts, per_prompt, sd, covered = 40, 8, 0.7, np.zeros(2)
     truth = norm.cdf(1 / np.sqrt(2 * (1 + sd**2)))
@@ -234,33 +190,6 @@ def test_wrong_shapes_are_named() -> None:
         run(w, csr_matrix(r[0]))
     with pytest.raises(ValueError, match="valid are 0 and 1"):
         run(w | {"y": w["y"] * 2}, r)
-
-
-def test_baseline_features() -> None:
-    prompts = ["piano in c, amber", "organ in c, amber", "organ in c, brook"]
-    descriptors = np.arange(24, dtype=np.float32).reshape(3, 4, 2)
-    ids, measures = ["p", "q", "r"], ["rms", "flux"]
-    x, names = baseline_features(prompts, ids, [3.0, 4.0, 6.5, 9.0], descriptors, descriptor_names=measures)
-    assert x.shape == (3, 4, len(names)) and x.dtype == np.float32
-    column = dict(zip(names, np.moveaxis(x, 2, 0), strict=True))
-    assert [n for n in names if n.startswith("word_")] == ["word_amber", "word_organ"]
-    assert column["word_amber"][:, 0].tolist() == [1, 1, 0] and column["word_organ"][:, 3].tolist() == [0, 1, 1]
-    assert np.array_equal(column["flux"], descriptors[:, :, 1])
-    assert column["time_4s"].tolist() == [[0, 1, 0, 0]] * 3
-    with pytest.raises(ValueError, match="descriptors: shape"):
-        baseline_features(prompts[:1], ids[:1], [3.0], descriptors, descriptor_names=measures)
-
-
-def test_a_word_that_several_recordings_share_is_part_of_the_baseline() -> None:
-    descriptors = np.zeros((4, 1, 0), np.float32)
-
-    def words(prompts: list[str], ids: list[str]) -> list[str]:
-        return baseline_features(prompts, ids, [3.0], descriptors, descriptor_names=[])[1][1:]
-
-    # One text, of two tracks among three; the same of one track with two cuts says nothing of another.
-    assert words(["sad", "sad", "", "gay"], ["a", "b", "c", "d"]) == ["word_sad"]
-    assert words(["sad", "sad", "", "gay"], ["a", "a", "c", "d"]) == []
-    assert words([""] * 4, ["a", "b", "c", "d"]) == []
 
 
 def test_a_random_dictionary_keeps_the_largest_products_of_centred_activations() -> None:

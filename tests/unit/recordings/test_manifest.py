@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from reprise.config.clips import assign_batches, study_tracks
 from reprise.config.errors import ConfigError
-from reprise.config.schema import Config, assign_batches, study_tracks, validate
+from reprise.config.schema import Config
+from reprise.config.validation import validate
 from reprise.recordings.manifest import JAMENDO_LICENCE, MAX_PROBLEMS, Track, read_tracks
 from tests.places import PLANNER
 

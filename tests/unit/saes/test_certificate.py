@@ -11,17 +11,21 @@ import torch
 
 import reprise.saes.reconstruction
 from reprise.config.schema import CertificateSettings
-from reprise.models.decoding import residual_stream
-from reprise.models.musicgen import Model, encode_audio, load_model, randomly_initialised
+from reprise.models.adapter import Model
+from reprise.models.capture import residual_stream
+from reprise.models.codec import encode_audio
+from reprise.models.loading import load_model
+from reprise.models.random_weights import randomly_initialised
 from reprise.organisms import score
 from reprise.organisms.codec import render_clip
 from reprise.organisms.evaluate import agreeing_clips
 from reprise.saes.certificate import certify, judge, require_passed
-from reprise.saes.files import load_sae
+from reprise.saes.errors import SaeError
+from reprise.saes.loading import load_sae
 from reprise.saes.measurement import Hook, Measurement, from_plain, to_plain
 from reprise.saes.reconstruction import reconstruction_metrics
-from reprise.saes.sae import Sae, SaeError, make_sae
-from reprise.storage.stores import write_json
+from reprise.saes.sae import Sae, make_sae
+from reprise.storage.files import write_json
 from reprise.targets.labels import unusable_because
 from tests.places import RESOURCES
 

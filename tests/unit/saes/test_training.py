@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import reprise.saes.training
-from reprise.saes.files import load_sae
+from reprise.saes.loading import load_sae
 from reprise.saes.reconstruction import reconstruction_metrics
 from reprise.saes.sae import encode, to_dense
 from reprise.saes.training import activation_batches, save_sae, train, untrained_sae

@@ -5,10 +5,11 @@ import pytest
 import yaml
 
 from reprise.config.errors import ConfigError
-from reprise.config.schema import Prompt, read_prompts, validate
+from reprise.config.prompts import Prompt, read_prompts
+from reprise.config.validation import validate
 from reprise.verdict.calibration import calibration_settings, draw, parse_run, run_names, run_settings
 from reprise.verdict.confusion import confusion, shares
-from reprise.verdict.gates import VERDICTS
+from reprise.verdict.meanings import VERDICTS
 from tests.places import ROOT
 
 ASKED = yaml.safe_load((ROOT / "config" / "calibration.yaml").read_text())

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reprise.storage.stores import write_json
-from reprise.verdict.gates import VERDICTS, verdict
+from reprise.storage.files import write_json
+from reprise.verdict.gates import verdict
+from reprise.verdict.meanings import VERDICTS
 from reprise.verdict.preregistration import Thresholds
 
 THRESHOLDS = Thresholds(

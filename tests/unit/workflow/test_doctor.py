@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from reprise.config.schema import Study
-from reprise.saes.files import load_sae
 from reprise.saes.latents import append_codes, code_arrays
+from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import activation_arrays, token_arrays
-from reprise.storage.stores import write_json, write_store
+from reprise.storage.files import write_json
+from reprise.storage.stores import write_store
 from reprise.workflow import doctor
 from reprise.workflow.doctor import (
     bytes_text,
@@ -146,7 +147,7 @@ def test_disk_is_what_the_stores_take(tmp_path):
         return sum(file.stat().st_size for file in (tmp_path / name).rglob("*") if file.is_file())
 
     tokens = write("tokens", token_arrays(n_clips, n_codebooks=4, n_frames=n_frames))
-    acts = write("activations", activation_arrays(n_clips, n_frames=n_frames, d_model=128))
+    acts = write("activations", activation_arrays(n_clips, n_positions=n_frames + 1, d_model=128))
     codes = write("codes", code_arrays(n_clips, n_frames + 1, d_sae=256, k=32))
     assert estimate["tokens"] == pytest.approx(tokens, rel=0.1)
     # The input embedding, two layers, and the same two of the model with random weights.

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.true_size import study_config
-from reprise.config.schema import Study, validate
+from reprise.config.schema import Study
+from reprise.config.validation import validate
 from reprise.workflow.resources import Needs, job_needs
 from tests.places import ROOT
 

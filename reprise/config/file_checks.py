@@ -1,0 +1,95 @@
+"""Whether the files that a study names are there and fit it: model, SAEs, reviews, prompts and recordings; and whether
+it asks for more clips, prompts or tracks than there are.
+"""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+from reprise.checkpoints.hub import model_folder
+from reprise.checkpoints.variants import misfits, read_facts
+from reprise.checkpoints.weights import model_problems, sae_problems
+from reprise.config.clips import count_clips, study_tracks
+from reprise.config.errors import ConfigError
+from reprise.config.messages import Problem, show, valid_text
+from reprise.config.prompts import Prompt, read_prompts
+from reprise.config.schema import TRAIN, RecordingSettings, Study
+from reprise.recordings.manifest import Track
+
+
+def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
+    """Problems with the files a study names, and with counts against the number of prompts."""
+    name, backend = study.model.name, study.model.backend
+    if problems := model_problems(name, backend=backend, base_dir=base_dir):
+        for text in problems:
+            yield Problem(("model", "name"), text, ("model.name", "model.backend"))
+    else:
+        facts = read_facts(model_folder(name, backend=backend, base_dir=base_dir), backend=backend)
+        asked = {"layers": study.layers, "duration_s": study.generation.duration_s}
+        for path, text in misfits(facts, name=name, **asked):
+            yield Problem(path, text, ("model.name", ".".join(path)))
+    for layer, sae in study.saes.items():
+        for text in [] if sae == TRAIN else sae_problems(sae, layer, base_dir=base_dir):
+            yield Problem(("saes", layer), text, ("saes",))
+    for i, file in enumerate(study.review.files):
+        if not (base_dir / file).is_file():
+            text = f"there is no file {show(file)}; valid: a JSON file downloaded from the study's review page"
+            yield Problem(("review", "files", i), text, ("review.files",))
+    if study.source == "prompts":
+        units, uses = (yield from _prompts(study, base_dir)), ("seeds", "prompts")
+    else:
+        units = yield from _tracks(study, base_dir)
+        uses = ("source", "seeds", "recordings.max_tracks", "recordings.max_clips_per_track")
+    if not units:
+        return
+    n_clips, told = count_clips(study, len(units))
+    for group in ("certificate", "ablation"):
+        settings = getattr(study, group)
+        n = settings.n_clips
+        if n > n_clips:
+            default = "" if "n_clips" in settings.model_fields_set else ", the default"
+            text = f"got {n}{default}; valid: at most the study's {n_clips} clips ({told})"
+            yield Problem((group, "n_clips"), text, (f"{group}.n_clips", *uses))
+    if study.trained_layers and n_clips // 2 < (n := study.certificate.n_clips) <= n_clips:
+        valid = f"at most half of the study's {n_clips} clips ({told})"
+        text = f"got {n}, and these clips are kept out of the SAE's training; valid: {valid}"
+        yield Problem(("certificate", "n_clips"), text, ("certificate.n_clips", "saes", *uses))
+    if study.probes.n_folds > len(units):
+        kind = "prompts" if study.source == "prompts" else "tracks"
+        text = f"got {study.probes.n_folds}; valid: at most the study's {len(units)} {kind}"
+        yield Problem(("probes", "n_folds"), text, ("probes.n_folds", *uses))
+
+
+def _prompts(study: Study, base_dir: Path) -> Generator[Problem, None, list[Prompt]]:
+    """The prompts of a study; none where their file has problems."""
+    try:
+        prompts = read_prompts(base_dir / study.prompts)
+    except ConfigError as error:
+        place = ("prompts",) if not (base_dir / study.prompts).is_file() else ()
+        for line in error.problems:
+            yield Problem(place, line, ("prompts",))
+        return []
+    if "group" in study.events.others and not any(p.group for p in prompts):
+        text = f"got 'group', but {study.prompts} has no column group; valid: with one that names some prompts' group"
+        yield Problem(("events", "others"), text, ("events.others", "prompts"))
+    return prompts
+
+
+def _tracks(study: Study, base_dir: Path) -> Generator[Problem, None, list[Track]]:
+    """The recordings of a study that stand for themselves; none where their files have problems."""
+    asked, missing = study.recordings, False
+    for field, is_there in (("folder", Path.is_dir), ("manifest", Path.is_file), ("checksums", Path.is_file)):
+        name = getattr(asked, field)
+        if name and not is_there(base_dir / name):
+            missing = True
+            text = f"there is no {'directory' if field == 'folder' else 'file'} {show(name)}"
+            valid = valid_text(RecordingSettings.model_json_schema()["properties"][field])
+            yield Problem(("recordings", field), f"{text}; valid: {valid}", ("source", f"recordings.{field}"))
+    if missing or not asked.manifest:
+        return []
+    try:
+        tracks = study_tracks(study, base_dir=base_dir)
+    except ConfigError as error:
+        for line in error.problems:
+            yield Problem((), line, ("source", "recordings"))
+        return []
+    return [track for track in tracks if not track.same_as]

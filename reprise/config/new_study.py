@@ -1,0 +1,30 @@
+"""The files a new study begins with: a commented configuration and a table of prompts."""
+
+import re
+from pathlib import Path
+
+from reprise.config.errors import ConfigError
+
+_TEMPLATE = Path(__file__).parent / "new_study.yaml"
+_PROMPTS = """\
+prompt_id\tprompt
+calm-piano\ta calm piano piece whose opening theme returns at the end
+string-quartet\ta string quartet that states a short theme and comes back to it
+"""
+
+
+def write_new_study(name: str, folder: Path = Path("config")) -> list[Path]:
+    """Write `<name>.yaml` and `<name>-prompts.tsv` into `folder`, and return their paths.
+
+    Raises ConfigError where the name is none for a study, or where a file is there already: nothing is overwritten.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ConfigError([f"new study: got {name!r}; valid: lower-case letters, digits, - and _"])
+    config, prompts = folder / f"{name}.yaml", folder / f"{name}-prompts.tsv"
+    if taken := [path for path in (config, prompts) if path.exists()]:
+        raise ConfigError([f"{path}: is there already; valid: another name" for path in taken])
+    folder.mkdir(parents=True, exist_ok=True)
+    text = _TEMPLATE.read_text(encoding="utf-8")
+    config.write_text(text.format(name=name, config=config.as_posix(), prompts=prompts.as_posix()), encoding="utf-8")
+    prompts.write_text(_PROMPTS, encoding="utf-8")
+    return [config, prompts]

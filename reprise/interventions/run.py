@@ -1,0 +1,148 @@
+"""Run conditions: generate every row of a table of conditions, and compare what the model would play next.
+
+Exactness. Batches have a fixed number of rows, the last padded with repeats, and every step encodes all rows: matrix
+products of one shape give a row the same bits whatever its neighbours are, other shapes may not.
+
+Teacher-forced KL. How much an edit changes what the model would play next, on the baseline's own tokens: no sampling
+is in it, so it shows small edits that choose no other token. See `teacher_forced_kl`.
+
+Degenerate input: no rows give no batches.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from reprise.interventions.conditions import UNEDITED
+from reprise.interventions.edits import Direction, Halves, edit_function, row_edits
+from reprise.models.adapter import Model
+from reprise.models.delay_pattern import predictions
+from reprise.models.forward import EditFunction, teacher_forced
+from reprise.models.generation import Sampling, generate
+from reprise.models.prompts import encode_prompts
+from reprise.saes.sae import Sae
+
+# Appended to a clip's noise key for `resampled` rows.
+RESAMPLED_KEY = 0x5EED
+
+
+def run_conditions(
+    model: Model,
+    sae: Sae,
+    table: pd.DataFrame,
+    baseline: Mapping[str, np.ndarray],
+    noise_keys: Mapping[str, Sequence[int]],
+    *,
+    rows: int,
+    sampling: Sampling,
+    directions: Mapping[int, Direction] | None = None,
+    donated: Mapping[tuple[str, int], np.ndarray] | None = None,
+    halves: Halves = "both",
+    n_frames: int | None = None,
+) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """Generate every condition of a table, in batches of `rows` rows, the last one padded with repeats.
+
+    baseline: tokens integer `[codebook, frame]` by clip_id; the first `n_prefix_frames` are imposed. noise_keys: by
+    clip_id, the keys the baseline was generated with, so that a clip's conditions share its noise. directions,
+    donated: as in `row_edits`. n_frames: length of the continuation with its prefix, the shortest baseline's by
+    default. Yields (rows of the table, tokens uint16 `[row, codebook, frame]`) a batch; nothing of an earlier batch is
+    kept. A row's tokens do not depend on the other rows, but may on `rows` (the shape of the arithmetic): record it.
+
+    Raises ValueError when a clip lacks a baseline or a noise key, or a prefix is longer than its baseline.
+    """
+    if rows < 2:
+        raise ValueError(f"run_conditions: rows is {rows}; valid: 2 or more (one row is computed by other arithmetic)")
+    for name, given in (("baseline", baseline), ("noise key", noise_keys)):
+        if missing := [c for c in table["clip_id"].unique() if c not in given]:
+            raise ValueError(f"run_conditions: clip {missing[0]} has no {name}")
+    if n_frames is None:
+        n_frames = min((baseline[c].shape[-1] for c in table["clip_id"].unique()), default=0)
+    longest = int(table["n_prefix_frames"].max()) if len(table) else 0
+    if longest > n_frames:
+        raise ValueError(f"run_conditions: a prefix of {longest} frames does not fit in {n_frames}")
+    for start in range(0, len(table), rows):
+        part = table.iloc[start : start + rows]
+        padded = part.iloc[np.minimum(np.arange(rows), len(part) - 1)]
+        clips = padded["clip_id"].tolist()
+        noise = zip(clips, padded["kind"], padded["control"], strict=True)
+        n_prefix = padded["n_prefix_frames"].tolist()
+        width = max(1, max(n_prefix))
+        prefix = np.stack([baseline[c][:, :width].astype(np.int64) for c in clips])
+        edits = row_edits(sae, padded, directions, donated)
+        tokens = generate(
+            model,
+            padded["prompt"].tolist(),
+            [_noise_key(noise_keys[clip], kind, control) for clip, kind, control in noise],
+            n_frames=n_frames,
+            sampling=sampling,
+            prefix=torch.from_numpy(prefix).to(model.device),
+            n_prefix_frames=n_prefix,
+            edit=edit_function(sae, edits, guided=sampling.cfg_coef != 1.0, halves=halves),
+        )
+        yield part, tokens[: len(part)].cpu().numpy().astype(np.uint16)
+
+
+def _noise_key(key: Sequence[int], kind: str, control: int) -> tuple[int, ...]:
+    return (*key, RESAMPLED_KEY, int(control)) if kind == "resampled" else tuple(key)
+
+
+@torch.no_grad()
+def teacher_forced_kl(
+    model: Model,
+    sae: Sae,
+    table: pd.DataFrame,
+    baseline: Mapping[str, np.ndarray],
+    *,
+    rows: int,
+    directions: Mapping[int, Direction] | None = None,
+    donated: Mapping[tuple[str, int], np.ndarray] | None = None,
+) -> np.ndarray:
+    """KL(unedited || edited) of every condition on its baseline's own tokens: nats, float32 `[row, frame]`, mean over
+    codebooks; 0 in rows without an edit.
+
+    The distributions are those of the unguided conditional model at temperature 1, whatever the clips were sampled
+    with. Arguments as in `run_conditions`. In batches of `rows` rows, the last padded with repeats; a clip's unedited
+    pass is run once. Memory: two batches of logits, each rows x codebooks x frames x card floats. Raises ValueError
+    when a clip lacks a baseline.
+    """
+    clips = table.drop_duplicates("clip_id")
+    if missing := [c for c in clips["clip_id"] if c not in baseline]:
+        raise ValueError(f"teacher_forced_kl: clip {missing[0]} has no baseline")
+    n_frames = min((baseline[c].shape[-1] for c in clips["clip_id"]), default=0)
+    out = np.zeros((len(table), n_frames), np.float32)
+    is_edited = ~table["kind"].isin(UNEDITED) & (table["dose"] != 0)
+
+    def logits(part: pd.DataFrame, edit: EditFunction | None) -> torch.Tensor:
+        tokens = np.stack([baseline[c][:, :n_frames].astype(np.int64) for c in part["clip_id"]])
+        text = encode_prompts(model, part["prompt"].tolist())
+        return teacher_forced(model, torch.from_numpy(tokens).to(model.device), text, edit=edit, with_logits=True)[1]
+
+    for start in range(0, len(clips), rows):
+        some = clips.iloc[np.minimum(np.arange(start, start + rows), len(clips) - 1)]
+        unedited = logits(some, None)
+        # A clip that pads the batch is there more than once; its first place serves.
+        place = {clip: i for i, clip in reversed(list(enumerate(some["clip_id"])))}
+        mine = np.flatnonzero(is_edited & table["clip_id"].isin(place))
+        for first in range(0, len(mine), rows):
+            chosen = mine[np.minimum(np.arange(first, first + rows), len(mine) - 1)]
+            part = table.iloc[chosen]
+            edit = edit_function(sae, row_edits(sae, part, directions, donated), guided=False)
+            of_row = torch.tensor([place[c] for c in part["clip_id"]], device=model.device)
+            found = _kl(unedited, of_row, logits(part, edit)).cpu().numpy()
+            out[mine[first : first + rows]] = found[: len(mine) - first]
+    return out
+
+
+def _kl(unedited: torch.Tensor, of_row: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+    """KL `[row, frame]`, mean over codebooks, between logits `[row, codebook, frame + 1, card]`; `of_row` `[row]` is
+    the unedited row that belongs to each edited one."""
+    total, count = (torch.zeros(len(edited), edited.shape[2] - 1, device=edited.device) for _ in range(2))
+    for (_, before), (_, after) in zip(predictions(unedited), predictions(edited), strict=True):
+        n = after.shape[1]
+        p, q = before[of_row].float().log_softmax(dim=-1), after.float().log_softmax(dim=-1)
+        total[:, :n] += (p.exp() * (p - q)).sum(dim=-1)
+        count[:, :n] += 1
+    # Rounding may leave a trace below 0.
+    return (total / count).clamp(min=0)

@@ -1,0 +1,68 @@
+"""What the stages ask of a loaded music model, whichever family and library it is of.
+
+To add a model family or a library:
+
+1. Write a module like `audiocraft.py` or `huggingface.py` beside this one. Its `load(folder, dtype=, device=)` gives a
+   `Model`: the transformer's weights as a `Transformer` (reprise/models/transformer.py), functions that embed a prompt
+   and that encode and decode audio, and a few facts. Of weights it checks what reprise/models/weight_checks.py offers.
+2. Let `load_model` (reprise/models/loading.py) call it for a backend's name, and say which files such a model has
+   (`MODEL_FILES` in reprise/checkpoints/hub.py) and what of a configuration does not run
+   (reprise/checkpoints/variants.py).
+
+Everything else is the same for all: the forward pass (forward.py), keys and values (kv_cache.py), the delay pattern
+of the codebooks (delay_pattern.py), sampling (generation.py) and the capture of activations (capture.py).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from reprise.models.transformer import Transformer
+
+
+class Model(NamedTuple):
+    """A loaded music model and the few facts the stages ask of it.
+
+    `embed_text`: a prompt (None: none) to float `[word, d_model]`. `audio_to_tokens`: float32 `[1, 1, sample]` to
+    int64 `[1, codebook, frame]`; `tokens_to_audio`: back, to float32 `[1, channel, sample]`. `lm`, `codec`: the
+    library's own modules, which hold the weights.
+    """
+
+    transformer: Transformer
+    embed_text: Callable[[str | None], torch.Tensor]
+    audio_to_tokens: Callable[[torch.Tensor], torch.Tensor]
+    tokens_to_audio: Callable[[torch.Tensor], torch.Tensor]
+    lm: torch.nn.Module
+    codec: torch.nn.Module
+    weights_digest: str
+    frame_rate_hz: float
+    sample_rate_hz: int
+    n_codebooks: int
+    card: int
+    n_layers: int
+    d_model: int
+    max_duration_s: float
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.embeddings[0].weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.transformer.embeddings[0].weight.dtype
+
+    @property
+    def facts(self) -> dict[str, str | int | float]:
+        """What is written down of it: every field that is text or a number."""
+        return {key: value for key, value in self._asdict().items() if isinstance(value, str | int | float)}
+
+
+class TextConditions(NamedTuple):
+    """Encoded prompts: `embeddings` `[row, word, d_model]` and `mask` `[row, word]` bool (True: a word).
+
+    An unconditional row has no word at all; its one column is a zero embedding, as audiocraft has it.
+    """
+
+    embeddings: torch.Tensor
+    mask: torch.Tensor

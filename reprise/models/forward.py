@@ -1,0 +1,182 @@
+"""The forward pass of a transformer: layer by layer, and as one whole pass over given tokens (teacher-forced).
+
+One implementation of a layer serves capture and generation (reprise/models/generation.py), so that both see the same
+arithmetic. It reads the weights that either library loaded (`reprise/models/transformer.py`); parity with both
+libraries' own forward passes is tested. What it adds: cross-attention keys are computed once, and every row can have
+its own edit.
+
+Conventions. Position p is a step of the delay pattern (`reprise/models/delay_pattern.py`): its output predicts
+codebook k of frame p - k. `layer L` is the residual stream after layer L (0-based), before `out_norm`; layer -1 is the
+input embedding including the position.
+
+Activations or logits that are NaN or infinite, as where they overflow in float16, are a NotFiniteError that names the
+first layer that has them. It is looked for only then: every pass asks one number of its last activations and logits.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from reprise.checkpoints.finite import NotFiniteError, all_finite, check_finite, layer_text, not_finite
+from reprise.models.adapter import Model, TextConditions
+from reprise.models.delay_pattern import delayed
+from reprise.models.transformer import Layer, sinusoidal_position
+
+# edit(layer, position slice start, x [row, position, d_model]) -> x; called at every layer of an edited pass.
+EditFunction = Callable[[int, int, torch.Tensor], torch.Tensor]
+# watch(layer, x, how): called with what every layer made, before and after an edit, where that is looked at.
+Watch = Callable[[int, torch.Tensor, str], None]
+# attend(layer, q, k, v): the self-attention of a layer, all `[row, head, position, d_head]`.
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class PromptKeys(NamedTuple):
+    """What cross-attention reads: `keys`, a layer each, (keys, values) `[row, head, word, d_head]`, and `mask`
+    `[row, 1, 1, word]` bool (True: a word)."""
+
+    keys: list[tuple[torch.Tensor, torch.Tensor]]
+    mask: torch.Tensor
+
+
+def _embed(model: Model, sequence: torch.Tensor, start: int) -> torch.Tensor:
+    transformer = model.transformer
+    x = sum(embedding(sequence[:, k]) for k, embedding in enumerate(transformer.embeddings))
+    positions = torch.arange(start, start + sequence.shape[-1], device=x.device)
+    sin = sinusoidal_position(positions, model.d_model, max_period=transformer.max_period)
+    return x + transformer.positional_scale * sin.to(x.dtype)
+
+
+def _heads(x: torch.Tensor, n_heads: int) -> torch.Tensor:
+    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+
+
+def prompt_keys(model: Model, text: TextConditions) -> PromptKeys:
+    """Keys and values of every layer's cross-attention to encoded prompts."""
+    out = []
+    for layer in model.transformer.layers:
+        attention = layer.cross_attention
+        _, k, v = attention.in_proj_weight.chunk(3)
+        bias = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
+        out.append(
+            tuple(_heads(F.linear(text.embeddings, w, b), attention.n_heads) for w, b in ((k, bias[1]), (v, bias[2])))
+        )
+    return PromptKeys(out, text.mask[:, None, None, :])
+
+
+def _layer(
+    layer: Layer,
+    x: torch.Tensor,
+    attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    cross: tuple[torch.Tensor, torch.Tensor],
+    cross_mask: torch.Tensor,
+) -> torch.Tensor:
+    """One pre-norm layer on x `[row, position, d_model]`; `attend(q, k, v)` does the causal self-attention."""
+    own, other = layer.self_attention, layer.cross_attention
+    projected = F.linear(layer.norm1(x), own.in_proj_weight, own.in_proj_bias)
+    q, k, v = (_heads(part, own.n_heads) for part in projected.chunk(3, dim=-1))
+    x = x + own.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
+    d = x.shape[-1]
+    q = F.linear(layer.norm_cross(x), other.in_proj_weight[:d], _first(other.in_proj_bias, d))
+    found = F.scaled_dot_product_attention(_heads(q, other.n_heads), *cross, attn_mask=cross_mask)
+    x = x + other.out_proj(found.transpose(1, 2).flatten(2))
+    return x + layer.linear2(layer.activation(layer.linear1(layer.norm2(x))))
+
+
+def _first(bias: torch.Tensor | None, n: int) -> torch.Tensor | None:
+    return None if bias is None else bias[:n]
+
+
+def ignore(layer: int, x: torch.Tensor, how: str = "") -> None:
+    """Watch nothing."""
+
+
+def check_layer(layer: int, x: torch.Tensor, how: str = "") -> None:
+    """Raise NotFiniteError unless what a layer made is finite."""
+    check_finite(x, layer_text(layer) + how)
+
+
+def layer_outputs(
+    model: Model,
+    sequence: torch.Tensor,
+    prompt: PromptKeys,
+    attend: Attend,
+    *,
+    start: int = 0,
+    n_layers: int,
+    edit: EditFunction | None = None,
+    watch: Watch = ignore,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """What each of the first `n_layers` layers makes, as edited: (layer, x `[row, position, d_model]`), the input
+    embedding (-1) first.
+
+    sequence: tokens on the delay pattern `[row, codebook, position]`, of which the first is at position `start`.
+    """
+    x = _embed(model, sequence, start)
+    watch(-1, x, "")
+    yield -1, x
+    for i in range(n_layers):
+        x = _layer(model.transformer.layers[i], x, partial(attend, i), prompt.keys[i], prompt.mask)
+        watch(i, x, "")
+        if edit is not None:
+            x = edit(i, start, x)
+            watch(i, x, ", as edited,")
+        yield i, x
+
+
+def logits_of(model: Model, x: torch.Tensor) -> torch.Tensor:
+    """Logits `[row, codebook, position, card]` of what the last layer made, x `[row, position, d_model]`."""
+    x = model.transformer.out_norm(x)
+    return torch.stack([head(x) for head in model.transformer.heads], dim=1)
+
+
+@torch.no_grad()
+def teacher_forced(
+    model: Model,
+    tokens: torch.Tensor,
+    text: TextConditions,
+    *,
+    layers: Sequence[int] = (),
+    edit: EditFunction | None = None,
+    with_logits: bool = False,
+) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
+    """One full pass over given tokens.
+
+    tokens: int64 `[row, codebook, frame]`. Returns the residual stream `[row, frame + 1, d_model]` of each of
+    `layers` (-1: input embedding) and, if asked, logits `[row, codebook, frame + 1, card]`, where position p
+    predicts codebook k of frame p - k. Causal: position p depends on nothing after it. Raises NotFiniteError.
+    """
+    prompt = prompt_keys(model, text)
+    last = model.n_layers if with_logits else max(layers, default=-1) + 1
+
+    def attend(_layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    def run(watch: Watch) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
+        sequence = delayed(tokens, model.card)
+        captured = {}
+        for i, x in layer_outputs(model, sequence, prompt, attend, n_layers=last, edit=edit, watch=watch):
+            if i in layers:
+                captured[i] = x
+        return captured, logits_of(model, x) if with_logits else None
+
+    with suppress(NotFiniteError):
+        captured, logits = run(ignore)
+        if all(map(all_finite, [logits] if logits is not None else [captured[i] for i in captured if i == last - 1])):
+            return captured, logits
+        del captured, logits
+    run(check_layer)
+    raise not_finite("the logits", model.dtype)
+
+
+@torch.no_grad()
+def normed(model: Model, layer: int, x: np.ndarray) -> np.ndarray:
+    """The residual stream x `[..., d_model]` after `layer` as what follows takes it in: through the first norm of the
+    next layer, or `out_norm` after the last. float32."""
+    layers = model.transformer.layers
+    norm = layers[layer + 1].norm1 if layer + 1 < len(layers) else model.transformer.out_norm
+    return norm(torch.from_numpy(x).to(model.device, model.dtype)).float().cpu().numpy()

@@ -1,0 +1,79 @@
+"""Load a model by a study's settings, by whichever library they name.
+
+`load_model` takes a hub id such as `facebook/musicgen-small`, whose files were fetched beforehand
+(`reprise/checkpoints/hub.py`), or a directory, in the form of either backend: `audiocraft` (`state_dict.bin` and
+`compression_state_dict.bin`; the embedded organisms are such directories) or `transformers` (`config.json`,
+safetensors and a tokenizer). What is loaded is a `Model` (`reprise/models/adapter.py`). Only one of the two libraries
+is ever imported.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reprise.checkpoints.contents import model_content_problems
+from reprise.checkpoints.hub import MODEL_FILES, model_folder
+from reprise.checkpoints.variants import SUPPORTED, UnsupportedModelError, misfits
+from reprise.models.adapter import Model
+from reprise.models.weight_checks import WeightsError
+
+
+def load_model(
+    name_or_path: str, *, backend: str = "audiocraft", dtype: str = "float32", device: str = "cpu"
+) -> Model:
+    """Load a MusicGen model for inference, its language model in `dtype` (float32, float16 or bfloat16).
+
+    The weights' digest is that of the file, whatever they are rounded to. The codec and a text encoder of its own
+    stay in float32.
+
+    Raises FileNotFoundError when the model was not fetched, or its directory lacks a file, RuntimeError when it cannot
+    be read, and ValueError for a variant of MusicGen that is not run here, files that are no exported model, and
+    weights that are not the model's own (lacking, in excess, or not finite).
+    """
+    if backend == "audiocraft":
+        from reprise.models.audiocraft import load
+    else:
+        from reprise.models.huggingface import load
+    folder = model_folder(name_or_path, backend=backend)
+    if lacking := [names[0] for names in MODEL_FILES[backend] if not any((folder / name).is_file() for name in names)]:
+        raise FileNotFoundError(f"model: {folder} has no {' and no '.join(lacking)}")
+    if wrong := model_content_problems(folder, backend=backend):
+        raise ValueError("\n".join(f"model: {name_or_path}: {text}" for text in wrong))
+    try:
+        return load(folder, dtype=dtype, device=device)
+    except UnsupportedModelError as error:
+        raise ValueError(f"model: {name_or_path}: {error}; valid: {SUPPORTED}") from None
+    except WeightsError as error:
+        raise ValueError(f"model: {name_or_path}: {error}") from None
+    except Exception as error:
+        # torch, omegaconf, audiocraft and transformers each raise errors of their own for a damaged file.
+        reason = textwrap.shorten(str(error), 400)
+        raise RuntimeError(
+            f"model: {name_or_path} cannot be loaded from {folder} ({type(error).__name__}: {reason}); valid: a whole "
+            f"checkpoint in the form of {backend}, and its text encoder in the hub's cache: `snakemake doctor` looks "
+            "at both"
+        ) from error
+
+
+def load_identified(settings: Mapping[str, Any], identity: Mapping[str, object], *, device: str = "cpu") -> Model:
+    """Load the model that `identify_model` wrote down, by a study's settings `name`, `backend` and `dtype`;
+    RuntimeError when the weights are not those any more."""
+    model = load_model(settings["name"], backend=settings["backend"], dtype=settings["dtype"], device=device)
+    if model.weights_digest != identity["weights_digest"]:
+        raise RuntimeError(
+            f"model: the weights of {settings['name']} have digest {model.weights_digest}, but this study was made "
+            f"with {identity['weights_digest']}; valid: those weights (a hub id can be pinned, owner/name@<commit>), "
+            "or a study made anew: snakemake --forcerun identify_model"
+        )
+    return model
+
+
+def check_fits(facts: Mapping[str, Any], *, name: str, corpus: str, layers: Sequence[int], duration_s: float) -> None:
+    """Check what only the model can tell: that the hooks asked for exist and that clips are not too long.
+
+    facts: of `results/corpora/<corpus>/model.json`. name, corpus: for the message. Raises ValueError with every
+    problem, one a line.
+    """
+    problems = misfits(facts, name=name, layers=layers, duration_s=duration_s)
+    if problems:
+        raise ValueError("\n".join(f"{corpus}: {'.'.join(path)}: {text}" for path, text in problems))

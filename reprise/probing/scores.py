@@ -1,0 +1,51 @@
+"""How well scores tell positive rows from negative ones (AUROC), and how that varies when prompts are drawn again.
+
+Conventions. `score`, `y` 0/1 and `groups` (which prompt) are `[row]`; `weights` `[draw, prompt]` say how often a
+prompt was drawn.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Array = NDArray[np.float64]
+
+
+def auroc(score: Array, y: Array) -> float:
+    """Over pairs of a positive and a negative row, how often the positive scores higher, ties a half."""
+    ranks = rankdata(score)
+    n1 = int(y.sum())
+    return float((ranks[y == 1].sum() - n1 * (n1 + 1) / 2) / (n1 * (len(y) - n1)))
+
+
+def auroc_draws(score: Array, y: Array, groups: NDArray[np.int64], weights: Array) -> Array:
+    """AUROC `[draw]` when prompts count as often as `weights` `[draw, prompt]` say."""
+    return weighted_auroc(prompt_wins(score, y, groups), y, groups, weights)
+
+
+def prompt_wins(score: Array, y: Array, groups: NDArray[np.int64]) -> Array:
+    """`[g, h]`: over pairs of a positive row of prompt g and a negative of prompt h, how often the positive scores
+    higher (ties a half). The AUROC under any weighting of prompts is a quadratic form in it. Labels of `groups` may
+    have gaps; rows and columns follow their sorted order.
+    """
+    names, groups = np.unique(groups, return_inverse=True)
+    positive, negative = score[y == 1], score[y == 0]
+    wins = np.zeros((len(names), len(names)))
+    order = np.argsort(groups[y == 1], kind="stable")
+    starts = np.searchsorted(groups[y == 1][order], np.arange(len(names)))
+    present = np.unique(groups[y == 1])
+    for h in range(len(names)):
+        theirs = np.sort(negative[groups[y == 0] == h])
+        below = 0.5 * (np.searchsorted(theirs, positive, "left") + np.searchsorted(theirs, positive, "right"))
+        wins[present, h] = np.add.reduceat(below[order], starts[present]) if len(order) else 0.0
+    return wins
+
+
+def weighted_auroc(wins: Array, y: Array, groups: NDArray[np.int64], weights: Array) -> Array:
+    """AUROC `[draw]` from `prompt_wins` under prompt `weights` `[draw, prompt]`; NaN where a class is missing."""
+    groups = np.unique(groups, return_inverse=True)[1]
+    positives = weights @ np.bincount(groups, y, wins.shape[0])
+    negatives = weights @ np.bincount(groups, 1 - y, wins.shape[0])
+    pairs = positives * negatives
+    won = np.einsum("ng,gh,nh->n", weights, wins, weights, optimize=True)
+    return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)

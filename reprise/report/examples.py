@@ -1,0 +1,30 @@
+"""Which clips does the report play as examples? They are picked by rule, not by ear."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+
+def example_clips(events: pd.DataFrame, clip_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Up to three (clip_id, why), by rule: a typical return, no return, and the nearest miss.
+
+    The accepted event of median score; the first clip in order of name in which no passage was accepted or comes near;
+    and, among clips without an accepted event, the one whose rejected candidate scores highest.
+    """
+    events = events.sort_values(["score", "clip_id"], kind="stable")
+    ok = events["accepted"].astype(bool)
+    returning, rejected = events[ok], events[~ok]
+    missed = rejected[~rejected["clip_id"].isin(returning["clip_id"])]
+    chosen = []
+    if len(returning):
+        median = str(returning["clip_id"].iloc[(len(returning) - 1) // 2])
+        chosen.append((median, "A typical return: the valid return of median score."))
+    near = str(missed["clip_id"].iloc[-1]) if len(missed) else ""
+    silent = [c for c in sorted(clip_ids) if c not in set(returning["clip_id"]) and c != near]
+    # Clips in which nothing was even listed come first.
+    silent.sort(key=lambda c: c in set(missed["clip_id"]))
+    if silent:
+        chosen.append((silent[0], "No return: the first clip, in order of name, without one."))
+    if near:
+        chosen.append((near, "The nearest miss: the best match that was rejected, among clips without a return."))
+    return chosen

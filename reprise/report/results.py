@@ -1,0 +1,58 @@
+"""What the report is made from: all results of one study, and the edited clips that it plays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from reprise.recordings.manifest import Track
+from reprise.report.sound import Heard
+
+
+class Edited(NamedTuple):
+    """One clip continued under one condition; `kind` "baseline" is the untouched one."""
+
+    clip_id: str
+    kind: str
+    window: str
+    audio: np.ndarray
+    sample_rate_hz: int
+    file: str
+
+
+class Results(NamedTuple):
+    """Everything the report says of one study.
+
+    settings: the study's leaf settings as plain builtins. model, verdict, certificates: the JSON files. card: the
+    model's card, {} without one. probes: a row a probe record. events: all events as overruled
+    (reprise/review/apply.py). labels: by horizon name. candidates: the candidates table. effects, matched, steered: by
+    candidate name. examples: clips as generated. edited: by candidate name. stages: stage, jobs, seconds, peak_mb, a
+    row a stage (may be empty). heard: a row a clip, with why it has no events ("" where it has). reviews: the summary
+    of imported reviews, {} without any. tracks: the recordings that clips were cut from, none where the model plays
+    prompts; left_out: those that could not be used (track_id, path, reason); cuts_left_out: the cuts of others that
+    could not (with cut); damaged: those that could not be decoded in some places.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    model: Mapping[str, Any]
+    card: Mapping[str, Any]
+    verdict: Mapping[str, Any]
+    certificates: Sequence[Mapping[str, Any]]
+    probes: pd.DataFrame
+    events: pd.DataFrame
+    labels: Mapping[str, pd.DataFrame]
+    candidates: pd.DataFrame
+    effects: Mapping[str, pd.DataFrame]
+    matched: Mapping[str, pd.DataFrame]
+    steered: Mapping[str, pd.DataFrame]
+    examples: Sequence[Heard]
+    edited: Mapping[str, Sequence[Edited]]
+    stages: pd.DataFrame
+    heard: pd.DataFrame
+    reviews: Mapping[str, Any]
+    tracks: Sequence[Track] = ()
+    left_out: Sequence[Mapping[str, str]] = ()
+    cuts_left_out: Sequence[Mapping[str, Any]] = ()
+    damaged: Sequence[Mapping[str, str]] = ()

@@ -1,0 +1,231 @@
+"""What happens when a candidate feature is removed, or turned up?
+
+Degenerate input: without measured effects the panels and sentences that need them are empty.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from reprise.report.figures.curves import Series, xy_plot
+from reprise.report.figures.intervals import Row, interval_plot
+from reprise.report.figures.svg import Axis, axis_around, legend
+from reprise.report.numbers import NEVER_DATA, interval, is_number, number
+from reprise.report.results import Results
+from reprise.report.views.edits import KINDS, MARKERS, WINDOWS, dose_text
+from reprise.report.views.verdict import gate_view
+
+
+def ablation_view(study: Results, name: str) -> dict[str, Any]:
+    """Figures and tables of one candidate's ablation."""
+    matched, effects = study.matched[name], study.effects.get(name, pd.DataFrame())
+    if "arm" in effects:
+        effects = effects[effects["arm"] != "steer"]
+    needed = study.settings["verdict"]
+    layer, feature = (int(matched[c].iloc[0]) for c in ("layer", "feature")) if len(matched) else (-1, -1)
+    judged = next((c for c in study.verdict["candidates"] if (c["layer"], c["feature"]) == (layer, feature)), {})
+    edited = matched[matched["kind"].isin(KINDS)]
+    target = edited[edited["kind"] == "target"]
+    top = target[["effect", "effect_high"]].to_numpy(float)
+    controls = edited.loc[edited["kind"] != "target", "effect"].to_numpy(float)
+    effect_axis = axis_around(
+        [*top.ravel(), *target["effect_low"], *controls], include=(0.0, needed["min_effect"] * 1.2, 0.5), margin=0.04
+    )
+    # Far beyond what is allowed, how far does not matter: such controls lie on the edge.
+    reach = max([2 * needed["max_damage"], *(1.1 * target["damage"].dropna())])
+    doses = sorted(target["dose"].unique())
+    panels = [
+        _panel(edited, effects, window, needed=needed, reach=reach, doses=doses, effect_axis=effect_axis)
+        for window in WINDOWS
+        if window in set(edited["window"])
+    ]
+    keys = [(f"s-{k}", MARKERS[k], v) for k, v in KINDS.items() if k in set(edited["kind"])]
+    about = ""
+    if len(effects):
+        n_clips, n_prompts = effects["clip_id"].nunique(), effects["prompt_id"].nunique()
+        from_s = study.settings["ablation"]["prefix_s"]
+        about = f"{n_clips} clips of {n_prompts} prompts that return were continued from {from_s:g} s on."
+        n_own = effects.loc[effects["found_baseline"] == 1, "clip_id"].nunique()
+        about += f" {n_own} are judged: those in which the untouched continuation returns."
+    return {
+        "name": name,
+        "title": f"layer {layer}, feature {feature}",
+        "layer": layer,
+        "feature": feature,
+        "verdict": judged.get("verdict", ""),
+        "reason": judged.get("reason", ""),
+        "gates": [gate_view(g) for g in judged.get("gates", [])],
+        "about": about,
+        "panels": panels,
+        "legend": legend(keys),
+        "steered": steering_text(study.steered.get(name, pd.DataFrame())),
+    }
+
+
+def _panel(
+    edited: pd.DataFrame,
+    effects: pd.DataFrame,
+    window: str,
+    *,
+    needed: Mapping[str, float],
+    reach: float,
+    doses: Sequence[float],
+    effect_axis: Axis,
+) -> dict[str, Any]:
+    """Figures and tables of the edits in one window. `reach`: the most damage that is drawn where it is."""
+    rows = edited[edited["window"] == window]
+    kinds = [k for k in KINDS if k in set(rows["kind"])]
+    one = rows[(rows["kind"] == "target") & (rows["dose"] == 1)]
+    at_one = one.iloc[0].to_dict() if len(one) else {}
+    luck = float(rows.loc[rows["kind"] == "resampled", "effect"].mean())
+    n_beyond = int((rows["damage"] > reach).sum())
+    beyond = f"On the right edge: {n_beyond} control dose{'s' if n_beyond > 1 else ''} of more damage, up to "
+    beyond += f"{rows['damage'].max():.2g} nats."
+    told = "; ".join(
+        f"dose {r.dose:g} loses {interval(r.effect, r.effect_low, r.effect_high)} at {r.damage:.3f} nats"
+        for r in rows[rows["kind"] == "target"].sort_values("dose").itertuples()
+    )
+    common = {"y_label": "fall in the rate of returns", "y_needed": needed["min_effect"], "luck": luck}
+    curves = [k for k in kinds if k != "resampled"]
+    damage = xy_plot(
+        _series(rows, "damage", curves),
+        Axis(0.0, reach, root=True),
+        effect_axis,
+        label=f"{WINDOWS[window]}, fall in the rate of returns against damage, candidate: {told}",
+        x_label="damage, nats a token (root scale)",
+        x_needed=needed["max_damage"],
+        **common,
+    )
+    dose = xy_plot(
+        _series(rows, "dose", curves),
+        Axis(0.0, 1.06 * max(doses, default=1.0)),
+        effect_axis,
+        label=f"{WINDOWS[window]}, fall in the rate of returns by dose, candidate: {told}",
+        x_label="dose (1: the feature is removed)",
+        x_ticks=[0, *doses],
+        x_text=dose_text,
+        **common,
+    )
+    return {
+        "title": WINDOWS[window],
+        "damage": damage,
+        "dose": dose,
+        "selectivity": _selectivity_plot(at_one, needed, WINDOWS[window]) if at_one else "",
+        "beyond": beyond if n_beyond else "",
+        "by_lag": _by_lag(effects, window),
+        "rows": _what_else_changed(effects, window),
+    }
+
+
+def _series(rows: pd.DataFrame, x: str, kinds: Sequence[str]) -> list[Series]:
+    made = []
+    for kind in kinds:
+        for control, part in rows[rows["kind"] == kind].groupby("control", sort=True):
+            part = part.dropna(subset=[x, "effect"]).sort_values("dose")
+            labels = [dose_text(d) for d in part["dose"]]
+            columns = [part[c].tolist() for c in (x, "effect", "effect_low", "effect_high")]
+            name = KINDS[kind] + (f" {control + 1}" if control else "")
+            made.append(Series(name, *columns, labels, f"s-{kind}", MARKERS[kind], kind == "target"))
+    return made
+
+
+def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title: str) -> Markup:
+    """The candidate at dose 1, each control at the same damage, and the excess."""
+    values = {kind: row.get(f"{kind}_effect") for kind in ("matched_feature", "random_direction", "resampled")}
+    effect, selectivity = ([row.get(f"{n}{end}") for end in ("", "_low", "_high")] for n in ("effect", "selectivity"))
+    lines = [Row("candidate", *effect, number(effect[0]), needed=needed["min_effect"])]
+    lines += [
+        Row(KINDS[k], v, text=number(v), style=f"s-{k}", shape=MARKERS[k]) for k, v in values.items() if is_number(v)
+    ]
+    shows = is_number(selectivity[1]) and selectivity[1] > 0 and selectivity[0] >= needed["min_selectivity"]
+    text = number(selectivity[0], 2, sign=True)
+    last = Row(
+        "selectivity", *selectivity, text, shape="diamond", filled=bool(shows), needed=needed["min_selectivity"]
+    )
+    lines.append(last)
+    axis = axis_around([v for r in lines for v in (r.value, r.low, r.high)], include=(0.0, *needed.values()))
+    label = f"{title}, at equal damage: " + "; ".join(f"{r.label} {interval(r.value, r.low, r.high)}" for r in lines)
+    return interval_plot(lines, axis, label=label, x_label="fall in the rate of returns", right=46)
+
+
+def _by_lag(effects: pd.DataFrame, window: str) -> dict[str, Markup]:
+    """Two plots by seconds since the prefix's end, of the edits at dose 1: how far they move what the model would play
+    next (KL on the untouched clip's tokens), and how far the best match falls before its window."""
+    if effects.empty:
+        return {}
+    edited = effects[(effects["window"] == window) & (effects["dose"] == 1)]
+    plots = {}
+    for prefix, y_label, what in (
+        ("kl_lag", "KL, nats a token", "how far the edit moves what is played next"),
+        ("effect_score_lag", "fall of the best match", "fall of the match before its window"),
+    ):
+        lags = sorted((float(c.removeprefix(prefix)), c) for c in effects.columns if c.startswith(prefix))
+        if not lags:
+            continue
+        series = []
+        for kind in (k for k in KINDS if k in set(edited["kind"])):
+            mean = edited.loc[edited["kind"] == kind, [c for _, c in lags]].mean()
+            points = [(lag, float(mean[c])) for lag, c in lags if is_number(mean[c])]
+            x, y = [p[0] for p in points], [p[1] for p in points]
+            labels = [f"{lag:g} s" for lag in x]
+            series.append(Series(KINDS[kind], x, y, y, y, labels, f"s-{kind}", MARKERS[kind], kind == "target"))
+        values = [v for one in series for v in one.y]
+        told = "; ".join(f"{one.name} {', '.join(number(v, 2) for v in one.y)}" for one in series)
+        plots[prefix] = xy_plot(
+            series,
+            Axis(0.0, 1.06 * max([lag for lag, _ in lags] + [1.0])),
+            axis_around(values, include=(0.0, 0.1), margin=0.04),
+            label=f"{WINDOWS[window]}, {what} by second: {told}",
+            x_label="seconds from the prefix's end",
+            y_label=y_label,
+        )
+    return plots
+
+
+def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str]]:
+    """Mean over clips of effects, damage and acoustic shifts at dose 1, a row a kind of condition."""
+    if effects.empty:
+        return []
+    lags = [c for c in effects.columns if c.startswith("effect_score_lag")]
+    rows = []
+    for kind, text in KINDS.items():
+        inside = (effects["kind"] == kind) & effects["window"].isin([window, "none"])
+        part = effects[inside & ((effects["dose"] == 1) | (kind == "resampled"))]
+        if part.empty:
+            continue
+        mean = part.select_dtypes("number").mean()
+        rows.append(
+            {
+                "condition": text,
+                "rate": number(mean["effect_rate"]),
+                "score": number(mean["effect_score"]),
+                "before": number(float(mean[lags].mean())) if lags else NEVER_DATA,
+                "damage": number(mean["damage_nats"], 3),
+                "kl": number(mean["kl_nats"], 3) if "kl_nats" in mean else NEVER_DATA,
+                "loudness": number(mean["shift_loudness_db"], 1, sign=True),
+                "centroid": number(mean["shift_centroid_hz"], 0, sign=True),
+                "onsets": number(mean["shift_onset_rate_hz"], 2, sign=True),
+                "silence": number(mean["shift_silence_share"], 2, sign=True),
+                "first": number(part["first_difference_s"].median(), 1),
+            }
+        )
+    return rows
+
+
+def steering_text(steered: pd.DataFrame) -> str:
+    """What turning the feature up did to clips that do not return; empty where none was steered."""
+    if steered.empty:
+        return ""
+    row = steered.iloc[0]
+
+    def told(name: str) -> str:
+        return interval(*(float(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
+
+    return (
+        f"Turned up in {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts that do not return, from the "
+        f"opening on, the feature brings the return to {told('rate_steered')} of them, against "
+        f"{told('rate_untouched')} untouched and {told('rate_random')} by a random direction of the same size, at "
+        f"{told('damage_steered')} nats a token of damage."
+    )

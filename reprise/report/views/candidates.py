@@ -1,0 +1,29 @@
+"""Which features were proposed, and what became of them?"""
+
+from typing import Any
+
+from reprise.report.numbers import interval, number, p_text, percent
+from reprise.report.results import Results
+
+
+def candidates_view(study: Results) -> list[dict[str, Any]]:
+    """The features that the screen proposed, with what became of them."""
+    judged = {(c["layer"], c["feature"]): c for c in study.verdict["candidates"]}
+    rows = []
+    for c in study.candidates.to_dict("records"):
+        found = judged.get((c["layer"], c["feature"]), {})
+        rows.append(
+            {
+                "feature": f"layer {c['layer']}, feature {c['feature']}",
+                "horizon": c["horizon"].removeprefix("h").replace("-", "–") + " s",
+                "z": number(c["z"], 1),
+                "p": p_text(c["p"]),
+                "q": p_text(c["q"]),
+                "auroc": number(c["auroc"], 3),
+                "active": percent(c["active_share"]),
+                "gain": interval(*(c[f"confirm_gain_auroc{end}"] for end in ("", "_low", "_high")), 3),
+                "confirm_p": p_text(c["confirm_p_adjusted"]),
+                "verdict": found.get("verdict", "") if c["confirmed"] else "not confirmed",
+            }
+        )
+    return rows

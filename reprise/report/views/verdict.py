@@ -1,0 +1,82 @@
+"""What is the verdict, and how far did the gates get?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reprise.report.figures.intervals import gate_strip
+from reprise.report.numbers import NEVER_DATA, interval, is_number, percent
+from reprise.report.results import Results
+from reprise.verdict.meanings import MEANINGS, MECHANISMS, NO_EVENTS
+
+# Title, digits, unit and sense of each gate of reprise.verdict.gates.
+GATES = {
+    "usable_clips": ("Clips that could be used", 0, "clips", "≥"),
+    "events": ("Motifs return", 0, "clips", "≥"),
+    "positive_clips": ("Clips with a return", 0, "clips", "≥"),
+    "negative_clips": ("Clips without a return", 0, "clips", "≥"),
+    "positive_prompts": ("Prompts with a return", 0, "prompts", "≥"),
+    "prediction": ("Predicts far ahead", 3, "AUROC", "≥"),
+    "learned": ("More than random weights", 3, "AUROC", "≥"),
+    "confirmation": ("Holds in new prompts", 3, "AUROC", ">"),
+    "effect": ("Removing it removes returns", 2, "of returns", "≥"),
+    "damage": ("The music stays intact", 3, "nats per token", "≤"),
+    "selectivity": ("More than controls do", 2, "of returns", "≥"),
+    "shorter_horizons": ("Predicts at shorter horizons", 3, "AUROC", "≥"),
+    "embedding": ("Input embedding stays silent", 3, "AUROC", "<"),
+    "random_model": ("Random weights stay silent", 3, "AUROC", "<"),
+}
+
+
+def gate_view(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """A gate as a row of the table."""
+    name = gate["name"]
+    title, digits, unit, sense = GATES.get(name, (name.replace("_", " ").capitalize(), 3, "", "≥"))
+    value = interval(gate["value"], gate["low"], gate["high"], digits)
+    outcome = gate["outcome"]
+    return {
+        "title": title,
+        "name": name,
+        "value": f"{value} {unit}".strip() if is_number(gate["value"]) else NEVER_DATA,
+        "needed": f"{sense} {gate['threshold']:g}" if is_number(gate["threshold"]) else NEVER_DATA,
+        "outcome": outcome,
+        "mark": {"passed": "✓", "failed": "✗", "undecided": "?", "not reached": "·"}[outcome],
+        "style": outcome.replace(" ", "-"),
+        "sentence": gate["sentence"] if outcome != "not reached" else "",
+        "strip": gate_strip(gate),
+    }
+
+
+def is_organism(card: Mapping[str, Any]) -> bool:
+    """Whether a model's card says that it is a model organism: calibration, not evidence."""
+    return str(card.get("kind", "")).startswith("model organism")
+
+
+def verdict_view(study: Results) -> dict[str, Any]:
+    """The verdict in sentences, and how far the gates got."""
+    verdict, gates = study.verdict, [gate_view(g) for g in study.verdict["gates"]]
+    name = verdict["verdict"]
+    no_events = any(g["name"] == "events" and g["outcome"] == "failed" for g in gates)
+    deciding = next((c for c in verdict["candidates"] if c["verdict"] == name), None)
+    mechanism = ""
+    if deciding and deciding.get("mechanism"):
+        share = percent(deciding.get("stored_share"))
+        mechanism = MECHANISMS.get(deciding["mechanism"], "{share}").format(share=share)
+    failed = [g["title"].lower() for g in gates if g["outcome"] in ("failed", "undecided")]
+    passed = sum(g["outcome"] == "passed" for g in gates)
+    # What an organism was built to be shows in its own music.
+    known = is_organism(study.card) and study.settings["source"] == "prompts"
+    truth = study.card.get("ground_truth", {}) if known else {}
+    should = truth.get("verdict", "")
+    return {
+        "name": name,
+        "meaning": NO_EVENTS if name == "none" and no_events else MEANINGS.get(name, ""),
+        "reason": str(verdict["reason"]),
+        "mechanism": mechanism,
+        "gates": gates,
+        "checks": [gate_view(g) for g in verdict.get("checks", [])],
+        "progress": f"{passed} of {len(gates)} gates passed" + (f"; first not to: {failed[0]}" if failed else ""),
+        "numbers": {g["name"]: interval(g["value"], g["low"], g["high"]) for g in verdict["gates"]},
+        "truth": should,
+        "because": truth.get("because", ""),
+        "agrees": should == name if should else None,
+    }

@@ -1,0 +1,231 @@
+"""Conditions as they are run: exact where nothing is edited, whatever the batches; and their KL."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import reprise.models.audiocraft_setup  # noqa: F401
+from reprise.interventions.conditions import Candidate, condition_table
+from reprise.interventions.edits import edit_function, feature_trajectory, row_edits
+from reprise.interventions.run import run_conditions, teacher_forced_kl
+from reprise.models.adapter import Model
+from reprise.models.forward import teacher_forced
+from reprise.models.generation import generate
+from reprise.models.loading import load_model
+from reprise.models.prompts import encode_prompts
+from reprise.saes.loading import load_sae
+from reprise.saes.sae import Sae, encode, feature_activation
+from tests.places import PLANNER
+from tests.unit.interventions.small_study import (
+    ALL_KINDS,
+    DIRECTIONS,
+    FEATURE,
+    FRAMES,
+    GREEDY_ENOUGH,
+    LAYER,
+    PREFIX_S,
+    PROMPTS,
+    RATE_HZ,
+    ROWS,
+    donations,
+    noise_keys,
+    table_of,
+    with_donors,
+)
+
+
+def run(model: Model, sae: Sae, table: pd.DataFrame, clips: pd.DataFrame, baseline: dict, **changes) -> pd.Series:
+    settings = {"rows": ROWS, "sampling": GREEDY_ENOUGH, "directions": DIRECTIONS, "n_frames": FRAMES}
+    parts = run_conditions(model, sae, table, baseline, noise_keys(clips), **(settings | changes))
+    keys, tokens = [], []
+    for part, found in parts:
+        keys += list(zip(part["clip_id"], part["condition"], strict=True))
+        tokens += list(found)
+    return pd.Series(tokens, index=pd.MultiIndex.from_tuples(keys))
+
+
+def test_a_clip_that_is_its_own_donor_is_left_as_it_is(model, sae, clips, baseline):
+    """The donor's trajectory is read where the edit reads the stream: equal clips, no edit."""
+    tokens = torch.from_numpy(np.stack([baseline[c] for c in clips["clip_id"]]).astype(np.int64))
+    x = teacher_forced(model, tokens, encode_prompts(model, PROMPTS), layers=(LAYER,))[0][LAYER]
+    codes = [part.numpy() for part in encode(sae, x)]
+    ids = clips["clip_id"].tolist()
+    donated = {(c, FEATURE): feature_trajectory(codes[0][i], codes[1][i], FEATURE) for i, c in enumerate(ids)}
+    assert np.array_equal(donated["p1-s0", FEATURE], feature_activation(sae, x, [FEATURE])[1, :, 0].numpy())
+    assert all(found.any() for found in donated.values())
+    for donor, same in ((ids, True), (np.roll(ids, 1), False)):
+        table = table_of(clips.assign(donor=donor), doses=(1.0,), windows=("until_event",), kinds=("target",))
+        edit = edit_function(sae, row_edits(sae, table, donated=donated), guided=False)
+        moved = (edit(LAYER, 0, x) - x).abs().max()
+        assert moved < 1e-5 if same else moved > 0.1
+
+
+@pytest.mark.parametrize("resampling", [False, True])
+def test_dose_0_and_untouched_rows_equal_the_baseline_and_edits_do_not(model, sae, clips, baseline, resampling):
+    table = table_of(with_donors(clips) if resampling else clips, doses=(0.0, 4.0))
+    tokens = run(model, sae, table, clips, baseline, donated=donations(clips))
+    changed, unmoved = [], set()
+    for (clip, condition), found in tokens.items():
+        assert found.dtype == np.uint16
+        assert np.array_equal(found[:, :10], baseline[clip][:, :10]), "the prefix is imposed"
+        if condition.startswith("untouched") or condition.endswith("-d0"):
+            assert np.array_equal(found, baseline[clip])
+            unmoved.add(condition.split("-")[0].rstrip("0123456789"))
+        elif condition.endswith("-d4") or condition == "resampled0":
+            changed.append(not np.array_equal(found, baseline[clip]))
+    assert unmoved == set(ALL_KINDS) - {"resampled"}
+    assert np.mean(changed) > 0.8
+
+
+@pytest.mark.parametrize("resampling", [False, True])
+def test_tokens_do_not_depend_on_the_batch(model, sae, clips, baseline, resampling):
+    table = table_of(with_donors(clips) if resampling else clips, doses=(1.0,), windows=("until_event",))
+
+    def tokens(part: pd.DataFrame) -> pd.Series:
+        return run(model, sae, part, clips, baseline, donated=donations(clips))
+
+    together = tokens(table)
+    shuffled = tokens(table.sample(frac=1, random_state=0))
+    alone = tokens(table[table["clip_id"] == "p1-s0"].iloc[2:5])
+    assert len(shuffled) == len(together) == 3 * (2 + 8)
+    for other in (shuffled, alone):
+        assert all(np.array_equal(other[key], together[key]) for key in other.index)
+
+
+def test_prefix_only_touches_no_later_position(model, sae, clips, baseline):
+    """The streams of the edited layer agree with a pass that edits nothing, given the same earlier keys and values."""
+    table = table_of(clips.iloc[:1], doses=(4.0,), windows=("prefix_only",), kinds=("target",))
+    edit = edit_function(sae, row_edits(sae, table), guided=False)
+    before, after = [], []
+
+    def watched(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
+        out = edit(layer, start, x)
+        if layer == LAYER:
+            before.append(x[:, 0]), after.append(out[:, 0])
+        return out
+
+    key = noise_keys(clips)["p0-s0"]
+    prefix = torch.from_numpy(baseline["p0-s0"][None].astype(np.int64))
+    generate(
+        model,
+        PROMPTS[:1],
+        [key],
+        n_frames=FRAMES,
+        sampling=GREEDY_ENOUGH,
+        prefix=prefix,
+        n_prefix_frames=[10],
+        edit=watched,
+    )
+    moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert any(moved[:10]) and not any(moved[10:])
+
+
+@pytest.mark.parametrize("resampling", [False, True])
+def test_the_same_edit_serves_a_full_pass(model, sae, clips, baseline, resampling):
+    """Teacher-forced with the edit equals the edited generation's own stream."""
+    chosen = (with_donors(clips) if resampling else clips).iloc[:2]
+    table = table_of(chosen, doses=(1.0,), windows=("until_event",), kinds=("target",))
+    streams = []
+    edit = edit_function(sae, row_edits(sae, table, donated=donations(clips)), guided=False)
+
+    def watched(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
+        out = edit(layer, start, x)
+        if layer == LAYER:
+            streams.append(out[:, 0])
+        return out
+
+    prompts = PROMPTS[:2]
+    keys = [noise_keys(clips)[c] for c in table["clip_id"]]
+    tokens = generate(model, prompts, keys, n_frames=FRAMES, sampling=GREEDY_ENOUGH, edit=watched)
+    captured, _ = teacher_forced(model, tokens, encode_prompts(model, prompts), layers=(LAYER,), edit=edit)
+    torch.testing.assert_close(
+        torch.stack(streams[: FRAMES + 1], 1), captured[LAYER][:, : FRAMES + 3], atol=1e-4, rtol=0
+    )
+
+
+def test_guided_conditions_run(model, sae, clips, baseline):
+    table = table_of(clips.iloc[:1], doses=(4.0,), windows=("until_event",))
+    sampling = GREEDY_ENOUGH._replace(cfg_coef=3.0)
+    both, half = (
+        run(model, sae, table, clips, baseline, sampling=sampling, halves=h) for h in ("both", "conditional")
+    )
+    untouched = both["p0-s0", "untouched0"]
+    assert np.array_equal(untouched, half["p0-s0", "untouched0"])
+    key = ("p0-s0", "target0-until_event-d4")
+    assert not np.array_equal(both[key], untouched) and not np.array_equal(both[key], half[key])
+
+
+def test_run_conditions_names_what_is_missing(model, sae, clips, baseline):
+    table = table_of(clips, kinds=("untouched",))
+    with pytest.raises(ValueError, match="clip p1-s0 has no baseline"):
+        run(model, sae, table, clips, {"p0-s0": baseline["p0-s0"]})
+    with pytest.raises(ValueError, match="rows is 1"):
+        run(model, sae, table, clips, baseline, rows=1)
+    with pytest.raises(ValueError, match="a prefix of 10 frames does not fit in 9"):
+        run(model, sae, table, clips, baseline, n_frames=9)
+
+
+@pytest.fixture(scope="module")
+def planner() -> Model:
+    return load_model(str(PLANNER))
+
+
+def planners_rows() -> tuple[Sae, pd.DataFrame, dict[str, np.ndarray]]:
+    """Conditions on two clips of noise for the shipped planner and the SAE of its layer 2."""
+    sae = load_sae(PLANNER / "sae" / "layer2")
+    ids = ["p0-s0", "p1-s0"]
+    clips = pd.DataFrame({"clip_id": ids, "prompt_id": ["p0", "p1"], "prompt": PROMPTS[:2], "seed": 0})
+    clips = clips.assign(target_start_s=0.48, target_stop_s=0.64)
+    rng = np.random.default_rng(8)
+    baseline = {c: rng.integers(0, 256, (4, FRAMES)).astype(np.uint16) for c in ids}
+    # Features that the noise does activate, so that every kind has something to take out.
+    table = condition_table(
+        Candidate(LAYER, 42, (155,), 66),
+        clips,
+        (0.0, 1.0, 4.0),
+        ("until_event",),
+        ALL_KINDS,
+        prefix_s=PREFIX_S,
+        frame_rate_hz=RATE_HZ,
+        z_star={42: 0.5},
+    )
+    return sae, table, baseline
+
+
+def test_kl_is_that_of_two_passes_over_the_baselines_own_tokens(planner):
+    sae, table, baseline = planners_rows()
+    kl = teacher_forced_kl(planner, sae, table, baseline, rows=4, directions=DIRECTIONS)
+    assert kl.shape == (len(table), FRAMES) and kl.dtype == np.float32
+    still = table["kind"].isin(("untouched", "resampled")) | (table["dose"] == 0)
+    assert not kl[still].any() and (kl[~still].sum(axis=1) > 0).all()
+
+    i = int(np.flatnonzero((table["kind"] == "target") & (table["dose"] == 4.0))[1])
+    part = table.iloc[[i, i]]
+    tokens = torch.from_numpy(np.stack([baseline["p1-s0"]] * 2).astype(np.int64))
+    text = encode_prompts(planner, part["prompt"].tolist())
+    edit = edit_function(sae, row_edits(sae, part), guided=False)
+    before, after = (
+        torch.distributions.Categorical(logits=teacher_forced(planner, tokens, text, edit=e, with_logits=True)[1][0])
+        for e in (None, edit)
+    )
+    by_position = torch.distributions.kl_divergence(before, after)
+    # Codebook k of frame f is predicted at position f + k, which the last frames lack.
+    expected = [np.mean([by_position[k, f + k] for k in range(4) if f + k <= FRAMES]) for f in range(FRAMES)]
+    np.testing.assert_allclose(kl[i], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_kl_grows_with_the_dose_and_does_not_depend_on_the_batches(planner):
+    sae, table, baseline = planners_rows()
+    kl = teacher_forced_kl(planner, sae, table, baseline, rows=4, directions=DIRECTIONS)
+    total = pd.Series(kl.sum(axis=1), table.index)
+    weak, strong = (total[(table["kind"] == "target") & (table["dose"] == d)].to_numpy() for d in (1.0, 4.0))
+    assert (strong > weak).all()
+    order = np.random.default_rng(9).permutation(len(table))
+    shuffled = teacher_forced_kl(planner, sae, table.iloc[order], baseline, rows=4, directions=DIRECTIONS)
+    np.testing.assert_allclose(shuffled, kl[order], rtol=1e-4, atol=1e-6)
+    wide = teacher_forced_kl(planner, sae, table, baseline, rows=32, directions=DIRECTIONS)
+    np.testing.assert_allclose(wide, kl, rtol=1e-3, atol=1e-5)
+    assert teacher_forced_kl(planner, sae, table.iloc[:0], baseline, rows=4).shape == (0, 0)
+    with pytest.raises(ValueError, match="clip p0-s0 has no baseline"):
+        teacher_forced_kl(planner, sae, table, {}, rows=4)
