@@ -1,9 +1,9 @@
 """The files a new study begins with: a commented configuration and a table of prompts."""
 
-import re
 from pathlib import Path
 
 from reprise.config.errors import ConfigError
+from reprise.config.validation import name_problem
 
 _TEMPLATE = Path(__file__).parent / "new_study.yaml"
 _PROMPTS = """\
@@ -18,8 +18,8 @@ def write_new_study(name: str, folder: Path = Path("config")) -> list[Path]:
 
     Raises ConfigError where the name is none for a study, or where a file is there already: nothing is overwritten.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-        raise ConfigError([f"new study: got {name!r}; valid: lower-case letters, digits, - and _"])
+    if wrong := name_problem(name):
+        raise ConfigError([f"new study: {wrong}"])
     config, prompts = folder / f"{name}.yaml", folder / f"{name}-prompts.tsv"
     if taken := [path for path in (config, prompts) if path.exists()]:
         raise ConfigError([f"{path}: is there already; valid: another name" for path in taken])

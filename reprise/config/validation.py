@@ -33,6 +33,14 @@ def load_config(path: str | Path, *, base_dir: str | Path = ".", check_files: bo
     return validate(read_yaml(path), base_dir=base_dir, source=str(path), check_files=check_files)
 
 
+def name_problem(name: Any) -> str:
+    """What is wrong with a study's name, "" where nothing is."""
+    if isinstance(name, str) and _STUDY_NAME.fullmatch(name) and name not in _RESERVED_NAMES:
+        return ""
+    valid = "a directory's name of at most 60 lower-case letters, digits, - and _, other than "
+    return f"got the name {show(name)}; valid: {valid}{', '.join(_RESERVED_NAMES)}"
+
+
 def validate(
     raw: Any, *, base_dir: str | Path = ".", source: str | Source = "config", check_files: bool = True
 ) -> Config:
@@ -66,12 +74,8 @@ def validate(
     for name, entry in entries.items():
         own = ("studies", str(name))
         entry = {} if entry is None else entry
-        if not (isinstance(name, str) and _STUDY_NAME.fullmatch(name)) or name in _RESERVED_NAMES:
-            valid = (
-                "a directory's name of at most 60 lower-case letters, digits, - and _, other than "
-                f"{', '.join(_RESERVED_NAMES)}"
-            )
-            lines.append(f"{of(own)}: studies: got the name {show(name)}; valid: {valid}")
+        if wrong := name_problem(name):
+            lines.append(f"{of(own)}: studies: {wrong}")
         if not isinstance(entry, Mapping):
             lines.append(f"{of(own)}: studies.{name}: got {show(entry)}; valid: a mapping of study fields")
             continue

@@ -1,0 +1,72 @@
+"""The command `reprise`: begin a study, look at what it needs, open its report. Studies are run by Snakemake.
+
+reprise new my-study                       config/my-study.yaml and config/my-study-prompts.tsv, to be edited
+reprise doctor --configfile FILE           is everything there that its studies need?
+reprise open [FOLDER]                      the report of the last run, in the browser
+"""
+
+import argparse
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from reprise.config.errors import ConfigError
+from reprise.config.new_study import write_new_study
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, or 1 where something is wrong, which is then printed."""
+    asked = _parser().parse_args(arguments)
+    try:
+        if asked.command == "new":
+            return _new(asked.name)
+        if asked.command == "doctor":
+            return _doctor(asked.configfile)
+        return _open(asked.results)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="reprise", description="Studies are run by Snakemake; this helps beside it.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="new | doctor | open")
+    new = commands.add_parser("new", help="write a configuration and a prompts file to begin with")
+    new.add_argument("name", help="the study's name, which is its folder under results/ too")
+    doctor = commands.add_parser("doctor", help="look at model, SAEs, memory, disk and configuration")
+    doctor.add_argument("--configfile", type=Path, default=Path("config/config.yaml"), metavar="FILE")
+    report = commands.add_parser("open", help="open the report in the browser")
+    report.add_argument("results", nargs="?", type=Path, default=Path("results"), metavar="FOLDER")
+    return parser
+
+
+def _new(name: str) -> int:
+    config, prompts = write_new_study(name)
+    print(f"written: {config} and {prompts}\nEdit both, then:\n  reprise doctor --configfile {config}")
+    print(f"  snakemake --cores all --configfile {config}")
+    return 0
+
+
+def _doctor(path: Path) -> int:
+    # torch takes seconds, which the other commands do without.
+    from reprise.config.reading import read_yaml, told_by
+    from reprise.workflow.examination import examine, show
+
+    raw = read_yaml(path)
+    findings, problems = examine(raw, told_by({str(path): raw}, {}))
+    show(findings, problems)
+    return 1 if problems else 0
+
+
+def _open(results: Path) -> int:
+    page = results / "report" / "index.html"
+    if not page.is_file():
+        raise ConfigError([f"{page}: there is no report; valid: the results folder of a run that ended"])
+    print(page)
+    webbrowser.open(page.resolve().as_uri())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
