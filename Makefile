@@ -47,7 +47,7 @@ bench: install-all   ## rewrite benchmarks/results.json and the tables in the do
 
 lint: install-all    ## ruff, snakefmt, snakemake --lint and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile rules && $(BIN)/snakemake --lint
-	$(BIN)/pyright
+	$(BIN)/mypy
 
 docs: install-all    ## regenerate what comes from code: config/schema.json, config.default.yaml, pages of docs/
 	$(BIN)/python -m reprise.config.docs

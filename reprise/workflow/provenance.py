@@ -161,7 +161,12 @@ def _bound(statement: ast.stmt) -> set[str]:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {statement.name}
     names: set[str] = set()
-    for node in ast.walk(statement):
+    parts: list[ast.AST] = [statement]
+    if isinstance(statement, ast.Assign):
+        parts = list(statement.targets)
+    elif isinstance(statement, ast.AnnAssign):
+        parts = [statement.target]
+    for node in (node for part in parts for node in ast.walk(part)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -226,7 +231,7 @@ def _named(symbol: Symbol) -> Iterator[tuple[str, Symbol]]:
     seen: set[tuple[str, Symbol]] = set()
     for node in _walk(_statements(symbol)):
         targets: dict[str, set[Symbol | str]] = {}
-        if isinstance(node, ast.Name):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             own: set[Symbol | str] = {Symbol(symbol.path, node.id)} if node.id in source.defined else set()
             targets[node.id] = own | source.imported.get(node.id, set())
         elif isinstance(node, ast.Import | ast.ImportFrom):
