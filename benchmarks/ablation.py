@@ -67,7 +67,7 @@ def set_up() -> Bench:
     keys = {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in clips.itertuples()}
     n_frames = round(DURATION_S * model.frame_rate_hz)
     made = generate_clips(
-        model, clips["prompt"].tolist(), list(keys.values()), n_frames=n_frames, sampling=SAMPLING, rows=ROWS
+        model, clips["prompt"].tolist(), list(keys.values()), n_frames=n_frames, sampling=SAMPLING, batch_size=ROWS
     )
     tokens = np.concatenate(list(made)).astype(np.uint16)
     return Bench(model, sae, clips, dict(zip(clips["clip_id"], tokens, strict=True)), keys)
@@ -105,7 +105,7 @@ def suite(bench: Bench, table: pd.DataFrame, *, rows: int = ROWS, sampling: Samp
         table,
         bench.baseline,
         bench.noise_keys,
-        rows=rows,
+        batch_size=rows,
         sampling=sampling,
         directions=directions(bench),
     )

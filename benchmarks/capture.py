@@ -1,7 +1,7 @@
-"""What it costs to keep activations and SAE codes, in the dimensions of musicgen-small and its published SAEs.
+"""What it costs to keep activations and SAE latents, in the dimensions of musicgen-small and its published SAEs.
 
 Ours are the stages' own functions, writing to disk. `capture`: five hooks, against a forward pass of audiocraft's own
-layers up to the last of these hooks, which keeps nothing. `sae_encode_store`: sparse codes into a store, against the
+layers up to the last of these hooks, which keeps nothing. `sae_encode_store`: sparse latents into a store, against the
 bare matrix product, and against SAELens' encode with its dense output saved by numpy. `sae_bytes`: both on disk.
 `store_write`: activations that are there already into a sharded store with its manifest, against numpy's save.
 `capture_memory`, `encode_memory`: peak memory of the stage for eight times as many clips. Weights are random, which
@@ -29,8 +29,8 @@ from reprise.models.capture import store_residual_stream
 from reprise.models.delay_pattern import delayed
 from reprise.models.prompts import encode_prompts
 from reprise.organisms.lm import lm_config
-from reprise.saes.encoding import store_codes
-from reprise.saes.latents import code_arrays
+from reprise.saes.encoding import store_latents
+from reprise.saes.latents import latent_arrays
 from reprise.saes.sae import Sae, make_sae
 from reprise.storage.stores import ArraySpec, read_store, write_store
 
@@ -96,14 +96,14 @@ def capture(model: Model, tokens: np.ndarray, folder: Path, *, rows: int) -> Non
             for layer in HOOKS
             if layer < model.n_layers
         }
-        store_residual_stream(model, tokens, ["a piano"] * len(tokens), stores, rows=rows)
+        store_residual_stream(model, tokens, ["a piano"] * len(tokens), stores, batch_size=rows)
 
 
 def encode(sae: Sae, activations: np.ndarray, folder: Path) -> None:
-    """The stage: sparse codes in a store."""
-    arrays = code_arrays(*activations.shape[:2], d_sae=sae.d_sae, k=sae.k)
+    """The stage: sparse latents in a store."""
+    arrays = latent_arrays(*activations.shape[:2], d_sae=sae.d_sae, k=sae.k)
     with write_store(folder, arrays, meta={}) as store:
-        store_codes(sae, activations, store)
+        store_latents(sae, activations, store)
 
 
 def rounds(methods: dict[str, Callable[[], Any]], n: int) -> dict[str, list[float]]:
@@ -131,7 +131,9 @@ def time_capture() -> dict[str, list[float]]:
         model.lm.transformer(embedded, cross_attention_src=text.embeddings)
 
     with tempfile.TemporaryDirectory() as name:
-        return rounds({"plain": plain, "ours": lambda: capture(model, tokens, Path(name), rows=N_CLIPS)}, N_ROUNDS)
+        return rounds(
+            {"plain": plain, "ours": lambda: capture(model, tokens, Path(name), batch_size=N_CLIPS)}, N_ROUNDS
+        )
 
 
 def time_encode() -> dict[str, Any]:
@@ -149,7 +151,7 @@ def time_encode() -> dict[str, Any]:
             torch.from_numpy(clip).float() @ sae.W_enc
 
     with tempfile.TemporaryDirectory() as name:
-        ours, dense = Path(name, "codes"), Path(name, "dense.npy")
+        ours, dense = Path(name, "latents"), Path(name, "dense.npy")
 
         @torch.no_grad()
         def saelens() -> None:
@@ -182,7 +184,7 @@ def time_store() -> dict[str, list[float]]:
 def memory_of_capture(n_clips: int) -> float:
     """Peak memory of the stage in this process, MB."""
     with tempfile.TemporaryDirectory() as name:
-        capture(build_model(FEW_LAYERS), draw_tokens(n_clips, SHORT_FRAMES), Path(name), rows=N_CLIPS)
+        capture(build_model(FEW_LAYERS), draw_tokens(n_clips, SHORT_FRAMES), Path(name), batch_size=N_CLIPS)
     return peak_memory_mb()
 
 
@@ -193,7 +195,7 @@ def memory_of_encode(n_clips: int) -> float:
         with write_store(Path(name, "acts"), {"resid_post": ArraySpec(shape, "float16")}, meta={}) as store:
             for _ in range(0, n_clips, FEW):
                 store.append("resid_post", draw_activations(FEW, SHORT_FRAMES))
-        encode(build_sae(), read_store(Path(name, "acts"))["resid_post"], Path(name, "codes"))
+        encode(build_sae(), read_store(Path(name, "acts"))["resid_post"], Path(name, "latents"))
     return peak_memory_mb()
 
 
@@ -212,7 +214,7 @@ def run() -> list[dict[str, Any]]:
         return median(taken[a]), median(taken[b]), median(pairs)
 
     size = f"{positions:,} positions of musicgen-small's width"
-    sae = f"codes of an SAE with {D_SAE:,} features, {K} active"
+    sae = f"latents of an SAE with {D_SAE:,} features, {K} active"
     per_position = encoded["bytes"] / positions, encoded["dense_bytes"] / positions
     memory = {stage: [measured(f"memory_of_{stage}({n})") for n in (MANY, FEW)] for stage in ("capture", "encode")}
     return [

@@ -1,11 +1,11 @@
 """What the feature screen costs: a wide SAE's features at several horizons, against scikit-learn feature by feature.
 
-Codes as a wide SAE gives them: `K` of `N_FEATURES` features at each of clips x times. How often a feature comes is
+Latents as a wide SAE gives them: `K` of `N_FEATURES` features at each of clips x times. How often a feature comes is
 skewed (log-normal); each clip has a pool of `POOL` features, the frequent ones more often among them, and those that
 drift highest are active: half of them still are one grid time later. Labels: half of the clips return once, and y says
 whether that is within a horizon ahead.
 
-Both start from sparse codes in memory. Ours is `reprise.candidates.screen.screen` as the workflow calls it, once a
+Both start from sparse latents in memory. Ours is `reprise.candidates.screen.screen` as the workflow calls it, once a
 horizon: all features are sorted, ranked and get their AUROC, those within the shipped activity limits ("tested") also
 z, and p corrected for skewness. The plain method makes a tested feature's dense column, once for all horizons, from a
 matrix that is sorted by feature already, and calls `roc_auc_score` at each horizon on the usable positions; it pools
@@ -37,7 +37,7 @@ N_ROUNDS = 5
 
 def draw_codes() -> list[tuple[np.ndarray, np.ndarray]]:
     """Batches of (values float32, indices int32) `[clip, time, k]`."""
-    rng = np.random.default_rng(seed_from("benchmark", "screen", "codes"))
+    rng = np.random.default_rng(seed_from("benchmark", "screen", "latents"))
     log_rate = LOG_RATE_SD * rng.standard_normal(N_FEATURES)
     batches = []
     for _ in range(N_CLIPS // CLIPS_AT_ONCE):
@@ -114,7 +114,7 @@ def run() -> list[dict[str, Any]]:
             "ms",
             N_ROUNDS,
             (
-                f"one feature at one horizon over {N_CLIPS * N_TIMES:,} positions: AUROC, z and p from sparse codes, "
+                f"one feature at one horizon over {N_CLIPS * N_TIMES:,} positions: AUROC, z and p from latents, "
                 f"the time of the whole screen over its {n_tested:,.0f} tested features a horizon "
                 f"({1e6 * ours_s / n_horizons / N_FEATURES:.0f} µs over all {N_FEATURES:,}), against scikit-learn's "
                 f"roc_auc_score alone on the feature's dense column (ratio: times faster; one core)"

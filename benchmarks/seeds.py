@@ -19,7 +19,7 @@ from benchmarks.power import LAYER, RANDOM, Pool, promised_and_found, summary
 from benchmarks.workflow import ROOT, demo_figures, run_snakemake
 from reprise.probing.probes import Question
 from reprise.probing.questions import read_question
-from reprise.saes.latents import read_codes
+from reprise.saes.latents import read_latents
 from reprise.storage.artifacts import read_array, read_clips
 from reprise.targets.labels import label_grid, without_local
 from reprise.verdict.preregistration import Thresholds
@@ -77,8 +77,8 @@ def read_pool(results: Path, study: str) -> Pool:
         kind: read_array(stores(shared / "activations" / hook), "resid_post", grid.positions).astype(np.float32)
         for kind, hook in hooks.items()
     }
-    codes = read_codes(stores(folder / "codes" / f"layer{LAYER}"), grid.positions)
-    pool["sae"] = codes.toarray().reshape(*grid.y.shape, -1).astype(np.float32)
+    latents = read_latents(stores(folder / "latents" / f"layer{LAYER}"), grid.positions)
+    pool["sae"] = latents.toarray().reshape(*grid.y.shape, -1).astype(np.float32)
     pool["question"] = read_question(descriptors, clips, grid)
     return pool
 

@@ -54,7 +54,7 @@ def null_confirmations(n_tried: int, seed: int, *, swaps_per_level: int = 1) -> 
     log_odds = 0.7 * rng.normal(size=16)[prompt] - 0.3
     y = np.repeat(rng.random(len(prompt)) < 1 / (1 + np.exp(-log_odds)), 2).reshape(-1, 2).astype(np.int8)
     x = np.broadcast_to(np.eye(2, dtype=np.float32), (len(prompt), 2, 2))
-    codes = np.maximum(rng.normal(size=(len(prompt), 2, n_tried)) + rng.normal(size=(16, 1, n_tried))[prompt], 0)
+    latents = np.maximum(rng.normal(size=(len(prompt), 2, n_tried)) + rng.normal(size=(16, 1, n_tried))[prompt], 0)
     question = Question(
         y, np.ones(y.shape, bool), prompt, [str(i) for i in range(len(prompt))], x, ["time_0s", "time_1s"]
     )
@@ -67,7 +67,7 @@ def null_confirmations(n_tried: int, seed: int, *, swaps_per_level: int = 1) -> 
         return confirm(
             ranked,
             {"h": question},
-            lambda layer, feature, horizon: codes[:, :, feature].astype(np.float32),
+            lambda layer, feature, horizon: latents[:, :, feature].astype(np.float32),
             np.ones(len(prompt), bool),
             alpha=ALPHA,
             max_tried=n_tried,

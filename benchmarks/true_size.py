@@ -113,7 +113,7 @@ def ablate(folder: str) -> dict[str, float]:
         table,
         tokens,
         {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in clips.itertuples()},
-        rows=8,
+        batch_size=8,
         sampling=Sampling(1.0, 250, CFG_COEF),
         directions={0: Direction(np.zeros(D_MODEL, np.float32), 0.0)},
     )

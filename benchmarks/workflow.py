@@ -1,7 +1,7 @@
 """Whole-workflow measurements: the demo from nothing, and a rerun after a horizon change.
 
-`horizon_change`: wall time of the rerun over that of the full demo. `overhead_share`: share of the demo's wall time in
-which no job was computing, that is start-up, imports and Snakemake itself, read off the jobs' logs.
+`horizon_change`: wall time of the rerun over that of the full demo. `overhead_fraction`: share of the demo's wall time
+in which no job was computing, that is start-up, imports and Snakemake itself, read off the jobs' logs.
 """
 
 import json
@@ -95,7 +95,7 @@ def run() -> tuple[list[dict[str, Any]], dict[str, Any]]:
             "rerun after a changed horizon, against the full demo",
         ),
         record(
-            "overhead_share",
+            "overhead_fraction",
             overhead * full_s,
             full_s,
             overhead,

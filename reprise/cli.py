@@ -51,9 +51,12 @@ def _new(name: str) -> int:
 def _doctor(path: Path) -> int:
     # torch takes seconds, which the other commands do without.
     from reprise.config.reading import read_yaml, told_by
+    from reprise.config.renamed import with_new_names
     from reprise.workflow.examination import examine, show
 
     raw = read_yaml(path)
+    for warning in with_new_names(raw)[1]:
+        print(f"{path}: {warning}", file=sys.stderr)
     findings, problems = examine(raw, told_by({str(path): raw}, {}))
     show(findings, problems)
     return 1 if problems else 0

@@ -24,6 +24,6 @@ def clip_seed(what: str, clip: Mapping[str, Any]) -> tuple[int, ...]:
     return seed_from(what, clip["prompt"], clip["seed"], *recorded)
 
 
-def stable_share(identity: str) -> float:
+def stable_fraction(identity: str) -> float:
     """A number in [0, 1) from an identity alone, to split prompts in a way that adding one leaves the others put."""
     return seed_from("split", identity)[0] / 2**32

@@ -1,9 +1,9 @@
-"""A finished study to look into: activations and SAE codes of all batches as one dataset, read only where asked.
+"""A finished study to look into: activations and SAE latents of all batches as one dataset, read only where asked.
 
     study = reprise.open_study("results/planner")
     study.resid_post.sel(layer=4, clip="amber-piano-s0", seconds=slice(4, 8)).values
-    codes = study.codes.sel(layer=4, seconds=slice(4, 8))
-    codes.activation.where(codes.feature == 17, 0).sum("slot").values  # what feature 17 does, [clip, position]
+    latents = study.latents.sel(layer=4, seconds=slice(4, 8))
+    latents.activation.where(latents.feature == 17, 0).sum("slot").values  # what feature 17 does, [clip, position]
 
 The arrays are xarray's over dask's: `sel` and arithmetic cost nothing, `.values` or `.compute()` reads, a clip at a
 time. Seconds are those of the audio: position p is computed from what sounds before p / frame_rate_hz, and predicts
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from reprise.saes.latents import clip_code
+from reprise.saes.latents import clip_latents
 from reprise.storage.artifacts import hook_layer, read_clips, read_meta, store_of
 from reprise.storage.errors import StoreError
 from reprise.storage.files import read_manifest
@@ -33,13 +33,13 @@ from reprise.storage.stores import read_store
 
 class Study(NamedTuple):
     """`clips`: a row a clip. `tokens` uint16 `(clip, codebook, frame)`. `resid_post` float `(layer, clip, seconds,
-    d_model)`, layer -1 being the input embedding. `codes`: `activation` float32 and `feature` `(layer, clip, seconds,
-    slot)`; a slot with activation 0 is unused. `unfinished`: folders that lack batches."""
+    d_model)`, layer -1 being the input embedding. `latents`: `activation` float32 and `feature` `(layer, clip,
+    seconds, slot)`; a slot with activation 0 is unused. `unfinished`: folders that lack batches."""
 
     clips: pd.DataFrame
     tokens: xr.DataArray
     resid_post: xr.DataArray
-    codes: xr.Dataset
+    latents: xr.Dataset
     unfinished: tuple[str, ...]
 
 
@@ -55,14 +55,14 @@ def open_study(path: str | Path) -> Study:
     rate_hz = read_meta(tokens)["model"]["frame_rate_hz"]
     coordinates = {"clip": clips["clip_id"].to_numpy()}
 
-    found: dict[str, dict[int, list[str]]] = {"activations": {}, "codes": {}}
+    found: dict[str, dict[int, list[str]]] = {"activations": {}, "latents": {}}
     unfinished = []
-    for kind, where in (("activations", corpus), ("codes", path)):
+    for kind, where in (("activations", corpus), ("latents", path)):
         for hook in hooks:
             manifests = _manifests(where / kind / hook, batches)
             if all(Path(manifest).is_file() for manifest in manifests):
                 found[kind][hook_layer(hook)] = manifests
-            elif (kind, hook) != ("codes", "embedding"):
+            elif (kind, hook) != ("latents", "embedding"):
                 unfinished.append(f"{kind}/{hook}")
     if not found["activations"]:
         raise StoreError(f"{path}: no activations of any hook are finished; run snakemake on it first")
@@ -75,19 +75,19 @@ def open_study(path: str | Path) -> Study:
         seconds = np.arange(array.shape[2]) / rate_hz
         return xr.DataArray(array, dims=dims, coords={"layer": layers, **coordinates, "seconds": seconds})
 
-    codes = xr.Dataset()
-    if found["codes"]:
+    latents = xr.Dataset()
+    if found["latents"]:
         dims = ("layer", "clip", "seconds", "slot")
-        n_slots = max(_n_slots(manifests) for manifests in found["codes"].values())
+        n_slots = max(_n_slots(manifests) for manifests in found["latents"].values())
         for name, which in (("activation", 0), ("feature", 1)):
-            codes[name] = stacked(found["codes"], dims, lambda m, which=which: _codes(m, which, n_slots))
+            latents[name] = stacked(found["latents"], dims, lambda m, which=which: _latents(m, which, n_slots))
     return Study(
         clips=clips,
         tokens=xr.DataArray(_whole(tokens, "tokens"), dims=("clip", "codebook", "frame"), coords=coordinates),
         resid_post=stacked(
             found["activations"], ("layer", "clip", "seconds", "d_model"), lambda m: _whole(m, "resid_post")
         ),
-        codes=codes,
+        latents=latents,
         unfinished=tuple(unfinished),
     )
 
@@ -122,7 +122,7 @@ def _n_slots(manifests: Sequence[str]) -> int:
     return max(int(s["counts"][:].max(initial=1)) if "counts" in s else s["values"].shape[2] for s in stores)
 
 
-def _codes(manifests: Sequence[str], which: int, n_slots: int) -> da.Array:
+def _latents(manifests: Sequence[str], which: int, n_slots: int) -> da.Array:
     """Values (0) or indices (1) of all batches, `[clip, position, n_slots]`, unused slots at the end."""
     parts = []
     for manifest in manifests:
@@ -134,7 +134,7 @@ def _codes(manifests: Sequence[str], which: int, n_slots: int) -> da.Array:
         n_positions = store["counts"].shape[1]
 
         def read(i: int, manifest: str = manifest) -> np.ndarray:
-            code = clip_code(manifest, i)[which]
+            code = clip_latents(manifest, i)[which]
             return np.pad(code, ((0, 0), (0, n_slots - code.shape[1])))[None]
 
         parts += [

@@ -2,7 +2,7 @@
 # edits, and what the edits did.
 
 
-rule declare:
+rule declare_initial:
     # Before the first result that bears on the verdict, events and certificates included. What is declared later
     # reruns none of them, so they rest on this first declaration, which is made once and never stale. (As an `ancient`
     # input a later one, when it is due, would hide from Snakemake that a probe is stale for reasons of its own.)
@@ -14,12 +14,12 @@ rule declare:
     conda:
         "../envs/reprise.yaml"
     params:
-        settings=once(declaration),
+        settings=untracked(declaration),
     script:
         "../workflow_scripts/preregister.py"
 
 
-rule preregister:
+rule declare_current:
     # Declaring anew never reruns a probe or an edit, but shows. It comes before all that waits beside it.
     input:
         "results/{study}/declared.json",
@@ -46,7 +46,7 @@ checkpoint candidates:
             labels_table(wildcards.study, h) for h in horizons(wildcards.study)
         ],
         events=lambda wildcards: events_tables(wildcards.study),
-        heard=lambda wildcards: heard_tables(wildcards.study),
+        clip_summaries=lambda wildcards: clip_summary_tables(wildcards.study),
         reviews=lambda wildcards: reviews_table(wildcards.study),
         descriptors=lambda wildcards: stores("descriptors", wildcards.study),
         activations=lambda wildcards: [
@@ -54,10 +54,10 @@ checkpoint candidates:
             for hook in hooks(wildcards.study)[1:]
             for m in stores("activations", wildcards.study, hook)
         ],
-        codes=lambda wildcards: [
+        latents=lambda wildcards: [
             m
             for hook in hooks(wildcards.study)[1:]
-            for m in stores("codes", wildcards.study, hook)
+            for m in stores("latents", wildcards.study, hook)
         ],
     output:
         folder=directory("results/{study}/candidates"),
@@ -78,7 +78,7 @@ checkpoint candidates:
             "ablation",
             screen=lambda wildcards: {
                 key: getattr(STUDIES[wildcards.study].screen, key)
-                for key in ("confirm_share", "fdr", "max_tried", "max_candidates")
+                for key in ("confirm_fraction", "fdr", "max_tried", "max_candidates")
             },
             alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
@@ -104,7 +104,7 @@ rule ablate:
         certificate=lambda wildcards: certificate(
             wildcards.study, layer_of(wildcards.candidate)
         ),
-        codes=lambda wildcards: donated_codes(wildcards.study, wildcards.candidate),
+        latents=lambda wildcards: donated_latents(wildcards.study, wildcards.candidate),
     output:
         tokens=directory("results/{study}/ablations/{candidate}"),
         manifest="results/{study}/ablations/{candidate}.manifest.json",
@@ -164,7 +164,9 @@ rule effects:
             "source",
             "ablation",
             min_score=lambda wildcards: STUDIES[wildcards.study].events.min_score,
-            rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
+            batch_size=lambda wildcards: STUDIES[
+                wildcards.study
+            ].generation.batch_size,
         ),
     script:
         "../workflow_scripts/effects.py"
@@ -236,7 +238,7 @@ rule verdict:
         declared="results/{study}/declared.json",
         predictions=lambda wildcards: long_probes(wildcards.study, ".parquet"),
         power="results/{study}/power.json",
-        heard=lambda wildcards: heard_tables(wildcards.study),
+        clip_summaries=lambda wildcards: clip_summary_tables(wildcards.study),
         model=lambda wildcards: model_record(wildcards.study),
         preregistration="results/{study}/preregistration.json",
         probes=lambda wildcards: probe_results(wildcards.study),

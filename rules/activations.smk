@@ -50,7 +50,9 @@ for _named, (_studies, _pattern) in _SHARING.items():
                 settings=settings(
                     "activations",
                     "model",
-                    rows=lambda wildcards: asked(wildcards).generation.rows,
+                    batch_size=lambda wildcards: study_config(
+                        wildcards
+                    ).generation.batch_size,
                 ),
             script:
                 "../workflow_scripts/activations.py"

@@ -18,6 +18,7 @@ sys.path.insert(0, str(BASE))
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
+from snakemake_interface_executor_plugins.settings import ExecMode
 
 from reprise.verdict.calibration import (
     calibration_settings,
@@ -28,6 +29,7 @@ from reprise.verdict.calibration import (
 from reprise.config.clips import assign_batches, clips_table, count_clips, study_tracks
 from reprise.config.horizons import horizon_name, parse_horizon_name
 from reprise.config.prompts import read_prompts
+from reprise.config.renamed import with_new_names
 from reprise.config.reading import check_command_line, read_yaml, told_by
 from reprise.config.validation import validate
 from reprise.config.errors import ConfigError
@@ -118,12 +120,12 @@ def tracks(study):
 @cache
 def clips(study):
     """Every clip of a study that plays prompts."""
-    asked = STUDIES[study]
+    study_config = STUDIES[study]
     return clips_table(
         prompts(study),
-        seeds=asked.seeds,
-        n_batches=asked.generation.n_batches,
-        duration_s=asked.generation.duration_s,
+        seeds=study_config.seeds,
+        n_batches=study_config.generation.n_batches,
+        duration_s=study_config.generation.duration_s,
     )
 
 
@@ -137,6 +139,11 @@ def batches(study):
         return list(tracks(study))
     return sorted({clip.batch for clip in clips(study)})
 
+
+# Said once, by the run itself and not by each of its jobs.
+if workflow.exec_mode == ExecMode.DEFAULT:
+    for _warning in with_new_names(config)[1]:
+        logger.warning(f"{_warning}.")
 
 try:
     try:
@@ -199,7 +206,7 @@ def study_of(wildcards):
     return wildcards.get("study") or studies_of(wildcards.corpus)[0]
 
 
-def asked(wildcards):
+def study_config(wildcards):
     """What that study asks for."""
     return STUDIES[study_of(wildcards)]
 

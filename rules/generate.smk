@@ -5,7 +5,7 @@ rule identify_model:
     # A small file that stands for the weights. These are in the params by what they hold: as inputs Snakemake would
     # compare their dates, and a fresh checkout has new ones.
     input:
-        card=lambda wildcards: trained_model(asked(wildcards).model),
+        card=lambda wildcards: trained_model(study_config(wildcards).model),
     output:
         "results/corpora/{corpus}/model.json",
     log:
@@ -19,7 +19,9 @@ rule identify_model:
         settings=settings(
             "identify_model",
             "model",
-            files=lambda wildcards: fingerprints(given_model(asked(wildcards).model)),
+            files=lambda wildcards: fingerprints(
+                given_model(study_config(wildcards).model)
+            ),
         ),
     script:
         "../workflow_scripts/identify_model.py"
@@ -76,7 +78,7 @@ rule generate:
             "model",
             generation=lambda wildcards: {
                 key: value
-                for key, value in asked(wildcards)
+                for key, value in study_config(wildcards)
                 .generation.model_dump(mode="json")
                 .items()
                 if key != "n_batches"
@@ -86,7 +88,7 @@ rule generate:
                 for clip in prompted_clips(wildcards)
                 if clip.batch == wildcards.batch
             ],
-            seeds=lambda wildcards: list(asked(wildcards).seeds),
+            seeds=lambda wildcards: list(study_config(wildcards).seeds),
         ),
     script:
         "../workflow_scripts/generate.py"

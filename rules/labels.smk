@@ -4,7 +4,7 @@
 rule label:
     input:
         events=lambda wildcards: events_tables(wildcards.study),
-        heard=lambda wildcards: heard_tables(wildcards.study),
+        clip_summaries=lambda wildcards: clip_summary_tables(wildcards.study),
         audio=lambda wildcards: stores("audio", wildcards.study),
         reviews=lambda wildcards: reviews_table(wildcards.study),
     output:

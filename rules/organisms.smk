@@ -182,7 +182,7 @@ rule organism_export:
     params:
         settings=lambda wildcards: recipe(
             "organism_export",
-            *("seed", "lm_batch", "sae_layers", "sae_clips", "sae_planned_share"),
+            *("seed", "lm_batch", "sae_layers", "sae_clips", "sae_planned_fraction"),
             *("d_sae", "k", "eval_clips"),
             organism=wildcards.organism,
             trained=trained(wildcards.organism),

@@ -12,7 +12,7 @@ def settings(script, *groups, **extra):
     nothing of which study asked for it."""
 
     def of(wildcards):
-        fields = asked(wildcards).model_dump(mode="json")
+        fields = study_config(wildcards).model_dump(mode="json")
         # Where a model runs never changes what it computes.
         fields["model"].pop("device")
         made = {
@@ -29,7 +29,7 @@ def settings(script, *groups, **extra):
     return of
 
 
-def once(settings_of):
+def untracked(settings_of):
     """Settings that a job is given and that never make it stale: Snakemake compares no params of functions that ask
     for more than the wildcards."""
     return lambda wildcards, threads: settings_of(wildcards)
@@ -53,7 +53,7 @@ def reviewed_only(wildcards):
 
 
 def prompted_clips(wildcards):
-    prompted = asked(wildcards).source == "prompts"
+    prompted = study_config(wildcards).source == "prompts"
     return clips(study_of(wildcards)) if prompted else []
 
 
@@ -91,8 +91,12 @@ def groups(study, batch):
 
 def played_from_s(study):
     """From when on a clip is the model's own playing, where it begins with a recording."""
-    asked = STUDIES[study]
-    return asked.recordings.continue_from_s if asked.source == "continuation" else 0.0
+    study_config = STUDIES[study]
+    return (
+        study_config.recordings.continue_from_s
+        if study_config.source == "continuation"
+        else 0.0
+    )
 
 
 def declared(study):
@@ -133,7 +137,7 @@ def sampling(study):
     generation = STUDIES[study].generation.model_dump(mode="json")
     return {
         key: generation[key]
-        for key in ("temperature", "top_k", "top_p", "cfg_coef", "rows")
+        for key in ("temperature", "top_k", "top_p", "cfg_coef", "batch_size")
     }
 
 
@@ -197,9 +201,9 @@ def model_facts(name, backend):
         return {}
 
 
-def takes(stage, wildcards):
+def job_resources(stage, wildcards):
     """What a job of a stage takes (`reprise/workflow/resources.py`)."""
-    study, name = asked(wildcards), study_of(wildcards)
+    study, name = study_config(wildcards), study_of(wildcards)
     units = (
         prompts(name) if study.source == "prompts" else sum(tracks(name).values(), [])
     )
@@ -214,12 +218,12 @@ def takes(stage, wildcards):
 
 def mem_mb(stage):
     """A rule's `mem_mb`: what a job of the stage takes, and more of it at each further attempt."""
-    return lambda wildcards, attempt: attempt * takes(stage, wildcards).mem_mb
+    return lambda wildcards, attempt: attempt * job_resources(stage, wildcards).mem_mb
 
 
 def runtime(stage):
     """A rule's `runtime` in minutes, in the same way."""
-    return lambda wildcards, attempt: attempt * takes(stage, wildcards).minutes
+    return lambda wildcards, attempt: attempt * job_resources(stage, wildcards).minutes
 
 
 def gpu(wildcards):
@@ -231,4 +235,4 @@ def gpu(wildcards):
 
 
 def device(wildcards):
-    return asked(wildcards).model.device
+    return study_config(wildcards).model.device

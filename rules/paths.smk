@@ -87,7 +87,7 @@ def store_folders(study):
     for hook in hooks(study) + random_hooks(study):
         manifests += stores("activations", study, hook)
     for layer in STUDIES[study].layers:
-        manifests += stores("codes", study, f"layer{layer}")
+        manifests += stores("latents", study, f"layer{layer}")
     trained = [sae_of(study, layer) for layer in STUDIES[study].trained_layers]
     return trained + [folder_of_store(manifest) for manifest in manifests]
 
@@ -98,7 +98,7 @@ def tables(study):
         *(measurement(study, layer) for layer in STUDIES[study].layers),
         *(certificate(study, layer) for layer in STUDIES[study].layers),
         *events_tables(study),
-        *heard_tables(study),
+        *clip_summary_tables(study),
         *(labels_table(study, horizon) for horizon in horizons(study)),
         *probe_results(study),
         *screens(study),
@@ -131,7 +131,7 @@ def reviews_summary(study):
     return [f"results/{study}/reviews.json"] if STUDIES[study].review.files else []
 
 
-def heard_tables(study):
+def clip_summary_tables(study):
     """What became of each clip: where its motif ended, or why it has no events."""
     return [f"results/{study}/events/{batch}.clips.parquet" for batch in batches(study)]
 
@@ -178,7 +178,7 @@ def given_model(model):
 
 def openings(wildcards):
     """Openings of a batch's recordings, where the model goes on from them."""
-    if asked(wildcards).source != "continuation":
+    if study_config(wildcards).source != "continuation":
         return []
     return [
         f"results/corpora/{wildcards.corpus}/openings/{wildcards.batch}.manifest.json"
@@ -205,23 +205,23 @@ def given_sae(study, layer):
 
 
 def representation_stores(study, probe):
-    """Manifests of what a probe reads: SAE codes, or the activations of a hook."""
+    """Manifests of what a probe reads: SAE latents, or the activations of a hook."""
     kind, _, hook = probe.partition("-")
     if kind == "sae":
-        return stores("codes", study, hook)
+        return stores("latents", study, hook)
     if kind == "random_model":
         return stores("activations", study, f"random-{hook}")
     return stores("activations", study, hook or "embedding")
 
 
 def as_wide_as(study, probe):
-    """The SAE codes that a random dictionary is given the size of; none for another probe."""
+    """The SAE latents that a random dictionary is given the size of; none for another probe."""
     kind, _, hook = probe.partition("-")
-    return stores("codes", study, hook)[:1] if kind == "random_dictionary" else []
+    return stores("latents", study, hook)[:1] if kind == "random_dictionary" else []
 
 
 def certificate_of(study, probe):
-    """The certificate of the SAE whose codes are probed, which says where in a clip they can be trusted."""
+    """The certificate of the SAE whose latents are probed, which says where in a clip they can be trusted."""
     kind, _, hook = probe.partition("-")
     return [certificate(study, hook.removeprefix("layer"))] if kind == "sae" else []
 
@@ -252,11 +252,11 @@ def layer_of(candidate):
     return int(candidate.split("-")[0].removeprefix("layer"))
 
 
-def donated_codes(study, candidate):
-    """Codes of the candidate's layer where edits take activations from other clips."""
+def donated_latents(study, candidate):
+    """Latents of the candidate's layer where edits take activations from other clips."""
     if STUDIES[study].ablation.target != "resample":
         return []
-    return stores("codes", study, f"layer{layer_of(candidate)}")
+    return stores("latents", study, f"layer{layer_of(candidate)}")
 
 
 def chosen_candidates(study):
@@ -273,9 +273,11 @@ def model_card(study):
 
 def recordings_files(study):
     """What says whose the recordings of a study are and under which licences."""
-    asked = STUDIES[study].recordings
+    study_config = STUDIES[study].recordings
     named = (
-        [asked.manifest, asked.checksums] if STUDIES[study].source != "prompts" else []
+        [study_config.manifest, study_config.checksums]
+        if STUDIES[study].source != "prompts"
+        else []
     )
     return [given(path) for path in named if path]
 

@@ -38,7 +38,7 @@ rule probe:
         representation=lambda wildcards: representation_stores(
             wildcards.study, wildcards.probe
         ),
-        codes=lambda wildcards: as_wide_as(wildcards.study, wildcards.probe),
+        latents=lambda wildcards: as_wide_as(wildcards.study, wildcards.probe),
         certificate=lambda wildcards: certificate_of(wildcards.study, wildcards.probe),
     output:
         record="results/{study}/probes/{horizon}/{probe}.json",
@@ -72,8 +72,8 @@ rule screen:
         declared="results/{study}/declared.json",
         labels="results/{study}/labels/{horizon}.parquet",
         local=lambda wildcards: local_labels(wildcards.study, wildcards.horizon),
-        codes=lambda wildcards: stores(
-            "codes", wildcards.study, f"layer{wildcards.layer}"
+        latents=lambda wildcards: stores(
+            "latents", wildcards.study, f"layer{wildcards.layer}"
         ),
         certificate=lambda wildcards: certificate(wildcards.study, wildcards.layer),
     output:
@@ -95,7 +95,7 @@ rule screen:
             # How many are tried, and at which rate of false discoveries, is decided over all screens.
             screen=lambda wildcards: {
                 key: getattr(STUDIES[wildcards.study].screen, key)
-                for key in ("min_active", "max_active", "confirm_share")
+                for key in ("min_active", "max_active", "confirm_fraction")
             },
         ),
     script:

@@ -27,10 +27,10 @@ rule encode_recordings:
         settings=settings(
             "encode_recordings",
             "model",
-            recordings=lambda wildcards: where_cut(asked(wildcards).recordings),
+            recordings=lambda wildcards: where_cut(study_config(wildcards).recordings),
             tracks=lambda wildcards: identities(wildcards),
-            clip_s=lambda wildcards: asked(wildcards).generation.duration_s,
-            encoded_s=lambda wildcards: asked(wildcards).generation.duration_s,
+            clip_s=lambda wildcards: study_config(wildcards).generation.duration_s,
+            encoded_s=lambda wildcards: study_config(wildcards).generation.duration_s,
         ),
     script:
         "../workflow_scripts/encode_recordings.py"
@@ -59,10 +59,12 @@ rule encode_openings:
         settings=settings(
             "encode_recordings",
             "model",
-            recordings=lambda wildcards: where_cut(asked(wildcards).recordings),
+            recordings=lambda wildcards: where_cut(study_config(wildcards).recordings),
             tracks=lambda wildcards: identities(wildcards),
-            clip_s=lambda wildcards: asked(wildcards).generation.duration_s,
-            encoded_s=lambda wildcards: asked(wildcards).recordings.continue_from_s,
+            clip_s=lambda wildcards: study_config(wildcards).generation.duration_s,
+            encoded_s=lambda wildcards: study_config(
+                wildcards
+            ).recordings.continue_from_s,
         ),
     script:
         "../workflow_scripts/encode_recordings.py"

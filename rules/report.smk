@@ -13,7 +13,9 @@ rule report:
         ],
         probes=[path for study in STUDIES for path in probe_results(study)],
         events=[path for study in STUDIES for path in events_tables(study)],
-        heard=[path for study in STUDIES for path in heard_tables(study)],
+        clip_summaries=[
+            path for study in STUDIES for path in clip_summary_tables(study)
+        ],
         reviews=[path for study in STUDIES for path in reviews_table(study)],
         review_summaries=[path for study in STUDIES for path in reviews_summary(study)],
         labels=[

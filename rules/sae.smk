@@ -58,7 +58,9 @@ rule measure_sae:
             "measure_sae",
             "model",
             n_clips=lambda wildcards: STUDIES[wildcards.study].certificate.n_clips,
-            rows=lambda wildcards: STUDIES[wildcards.study].generation.rows,
+            batch_size=lambda wildcards: STUDIES[
+                wildcards.study
+            ].generation.batch_size,
             guided=lambda wildcards: STUDIES[wildcards.study].generation.cfg_coef != 1,
             layer=lambda wildcards: int(wildcards.layer),
             sae=lambda wildcards: sae_to_read(wildcards.study, int(wildcards.layer)),
@@ -97,8 +99,8 @@ rule encode:
             "activations", wildcards.study, wildcards.batch, f"layer{wildcards.layer}"
         ),
     output:
-        codes=directory("results/{study}/codes/layer{layer}/{batch}"),
-        manifest="results/{study}/codes/layer{layer}/{batch}.manifest.json",
+        latents=directory("results/{study}/latents/layer{layer}/{batch}"),
+        manifest="results/{study}/latents/layer{layer}/{batch}.manifest.json",
     log:
         "results/logs/{study}/encode/layer{layer}-{batch}.log",
     benchmark:
@@ -115,8 +117,8 @@ rule encode:
             "encode",
             sae=lambda wildcards: sae_to_read(wildcards.study, int(wildcards.layer)),
         ),
-        # Another bound encodes nothing anew, as the codes would be the same; where it refuses, nobody reads them.
-        certificate=once(
+        # Another bound encodes nothing anew, as the latents would be the same; where it refuses, nobody reads them.
+        certificate=untracked(
             lambda wildcards: STUDIES[wildcards.study].certificate.model_dump(
                 mode="json"
             )

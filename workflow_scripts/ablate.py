@@ -19,7 +19,7 @@ from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, free_memory, generation_need, pass_need
 from reprise.saes.certificate import require_passed
 from reprise.saes.errors import SaeError
-from reprise.saes.latents import clip_code
+from reprise.saes.latents import clip_latents
 from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips, store_of
 from reprise.storage.files import read_manifest, write_folder, write_parquet
@@ -40,11 +40,11 @@ sae = load_sae(sae_folder(settings["sae"]), device=device)
 if sae.digest != certificate["sae_digest"]:
     raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again so that it notices")
 sampling, tokens = settings["sampling"], read_array(inputs.tokens, "tokens")
-rows = sampling["rows"]
+batch_size = sampling["batch_size"]
 size = {"n_frames": tokens.shape[-1], "dtype": settings["model"]["dtype"]}
 generation = generation_need(identity, **size, guided=sampling["cfg_coef"] != 1)
-check_memory(generation, rows=rows, free=free_memory(device))
-check_memory(pass_need(identity, **size, n_logits=2), rows=min(rows, KL_ROWS), free=free_memory(device))
+check_memory(generation, batch_size=batch_size, free=free_memory(device))
+check_memory(pass_need(identity, **size, n_logits=2), batch_size=min(batch_size, KL_ROWS), free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 
 candidate = Candidate(spec["layer"], spec["feature"], tuple(spec["matched_features"]), spec["local_feature"])
@@ -82,11 +82,11 @@ noise_keys = {clip["clip_id"]: clip_seed("generate", clip) for clip in continued
 # What each feature that is edited does in the clip that donates its activations (none where none is asked for).
 donated = {}
 asked = table[table["z_star"].isna()]
-for manifest in inputs.codes:
+for manifest in inputs.latents:
     place = {clip_id: i for i, clip_id in enumerate(read_clips([manifest])["clip_id"])}
     for row in asked[asked["donor"].isin(place)].itertuples():
         feature = int(row.edit_feature)
-        donated[row.donor, feature] = feature_trajectory(*clip_code(manifest, place[row.donor]), feature)
+        donated[row.donor, feature] = feature_trajectory(*clip_latents(manifest, place[row.donor]), feature)
 direction = Direction(np.array(spec["mean_difference"], np.float32), spec["mean_difference_reference"])
 log.info("%d clips, %d rows of %d conditions", len(continued), len(table), table["condition"].nunique())
 output = Path(snakemake.output.tokens)
@@ -96,22 +96,24 @@ def passes(first: int) -> Iterator[np.ndarray]:
     runs = run_conditions(
         model,
         sae,
-        table.iloc[first * rows :],
+        table.iloc[first * batch_size :],
         baseline,
         noise_keys,
-        rows=rows,
+        batch_size=batch_size,
         sampling=Sampling(**{key: sampling[key] for key in Sampling._fields}),
         directions={0: direction},
         donated=donated,
-        halves=ablation["halves"],
+        cfg_branches=ablation["cfg_branches"],
         n_frames=tokens.shape[-1],
     )
     return (part for _, part in runs)
 
 
-digests = [read_manifest(store_of(manifest))["digest"] for manifest in [*inputs.tokens, *inputs.codes]]
+digests = [read_manifest(store_of(manifest))["digest"] for manifest in [*inputs.tokens, *inputs.latents]]
 kept = unfinished_folder(output, [settings, identity, spec, sae.digest, digests, device, torch.__version__])
-made = np.concatenate(list(progress(kept_passes(kept, passes), total=-(-len(table) // rows), what="continuations")))
+made = np.concatenate(
+    list(progress(kept_passes(kept, passes), total=-(-len(table) // batch_size), what="continuations"))
+)
 
 untouched = {table["clip_id"][i]: made[i] for i in np.flatnonzero(table["kind"] == "untouched")}
 if settings["source"] == "audio":
@@ -123,7 +125,7 @@ for clip_id, played in untouched.items():
             f"the untouched row of {clip_id} differs from its baseline, so no edit can be compared with it"
         )
 kl = teacher_forced_kl(
-    model, sae, table, baseline, rows=min(rows, KL_ROWS), directions={0: direction}, donated=donated
+    model, sae, table, baseline, batch_size=min(batch_size, KL_ROWS), directions={0: direction}, donated=donated
 )
 meta = {"candidate": spec, "model": identity, "sae_digest": sae.digest, "settings": ablation}
 with write_folder(output, meta=meta) as folder:

@@ -27,7 +27,7 @@ n_clips, _, n_frames = tokens.shape
 
 device = pick_device(snakemake.resources.device)
 need = pass_need(identity, n_frames=n_frames, dtype=settings["model"]["dtype"], n_hooks=len(hooks))
-check_memory(need, rows=settings["rows"], free=free_memory(device))
+check_memory(need, batch_size=settings["batch_size"], free=free_memory(device))
 layers = [layer for hook in hooks if (layer := hook_layer(hook)) >= 0]
 check_fits(identity, name=identity["name"], corpus=snakemake.wildcards.corpus, layers=layers, duration_s=0)
 model = load_identified(settings["model"], identity, device=device)
@@ -47,4 +47,4 @@ with ExitStack() as stack:
         }
         arrays = activation_arrays(n_clips, n_positions=n_positions(n_frames), d_model=model.d_model)
         stores[hook_layer(hook)] = stack.enter_context(write_store(Path(path), arrays, meta=meta))
-    store_residual_stream(model, tokens, [clip["prompt"] for clip in clips], stores, rows=settings["rows"])
+    store_residual_stream(model, tokens, [clip["prompt"] for clip in clips], stores, batch_size=settings["batch_size"])

@@ -21,10 +21,10 @@ from reprise.candidates.selection import (
     strongest_local_feature,
 )
 from reprise.checkpoints.hub import sae_folder
-from reprise.identity import seed_from, stable_share
+from reprise.identity import seed_from, stable_fraction
 from reprise.probing.questions import read_question
 from reprise.review.apply import read_events
-from reprise.saes.latents import read_codes
+from reprise.saes.latents import read_latents
 from reprise.storage.artifacts import read_array, read_clips, read_meta, read_motif_ends_s
 from reprise.storage.files import write_json, write_parquet
 from reprise.targets.labels import label_grid, without_local
@@ -40,7 +40,7 @@ ranked = rank_features(tables, fdr=settings["screen"]["fdr"], horizons=longer)
 log.info("%d features pass the screen at %s", len(ranked), longer)
 
 clips = read_clips(inputs.tokens)
-held_out = clips["prompt_id"].map(stable_share).to_numpy() < settings["screen"]["confirm_share"]
+confirmation_clips = clips["prompt_id"].map(stable_fraction).to_numpy() < settings["screen"]["confirm_fraction"]
 prefix_s = ablation["prefix_s"]
 window = [prefix_s + s for s in ablation["return_window_s"]]
 events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
@@ -50,7 +50,7 @@ returns = clips["clip_id"].isin(motifs["clip_id"]).to_numpy()
 known = returns | ~returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1], which="unknown")
 # Also with a motif that is not in the prefix: such a clip neither counts as returning nor as one without a return.
 returns_somehow = returns | returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1])
-continued = clips_to_continue(clips, returns, held_out, ablation["n_clips"])
+continued = clips_to_continue(clips, returns, confirmation_clips, ablation["n_clips"])
 continued = continued.assign(target_start_s=window[0], target_stop_s=window[1]).merge(motifs, on="clip_id")
 
 
@@ -62,7 +62,7 @@ def manifests(paths: list[str], layer: int) -> list[str]:
 # tokens before a position of a recording know some of what follows.
 frame_rate_hz = 1 / read_meta(inputs.activations)["seconds_per_position"]
 lookahead_positions = read_meta(inputs.tokens).get("encoder_lookahead_positions", 0)
-motif_end_s = read_motif_ends_s(inputs.heard, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"])
+motif_end_s = read_motif_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"])
 planned_from = np.rint((motif_end_s + settings["context_s"]) * frame_rate_hz) - lookahead_positions
 stop = round(prefix_s * frame_rate_hz) - lookahead_positions
 positions = np.arange(int(min(np.nanmin(planned_from, initial=stop), stop)), stop)
@@ -71,29 +71,29 @@ known &= could_plan.any(axis=1)
 without_return = known & ~returns_somehow
 if ablation["target"] == "resample":
     # What an edit writes in comes from screened prompts, as everything that is chosen.
-    continued = continued.assign(donor=donors(continued, clips, without_return & ~held_out)).dropna(
+    continued = continued.assign(donor=donors(continued, clips, without_return & ~confirmation_clips)).dropna(
         subset="donor", ignore_index=True
     )
 # Where nothing returns, no event says where the motif is; what was heard of each clip does.
-own_motif_end_s = read_motif_ends_s(inputs.heard, clips["clip_id"], otherwise_s=np.nan)
+own_motif_end_s = read_motif_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=np.nan)
 own_motifs = motif_before(
     clips["clip_id"], own_motif_end_s, duration_s=settings["motif"]["duration_s"], prefix_s=prefix_s
 )
 has_motif = clips["clip_id"].isin(own_motifs["clip_id"]).to_numpy()
-steered = clips_to_continue(clips, without_return & has_motif, held_out, ablation["n_steered"])
+steered = clips_to_continue(clips, without_return & has_motif, confirmation_clips, ablation["n_steered"])
 steered = steered.assign(target_start_s=window[0], target_stop_s=window[1]).merge(own_motifs, on="clip_id")
 labels = {h: pd.read_parquet(p) for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)}
 local_labels = labels[settings["horizons"]["local"]]
 grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"]) for h in longer}
 
 # What is chosen or fitted is so on the prompts that were screened; what is reported is measured on the others.
-fitted = known & ~held_out
+fitted = known & ~confirmation_clips
 comparable = len(continued) > 0 and (fitted & returns).any() and (fitted & ~returns).any()
 
 
 def values_of(layer: int, feature: int, horizon: str) -> np.ndarray:
     grid = grids[horizon]
-    found = read_codes(manifests(inputs.codes, layer), grid.positions)[:, [feature]]
+    found = read_latents(manifests(inputs.latents, layer), grid.positions)[:, [feature]]
     return found.toarray().reshape(len(clips), len(grid.positions))
 
 
@@ -104,7 +104,7 @@ tried = confirm(
         for h in ranked.head(settings["screen"]["max_tried"])["horizon"].unique()
     },
     values_of,
-    held_out,
+    confirmation_clips,
     alpha=settings["alpha"],
     max_tried=settings["screen"]["max_tried"],
     seed_of=lambda horizon: seed_from("confirm", settings["study"], horizon)[0],
@@ -130,8 +130,8 @@ for index, found in edited.iterrows():
     layer, feature = int(found["layer"]), int(found["feature"])
     if layer not in fits:
         acts = read_array(manifests(inputs.activations, layer), "resid_post", positions)
-        codes = read_codes(manifests(inputs.codes, layer), positions)
-        fits[layer] = fit_layer(codes, acts, could_plan, returns=returns, fitted=fitted)
+        latents = read_latents(manifests(inputs.latents, layer), positions)
+        fits[layer] = fit_layer(latents, acts, could_plan, returns=returns, fitted=fitted)
     local = strongest_local_feature(
         tables,
         layer=layer,
@@ -159,7 +159,7 @@ for index, found in edited.iterrows():
     names[index] = candidate_name(spec)
     specs.append(spec)
 
-columns = ["name", "layer", "feature", "horizon", "z", "p", "q", "auroc", "active_share"]
+columns = ["name", "layer", "feature", "horizon", "z", "p", "q", "auroc", "active_fraction"]
 confirmation = {name: f"confirm_{name}" for name in COLUMNS}
 table = tried.assign(name=pd.Series(names, dtype=object)).rename(columns=confirmation)
 table = table[[*columns, *confirmation.values(), "confirmed"]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from reprise.audio.descriptors import causal_descriptors
-from reprise.audio.io import read_heard
+from reprise.audio.io import read_sounding
 from reprise.storage.files import read_manifest
 from reprise.storage.stores import ArraySpec, write_store
 from reprise.targets.recurrence.events import causal_match
@@ -60,7 +60,7 @@ tables: dict[str, np.ndarray] = {}
 names: list[str] = []
 for clip in progress(clips, total=len(clips), what="descriptors"):
     try:
-        audio = read_heard(audio_path, clip["clip_id"], sample_rate_hz=identity["sample_rate_hz"])
+        audio = read_sounding(audio_path, clip["clip_id"], sample_rate_hz=identity["sample_rate_hz"])
         tables[clip["clip_id"]], names = describe(audio)
     except ValueError as error:
         # Nothing is known of it: its labels are all unusable, and a number taken by mistake would show.

@@ -29,13 +29,13 @@ read_manifest(ablation)
 table = pd.read_parquet(ablation / "conditions.parquet")
 edited, kl = (np.load(ablation / name) for name in ("tokens.npy", "kl.npy"))
 
-device, rows = pick_device(snakemake.resources.device), min(settings["rows"], 32)
+device, batch_size = pick_device(snakemake.resources.device), min(settings["batch_size"], 32)
 dtype = settings["model"]["dtype"]
 need = pass_need(identity, n_frames=edited.shape[-1], dtype=dtype, n_logits=1)
 need = need._replace(afterwards=decoding_bytes(identity, n_frames=edited.shape[-1]))
-check_memory(need, rows=rows, free=free_memory(device))
+check_memory(need, batch_size=batch_size, free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
-nll = continuation_nll(model, edited, table["prompt"].tolist(), rows=rows)
+nll = continuation_nll(model, edited, table["prompt"].tolist(), batch_size=batch_size)
 motif_of = {row.clip_id: (row.motif_start_s, row.motif_duration_s) for row in table.itertuples()}
 template, baselines = {}, {}
 

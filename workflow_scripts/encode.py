@@ -6,9 +6,9 @@ from pathlib import Path
 from reprise.checkpoints.hub import sae_folder
 from reprise.models.device import pick_device
 from reprise.saes.certificate import judge, require_passed
-from reprise.saes.encoding import store_codes
+from reprise.saes.encoding import store_latents
 from reprise.saes.errors import SaeError
-from reprise.saes.latents import code_arrays
+from reprise.saes.latents import latent_arrays
 from reprise.saes.loading import load_sae
 from reprise.saes.measurement import from_plain
 from reprise.storage.files import read_manifest
@@ -28,7 +28,7 @@ path = Path(snakemake.input.activations.removesuffix(".manifest.json"))
 clips = read_manifest(path)["meta"]["clips"]
 acts = read_store(path)["resid_post"]
 n_clips, n_positions, _ = acts.shape
-arrays = code_arrays(n_clips, n_positions, d_sae=sae.d_sae, k=sae.k)
+arrays = latent_arrays(n_clips, n_positions, d_sae=sae.d_sae, k=sae.k)
 meta = {"clips": clips, "sae_digest": sae.digest, "d_sae": sae.d_sae, "hook_layer": certificate["hook_layer"]}
-with write_store(Path(snakemake.output.codes), arrays, meta=meta) as store:
-    store_codes(sae, acts, store)
+with write_store(Path(snakemake.output.latents), arrays, meta=meta) as store:
+    store_latents(sae, acts, store)

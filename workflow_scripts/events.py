@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from reprise.audio.chroma import check_motif, clip_features
-from reprise.audio.io import read_heard
+from reprise.audio.io import read_sounding
 from reprise.identity import clip_seed
 from reprise.storage.files import read_manifest, write_parquet
 from reprise.targets.recurrence.events import EventSettings, empty_events
 from reprise.targets.recurrence.motifs import ClipEvents, clip_events
 from reprise.workflow.job import log, progress, start
 
-HEARD = {"clip_id": str, "prompt_id": str, "usable": bool, "motif_end_s": float, "no_events_because": str}
+CLIP_SUMMARY = {"clip_id": str, "prompt_id": str, "usable": bool, "motif_end_s": float, "no_events_because": str}
 
 settings = start(snakemake)
 events, groups = settings["events"], settings["groups"]
@@ -29,7 +29,7 @@ sample_rate_hz = meta["model"]["sample_rate_hz"]
 
 
 def read_searched(clip_id: str) -> np.ndarray:
-    audio = read_heard(audio_path, clip_id, sample_rate_hz=sample_rate_hz)
+    audio = read_sounding(audio_path, clip_id, sample_rate_hz=sample_rate_hz)
     if events["motif"] != "discovered":
         check_motif(audio, sample_rate_hz, events["motif_start_s"], events["motif_duration_s"])
     return audio
@@ -86,4 +86,4 @@ for clip in progress(clips, total=len(clips), what="events"):
 # No clip is there where every recording of the batch was left out.
 tables = tables or [empty_events().assign(clip_id="", prompt_id="")]
 write_parquet(Path(snakemake.output.events), pd.concat(tables, ignore_index=True))
-write_parquet(Path(snakemake.output.clips), pd.DataFrame(rows, columns=list(HEARD)).astype(HEARD))
+write_parquet(Path(snakemake.output.clips), pd.DataFrame(rows, columns=list(CLIP_SUMMARY)).astype(CLIP_SUMMARY))

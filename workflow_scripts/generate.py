@@ -26,7 +26,7 @@ generation, dtype = settings["generation"], settings["model"]["dtype"]
 n_frames = round(generation["duration_s"] * identity["frame_rate_hz"])
 device = pick_device(snakemake.resources.device)
 need = generation_need(identity, n_frames=n_frames, dtype=dtype, guided=generation["cfg_coef"] != 1)
-check_memory(need, rows=generation["rows"], free=free_memory(device))
+check_memory(need, batch_size=generation["batch_size"], free=free_memory(device))
 about = {"name": identity["name"], "corpus": snakemake.wildcards.corpus}
 check_fits(identity, **about, layers=(), duration_s=generation["duration_s"])
 model = load_identified(settings["model"], identity, device=device)
@@ -48,24 +48,24 @@ meta = {
     **recorded,
 }
 
-output, rows = Path(snakemake.output.tokens), generation["rows"]
+output, batch_size = Path(snakemake.output.tokens), generation["batch_size"]
 
 
 def passes(first: int) -> Iterator[np.ndarray]:
-    left = slice(first * rows, None)
+    left = slice(first * batch_size, None)
     return generate_clips(
         model,
         [clip["prompt"] for clip in clips[left]],
         [clip_seed("generate", clip) for clip in clips[left]],
         n_frames=n_frames,
         sampling=Sampling(**meta["sampling"]),
-        rows=rows,
+        batch_size=batch_size,
         openings=None if openings is None else openings[left],
     )
 
 
 made = kept_passes(unfinished_folder(output, [settings, meta, device, torch.__version__]), passes)
-n_passes = -(-len(clips) // rows)
+n_passes = -(-len(clips) // batch_size)
 arrays = token_arrays(len(clips), n_codebooks=model.n_codebooks, n_frames=n_frames)
 # No clip is left where every recording of the batch was left out.
 none = np.empty((0, model.n_codebooks, n_frames), np.int64)

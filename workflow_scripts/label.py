@@ -12,7 +12,7 @@ settings = start(snakemake)
 meta = read_meta(snakemake.input.audio)
 clips = read_clips(snakemake.input.audio)
 clips["motif_end_s"] = read_motif_ends_s(
-    snakemake.input.heard, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"]
+    snakemake.input.clip_summaries, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"]
 )
 reviewed_only = settings["labels"]["reviewed_only"]
 events = read_events(snakemake.input.events, snakemake.input.reviews, reviewed_only=reviewed_only)

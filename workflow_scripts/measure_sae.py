@@ -77,19 +77,19 @@ if settings["trained_here"]:
 metrics, unconditional = {}, None
 if sae.d_in == identity["d_model"] and not not_measured:
     layers = [i for i in range(layer - 2, layer + 2) if -1 <= i < identity["n_layers"]]
-    rows = min(settings["rows"], len(measured))
+    batch_size = min(settings["batch_size"], len(measured))
     device = pick_device(snakemake.resources.device)
     dtype = settings["model"]["dtype"]
     need = pass_need(identity, n_frames=tokens.shape[-1], dtype=dtype, n_hooks=len(layers))
-    check_memory(need, rows=rows, free=free_memory(device))
+    check_memory(need, batch_size=batch_size, free=free_memory(device))
     model = load_identified(settings["model"], identity, device=device)
     # By position: stretches of BIN_S, the last one up to half as long again.
     per_bin = round(BIN_S * identity["frame_rate_hz"])
     edges = range(per_bin, expected["n_positions"] - per_bin // 2, per_bin)
 
     def capture(prompts: list[str | None], of: list[int]) -> list[dict[int, np.ndarray]]:
-        passes = residual_stream(model, tokens, prompts, layers=of, rows=rows)
-        return list(progress(passes, total=-(-len(measured) // rows), what="activations"))
+        passes = residual_stream(model, tokens, prompts, layers=of, batch_size=batch_size)
+        return list(progress(passes, total=-(-len(measured) // batch_size), what="activations"))
 
     captured = capture([clip.prompt for clip in measured], layers)
     for i in layers:

@@ -34,7 +34,7 @@ save_audiocraft_checkpoint(folder, lm=lm, codec=codec)
 model = load_model(str(folder))
 
 data = load(snakemake.input.clips)
-chosen = sae_clips(data.cue, settings["sae_clips"], settings["sae_planned_share"], settings["seed"])
+chosen = sae_clips(data.cue, settings["sae_clips"], settings["sae_planned_fraction"], settings["seed"])
 acts: dict[int, list[torch.Tensor]] = {layer: [] for layer in settings["sae_layers"]}
 starts = range(0, len(chosen), 32)
 for first in progress(starts, total=len(starts), what="activations"):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from reprise.identity import seed_from
-from reprise.probing.probes import probe, random_codes
+from reprise.probing.probes import probe, random_latents
 from reprise.probing.questions import read_baseline, read_question
 from reprise.saes.certificate import require_passed
-from reprise.saes.latents import read_codes, sae_size
+from reprise.saes.latents import read_latents, sae_size
 from reprise.storage.artifacts import read_array, read_clips
 from reprise.storage.files import write_json, write_parquet
 from reprise.targets.labels import label_grid, unusable_because, without_local
@@ -30,13 +30,13 @@ baseline = read_baseline(snakemake.input.baseline)
 sources = snakemake.input.representation
 kind, _, hook = name.partition("-")
 if kind == "sae":
-    representation = read_codes(sources, grid.positions)
+    representation = read_latents(sources, grid.positions)
 else:
     representation = read_array(sources, "resid_post", grid.positions).astype("float32")
 if kind == "random_dictionary":
-    d_sae, k = sae_size(snakemake.input.codes)
+    d_sae, k = sae_size(snakemake.input.latents)
     seed = seed_from("random dictionary", settings["study"], hook)[0]
-    representation = random_codes(representation, d_sae=d_sae, k=k, seed=seed)
+    representation = random_latents(representation, d_sae=d_sae, k=k, seed=seed)
 log.info("%d clips, %d times, %d baseline columns", *grid.y.shape, len(question.names))
 unusable = [unusable_because(certificate, grid.times_s) for certificate in certificates]
 

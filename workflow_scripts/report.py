@@ -12,7 +12,7 @@ from reprise.recordings.manifest import Track, read_tracks
 from reprise.report.examples import example_clips
 from reprise.report.page import render
 from reprise.report.results import Edited, Results
-from reprise.report.sound import Heard
+from reprise.report.sound import ExampleClip
 from reprise.review.apply import read_events
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_text
@@ -41,19 +41,21 @@ def read_tables(kind: str, study: str, ending: str = ".parquet") -> dict[str, pd
     return {Path(path).name.removesuffix(ending): pd.read_parquet(path) for path in of_study(kind, study)}
 
 
-def read_examples(events: pd.DataFrame, audio: list[str]) -> list[Heard]:
+def read_examples(events: pd.DataFrame, audio: list[str]) -> list[ExampleClip]:
     found = {
         clip["clip_id"]: (clip, store_of(m)) for m in audio for clip in read_manifest(store_of(m))["meta"]["clips"]
     }
-    heard = []
+    examples_read = []
     # Whether a clip returns must be known for it to be an example.
     unknown = events["unknown"].astype(bool)
     examples = example_clips(events[~unknown], [c for c in found if c not in set(events.loc[unknown, "clip_id"])])
     for clip_id, why in examples:
         clip, folder = found[clip_id]
         file = folder / f"{clip_id}.flac"
-        heard.append(Heard(clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), clip["prompt"], why))
-    return heard
+        examples_read.append(
+            ExampleClip(clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), clip["prompt"], why)
+        )
+    return examples_read
 
 
 def read_recordings(study: str, audio: list[str]) -> tuple[list[Track], dict[str, list[dict[str, Any]]]]:
@@ -119,7 +121,9 @@ for study, fields in settings["studies"].items():
             examples=read_examples(events, audio),
             edited=players,
             stages=read_stages(study),
-            heard=pd.concat([pd.read_parquet(path) for path in of_study("heard", study)], ignore_index=True),
+            clip_summaries=pd.concat(
+                [pd.read_parquet(path) for path in of_study("clip_summaries", study)], ignore_index=True
+            ),
             reviews=next(iter(read_jsons("review_summaries", study)), {}),
             tracks=tracks,
             **told,

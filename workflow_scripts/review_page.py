@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
-from reprise.report.sound import Heard
+from reprise.report.sound import ExampleClip
 from reprise.review.event_ids import event_ids, read_audio_digests
 from reprise.review.order import to_review
 from reprise.review.page import render_review
@@ -29,7 +29,9 @@ for folder in map(store_of, inputs.audio):
     for clip in read_manifest(folder)["meta"]["clips"]:
         if (clip_id := clip["clip_id"]) in wanted:
             file = folder / f"{clip_id}.flac"
-            clips[clip_id] = Heard(clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), clip["prompt"])
+            clips[clip_id] = ExampleClip(
+                clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), clip["prompt"]
+            )
 page = render_review(chosen, clips, settings, n_events=len(events))
 log.info("%d of %d events, %.1f MB", len(chosen), len(events), len(page) / 1e6)
 write_text(Path(snakemake.output[0]), page)

@@ -22,8 +22,8 @@ inputs = snakemake.input
 identity = json.loads(Path(inputs.model).read_text())
 events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
 accepted = events[events["accepted"].astype(bool)]
-heard = pd.concat([pd.read_parquet(path) for path in inputs.heard], ignore_index=True)
-unusable = heard.loc[~heard["usable"], "no_events_because"].str.removeprefix("unusable: ")
+clip_summaries = pd.concat([pd.read_parquet(path) for path in inputs.clip_summaries], ignore_index=True)
+unusable = clip_summaries.loc[~clip_summaries["usable"], "no_events_because"].str.removeprefix("unusable: ")
 role_of = {name: role for role, name in settings["horizons_by_role"].items()}
 long_role = settings["longer_roles"][-1]
 
@@ -43,8 +43,8 @@ matched = [pd.read_parquet(path) for path in inputs.effects]
 thresholds = Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"])
 record = verdict(
     clips={
-        "n_clips": len(heard),
-        "n_usable": int(heard["usable"].sum()),
+        "n_clips": len(clip_summaries),
+        "n_usable": int(clip_summaries["usable"].sum()),
         "unusable": count_reasons(unusable),
         "n_with_event": accepted["clip_id"].nunique(),
         "n_prompts_with_event": accepted["prompt_id"].nunique(),

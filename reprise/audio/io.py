@@ -25,7 +25,7 @@ def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray
     return check_audio(audio, found_hz)
 
 
-def read_heard(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
+def read_sounding(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
     """`read_audio` of a clip in which something is to be heard. Raises ValueError for silence too: nothing can return
     in it, and it is no example of music without a return either."""
     audio = read_audio(folder, clip_id, sample_rate_hz=sample_rate_hz)

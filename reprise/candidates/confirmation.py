@@ -29,21 +29,26 @@ def swaps_for(n_tried: int, alpha: float) -> int:
     return max(MIN_SWAPS, fewest_draws(alpha / (SWAPS_PER_LEVEL * max(1, n_tried))))
 
 
-def held_out_question(question: Question, held_out: ArrayLike) -> Question:
+def confirmation_question(question: Question, confirmation_clips: ArrayLike) -> Question:
     """The same question about the held-out clips alone, bool `[clip]`. Raises ValueError when a prompt is split."""
-    held_out, prompt = np.asarray(held_out, bool), np.asarray(question.prompt)
-    split = np.intersect1d(prompt[held_out], prompt[~held_out])
+    confirmation_clips, prompt = np.asarray(confirmation_clips, bool), np.asarray(question.prompt)
+    split = np.intersect1d(prompt[confirmation_clips], prompt[~confirmation_clips])
     if len(split):
-        raise ValueError(f"held_out: prompt {split[0]!r} has clips on both sides; a prompt is held out whole or not")
-    ids = [clip for clip, out in zip(question.clip_ids, held_out, strict=True) if out]
-    return Question(*(np.asarray(part)[held_out] for part in question[:3]), ids, question.x[held_out], question.names)
+        raise ValueError(f"confirmation_clips: prompt {split[0]!r} is on both sides; valid: whole prompts")
+    ids = [clip for clip, out in zip(question.clip_ids, confirmation_clips, strict=True) if out]
+    return Question(
+        *(np.asarray(part)[confirmation_clips] for part in question[:3]),
+        ids,
+        question.x[confirmation_clips],
+        question.names,
+    )
 
 
 def confirm(
     ranked: pd.DataFrame,
     questions: Mapping[str, Question],
     values_of: Callable[[int, int, str], NDArray[np.float32]],
-    held_out: ArrayLike,
+    confirmation_clips: ArrayLike,
     *,
     alpha: float,
     max_tried: int,
@@ -52,8 +57,8 @@ def confirm(
     """Try the first `max_tried` of the ranked features in held-out clips, each at the horizon that singled it out.
 
     ranked: layer, feature, horizon, ..., best first. questions: by horizon, about all clips. values_of: a feature's
-    activation `[clip, time]` on a horizon's grid, from (layer, feature, horizon). held_out: bool `[clip]`, prompts
-    whole, none of which was screened. seed_of: from a horizon; its features share folds, baseline and swaps.
+    activation `[clip, time]` on a horizon's grid, from (layer, feature, horizon). confirmation_clips: bool `[clip]`,
+    prompts whole, none of which was screened. seed_of: from a horizon; its features share folds, baseline and swaps.
 
     Returns the rows that were tried with the `COLUMNS` added: the conditional gain over the baseline in held-out
     prompts, its p against both kinds of swaps and after Holm's correction over all that were tried; and `confirmed`:
@@ -61,13 +66,15 @@ def confirm(
     """
     tried = ranked.head(max_tried).reset_index(drop=True)
     n_swaps = swaps_for(len(tried), alpha)
-    held_out = np.asarray(held_out, bool)
+    confirmation_clips = np.asarray(confirmation_clips, bool)
     asked, baselines, records = {}, {}, []
     for horizon in tried["horizon"].unique():
-        asked[horizon] = held_out_question(questions[horizon], held_out)
+        asked[horizon] = confirmation_question(questions[horizon], confirmation_clips)
         baselines[horizon] = fit_question(asked[horizon], seed=seed_of(horizon))
     for row in tried.itertuples():
-        values = np.asarray(values_of(int(row.layer), int(row.feature), str(row.horizon)), np.float32)[held_out]
+        values = np.asarray(values_of(int(row.layer), int(row.feature), str(row.horizon)), np.float32)[
+            confirmation_clips
+        ]
         result = probe(
             asked[row.horizon],
             values[..., None],

@@ -1,8 +1,8 @@
-"""Which SAE features rank clips by whether the motif will return? One pass over the sparse codes of a layer.
+"""Which SAE features rank clips by whether the motif will return? One pass over the sparse latents of a layer.
 
 Conventions. Labels lie on the grid clip x time (`reprise.targets.labels.label_grid`): `y` 0/1 and `usable` bool
-`[clip, time]`. SAE codes are `indices` int and `values` float `[clip, position, k]`; a value of 0 is an unused slot,
-an inactive feature is 0, and codes are never negative. Clips are compared *at the same time* only, so position
+`[clip, time]`. SAE latents are `indices` int and `values` float `[clip, position, k]`; a value of 0 is an unused slot,
+an inactive feature is 0, and latents are never negative. Clips are compared *at the same time* only, so position
 explains nothing.
 
 Statistic. At each time the feature is ranked over all clips (midranks: all clips where it is inactive share one
@@ -48,7 +48,7 @@ REFINE_BELOW = 0.1
 
 
 class Entries(NamedTuple):
-    """The active codes at grid times, one entry each: `clip`, `time`, `feature` int and `value` float32 > 0."""
+    """The active latents at grid times, one entry each: `clip`, `time`, `feature` int and `value` float32 > 0."""
 
     clip: NDArray[np.int64]
     time: NDArray[np.int64]
@@ -59,7 +59,7 @@ class Entries(NamedTuple):
 def active_entries(
     batches: Iterable[tuple[NDArray[np.floating], NDArray[np.integer]]], positions: ArrayLike, n_features: int
 ) -> Entries:
-    """Collect the active codes at grid `positions` `[time]` from batches of (values, indices) `[clip, position, n]`.
+    """Collect the active latents at grid `positions` `[time]` from batches of (values, indices) `[clip, position, n]`.
 
     Batches come in clip order and are read once, one at a time. Raises ValueError on a negative or non-finite value,
     an index out of range, or a feature that comes twice at one position.
@@ -69,19 +69,21 @@ def active_entries(
     for values, indices in batches:
         values, indices = np.asarray(values)[:, positions], np.asarray(indices)[:, positions]
         if not (np.isfinite(values).all() and (values >= 0).all()):
-            raise ValueError(f"SAE codes: values from {values.min()} to {values.max()}; valid are finite values >= 0")
+            raise ValueError(
+                f"SAE latents: values from {values.min()} to {values.max()}; valid are finite values >= 0"
+            )
         slot = np.flatnonzero(values)
         place, feature = slot // values.shape[2], indices.ravel()[slot].astype(np.int64)
         if len(feature) and not 0 <= feature.min() <= feature.max() < n_features:
-            raise ValueError(f"SAE codes: index {feature.min()} to {feature.max()}; valid are 0 to {n_features - 1}")
-        codes = np.sort(place * n_features + feature)
-        if (codes[1:] == codes[:-1]).any():
-            raise ValueError("SAE codes: a feature comes twice at one position; once is valid")
+            raise ValueError(f"SAE latents: index {feature.min()} to {feature.max()}; valid are 0 to {n_features - 1}")
+        keys = np.sort(place * n_features + feature)
+        if (keys[1:] == keys[:-1]).any():
+            raise ValueError("SAE latents: a feature comes twice at one position; once is valid")
         clip, time = np.divmod(place, len(positions))
         parts.append(Entries(clip + first_clip, time, feature, values.ravel()[slot].astype(np.float32)))
         first_clip += len(values)
     if not parts:
-        raise ValueError("SAE codes: no batches; at least one is needed")
+        raise ValueError("SAE latents: no batches; at least one is needed")
     return Entries(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -102,7 +104,7 @@ def screen(
     look at no label, so they may define the family that is corrected for multiple tests. `within_prompt` None: blocked
     within prompt if any prompt has several clips.
 
-    Columns: feature; active_share (of clips with any activity at grid times), rate (share of grid points active),
+    Columns: feature; active_fraction (of clips with any activity at grid times), rate (share of grid points active),
     mean_activation (where active; NaN if never); auroc (stratified by time: over pairs of a positive and a negative
     clip at the same time, how often the positive has the larger value, ties a half); z, p (two-sided), tested.
     """
@@ -113,10 +115,10 @@ def screen(
         within_prompt = bool(np.bincount(group).max() > 1)
     group = group if within_prompt else np.zeros_like(group)
     place = entries.clip * n_times + entries.time
-    codes = csr_array((entries.value, (entries.feature, place)), shape=(n_features, n_clips * n_times))
+    latents = csr_array((entries.value, (entries.feature, place)), shape=(n_features, n_clips * n_times))
     blocks = [
-        _screen_block(codes[first:stop], y, usable, group, min_active=min_active, max_active=max_active)
-        for first, stop in _blocks(codes.indptr)
+        _screen_block(latents[first:stop], y, usable, group, min_active=min_active, max_active=max_active)
+        for first, stop in _blocks(latents.indptr)
     ]
     table = pd.DataFrame({name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]})
     table.insert(0, "feature", np.arange(n_features))
@@ -128,8 +130,8 @@ def screen(
 
 
 def _blocks(n_before: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
-    """Runs (first, stop) of features with `BLOCK_FLOATS` active codes at most, or of one feature that has more;
-    `n_before` `[feature + 1]` counts the codes of the features before each."""
+    """Runs (first, stop) of features with `BLOCK_FLOATS` active latents at most, or of one feature that has more;
+    `n_before` `[feature + 1]` counts the latents of the features before each."""
     first = 0
     while first < len(n_before) - 1:
         fitting = int(np.searchsorted(n_before, n_before[first] + BLOCK_FLOATS, side="right")) - 1
@@ -137,7 +139,7 @@ def _blocks(n_before: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
 
 
 def _screen_block(
-    codes: csr_array,
+    latents: csr_array,
     y: NDArray,
     usable: NDArray[np.bool_],
     group: NDArray[np.int64],
@@ -145,24 +147,24 @@ def _screen_block(
     min_active: float,
     max_active: float,
 ) -> dict[str, Array]:
-    """Columns of `screen` for a few features, from their codes `[feature, clip x time]`; swaps are within `group`.
+    """Columns of `screen` for a few features, from their latents `[feature, clip x time]`; swaps are within `group`.
 
     skew is that of T over swaps, NaN where the normal p is not below `REFINE_BELOW`.
     """
-    n_features, (n_clips, n_times) = codes.shape[0], y.shape
-    n_active = np.diff(codes.indptr)
+    n_features, (n_clips, n_times) = latents.shape[0], y.shape
+    n_active = np.diff(latents.indptr)
     feature = np.repeat(np.arange(n_features), n_active)
-    clip, time = np.divmod(codes.indices, n_times)
+    clip, time = np.divmod(latents.indices, n_times)
     share = np.bincount(feature[_starts(feature, clip)], minlength=n_features) / max(1, n_clips)
-    total = np.bincount(feature, codes.data, n_features)
+    total = np.bincount(feature, latents.data, n_features)
 
-    order = _order(feature, time, codes.data, n_times)
-    entries = Entries(clip[order], time[order], feature, codes.data[order])
+    order = _order(feature, time, latents.data, n_times)
+    entries = Entries(clip[order], time[order], feature, latents.data[order])
     lift = np.empty(len(order))
     lift[order] = rank_lift(*entries, np.full(n_times, n_clips))
 
     tested = np.flatnonzero((share >= min_active) & (share <= max_active) & (n_active > 0))
-    ranks = csr_array((lift, codes.indices, codes.indptr), shape=codes.shape)[tested]
+    ranks = csr_array((lift, latents.indices, latents.indptr), shape=latents.shape)[tested]
     centred = centred_labels(y, usable)
     statistic, mean, variance = swap_moments(ranks, centred, group)
     # Rounding leaves a trace of variance where there is none.
@@ -172,7 +174,7 @@ def _screen_block(
     tail = np.flatnonzero(2 * norm.sf(np.abs(z[tested])) < REFINE_BELOW)
     skew[tested[tail]] = swap_third_moment(ranks[tail], centred, group) / variance[tail] ** 1.5
     return {
-        "active_share": share,
+        "active_fraction": share,
         "rate": n_active / max(1, n_clips * n_times),
         "mean_activation": np.divide(total, n_active, out=np.full(n_features, np.nan), where=n_active > 0),
         "auroc": stratified_auroc(*entries, n_features, y, usable),

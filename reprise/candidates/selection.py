@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
-from reprise.identity import stable_share
+from reprise.identity import stable_fraction
 
 # A control must not tell returning clips from others itself: |AUROC - 0.5| at most this.
 MAX_CONTROL_AUROC_OFFSET = 0.1
@@ -47,10 +47,10 @@ def motif_of_return(
     return first.loc[kept, ["motif_start_s", "motif_duration_s"]].reset_index()
 
 
-def clips_to_continue(clips: pd.DataFrame, wanted: np.ndarray, held_out: np.ndarray, n: int) -> pd.DataFrame:
+def clips_to_continue(clips: pd.DataFrame, wanted: np.ndarray, confirmation_clips: np.ndarray, n: int) -> pd.DataFrame:
     """Up to `n` of the `wanted` clips (bool `[clip]`) of held-out prompts, in the order of a hash of their names."""
-    chosen = clips[wanted & held_out]
-    order = chosen["clip_id"].map(lambda c: stable_share(f"ablation {c}")).argsort(kind="stable")
+    chosen = clips[wanted & confirmation_clips]
+    order = chosen["clip_id"].map(lambda c: stable_fraction(f"ablation {c}")).argsort(kind="stable")
     return chosen.iloc[order].head(n).sort_values("clip_id", ignore_index=True)
 
 
@@ -75,7 +75,7 @@ def donors(continued: pd.DataFrame, clips: pd.DataFrame, eligible: np.ndarray) -
     chosen: list[str | None] = []
     for clip in continued.itertuples():
         others = clips.loc[eligible & (clips["prompt_id"] != clip.prompt_id), "clip_id"]
-        chosen.append(min(others, key=lambda other: stable_share(f"donor {clip.clip_id} {other}"), default=None))
+        chosen.append(min(others, key=lambda other: stable_fraction(f"donor {clip.clip_id} {other}"), default=None))
     return chosen
 
 
@@ -102,23 +102,23 @@ def strongest_local_feature(
     return None if near.empty else int(near["feature"].iloc[0])
 
 
-def activation_when_active(codes: csr_matrix, feature: int) -> float:
-    """Mean of a feature's activation over the rows of `codes` `[row, d_sae]` in which it is active; 0 if in none."""
-    values = codes[:, [feature]].data
+def activation_when_active(latents: csr_matrix, feature: int) -> float:
+    """Mean of a feature's activation over the rows of `latents` `[row, d_sae]` in which it is active; 0 if in none."""
+    values = latents[:, [feature]].data
     return float(values.mean(dtype=np.float64)) if len(values) else 0.0
 
 
-def feature_statistics(codes: csr_matrix, clip_of_row: np.ndarray, returns: np.ndarray) -> pd.DataFrame:
+def feature_statistics(latents: csr_matrix, clip_of_row: np.ndarray, returns: np.ndarray) -> pd.DataFrame:
     """Rate, mean activation where active, and AUROC of returning clips of every feature.
 
-    codes: CSR `[row, d_sae]`, rows are positions; clip_of_row `[row]` indexes `returns` `[clip]`.
+    latents: CSR `[row, d_sae]`, rows are positions; clip_of_row `[row]` indexes `returns` `[clip]`.
     Columns: rate (share of rows active), mean_activation (0 if never active), auroc (of a clip's mean activation
     against whether it returns; 0.5 where one class is missing).
     """
-    n_rows, n_features = codes.shape
-    active = np.asarray((codes > 0).sum(axis=0)).ravel()
-    total = np.asarray(codes.sum(axis=0)).ravel()
-    by_clip = csr_matrix((np.ones(n_rows), (clip_of_row, np.arange(n_rows))), shape=(len(returns), n_rows)) @ codes
+    n_rows, n_features = latents.shape
+    active = np.asarray((latents > 0).sum(axis=0)).ravel()
+    total = np.asarray(latents.sum(axis=0)).ravel()
+    by_clip = csr_matrix((np.ones(n_rows), (clip_of_row, np.arange(n_rows))), shape=(len(returns), n_rows)) @ latents
     ranks = rankdata(by_clip.toarray(), axis=0)
     n1 = int(returns.sum())
     n0 = len(returns) - n1

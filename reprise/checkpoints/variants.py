@@ -178,7 +178,7 @@ def text_encoders(config: Mapping[str, Any]) -> list[str]:
 
 def read_facts(folder: Path, *, backend: str = "audiocraft") -> dict[str, Any]:
     """What `results/corpora/<corpus>/model.json` will say of a model, as far as its files' configurations do:
-    `n_layers`, `d_model`, `n_codebooks`, `card`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`."""
+    `n_layers`, `d_model`, `n_codebooks`, `codebook_size`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`."""
     facts = _audiocraft_facts(folder) if backend == "audiocraft" else _transformers_facts(folder)
     rate_hz, ratios = facts["sample_rate_hz"], facts.pop("ratios")
     facts["frame_rate_hz"] = rate_hz / math.prod(ratios) if ratios and isinstance(rate_hz, int) else None
@@ -192,7 +192,7 @@ def _audiocraft_facts(folder: Path) -> dict[str, Any]:
         "n_layers": transformer.get("num_layers"),
         "d_model": transformer.get("dim"),
         "n_codebooks": transformer.get("n_q"),
-        "card": transformer.get("card"),
+        "codebook_size": transformer.get("card"),
         "max_duration_s": (config.get("dataset") or {}).get("segment_duration"),
         "sample_rate_hz": codec.get("sample_rate"),
         "ratios": (codec.get("seanet") or {}).get("ratios"),
@@ -206,14 +206,14 @@ def _transformers_facts(folder: Path) -> dict[str, Any]:
         "n_layers": decoder.get("num_hidden_layers"),
         "d_model": decoder.get("hidden_size"),
         "n_codebooks": decoder.get("num_codebooks"),
-        "card": decoder.get("vocab_size"),
+        "codebook_size": decoder.get("vocab_size"),
         "max_duration_s": TRANSFORMERS_MAX_DURATION_S,
         "sample_rate_hz": codec.get("sampling_rate"),
         "ratios": codec.get("upsampling_ratios"),
     }
 
 
-def misfits(
+def compatibility_errors(
     facts: Mapping[str, Any], *, name: str, layers: Sequence[int], duration_s: float
 ) -> list[tuple[tuple[str, ...], str]]:
     """Where a study asks for what a model does not have: (the study's field, what is wrong) each.

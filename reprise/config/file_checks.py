@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from reprise.checkpoints.hub import model_folder
-from reprise.checkpoints.variants import misfits, read_facts
+from reprise.checkpoints.variants import compatibility_errors, read_facts
 from reprise.checkpoints.weights import model_problems, sae_problems
 from reprise.config.clips import count_clips, study_tracks
 from reprise.config.errors import ConfigError
@@ -25,7 +25,7 @@ def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
     else:
         facts = read_facts(model_folder(name, backend=backend, base_dir=base_dir), backend=backend)
         asked = {"layers": study.layers, "duration_s": study.generation.duration_s}
-        for path, text in misfits(facts, name=name, **asked):
+        for path, text in compatibility_errors(facts, name=name, **asked):
             yield Problem(path, text, ("model.name", ".".join(path)))
     for layer, sae in study.saes.items():
         for text in [] if sae == TRAIN else sae_problems(sae, layer, base_dir=base_dir):

@@ -77,7 +77,7 @@ class GenerationSettings(Settings):
     n_batches: int = leaf(
         4, "How many stores the clips are split into, by prompt. Changing it reshuffles all clips.", ge=1
     )
-    rows: int = leaf(64, "Rows of one forward pass: fixed, so that results do not depend on the machine.", ge=1)
+    batch_size: int = leaf(64, "Rows of one forward pass: fixed, so that results do not depend on the machine.", ge=1)
 
 
 class CertificateSettings(Settings):
@@ -95,7 +95,7 @@ class SaeTrainingSettings(Settings):
 
     architecture: Literal["topk", "batchtopk", "jumprelu"] = leaf(
         "topk",
-        "What makes codes sparse: the k largest at a position, the k times as many largest of a batch, or a learned "
+        "What makes latents sparse: the k largest at a position, the k times as many largest of a batch, or a learned "
         "threshold for each feature. The last two are saved as jumprelu.",
     )
     expansion: int = leaf(4, "Features for each dimension of the stream, d_sae / d_model.", ge=1)
@@ -131,7 +131,7 @@ class EventSettings(Settings):
     min_score: float = share(0.75, "Least match score (1: identical).")
     max_p_value: float = leaf(0.05, "Largest p-value against surrogates.", gt=0, lt=1)
     n_surrogates: int = leaf(99, "Surrogates of the clip that a match is compared with.", ge=1)
-    surrogate_segment_share: float = share(
+    surrogate_segment_fraction: float = share(
         0.5, "Length of the segments that surrogates are shuffled in, relative to the motif.", gt=0
     )
     others: Annotated[tuple[Literal["prompt", "group"], ...], AfterValidator(unique)] = leaf(
@@ -179,7 +179,7 @@ class ProbeSettings(Settings):
     ] = leaf(
         ("resid", "sae", "embedding", "random_dictionary", "random_model"),
         "What is probed. Evidence are resid and sae; the others say what those are worth: embedding, the input to "
-        "layer 0; random_dictionary, codes by random directions; random_model, the stream of the same model with "
+        "layer 0; random_dictionary, latents by random directions; random_model, the stream of the same model with "
         "random weights, dumped for it.",
         min_length=1,
     )
@@ -197,7 +197,7 @@ class ScreenSettings(Settings):
     min_active: float = share(0.01, "Smallest share of clips in which a feature is active.")
     max_active: float = share(0.6, "Largest share of clips in which a feature is active.")
     fdr: float = leaf(0.05, "False discovery rate over features, layers and horizons.", gt=0, lt=1)
-    confirm_share: float = leaf(0.5, "Share of the prompts kept for confirmation.", unit="share", gt=0, lt=1)
+    confirm_fraction: float = leaf(0.5, "Share of the prompts kept for confirmation.", unit="share", gt=0, lt=1)
     max_tried: int = leaf(
         4,
         "Most features taken to confirmation, the screen's first. Each that is tried counts in the correction.",
@@ -229,7 +229,7 @@ class AblationSettings(Settings):
         "Edited positions: until_event asks whether it is used, prefix_only whether it is stored.",
         min_length=1,
     )
-    halves: Literal["both", "conditional"] = leaf("both", "With guidance: which half of the batch is edited.")
+    cfg_branches: Literal["both", "conditional"] = leaf("both", "With guidance: which half of the batch is edited.")
     target: Literal["zero", "mean", "resample"] = leaf(
         "zero",
         "What a feature's activation is moved to: 0, its mean, or its value at the same position of a clip of another "
@@ -272,7 +272,7 @@ class VerdictSettings(Settings):
         gt=0,
         lt=1,
     )
-    min_stored_share: float = share(
+    min_stored_fraction: float = share(
         0.5,
         "Share of the effect that all of the prefix-only edit's interval must reach for a plan to count as stored.",
         gt=0,

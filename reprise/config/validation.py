@@ -21,6 +21,7 @@ from reprise.config.errors import ConfigError
 from reprise.config.file_checks import file_problems
 from reprise.config.messages import Problem, describe_error, got_text, show, unknown_field
 from reprise.config.reading import Source, origin, read_yaml
+from reprise.config.renamed import with_new_names
 from reprise.config.schema import GROUPS, TOP_LEVEL, Config, ReportSettings, Study
 
 _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
@@ -51,6 +52,7 @@ def validate(
     Raises ConfigError listing all problems at once.
     """
     of = source if callable(source) else lambda *_: source
+    raw, _ = with_new_names(raw)
     if not isinstance(raw, Mapping):
         valid = "a mapping with 'studies', see config/config.default.yaml"
         raise ConfigError([f"{of()}: got {show(raw)}; valid: {valid}"])

@@ -14,7 +14,7 @@ feature j at a position, z* its reference and W_dec[j] its decoder direction:
     steer_random       as random_direction, with the z* of steer
 
 z* is 0, a mean, or what the same feature is at the same position of another clip, the donor (resampling). The donor's
-activations are those of its conditional pass, also where the edit moves both halves of a guided batch.
+activations are those of its conditional pass, also where the edit moves both cfg_branches of a guided batch.
 
 `resampled` guards against regression to the mean. Clips are chosen because they return, so any edit that makes the
 sampling take another path loses the returns that were luck, at no damage at all. What `resampled` loses is luck.

@@ -143,18 +143,18 @@ def _references(table: pd.DataFrame, stop: np.ndarray, donated: Mapping[tuple[st
     return reference
 
 
-def edit_function(sae: Sae, edits: RowEdits, *, guided: bool, halves: Halves = "both") -> EditFunction:
+def edit_function(sae: Sae, edits: RowEdits, *, guided: bool, cfg_branches: Halves = "both") -> EditFunction:
     """The `edit` that `generation.generate` and `forward.teacher_forced` call at every layer.
 
-    guided: the batch holds the conditional rows, then the unconditional ones. halves: "both" edits a row in each of
-    them, "conditional" in the first alone. Other layers, and positions past every window, return x itself.
+    guided: the batch holds the conditional rows, then the unconditional ones. cfg_branches: "both" edits a row in each
+    of them, "conditional" in the first alone. Other layers, and positions past every window, return x itself.
     """
-    if halves not in ("both", "conditional"):
-        raise ValueError(f"edit_function: halves is {halves!r}; valid: both, conditional")
+    if cfg_branches not in ("both", "conditional"):
+        raise ValueError(f"edit_function: cfg_branches is {cfg_branches!r}; valid: both, conditional")
     if guided:
         twice = [f.repeat(2, *[1] * (f.ndim - 1)) if isinstance(f, torch.Tensor) else f for f in edits]
         edits = RowEdits(*twice)
-        if halves == "conditional":
+        if cfg_branches == "conditional":
             edits.stop[len(edits.stop) // 2 :] = 0
     rows, last_stop = len(edits.stop), int(edits.stop.max())
 

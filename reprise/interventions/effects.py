@@ -68,28 +68,31 @@ class Continuation(NamedTuple):
 
 
 @torch.no_grad()
-def continuation_nll(model: Model, tokens: np.ndarray, prompts: Sequence[str | None], *, rows: int) -> np.ndarray:
+def continuation_nll(
+    model: Model, tokens: np.ndarray, prompts: Sequence[str | None], *, batch_size: int
+) -> np.ndarray:
     """The model's negative log-likelihood of given clips, nats a token: float32 `[clip, frame]`, mean over codebooks.
 
-    tokens: integer `[clip, codebook, frame]`. In batches of `rows` clips, the last padded with repeats, so that a
-    clip's value does not depend on the others; logits take rows x codebooks x frames x card floats. The last frames
-    lack the codebooks whose turn in the delay pattern comes after the clip's end; their mean is over the rest.
+    tokens: integer `[clip, codebook, frame]`. In batches of `batch_size` clips, the last padded with repeats, so that
+    a clip's value does not depend on the others; logits take batch_size x codebooks x frames x codebook_size floats.
+    The last frames lack the codebooks whose turn in the delay pattern comes after the clip's end; their mean is over
+    the rest.
     """
     n_clips, _, n_frames = tokens.shape
     out = np.empty((n_clips, n_frames), np.float32)
-    for start in range(0, n_clips, rows):
-        chosen = np.minimum(np.arange(start, start + rows), n_clips - 1)
+    for start in range(0, n_clips, batch_size):
+        chosen = np.minimum(np.arange(start, start + batch_size), n_clips - 1)
         batch = torch.from_numpy(tokens[chosen].astype(np.int64)).to(model.device)
         text = encode_prompts(model, [prompts[i] for i in chosen])
         logits = teacher_forced(model, batch, text, with_logits=True)[1]
-        total, count = (torch.zeros(rows, n_frames, device=model.device) for _ in range(2))
+        total, count = (torch.zeros(batch_size, n_frames, device=model.device) for _ in range(2))
         for k, predicted in predictions(logits):
             n = predicted.shape[1]
             total[:, :n] += torch.nn.functional.cross_entropy(
                 predicted.float().transpose(1, 2), batch[:, k, :n], reduction="none"
             )
             count[:, :n] += 1
-        out[start : start + rows] = (total / count).cpu().numpy()[: n_clips - start]
+        out[start : start + batch_size] = (total / count).cpu().numpy()[: n_clips - start]
     return out
 
 
@@ -113,7 +116,7 @@ def acoustic_summary(audio: np.ndarray, sample_rate_hz: int, target: Target) -> 
     ends = np.arange(n_fft, len(audio) + 1, hop)
     inside = outside_return((ends - n_fft / 2) / sample_rate_hz, target)
     if not inside.any():
-        return dict.fromkeys(("loudness_db", "centroid_hz", "onset_rate_hz", "silence_share"), np.nan)
+        return dict.fromkeys(("loudness_db", "centroid_hz", "onset_rate_hz", "silence_fraction"), np.nan)
     power = power_spectra(audio, ends, n_fft)
     frames = np.lib.stride_tricks.sliding_window_view(audio, n_fft)[ends - n_fft]
     level = np.maximum(np.einsum("fs,fs->f", frames, frames) / n_fft, 10 ** (FLOOR_DB / 10))[inside]
@@ -128,7 +131,7 @@ def acoustic_summary(audio: np.ndarray, sample_rate_hz: int, target: Target) -> 
         "loudness_db": float(10 * np.log10(level.mean())),
         "centroid_hz": float(total @ frequency_hz / total.sum()) if total.sum() > 10 ** (FLOOR_DB / 10) else np.nan,
         "onset_rate_hz": float(onsets[inside].sum() / (inside.sum() * HOP_S)),
-        "silence_share": float((10 * np.log10(level) < SILENCE_DB).mean()),
+        "silence_fraction": float((10 * np.log10(level) < SILENCE_DB).mean()),
     }
 
 

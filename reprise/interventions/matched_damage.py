@@ -73,7 +73,7 @@ def matched_damage(effects: pd.DataFrame, *, level: float = 0.95) -> pd.DataFram
     largest over its features or directions), `control_effect` (the largest of all), `strongest_control`, and
     `selectivity` = effect - control_effect with its interval. `resampled` counts as a control that does no damage: an
     edit gets no credit for what fresh sampling noise loses by itself. For `target` edited in the prefix only also
-    `stored_share`, its effect over that of the same dose until the event, with its interval.
+    `stored_fraction`, its effect over that of the same dose until the event, with its interval.
 
     Intervals are those of reprise/statistics.py, over prompts, at `level`: 1 - 0.05 / n guards n candidates together.
     The selectivity is the smallest of the differences to each control, so its interval is from their smallest lower
@@ -104,7 +104,7 @@ def matched_damage(effects: pd.DataFrame, *, level: float = 0.95) -> pd.DataFram
                     record |= _selectivity(clips, conditions, prompt_of, level)
                 if kind == "target" and window == "prefix_only":
                     whole = by_window.get("until_event", {}).get((kind, control, dose))
-                    record |= _stored_share(clips, whole, prompt_of, level)
+                    record |= _stored_fraction(clips, whole, prompt_of, level)
                 rows.append(record)
     return pd.DataFrame(rows)
 
@@ -160,16 +160,16 @@ def _selectivity(
     }
 
 
-def _stored_share(
+def _stored_fraction(
     prefix: pd.DataFrame, whole: pd.DataFrame | None, prompt_of: pd.Series, level: float
 ) -> dict[str, float]:
     """The effect of editing the prefix alone over that of editing until the event, over the same clips."""
     if whole is None or not len(both := prefix.index.intersection(whole.index)):
-        return dict.fromkeys(("stored_share", "stored_share_low", "stored_share_high"), math.nan)
+        return dict.fromkeys(("stored_fraction", "stored_fraction_low", "stored_fraction_high"), math.nan)
     part, all_ = prefix.loc[both, "effect"], whole.loc[both, "effect"]
     low, high = ratio_interval(part, all_, prompt_of[both], level)
     share = float(part.mean() / all_.mean()) if all_.mean() > 0 else math.nan
-    return {"stored_share": share, "stored_share_low": low, "stored_share_high": high}
+    return {"stored_fraction": share, "stored_fraction_low": low, "stored_fraction_high": high}
 
 
 def valued(name: str, values: pd.Series, ends: tuple[float, float]) -> dict[str, float]:

@@ -35,25 +35,28 @@ def run_conditions(
     baseline: Mapping[str, np.ndarray],
     noise_keys: Mapping[str, Sequence[int]],
     *,
-    rows: int,
+    batch_size: int,
     sampling: Sampling,
     directions: Mapping[int, Direction] | None = None,
     donated: Mapping[tuple[str, int], np.ndarray] | None = None,
-    halves: Halves = "both",
+    cfg_branches: Halves = "both",
     n_frames: int | None = None,
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Generate every condition of a table, in batches of `rows` rows, the last one padded with repeats.
+    """Generate every condition of a table, in batches of `batch_size` rows, the last one padded with repeats.
 
     baseline: tokens integer `[codebook, frame]` by clip_id; the first `n_prefix_frames` are imposed. noise_keys: by
     clip_id, the keys the baseline was generated with, so that a clip's conditions share its noise. directions,
     donated: as in `row_edits`. n_frames: length of the continuation with its prefix, the shortest baseline's by
     default. Yields (rows of the table, tokens uint16 `[row, codebook, frame]`) a batch; nothing of an earlier batch is
-    kept. A row's tokens do not depend on the other rows, but may on `rows` (the shape of the arithmetic): record it.
+    kept. A row's tokens do not depend on the other rows, but may on `batch_size` (the shape of the arithmetic): record
+    it.
 
     Raises ValueError when a clip lacks a baseline or a noise key, or a prefix is longer than its baseline.
     """
-    if rows < 2:
-        raise ValueError(f"run_conditions: rows is {rows}; valid: 2 or more (one row is computed by other arithmetic)")
+    if batch_size < 2:
+        raise ValueError(
+            f"run_conditions: batch_size is {batch_size}; valid: 2 or more (one row is computed by other arithmetic)"
+        )
     for name, given in (("baseline", baseline), ("noise key", noise_keys)):
         if missing := [c for c in table["clip_id"].unique() if c not in given]:
             raise ValueError(f"run_conditions: clip {missing[0]} has no {name}")
@@ -62,9 +65,9 @@ def run_conditions(
     longest = int(table["n_prefix_frames"].max()) if len(table) else 0
     if longest > n_frames:
         raise ValueError(f"run_conditions: a prefix of {longest} frames does not fit in {n_frames}")
-    for start in range(0, len(table), rows):
-        part = table.iloc[start : start + rows]
-        padded = part.iloc[np.minimum(np.arange(rows), len(part) - 1)]
+    for start in range(0, len(table), batch_size):
+        part = table.iloc[start : start + batch_size]
+        padded = part.iloc[np.minimum(np.arange(batch_size), len(part) - 1)]
         clips = padded["clip_id"].tolist()
         noise = zip(clips, padded["kind"], padded["control"], strict=True)
         n_prefix = padded["n_prefix_frames"].tolist()
@@ -79,7 +82,7 @@ def run_conditions(
             sampling=sampling,
             prefix=torch.from_numpy(prefix).to(model.device),
             n_prefix_frames=n_prefix,
-            edit=edit_function(sae, edits, guided=sampling.cfg_coef != 1.0, halves=halves),
+            edit=edit_function(sae, edits, guided=sampling.cfg_coef != 1.0, cfg_branches=cfg_branches),
         )
         yield part, tokens[: len(part)].cpu().numpy().astype(np.uint16)
 
@@ -95,7 +98,7 @@ def teacher_forced_kl(
     table: pd.DataFrame,
     baseline: Mapping[str, np.ndarray],
     *,
-    rows: int,
+    batch_size: int,
     directions: Mapping[int, Direction] | None = None,
     donated: Mapping[tuple[str, int], np.ndarray] | None = None,
 ) -> np.ndarray:
@@ -103,9 +106,10 @@ def teacher_forced_kl(
     codebooks; 0 in rows without an edit.
 
     The distributions are those of the unguided conditional model at temperature 1, whatever the clips were sampled
-    with. Arguments as in `run_conditions`. In batches of `rows` rows, the last padded with repeats; a clip's unedited
-    pass is run once. Memory: two batches of logits, each rows x codebooks x frames x card floats. Raises ValueError
-    when a clip lacks a baseline.
+    with. Arguments as in `run_conditions`. In batches of `batch_size` rows, the last padded with repeats; a clip's
+    unedited pass is run once. Memory: two batches of logits, each batch_size x codebooks x frames x codebook_size
+    floats.
+    Raises ValueError when a clip lacks a baseline.
     """
     clips = table.drop_duplicates("clip_id")
     if missing := [c for c in clips["clip_id"] if c not in baseline]:
@@ -119,25 +123,25 @@ def teacher_forced_kl(
         text = encode_prompts(model, part["prompt"].tolist())
         return teacher_forced(model, torch.from_numpy(tokens).to(model.device), text, edit=edit, with_logits=True)[1]
 
-    for start in range(0, len(clips), rows):
-        some = clips.iloc[np.minimum(np.arange(start, start + rows), len(clips) - 1)]
+    for start in range(0, len(clips), batch_size):
+        some = clips.iloc[np.minimum(np.arange(start, start + batch_size), len(clips) - 1)]
         unedited = logits(some, None)
         # A clip that pads the batch is there more than once; its first place serves.
         place = {clip: i for i, clip in reversed(list(enumerate(some["clip_id"])))}
         mine = np.flatnonzero(is_edited & table["clip_id"].isin(place))
-        for first in range(0, len(mine), rows):
-            chosen = mine[np.minimum(np.arange(first, first + rows), len(mine) - 1)]
+        for first in range(0, len(mine), batch_size):
+            chosen = mine[np.minimum(np.arange(first, first + batch_size), len(mine) - 1)]
             part = table.iloc[chosen]
             edit = edit_function(sae, row_edits(sae, part, directions, donated), guided=False)
             of_row = torch.tensor([place[c] for c in part["clip_id"]], device=model.device)
             found = _kl(unedited, of_row, logits(part, edit)).cpu().numpy()
-            out[mine[first : first + rows]] = found[: len(mine) - first]
+            out[mine[first : first + batch_size]] = found[: len(mine) - first]
     return out
 
 
 def _kl(unedited: torch.Tensor, of_row: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
-    """KL `[row, frame]`, mean over codebooks, between logits `[row, codebook, frame + 1, card]`; `of_row` `[row]` is
-    the unedited row that belongs to each edited one."""
+    """KL `[row, frame]`, mean over codebooks, between logits `[row, codebook, frame + 1, codebook_size]`; `of_row`
+    `[row]` is the unedited row that belongs to each edited one."""
     total, count = (torch.zeros(len(edited), edited.shape[2] - 1, device=edited.device) for _ in range(2))
     for (_, before), (_, after) in zip(predictions(unedited), predictions(edited), strict=True):
         n = after.shape[1]

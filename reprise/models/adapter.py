@@ -39,7 +39,7 @@ class Model(NamedTuple):
     frame_rate_hz: float
     sample_rate_hz: int
     n_codebooks: int
-    card: int
+    codebook_size: int
     n_layers: int
     d_model: int
     max_duration_s: float

@@ -95,7 +95,7 @@ def as_model(
         frame_rate_hz=frame_rate_hz,
         sample_rate_hz=sample_rate_hz,
         n_codebooks=lm.n_q,
-        card=lm.card,
+        codebook_size=lm.card,
         n_layers=len(lm.transformer.layers),
         d_model=lm.dim,
         max_duration_s=max_duration_s,

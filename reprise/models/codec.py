@@ -25,7 +25,7 @@ def codec_lookahead_s(model: Model) -> float:
     at t must therefore end this much earlier. Measured by changing every token from a frame on.
     """
     n_frames = 100
-    tokens = np.random.default_rng(0).integers(model.card, size=(2, model.n_codebooks, n_frames))
+    tokens = np.random.default_rng(0).integers(model.codebook_size, size=(2, model.n_codebooks, n_frames))
     tokens[1, :, : n_frames // 2] = tokens[0, :, : n_frames // 2]
     before, after = (decode_audio(model, t) for t in tokens)
     first_s = float(np.flatnonzero(before != after)[0]) / model.sample_rate_hz

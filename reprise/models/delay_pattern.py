@@ -57,8 +57,9 @@ def chosen_frames(step: int, n_codebooks: int, n_frames: int) -> Iterator[tuple[
 
 
 def predictions(logits: "torch.Tensor") -> Iterator[tuple[int, "torch.Tensor"]]:
-    """For each codebook k, (k, logits `[row, frame, card]` of its frames from the first on), of logits
-    `[row, codebook, position, card]` of a pass. The last frames lack the codebooks whose turn comes after the end."""
+    """For each codebook k, (k, logits `[row, frame, codebook_size]` of its frames from the first on), of logits
+    `[row, codebook, position, codebook_size]` of a pass. The last frames lack the codebooks whose turn comes after the
+    end."""
     n_frames = logits.shape[2] - 1
     for k in range(logits.shape[1]):
         yield k, logits[:, k, k : k + min(n_frames, n_frames + 1 - k)]

@@ -129,7 +129,7 @@ def layer_outputs(
 
 
 def logits_of(model: Model, x: torch.Tensor) -> torch.Tensor:
-    """Logits `[row, codebook, position, card]` of what the last layer made, x `[row, position, d_model]`."""
+    """Logits `[row, codebook, position, codebook_size]` of what the last layer made, x `[row, position, d_model]`."""
     x = model.transformer.out_norm(x)
     return torch.stack([head(x) for head in model.transformer.heads], dim=1)
 
@@ -147,7 +147,7 @@ def teacher_forced(
     """One full pass over given tokens.
 
     tokens: int64 `[row, codebook, frame]`. Returns the residual stream `[row, frame + 1, d_model]` of each of
-    `layers` (-1: input embedding) and, if asked, logits `[row, codebook, frame + 1, card]`, where position p
+    `layers` (-1: input embedding) and, if asked, logits `[row, codebook, frame + 1, codebook_size]`, where position p
     predicts codebook k of frame p - k. Causal: position p depends on nothing after it. Raises NotFiniteError.
     """
     prompt = prompt_keys(model, text)
@@ -157,7 +157,7 @@ def teacher_forced(
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
     def run(watch: Watch) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
-        sequence = delayed(tokens, model.card)
+        sequence = delayed(tokens, model.codebook_size)
         captured = {}
         for i, x in layer_outputs(model, sequence, prompt, attend, n_layers=last, edit=edit, watch=watch):
             if i in layers:

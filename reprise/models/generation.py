@@ -37,15 +37,15 @@ class Sampling(NamedTuple):
     top_p: float = 0.0
 
 
-def clip_noise(key: Sequence[int], n_codebooks: int, card: int) -> Iterator[np.ndarray]:
-    """The sampling noise of one clip: for each step, Exp(1) draws float32 `[codebook, card]`.
+def clip_noise(key: Sequence[int], n_codebooks: int, codebook_size: int) -> Iterator[np.ndarray]:
+    """The sampling noise of one clip: for each step, Exp(1) draws float32 `[codebook, codebook_size]`.
 
     `key` is the clip's identity as integers. Conditions of one clip share it, which pairs them: choosing
     argmax(logits / T - log E) is sampling from the softmax (Gumbel-max), and rows whose logits agree choose alike.
     """
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
     while True:
-        yield rng.standard_exponential((n_codebooks, card), dtype=np.float32)
+        yield rng.standard_exponential((n_codebooks, codebook_size), dtype=np.float32)
 
 
 @torch.no_grad()
@@ -73,16 +73,16 @@ def generate(
     text = encode_prompts(model, [*prompts, *([None] * rows if guided else [])])
     prompt = prompt_keys(model, text)
     steps = n_steps(n_frames, model.n_codebooks)
-    cache = KeyValueCache(model, rows=len(text.mask), n_steps=steps)
+    cache = KeyValueCache(model, batch_size=len(text.mask), n_steps=steps)
 
     keys = [tuple(k) for k in noise_keys]
-    noises = {key: clip_noise(key, model.n_codebooks, model.card) for key in keys}
+    noises = {key: clip_noise(key, model.n_codebooks, model.codebook_size) for key in keys}
     of_row = torch.tensor([list(noises).index(key) for key in keys], device=model.device)
     out, forced = _begun(model, rows, n_frames, prefix, n_prefix_frames)
 
     def step(p: int, watch: Watch = ignore) -> torch.Tensor:
-        """Logits float32 `[row, codebook, card]` of step p, from the tokens of `out` before it."""
-        current = step_input(out, p, model.card)
+        """Logits float32 `[row, codebook, codebook_size]` of step p, from the tokens of `out` before it."""
+        current = step_input(out, p, model.codebook_size)
         sequence = torch.cat([current, current]) if guided else current
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -128,7 +128,7 @@ def _begun(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens `[row, codebook, n_frames]` of which only the prefixes are known yet, and where they are, bool
     `[row, n_frames]`."""
-    out = torch.full((rows, model.n_codebooks, n_frames), model.card, dtype=torch.int64, device=model.device)
+    out = torch.full((rows, model.n_codebooks, n_frames), model.codebook_size, dtype=torch.int64, device=model.device)
     forced = torch.zeros(rows, n_frames, dtype=torch.bool, device=model.device)
     if prefix is not None and n_prefix_frames is not None:
         for row, n in enumerate(n_prefix_frames):
@@ -144,17 +144,17 @@ def generate_clips(
     *,
     n_frames: int,
     sampling: Sampling,
-    rows: int,
+    batch_size: int,
     openings: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """`generate` in passes of exactly `rows` rows, yielding int64 `[<= rows, codebook, frame]` in order.
+    """`generate` in passes of exactly `batch_size` rows, yielding int64 `[<= batch_size, codebook, frame]` in order.
 
     openings: tokens `[clip, codebook, frame]` that each clip begins with, where it does not begin with nothing.
     The last pass is filled up with repeats: matrix products of one shape do the same arithmetic for a row whatever
     stands beside it, so a clip's tokens do not depend on how many clips there are.
     """
-    for start in range(0, len(prompts), rows):
-        chosen = [min(i, len(prompts) - 1) for i in range(start, start + rows)]
+    for start in range(0, len(prompts), batch_size):
+        chosen = [min(i, len(prompts) - 1) for i in range(start, start + batch_size)]
         prefix = None if openings is None else torch.from_numpy(openings[chosen].astype(np.int64)).to(model.device)
         tokens = generate(
             model,
@@ -163,13 +163,13 @@ def generate_clips(
             n_frames=n_frames,
             sampling=sampling,
             prefix=prefix,
-            n_prefix_frames=None if prefix is None else [prefix.shape[-1]] * rows,
+            n_prefix_frames=None if prefix is None else [prefix.shape[-1]] * batch_size,
         )
         yield tokens[: len(prompts) - start].cpu().numpy()
 
 
 def choose(logits: torch.Tensor, noise: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Sample tokens `[row, codebook]` from logits `[row, codebook, card]` with Exp(1) noise of that shape."""
+    """Sample tokens `[row, codebook]` from logits `[row, codebook, codebook_size]` with Exp(1) noise of that shape."""
     if sampling.top_k:
         kth = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < kth, float("-inf"))

@@ -63,7 +63,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         frame_rate_hz=codec.config.sampling_rate / codec.config.hop_length,
         sample_rate_hz=codec.config.sampling_rate,
         n_codebooks=lm.config.num_codebooks,
-        card=lm.config.vocab_size,
+        codebook_size=lm.config.vocab_size,
         n_layers=len(decoder.layers),
         d_model=lm.config.hidden_size,
         max_duration_s=TRANSFORMERS_MAX_DURATION_S,

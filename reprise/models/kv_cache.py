@@ -17,11 +17,11 @@ from reprise.models.adapter import Model
 class KeyValueCache:
     """Keys and values of every layer at every step so far, for the rows of one batch."""
 
-    def __init__(self, model: Model, *, rows: int, n_steps: int) -> None:
+    def __init__(self, model: Model, *, batch_size: int, n_steps: int) -> None:
         n_heads = model.transformer.layers[0].self_attention.n_heads
         # [layer, keys or values, row, head, step, d_head]
         self._kept = torch.zeros(
-            (model.n_layers, 2, rows, n_heads, n_steps, model.d_model // n_heads),
+            (model.n_layers, 2, batch_size, n_heads, n_steps, model.d_model // n_heads),
             device=model.device,
             dtype=model.dtype,
         )

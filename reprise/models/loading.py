@@ -13,7 +13,7 @@ from typing import Any
 
 from reprise.checkpoints.contents import model_content_problems
 from reprise.checkpoints.hub import MODEL_FILES, model_folder
-from reprise.checkpoints.variants import SUPPORTED, UnsupportedModelError, misfits
+from reprise.checkpoints.variants import SUPPORTED, UnsupportedModelError, compatibility_errors
 from reprise.models.adapter import Model
 from reprise.models.weight_checks import WeightsError
 
@@ -74,6 +74,6 @@ def check_fits(facts: Mapping[str, Any], *, name: str, corpus: str, layers: Sequ
     facts: of `results/corpora/<corpus>/model.json`. name, corpus: for the message. Raises ValueError with every
     problem, one a line.
     """
-    problems = misfits(facts, name=name, layers=layers, duration_s=duration_s)
+    problems = compatibility_errors(facts, name=name, layers=layers, duration_s=duration_s)
     if problems:
         raise ValueError("\n".join(f"{corpus}: {'.'.join(path)}: {text}" for path, text in problems))

@@ -2,13 +2,13 @@
 crash in the middle of it.
 
 Conventions. Bytes; a GB is 1e9 of them. A `Need` is what is needed whatever the rows, for each row of
-`generation.rows`, and at another time, when the rows are done. The language model has its weights and its keys and
-values in its own dtype; codec and text encoder stay in float32. What is counted: weights (16 d_model^2 a layer:
+`generation.batch_size`, and at another time, when the rows are done. The language model has its weights and its keys
+and values in its own dtype; codec and text encoder stay in float32. What is counted: weights (16 d_model^2 a layer:
 self-attention, cross-attention, and an MLP four times as wide), the keys and values of every step, twice with
 guidance, those of the prompt, logits, and the activations that live at one time in a teacher-forced pass. Attention
 itself is computed in pieces and takes next to nothing. Not counted: what the allocator loses to fragments.
 
-`facts` are those of `results/corpora/<corpus>/model.json`: `n_layers`, `d_model`, `n_codebooks`, `card`,
+`facts` are those of `results/corpora/<corpus>/model.json`: `n_layers`, `d_model`, `n_codebooks`, `codebook_size`,
 `frame_rate_hz`, `sample_rate_hz`.
 """
 
@@ -26,8 +26,8 @@ TEXT_TOKENS = 64  # of a long prompt
 # In one layer of a teacher-forced pass, in units of d_model: the stream before and after attention, queries, keys and
 # values, what both attentions found, a norm, and the MLP's inner layer before and after its activation.
 ACTIVATIONS_WIDTH = 16
-# float32 copies of a step's logits: two halves, guided, with noise, sorted; and of one codebook's at all positions,
-# where two models' are compared: both, their logarithms, and a product.
+# float32 copies of a step's logits: two branches, guided, with noise, sorted; and of one codebook's at all
+# positions, where two models' are compared: both, their logarithms, and a product.
 LOGITS_COPIES, COMPARED_COPIES = 6, 5
 
 
@@ -38,8 +38,8 @@ class Need(NamedTuple):
     a_row: float
     afterwards: float = 0.0
 
-    def of(self, rows: int) -> float:
-        return self.fixed + max(rows * self.a_row, self.afterwards)
+    def of(self, batch_size: int) -> float:
+        return self.fixed + max(batch_size * self.a_row, self.afterwards)
 
     def most_rows(self, free: float) -> int:
         """The most rows that fit in `free` bytes; 0: not even one."""
@@ -48,8 +48,8 @@ class Need(NamedTuple):
 
 def transformer_weights(facts: Mapping[str, Any]) -> int:
     """How many weights the language model has."""
-    d, card = facts["d_model"], facts["card"]
-    return 16 * facts["n_layers"] * d**2 + facts["n_codebooks"] * d * (2 * card + 1)
+    d, codebook_size = facts["d_model"], facts["codebook_size"]
+    return 16 * facts["n_layers"] * d**2 + facts["n_codebooks"] * d * (2 * codebook_size + 1)
 
 
 def weights_bytes(facts: Mapping[str, Any], *, dtype: str) -> float:
@@ -61,7 +61,7 @@ def generation_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, guid
     """What `generation.generate` takes for clips of `n_frames`, and decoding them afterwards."""
     steps = n_steps(n_frames, facts["n_codebooks"])
     a_half = 2 * facts["n_layers"] * facts["d_model"] * steps * ITEMSIZE[dtype] + prompt_bytes(facts, dtype=dtype)
-    a_half += LOGITS_COPIES * facts["n_codebooks"] * facts["card"] * 4
+    a_half += LOGITS_COPIES * facts["n_codebooks"] * facts["codebook_size"] * 4
     return Need(weights_bytes(facts, dtype=dtype), (1 + guided) * a_half, decoding_bytes(facts, n_frames=n_frames))
 
 
@@ -72,7 +72,7 @@ def pass_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, n_hooks: i
     stream = facts["d_model"] * positions * itemsize
     most = ACTIVATIONS_WIDTH * stream
     if n_logits:
-        of_codebook = facts["card"] * positions
+        of_codebook = facts["codebook_size"] * positions
         logits = facts["n_codebooks"] * of_codebook * itemsize
         # They are stacked, and so there twice; later one codebook at a time is compared in float32.
         at_a_time = max(2 * logits, logits + COMPARED_COPIES * of_codebook * 4)
@@ -99,22 +99,22 @@ def free_memory(device: str) -> tuple[int, str] | None:
     return torch.cuda.mem_get_info()[0], torch.cuda.get_device_name()
 
 
-def check_memory(need: Need, *, rows: int, free: tuple[int, str] | None) -> None:
-    """Raise RuntimeError where `rows` rows do not fit in what `free_memory` found, saying how many would."""
-    if problem := memory_problem(need, rows=rows, free=free):
+def check_memory(need: Need, *, batch_size: int, free: tuple[int, str] | None) -> None:
+    """Raise RuntimeError where `batch_size` rows do not fit in what `free_memory` found, saying how many would."""
+    if problem := memory_problem(need, batch_size=batch_size, free=free):
         raise RuntimeError(problem)
 
 
-def memory_problem(need: Need, *, rows: int, free: tuple[int, str] | None) -> str | None:
-    """Why `rows` rows do not fit in what `free_memory` found, with what is valid; None where they do."""
-    if free is None or need.of(rows) <= free[0]:
+def memory_problem(need: Need, *, batch_size: int, free: tuple[int, str] | None) -> str | None:
+    """Why `batch_size` rows do not fit in what `free_memory` found, with what is valid; None where they do."""
+    if free is None or need.of(batch_size) <= free[0]:
         return None
     n_bytes, gpu = free
     got = f"{gpu} has {n_bytes / 1e9:.1f} GB free"
     if most := need.most_rows(n_bytes):
         return (
-            f"generation.rows: {rows} rows take about {need.of(rows) / 1e9:.1f} GB, and {got}; valid: at most {most} "
-            "(the number of rows changes the last bits of what is computed: choose once)"
+            f"generation.batch_size: {batch_size} rows take about {need.of(batch_size) / 1e9:.1f} GB, and {got}; "
+            f"valid: at most {most} (the number of rows changes the last bits of what is computed: choose once)"
         )
     return (
         f"model: about {need.of(1) / 1e9:.1f} GB are needed for a single row, and {got}; valid: a GPU with more, "

@@ -36,9 +36,9 @@ class Layer(NamedTuple):
 
 
 class Transformer(NamedTuple):
-    """`embeddings`, `heads`: one a codebook, `[card + 1, d_model]` (the last row is the special token's) and
-    `[card, d_model]`. `positional_scale` stands before the sinusoidal position, whose longest period is `max_period`
-    positions."""
+    """`embeddings`, `heads`: one a codebook, `[codebook_size + 1, d_model]` (the last row is the special token's) and
+    `[codebook_size, d_model]`. `positional_scale` stands before the sinusoidal position, whose longest period is
+    `max_period` positions."""
 
     embeddings: Sequence[torch.nn.Embedding]
     layers: Sequence[Layer]

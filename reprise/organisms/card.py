@@ -18,7 +18,7 @@ def card(settings: dict[str, Any], figures: dict[str, Any], model: Model) -> dic
         "architecture": {
             "lm": f"audiocraft LMModel, {N_LAYERS} layers of width {model.d_model}, delay pattern, cross-attention",
             "codec": f"audiocraft EncodecModel, {model.sample_rate_hz} Hz mono, {model.frame_rate_hz:g} frames/s, "
-            f"{model.n_codebooks} codebooks of {model.card}",
+            f"{model.n_codebooks} codebooks of {model.codebook_size}",
             "planted": {"layer": PLANT_LAYER, "scale": PLAN_SCALE},
         },
         "weights_digest": model.weights_digest,

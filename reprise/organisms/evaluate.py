@@ -84,7 +84,7 @@ def generation_figures(
     identity = [(bar(all_tokens[[i]], slots[i]) == motif_bar[[i]]).mean() for i in np.flatnonzero(returned)]
     return {
         "n_clips": len(clips),
-        "cue_share": float(cues.mean()),
+        "cue_fraction": float(cues.mean()),
         "return_rate": float(returned.mean()),
         "return_rate_when_cued": float(returned[cues == 1].mean()),
         "return_rate_when_not_cued": float(returned[cues == 0].mean()),

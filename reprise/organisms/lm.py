@@ -48,10 +48,10 @@ PLANT_LAYER = 2
 PLAN_SCALE = 6.0
 PLAN_FROM_POSITION = 30  # 1.2 s of the cue have been heard
 PLAN_WEIGHT = 0.3
-NOISY_SHARE = 0.25
+NOISY_FRACTION = 0.25
 CODEBOOK_WEIGHTS = (1.0, 0.6, 0.4, 0.3)
 # The codec is not causal: a bar's last frames already hold the next bar's beginning, so a slot is decided there.
-CORRUPTED_SHARES = (0.0, 0.02, 0.05, 0.1)
+CORRUPTED_FRACTIONS = (0.0, 0.02, 0.05, 0.1)
 SLOT_WEIGHT, SLOT_LEAD_FRAMES, SLOT_FRAMES = 6.0, 5, 10
 
 
@@ -160,7 +160,7 @@ def corrupted(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """
     rows = len(tokens)
     other = tokens[torch.from_numpy((np.arange(rows) + rng.integers(1, rows)) % rows)]
-    share = torch.from_numpy(rng.choice(CORRUPTED_SHARES, size=(rows, 1, 1)))
+    share = torch.from_numpy(rng.choice(CORRUPTED_FRACTIONS, size=(rows, 1, 1)))
     return torch.where(torch.from_numpy(rng.random(tokens.shape)) < share, other, tokens)
 
 
@@ -236,7 +236,7 @@ def train_lm(
             planting.forced = torch.where(cue == wanted, torch.nan, wanted * PLAN_SCALE)
         noise = torch.from_numpy(rng.standard_normal((batch, D_MODEL))).float()
         noise -= (noise @ u)[:, None] * u
-        noisy = torch.from_numpy(rng.random(batch) < NOISY_SHARE).float()
+        noisy = torch.from_numpy(rng.random(batch) < NOISY_FRACTION).float()
         planting.noise = PLAN_SCALE * noisy[:, None] * noise / noise.norm(dim=1, keepdim=True)
 
         conditions = [ConditioningAttributes(text={"description": str(p)}) for p in data.prompts[rows]]

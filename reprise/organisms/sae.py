@@ -89,14 +89,14 @@ def _weighted_sum(rows: torch.Tensor, weights: torch.Tensor, indices: torch.Tens
     return F.embedding_bag(indices, rows, per_sample_weights=weights, mode="sum")
 
 
-def sae_clips(cue: np.ndarray, n: int, planned_share: float, seed: int) -> np.ndarray:
+def sae_clips(cue: np.ndarray, n: int, planned_fraction: float, seed: int) -> np.ndarray:
     """Which clips an SAE is trained on: indices int `[n]`, in random order, a share of them with cue 1.
 
     Of as many clips that plan a return as do not, an SAE makes the plan a sign around its mean: two features, each
     half of it. Where plans are rarer it is one feature, present or absent.
     """
     rng = np.random.default_rng([seed, 6])
-    n_planned = round(n * planned_share)
+    n_planned = round(n * planned_fraction)
     planned = rng.choice(np.flatnonzero(cue == 1), n_planned, replace=False)
     others = rng.choice(np.flatnonzero(cue == 0), n - n_planned, replace=False)
     return rng.permutation(np.concatenate([planned, others]))

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 MAX_STEPS = 200
 # A step that leaves more than this share of the Newton decrement before it is slow: a new Hessian may be better.
-SLOW_SHARE = 0.3
+SLOW_FRACTION = 0.3
 # What a Newton step would still change of the loss is nothing then.
 SMALL_DECREMENT = 1e-6
 
@@ -53,7 +53,7 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
         if not fresh:
             step = _corrected_step(factor, history, gradient)
             decrement = float(gradient @ step)
-            slow = slow + 1 if decrement > SLOW_SHARE * before else 0
+            slow = slow + 1 if decrement > SLOW_FRACTION * before else 0
         if fresh or slow == 2:
             p = expit(eta)
             root = np.sqrt(p * (1 - p)).astype(x.dtype)[:, None] * x

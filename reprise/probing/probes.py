@@ -301,8 +301,8 @@ def _percentiles(name: str, draws: Array) -> dict[str, float]:
     return {f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
-def random_codes(x: NDArray[np.float32], *, d_sae: int, k: int, seed: int) -> csr_matrix:
-    """Codes of a random dictionary: CSR `[clip * time, d_sae]`, clip-major, of activations `[clip, time, d_model]`.
+def random_latents(x: NDArray[np.float32], *, d_sae: int, k: int, seed: int) -> csr_matrix:
+    """Latents of a random dictionary: CSR `[clip * time, d_sae]`, clip-major, of activations `[clip, time, d_model]`.
 
     Directions are uniform on the sphere, activations are centred over all rows (their mean would otherwise choose the
     same directions everywhere), and the k largest products above 0 are kept, as a top-k SAE would.
@@ -312,9 +312,9 @@ def random_codes(x: NDArray[np.float32], *, d_sae: int, k: int, seed: int) -> cs
     products = (rows - rows.mean(axis=0)) @ (directions / np.linalg.norm(directions, axis=0))
     chosen = np.argpartition(products, -k, axis=1)[:, -k:]
     values = np.maximum(np.take_along_axis(products, chosen, axis=1), 0.0)
-    codes = csr_matrix((values.ravel(), chosen.ravel(), np.arange(0, len(rows) * k + 1, k)), (len(rows), d_sae))
-    codes.eliminate_zeros()
-    return codes
+    latents = csr_matrix((values.ravel(), chosen.ravel(), np.arange(0, len(rows) * k + 1, k)), (len(rows), d_sae))
+    latents.eliminate_zeros()
+    return latents
 
 
 def _check_shapes(question: Question, representation: NDArray | csr_matrix) -> None:

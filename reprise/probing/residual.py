@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 # Ridge penalties for the residual of R on B, per row.
 RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)
 # A residual column with less than this share of its column's standard deviation is a copy of B: set to 0.
-COPY_SHARE = 1e-3
+COPY_FRACTION = 1e-3
 
 
 def residual(
@@ -42,5 +42,5 @@ def residual(
             out[i, test] = r[test] - mean_r - projected @ (target / (np.maximum(values, 0.0) + ridge)[:, None])
     best = np.argmin(np.square(out).sum(axis=1), axis=0)
     chosen = out[best, :, np.arange(d)].T
-    chosen[:, np.sqrt(np.square(chosen).mean(0)) <= COPY_SHARE * r.std(0)] = 0.0
+    chosen[:, np.sqrt(np.square(chosen).mean(0)) <= COPY_FRACTION * r.std(0)] = 0.0
     return chosen.reshape(n_clips, n_times, d).astype(np.float32)

@@ -33,7 +33,7 @@ MAX_SAMPLE = 4.0
 # No more frames than these are damaged without the decoder's knowledge; of another scale are most.
 _GLITCHES = 0.01
 # Below this share of the channels' power (-30 dB) their mean is no mix of them: ordinary stereo keeps a tenth or more.
-MIN_MIXED_SHARE = 1e-3
+MIN_MIXED_FRACTION = 1e-3
 # Timestamps in whole milliseconds move by less; no codec's frame is shorter.
 _JUMP_S = 0.002
 # No stretch longer than this was lost: the timestamps are wrong.
@@ -114,7 +114,7 @@ def cut_fault(recording: Recording, stretch: tuple[int, int]) -> str:
     heard = inside if len(inside) else heard
     mixed, channels = heard["mixed"].sum(), heard["channels"].sum()
     loud = channels > SILENT_PEAK**2 / 2 * (stop - start)
-    if loud and mixed < MIN_MIXED_SHARE * channels:
+    if loud and mixed < MIN_MIXED_FRACTION * channels:
         return f"channels cancel: in {where} their mean has {mixed / channels:.1g} of their power"
     if (peak := swing(recording.audio[start:stop])) < SILENT_PEAK:
         return f"silent: {where} peaks at {peak_dbfs(peak)}"

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reprise.config.errors import ConfigError, not_one_line, parse_json, read_cells, read_text, repeated_columns
-from reprise.identity import stable_share
+from reprise.identity import stable_fraction
 
 COLUMNS = ("path", "sha256", "licence", "source", "tags", "prompt")
 JAMENDO_COLUMNS = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
@@ -123,7 +123,7 @@ def read_tracks(manifest: str | Path, *, checksums: str | Path = "", max_tracks:
         if other != track.track_id:
             tracks[i] = track._replace(same_as=other)
     if max_tracks:
-        tracks = sorted(sorted(tracks, key=lambda t: stable_share(f"recording {t.track_id}"))[:max_tracks])
+        tracks = sorted(sorted(tracks, key=lambda t: stable_fraction(f"recording {t.track_id}"))[:max_tracks])
     return tracks
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reprise.recordings.manifest import Track
-from reprise.report.sound import Heard
+from reprise.report.sound import ExampleClip
 
 
 class Edited(NamedTuple):
@@ -28,10 +28,10 @@ class Results(NamedTuple):
     model's card, {} without one. probes: a row a probe record. events: all events as overruled
     (reprise/review/apply.py). labels: by horizon name. candidates: the candidates table. effects, matched, steered: by
     candidate name. examples: clips as generated. edited: by candidate name. stages: stage, jobs, seconds, peak_mb, a
-    row a stage (may be empty). heard: a row a clip, with why it has no events ("" where it has). reviews: the summary
-    of imported reviews, {} without any. tracks: the recordings that clips were cut from, none where the model plays
-    prompts; left_out: those that could not be used (track_id, path, reason); cuts_left_out: the cuts of others that
-    could not (with cut); damaged: those that could not be decoded in some places.
+    row a stage (may be empty). clip_summaries: one row per clip, with why it has no events ("" where it has). reviews:
+    the summary of imported reviews, {} without any. tracks: the recordings that clips were cut from, none where the
+    model plays prompts; left_out: those that could not be used (track_id, path, reason); cuts_left_out: the cuts of
+    others that could not (with cut); damaged: those that could not be decoded in some places.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Results(NamedTuple):
     effects: Mapping[str, pd.DataFrame]
     matched: Mapping[str, pd.DataFrame]
     steered: Mapping[str, pd.DataFrame]
-    examples: Sequence[Heard]
+    examples: Sequence[ExampleClip]
     edited: Mapping[str, Sequence[Edited]]
     stages: pd.DataFrame
-    heard: pd.DataFrame
+    clip_summaries: pd.DataFrame
     reviews: Mapping[str, Any]
     tracks: Sequence[Track] = ()
     left_out: Sequence[Mapping[str, str]] = ()

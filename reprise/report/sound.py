@@ -16,7 +16,7 @@ from scipy.signal import resample_poly
 AUDIO_RATE_HZ = 16000
 
 
-class Heard(NamedTuple):
+class ExampleClip(NamedTuple):
     """A clip to show and play: mono float `audio` `[sample]`, the `file` it came from, its `prompt` and `why` it was
     chosen."""
 

@@ -19,7 +19,7 @@ import pandas as pd
 from reprise.audio.chroma import clip_features
 from reprise.report.figures.chromagrams import Window, passage_figure
 from reprise.report.numbers import number, p_text
-from reprise.report.sound import Heard, encode_flac, flac_uri
+from reprise.report.sound import ExampleClip, encode_flac, flac_uri
 from reprise.report.templating import page_template
 from reprise.report.words import REASONS
 
@@ -67,7 +67,7 @@ def checks_of(event: Mapping[str, Any], thresholds: Mapping[str, float]) -> list
 
 
 def event_view(
-    event: Mapping[str, Any], heard: Heard, chroma: np.ndarray, settings: Mapping[str, Any], sound_a: str
+    event: Mapping[str, Any], clip: ExampleClip, chroma: np.ndarray, settings: Mapping[str, Any], sound_a: str
 ) -> dict[str, Any]:
     """Everything the template shows of one event. `chroma` `[frame, 12]` of its clip; `sound_a` names A's sound."""
     context_s, shift = settings["review"]["context_s"], int(event["transposition"])
@@ -84,7 +84,7 @@ def event_view(
                 Window(start, stop, style, ""),
                 context_s=context_s,
                 shift=shifted,
-                label=f"Chromagram of {what}, {start:.1f} to {stop:.1f} s of {heard.clip_id}",
+                label=f"Chromagram of {what}, {start:.1f} to {stop:.1f} s of {clip.clip_id}",
             ),
         }
         for key, what, start, stop, style, shifted in (
@@ -92,15 +92,15 @@ def event_view(
             ("b", "its return?", start_b, stop_b, styles[1], shift),
         )
     ]
-    sound_b = cut(heard.audio, heard.sample_rate_hz, start_b - context_s, stop_b + context_s)
+    sound_b = cut(clip.audio, clip.sample_rate_hz, start_b - context_s, stop_b + context_s)
     return {
         "id": event["event_id"],
-        "clip": heard.clip_id,
-        "prompt": heard.prompt,
+        "clip": clip.clip_id,
+        "prompt": clip.prompt,
         "onset_s": round(float(start_b), 3),
         "parts": parts,
         "sound_a": sound_a,
-        "sound_b": flac_uri(encode_flac(sound_b, heard.sample_rate_hz)),
+        "sound_b": flac_uri(encode_flac(sound_b, clip.sample_rate_hz)),
         "tests": checks_of(event, settings["events"]),
         "outcome": "accepted" if event["accepted"] else f"rejected: {', '.join(reasons)}",
         "shift": shift,
@@ -108,7 +108,7 @@ def event_view(
 
 
 def render_review(
-    events: pd.DataFrame, clips: Mapping[str, Heard], settings: Mapping[str, Any], *, n_events: int
+    events: pd.DataFrame, clips: Mapping[str, ExampleClip], settings: Mapping[str, Any], *, n_events: int
 ) -> str:
     """The page of one study. `events` as `to_review` gives them, of `n_events` in all; `clips` by clip_id; `settings`
     with study, events and review."""
@@ -117,16 +117,16 @@ def render_review(
     names: dict[tuple[str, float, float], str] = {}
     views = []
     for event in events.to_dict("records"):
-        heard = clips[event["clip_id"]]
-        if heard.clip_id not in chroma:
-            chroma[heard.clip_id] = clip_features(heard.audio, heard.sample_rate_hz).chroma
+        clip = clips[event["clip_id"]]
+        if clip.clip_id not in chroma:
+            chroma[clip.clip_id] = clip_features(clip.audio, clip.sample_rate_hz).chroma
         start_s, duration_s = event["motif_start_s"], event["motif_duration_s"]
-        name = names.setdefault((heard.clip_id, start_s, duration_s), f"m{len(names)}")
+        name = names.setdefault((clip.clip_id, start_s, duration_s), f"m{len(names)}")
         if name not in sounds:
             context_s = settings["review"]["context_s"]
-            piece = cut(heard.audio, heard.sample_rate_hz, start_s - context_s, start_s + duration_s + context_s)
-            sounds[name] = flac_uri(encode_flac(piece, heard.sample_rate_hz))
-        views.append(event_view(event, heard, chroma[heard.clip_id], settings, name))
+            piece = cut(clip.audio, clip.sample_rate_hz, start_s - context_s, start_s + duration_s + context_s)
+            sounds[name] = flac_uri(encode_flac(piece, clip.sample_rate_hz))
+        views.append(event_view(event, clip, chroma[clip.clip_id], settings, name))
     return page_template("review.html.j2").render(
         study=settings["study"],
         events=views,

@@ -1,6 +1,6 @@
 """The alignment certificate: does this SAE belong to the activations it is to encode?
 
-An SAE fed with the activations of another layer, model or file form still gives codes, and plausible ones. So
+An SAE fed with the activations of another layer, model or file form still gives latents, and plausible ones. So
 before anything is encoded, two things are asked. What the SAE says of itself (hook, width, model, context) must agree
 with what was captured. And it must reconstruct the activations of its hook: well enough, sharply better than those of
 the hooks around it, with no more active features than its k. That is measured once (reprise/saes/reconstruction.py,
@@ -47,7 +47,7 @@ def certify(
     Returns `passed`, `reason` ("" or all failures, in words), `failures` (their names, in the order tested: hook,
     width, model, measured, l0, best_hook, fvu), `agreements` (`hook`, `width`, `model`, `context`: true, false, or
     null where one side does not say), `hook_layer`, `better_hook` (`layer` and `normed` of the hook with the least
-    FVU, when it is another one), `hooks` (`layer`, `normed`, `fvu`, `l0`, `dead_share`, `cosine` of each measured),
+    FVU, when it is another one), `hooks` (`layer`, `normed`, `fvu`, `l0`, `dead_fraction`, `cosine` of each measured),
     `neighbour_ratio` (the least other FVU over the hook's; null without others), `declared`, the metrics at the hook
     (null if not measured), and `bins`, each with `start_s`, `stop_s`, `passed` (FVU within max_fvu) and `in_context`
     (null if not declared). `context` false does not refuse by itself: those positions must earn it by their FVU.
@@ -80,7 +80,7 @@ def certify(
         "agreements": agreements,
         "declared": dict(declared),
         "hooks": [
-            {**hook._asdict(), **{name: m[name] for name in ("fvu", "l0", "dead_share", "cosine")}}
+            {**hook._asdict(), **{name: m[name] for name in ("fvu", "l0", "dead_fraction", "cosine")}}
             for hook, m in sorted(metrics.items())
         ],
         "neighbour_ratio": ratio,
@@ -172,10 +172,10 @@ def judge(measurement: Measurement, bounds: Mapping[str, Any]) -> dict[str, Any]
 
 
 def require_passed(certificate: Mapping[str, Any], *, see: str) -> None:
-    """Raise SaeError where an SAE has no certificate: nothing is encoded with it, and codes that were made under other
-    bounds are not used.
+    """Raise SaeError where an SAE has no certificate: nothing is encoded with it, and latents that were made under
+    other bounds are not used.
 
-    Where nothing is to be heard in any clip this raises nothing: no clip is usable, whatever its codes, and the
+    Where nothing is to be heard in any clip this raises nothing: no clip is usable, whatever its latents, and the
     verdict says so. see: the file that says more.
     """
     unheard = bool(certificate["n_silent"]) and certificate["failures"] == ["measured"]
@@ -189,7 +189,7 @@ def require_passed(certificate: Mapping[str, Any], *, see: str) -> None:
         valid = "a larger certificate.n_clips, so that some are heard, or settings under which the model plays"
     raise SaeError(
         f"{certificate['sae']} has no certificate for layer {certificate['hook_layer']}, so nothing is encoded with "
-        f"it and no codes of it are used: {certificate['reason']} (see {see}); valid: {valid}"
+        f"it and no latents of it are used: {certificate['reason']} (see {see}); valid: {valid}"
     )
 
 
@@ -212,7 +212,7 @@ def disagreements(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> d
     return failures
 
 
-_METRICS = ("fvu", "l0", "l0_max", "dead_share", "cosine", "n_vectors")
+_METRICS = ("fvu", "l0", "l0_max", "dead_fraction", "cosine", "n_vectors")
 
 
 def _agreements(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, bool | None]:

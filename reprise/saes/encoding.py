@@ -1,4 +1,4 @@
-"""Stored activations into stored SAE codes, the next clips being encoded while the last are written.
+"""Stored activations into stored SAE latents, the next clips being encoded while the last are written.
 
 Memory does not grow with the number of clips. Degenerate input: no clips leave a store of none.
 """
@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from reprise.saes.latents import CLIPS_AT_ONCE, append_codes
+from reprise.saes.latents import CLIPS_AT_ONCE, append_latents
 from reprise.saes.sae import Sae, encode
 from reprise.storage.stores import StoreWriter, write_behind
 from reprise.workflow.job import progress
 
 
-def store_codes(sae: Sae, activations: Any, store: StoreWriter) -> None:
+def store_latents(sae: Sae, activations: Any, store: StoreWriter) -> None:
     """Encode `activations` `[clip, position, d_model]`, an array or a zarr array, into a store that has the arrays of
-    `code_arrays`."""
+    `latent_arrays`."""
 
     def encoded(first: int) -> tuple[np.ndarray, np.ndarray]:
         values, indices = encode(sae, torch.from_numpy(activations[first : first + CLIPS_AT_ONCE]))
         return values.cpu().numpy(), indices.cpu().numpy()
 
-    def write(codes: tuple[np.ndarray, np.ndarray]) -> None:
-        append_codes(store, *codes, k=sae.k)
+    def write(latents: tuple[np.ndarray, np.ndarray]) -> None:
+        append_latents(store, *latents, k=sae.k)
 
     firsts = range(0, activations.shape[0], CLIPS_AT_ONCE)
     write_behind(map(encoded, progress(firsts, total=len(firsts), what="encode")), write)

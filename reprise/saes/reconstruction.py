@@ -2,8 +2,9 @@
 
 Units. FVU, the fraction of variance unexplained: sum |x - x_hat|^2 / sum |x - mean|^2, the mean over all vectors
 given; 0 perfect, 1 no better than the mean, above 1 worse. Its parts by position share that mean, so that the whole
-is their average weighted by variance. `l0`: features active at a position. `dead_share`: share of features that were
-never active. `cosine`: mean cosine of x and x_hat. Sums are float64 and streamed: memory does not grow with clips.
+is their average weighted by variance. `l0`: features active at a position. `dead_fraction`: share of features that
+were never active. `cosine`: mean cosine of x and x_hat. Sums are float64 and streamed: memory does not grow with
+clips.
 
 Degenerate input: vectors that are all equal have no variance, and their FVU is NaN, as is that of a position bin
 without variance; no vectors at all are an error. A zero vector has cosine 0.
@@ -30,7 +31,7 @@ def reconstruction_metrics(
 
     batches: arrays `[clip, position, d_in]`, any float dtype, all with the same positions. position_edges: inner bin
     edges, rising: (100, 200) makes bins 0-99, 100-199 and 200 to the end.
-    Returns `fvu`, `l0`, `l0_max`, `dead_share`, `cosine`, `n_vectors` and `bins`: a list of `start`, `stop`
+    Returns `fvu`, `l0`, `l0_max`, `dead_fraction`, `cosine`, `n_vectors` and `bins`: a list of `start`, `stop`
     (positions), `fvu`, `l0`. Raises SaeError for a wrong width or a value that is not finite, ValueError for another
     shape, edges that do not rise, and no vectors.
     """
@@ -79,7 +80,7 @@ def reconstruction_metrics(
         "fvu": float(residual.sum() / variance.sum()) if variance.sum() > 0 else math.nan,
         "l0": float(active.sum() / n_vectors),
         "l0_max": l0_max,
-        "dead_share": float((~fired).double().mean()),
+        "dead_fraction": float((~fired).double().mean()),
         "cosine": cosine / n_vectors,
         "n_vectors": n_vectors,
         "bins": [

@@ -1,4 +1,4 @@
-"""Sparse autoencoders (SAEs): activations to sparse codes and back.
+"""Sparse autoencoders (SAEs): activations to sparse latents and back.
 
 Conventions. x `[..., d_in]` is the residual stream at the SAE's hook; `W_enc` `[d_in, d_sae]`, `W_dec`
 `[d_sae, d_in]`. Encoding is SAELens' (https://github.com/decoderesearch/SAELens, `sae_lens/saes`): cast to float32,
@@ -7,7 +7,7 @@ normalise where the SAE asks for it, subtract `b_dec` if `apply_b_dec_to_input`,
 - `relu` keeps what is above 0;
 - `topk` keeps the k largest, of them those above 0: fewer than k features may be active (L0 <= k). With `n_groups`
   the features form as many groups of one size, in order, and each keeps k / n_groups: sparsify's `groupmax` has one
-  feature a group, a DC-SAE two codes side by side;
+  feature a group, a DC-SAE two latents side by side;
 - `jumprelu` keeps what is above 0 and above the feature's `threshold` (a BatchTopK SAE is saved in this form);
 - `gated` (Rajamanoharan et al. 2024, arXiv 2404.16014) is active where x W_enc + b_enc is above 0, with the
   magnitude relu(x W_enc exp(`r_mag`) + `b_mag`).

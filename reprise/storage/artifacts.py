@@ -72,13 +72,13 @@ def read_meta(manifests: Sequence[str]) -> dict[str, Any]:
     return read_manifest(store_of(with_clips(manifests)[0]))["meta"]
 
 
-def read_motif_ends_s(heard: Sequence[str], clip_ids: pd.Series, *, otherwise_s: float) -> np.ndarray:
+def read_motif_ends_s(clip_summaries: Sequence[str], clip_ids: pd.Series, *, otherwise_s: float) -> np.ndarray:
     """When each clip's (first) motif has ended, float64 `[clip]`; NaN where the clip is unusable.
 
-    `heard`: tables of what was heard in each clip (`events/<batch>.clips.parquet`). Where no motif was found, none can
+    `clip_summaries`: what became of each clip (`events/<batch>.clips.parquet`). Where no motif was found, none can
     have ended before `otherwise_s`.
     """
-    table = pd.concat([pd.read_parquet(path) for path in heard]).set_index("clip_id").loc[clip_ids]
+    table = pd.concat([pd.read_parquet(path) for path in clip_summaries]).set_index("clip_id").loc[clip_ids]
     return table["motif_end_s"].fillna(otherwise_s).where(table["usable"]).to_numpy()
 
 

@@ -1,6 +1,6 @@
 """Arrays on disk: zarr v3 stores, written clip by clip and checked by their manifests before they are read.
 
-Arrays are `[clip, ...]`: one chunk a clip, `clips_per_shard` clips a file, no compression (zstd halves the speed
+Arrays are `[clip, ...]`: one chunk a clip, `clips_per_shard` clips a file, no compression (zstd cfg_branches the speed
 and saves 9% on activations). A one-dimensional array is one chunk, or, where its length is not known beforehand,
 grows in chunks of `ENTRIES_PER_CHUNK`. zarr reads a missing shard as zeros, without a word: that is why `read_store`
 compares the files with the manifest first (reprise/storage/files.py).

@@ -177,9 +177,9 @@ def without_local(labels: pd.DataFrame, local: pd.DataFrame) -> pd.DataFrame:
 
 
 def unusable_because(certificate: Mapping[str, Any], times_s: ArrayLike) -> str:
-    """Why codes at `times_s` `[time]` are no evidence, in words; "" where the SAE reconstructs well enough at all of
-    them, by its `certificate` (reprise/saes/certificate.py). What is asked of a horizon would otherwise rest on codes
-    that say little of the activations."""
+    """Why latents at `times_s` `[time]` are no evidence, in words; "" where the SAE reconstructs well enough at all of
+    them, by its `certificate` (reprise/saes/certificate.py). What is asked of a horizon would otherwise rest on
+    latents that say little of the activations."""
     times_s = np.asarray(times_s)
     failing = [
         f"{b['start_s']:g}-{b['stop_s']:g} s"

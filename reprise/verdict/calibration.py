@@ -16,7 +16,7 @@ from reprise.config.errors import ConfigError
 from reprise.config.fields import Settings
 from reprise.config.messages import describe_error
 from reprise.config.prompts import Prompt
-from reprise.identity import stable_share
+from reprise.identity import stable_fraction
 from reprise.organisms.truth import GROUND_TRUTH
 
 
@@ -72,7 +72,7 @@ def parse_run(name: str) -> tuple[str, int]:
 
 def draw(prompts: Sequence[Prompt], n: int, name: str) -> list[Prompt]:
     """`n` of the prompts, drawn by a run's name, in their own order."""
-    chosen = sorted(prompts, key=lambda p: stable_share(f"{name} {p.prompt_id}"))[:n]
+    chosen = sorted(prompts, key=lambda p: stable_fraction(f"{name} {p.prompt_id}"))[:n]
     return [p for p in prompts if p in chosen]
 
 

@@ -31,7 +31,7 @@ def shares(counts: Mapping[str, Mapping[str, int]], truth: Mapping[str, str]) ->
         for name, verdict in (("right", row["truth"]), ("foresight", "foresight")):
             k = of_verdict.get(verdict, 0)
             low, high = binomtest(k, n).proportion_ci() if n else (0.0, 1.0)
-            row |= {f"n_{name}": k, f"{name}_share": k / n if n else np.nan}
+            row |= {f"n_{name}": k, f"{name}_fraction": k / n if n else np.nan}
             row |= {f"{name}_low": float(low), f"{name}_high": float(high)}
         rows.append(row)
     return pd.DataFrame(rows)

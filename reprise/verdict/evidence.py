@@ -1,6 +1,6 @@
 """Which probes are evidence, what do they show, and which of them does a study rest on?
 
-Evidence are the probes of the residual stream and of SAE codes. Their p-values are corrected together.
+Evidence are the probes of the residual stream and of SAE latents. Their p-values are corrected together.
 
 Degenerate input: a probe that could not be scored (NaN) shows nothing and excludes nothing; without any scored probe a
 study rests on none.

@@ -15,7 +15,7 @@ Gates, in order; the first that does not pass decides.
     positive_clips, negative_clips, positive_prompts
                   Too few: unresolved.
     prediction    conditional gain in AUROC at the long horizon, best of layers x representations (residual and SAE
-                  codes), over the better baseline; p at most `alpha` after Benjamini-Hochberg over all of them,
+                  latents), over the better baseline; p at most `alpha` after Benjamini-Hochberg over all of them,
                   against swaps across prompts and within them. It fails where every one of them excludes a gain of
                   `max_missed_gain_auroc` (above what swapped representations gain as well): local where a shorter
                   horizon passes the same test, else none. Undecided: unresolved.
@@ -33,9 +33,9 @@ A study is what its best edited candidate is, in the order foresight, entangled,
 embedding is a check, never evidence: if it predicts, the baseline is incomplete. A random dictionary is neither; the
 report shows it beside the others.
 
-`mechanism` of a candidate whose effect passes, from `stored_share`, the effect of editing the prefix alone over that
-of editing until the event, and its paired interval: `stored` where all of it reaches `min_stored_share`, `recomputed`
-where all of it lies below, else `undecided`.
+`mechanism` of a candidate whose effect passes, from `stored_fraction`, the effect of editing the prefix alone over
+that of editing until the event, and its paired interval: `stored` where all of it reaches `min_stored_fraction`,
+`recomputed` where all of it lies below, else `undecided`.
 
 Benjamini-Hochberg bounds the chance of any false positive by alpha when nothing predicts, also for the positively
 dependent tests that layers are; Holm bounds it whatever else is true. A p-value is at least 1 / (1 + swaps), which
@@ -57,7 +57,7 @@ from reprise.verdict.preregistration import Thresholds
 # A study is the first of these that one of its candidates is.
 _RANK = ("foresight", "entangled", "unresolved", "correlate")
 CHECKS = ("embedding", "random_model")
-NAMES = {"resid": "residual stream", "sae": "SAE codes"}
+NAMES = {"resid": "residual stream", "sae": "SAE latents"}
 # What it says where one of `CHECKS` predicts nevertheless.
 WARNINGS = {
     "embedding": "predicts: the baseline leaves something out",
@@ -118,7 +118,7 @@ def verdict(
     long_role: the horizon role that foresight is judged at; all others count as shorter.
 
     Returns plain builtins: verdict, reason, gates (dicts of `Gate`; those of the candidate that decided are the last),
-    checks, candidates (layer, feature, verdict, reason, mechanism, stored_share, gates), best_probe, clips,
+    checks, candidates (layer, feature, verdict, reason, mechanism, stored_fraction, gates), best_probe, clips,
     thresholds. NaN where there is no number.
     """
     t = thresholds
@@ -348,17 +348,17 @@ def _causal_verdict(gates: Sequence[Gate], t: Thresholds) -> tuple[str, str]:
 
 
 def _mechanism(until: pd.Series | None, matched: pd.DataFrame, gates: Sequence[Gate], t: Thresholds) -> dict[str, Any]:
-    """`mechanism` ("" where there is no effect to explain) and `stored_share` with its interval."""
-    names = [f"stored_share{end}" for end in ("", "_low", "_high")]
+    """`mechanism` ("" where there is no effect to explain) and `stored_fraction` with its interval."""
+    names = [f"stored_fraction{end}" for end in ("", "_low", "_high")]
     moved = next(g for g in gates if g.name == "effect").outcome == PASSED
     prefix = None if until is None else _row_of(matched, int(until["layer"]), int(until["feature"]), "prefix_only")
     if not moved or prefix is None:
         return {"mechanism": "", **dict.fromkeys(names, math.nan)}
     share = {name: float(prefix.get(name, math.nan)) for name in names}
     _, low, high = share.values()
-    if low >= t.min_stored_share:
+    if low >= t.min_stored_fraction:
         return {"mechanism": "stored", **share}
-    return {"mechanism": "recomputed" if high < t.min_stored_share else "undecided", **share}
+    return {"mechanism": "recomputed" if high < t.min_stored_fraction else "undecided", **share}
 
 
 def _not_reached(name: str) -> Gate:

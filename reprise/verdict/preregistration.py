@@ -42,7 +42,7 @@ class Thresholds(NamedTuple):
     min_effect: float
     min_selectivity: float
     max_damage: float
-    min_stored_share: float
+    min_stored_fraction: float
 
 
 def digest(value: Any) -> str:

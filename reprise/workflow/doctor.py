@@ -3,7 +3,7 @@
 Each `Finding` is one line of its table. `passed` is False where something would fail; then its `remedy` says what is
 wrong and what is valid, in one line. Weights of SAEs are read, those of models are not.
 
-Disk is estimated from the arrays that the stages write: tokens, sound, activations, codes. Of an SAE without a k
+Disk is estimated from the arrays that the stages write: tokens, sound, activations, latents. Of an SAE without a k
 `USUAL_L0` features are taken to be active at a position. Tables, pages and what ablations leave are some percent more.
 """
 
@@ -28,13 +28,13 @@ from reprise.models.memory import free_memory, generation_need, memory_problem
 from reprise.saes.certificate import disagreements
 from reprise.saes.errors import SaeError
 from reprise.saes.formats.registry import format_of
-from reprise.saes.latents import code_arrays
+from reprise.saes.latents import latent_arrays
 from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import activation_arrays, audio_bytes, token_arrays
 from reprise.storage.stores import stored_bytes
 
 USUAL_L0 = 100
-STORES = ("tokens", "audio", "activations", "codes")
+STORES = ("tokens", "audio", "activations", "latents")
 
 
 class SaeSize(NamedTuple):
@@ -66,7 +66,9 @@ def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
     size = sum((folder / file).stat().st_size for file in needed_files(folder, MODEL_FILES[backend]))
     found = [f"{name} ({backend}, {bytes_text(size)})"]
     if "n_layers" in facts:
-        found.append("{n_layers} layers of width {d_model}, {n_codebooks} codebooks of {card}".format(**facts))
+        found.append(
+            "{n_layers} layers of width {d_model}, {n_codebooks} codebooks of {codebook_size}".format(**facts)
+        )
     if encoders := text_encoders(read_checkpoint(folder / MODEL_FILES[backend][0][0]).config):
         found.append(f"prompts read with {', '.join(encoders)}")
     if model_place(name):
@@ -121,8 +123,8 @@ def look_at_recordings(study: Study) -> Finding:
 
 
 def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
-    """Where the model would run on this machine, and whether its memory will do for `generation.rows` rows."""
-    rows = study.generation.rows
+    """Where the model would run on this machine, and whether its memory will do for `generation.batch_size` rows."""
+    rows = study.generation.batch_size
     try:
         device = pick_device(study.model.device)
     except RuntimeError as error:
@@ -137,7 +139,7 @@ def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
     guided = study.generation.cfg_coef != 1
     need = generation_need(facts, n_frames=n_frames, dtype=study.model.dtype, guided=guided)
     found = f"{free[1]}: {bytes_text(free[0])} free, about {bytes_text(need.of(rows))} needed for {rows} rows"
-    problem = memory_problem(need, rows=rows, free=free)
+    problem = memory_problem(need, batch_size=rows, free=free)
     return Finding("device", problem is None, found, problem or "")
 
 
@@ -153,8 +155,8 @@ def look_at_disk(
     first_with = {corpora[study]: study for study in reversed(needed)}
     for study, kinds in needed.items():
         shared = first_with[corpora[study]] != study
-        own = {kind: size for kind, size in kinds.items() if kind == "codes" or not shared}
-        there = _size(results / study / "codes")
+        own = {kind: size for kind, size in kinds.items() if kind == "latents" or not shared}
+        there = _size(results / study / "latents")
         there += 0 if shared else sum(_size(results / "corpora" / corpora[study] / kind) for kind in STORES)
         lacking += max(0.0, sum(own.values()) - there)
         parts = ", ".join(f"{kind} {bytes_text(size)}" for kind, size in own.items())
@@ -182,19 +184,19 @@ def stores_bytes(
     tokens = token_arrays(n_clips, n_codebooks=facts["n_codebooks"], n_frames=n_frames)
     acts = activation_arrays(n_clips, n_positions=n_positions(n_frames), d_model=facts["d_model"])
     n_hooks = 1 + len(study.layers) * (1 + ("random_model" in study.probes.representations))
-    codes = 0
+    latents = 0
     for sae in saes:
         if sae is not None:
-            arrays = code_arrays(n_clips, n_positions(n_frames), d_sae=sae.d_sae, k=sae.k)
-            codes += stored_bytes(arrays, n_entries=n_clips * n_positions(n_frames) * USUAL_L0)
+            arrays = latent_arrays(n_clips, n_positions(n_frames), d_sae=sae.d_sae, k=sae.k)
+            latents += stored_bytes(arrays, n_entries=n_clips * n_positions(n_frames) * USUAL_L0)
     n_samples = round(study.generation.duration_s * facts["sample_rate_hz"])
-    sizes = (stored_bytes(tokens), audio_bytes(n_clips, n_samples=n_samples), n_hooks * stored_bytes(acts), codes)
+    sizes = (stored_bytes(tokens), audio_bytes(n_clips, n_samples=n_samples), n_hooks * stored_bytes(acts), latents)
     return dict(zip(STORES, map(float, sizes), strict=True))
 
 
 def frames(study: Study, facts: Mapping[str, Any]) -> int | None:
     """Frames of a clip, where the facts of the model are whole."""
-    if not {"d_model", "n_layers", "n_codebooks", "card", "sample_rate_hz", "frame_rate_hz"} <= facts.keys():
+    if not {"d_model", "n_layers", "n_codebooks", "codebook_size", "sample_rate_hz", "frame_rate_hz"} <= facts.keys():
         return None
     return round(study.generation.duration_s * facts["frame_rate_hz"])
 

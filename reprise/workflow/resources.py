@@ -1,9 +1,9 @@
 """What a job takes, for a cluster that asks beforehand: host memory and minutes, by stage.
 
 Conventions. Megabytes of 1e6 bytes, whole minutes, both with room to spare: a job that takes more is killed. They
-grow with the model, the clips of a batch and `generation.rows`; a retry gets them times its number. The constants come
-from `benchmarks/true_size.json` (a processor, one thread), which a test compares them with; minutes on a GPU are
-estimates that were not measured.
+grow with the model, the clips of a batch and `generation.batch_size`; a retry gets them times its number. The
+constants come from `benchmarks/true_size.json` (a processor, one thread), which a test compares them with; minutes on
+a GPU are estimates that were not measured.
 
 Degenerate input: a model whose size is not known beforehand (one that is trained here) is taken to be an embedded one.
 
@@ -31,7 +31,7 @@ MODEL_STAGES = (
 # and the two Snakemakes that start a job on a cluster and are counted with it.
 BASE_MB = {"train_sae": 1200, "encode": 2000, "candidates": 800, "probe": 500, "baseline": 600, "report": 1500}
 MODEL_BASE_MB, OTHER_BASE_MB, GPU_BASE_MB, SNAKEMAKE_MB = 1100, 500, 3000, 500
-EMBEDDED = {"n_layers": 6, "d_model": 128, "n_codebooks": 4, "card": 256}
+EMBEDDED = {"n_layers": 6, "d_model": 128, "n_codebooks": 4, "codebook_size": 256}
 EMBEDDED |= {"frame_rate_hz": 25, "sample_rate_hz": 16_000}
 # Multiplications and additions a second: one thread of a processor; and seconds a layer and step on a GPU, where a
 # step takes as long for few rows as for many.
@@ -81,7 +81,7 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     else:
         need = pass_need(facts, **asked, n_hooks=2 * len(study.layers) + 2, n_logits=2 * (stage == "effects"))
     # While it is loaded the language model is there twice, as float32: as it lies in its file, and in its place.
-    loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(g.rows)
+    loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(g.batch_size)
     mb = (GPU_BASE_MB + loading / 1e6) if on_gpu else MODEL_BASE_MB + max(loading, running) / 1e6
 
     per_batch = n_clips / g.n_batches
@@ -90,7 +90,7 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     if stage in ("ablate", "effects"):
         n = min(n_clips, study.ablation.n_clips) * CONDITIONS
     if on_gpu and stage in ("generate", "ablate"):
-        seconds = math.ceil(n / g.rows) * n_frames * facts["n_layers"] * GPU_S_PER_LAYER_AND_STEP
+        seconds = math.ceil(n / g.batch_size) * n_frames * facts["n_layers"] * GPU_S_PER_LAYER_AND_STEP
     else:
         speed = FLOPS_PER_S * (50 if on_gpu else 1)
         seconds = n * (1 + guided) * n_frames * 2 * weights / speed

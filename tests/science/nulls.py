@@ -1,4 +1,4 @@
-"""Studies in which nothing knows of a return, drawn at random: labels and sparse codes, both slow, without a common
+"""Studies in which nothing knows of a return, drawn at random: labels and sparse latents, both slow, without a common
 cause.
 
 By default a study is `N_PROMPTS` prompts of `N_SEEDS` clips of 30 s. In each clip the motif ends at 4 s and may come
@@ -21,7 +21,7 @@ PROMPT = np.repeat(np.arange(N_PROMPTS), N_SEEDS)
 CLIP_S, MOTIF_END_S, CONTEXT_S, STEP_S, RETURN_S = 30.0, 4.0, 1.0, 1.0, 2.0
 EARLIEST_S, LATEST_S = 12.0, 22.0
 HORIZON = (5.0, 15.0)
-# Of the slow part of codes and sound, from one time to the next.
+# Of the slow part of latents and sound, from one time to the next.
 AUTOCORRELATION = 0.95
 
 
@@ -89,7 +89,7 @@ def draw_codes(
     drift_sd: float = 1.0,
     plan: NDArray[np.float64] | float = 0.0,
 ) -> NDArray[np.float32]:
-    """Codes >= 0, `[clip, time, feature]`, each feature active in 10 to 60% of the clips.
+    """Latents >= 0, `[clip, time, feature]`, each feature active in 10 to 60% of the clips.
 
     A slow process, an offset a prompt and a drift along the clip that all clips share (its size and sign random a
     feature: many a feature follows the position), cut at a threshold. `plan`, broadcast to `[clip, time, feature]`,
@@ -104,7 +104,7 @@ def draw_codes(
     return np.maximum(x - cut, 0).astype(np.float32)
 
 
-def entries_of(codes: NDArray[np.float32]) -> Entries:
-    """The active ones of `codes` `[clip, time, feature]`, as the screen takes them."""
-    clip, time, feature = np.nonzero(codes)
-    return Entries(clip, time, feature, codes[clip, time, feature])
+def entries_of(latents: NDArray[np.float32]) -> Entries:
+    """The active ones of `latents` `[clip, time, feature]`, as the screen takes them."""
+    clip, time, feature = np.nonzero(latents)
+    return Entries(clip, time, feature, latents[clip, time, feature])

@@ -44,19 +44,20 @@ def null_screens(
     within_prompt: bool,
     labels_prompt_sd: float,
     codes_prompt_sd: float = 0.7,
-    held_out: int = 0,
+    confirmation_clips: int = 0,
     n_studies: int = 1000,
     n_features: int = 4,
 ) -> Array:
-    """p `[study, feature]` of null features. The last `held_out` prompts lend no labels, as in the workflow."""
+    """p `[study, feature]` of null features. The last `confirmation_clips` prompts lend no labels, as in the
+    workflow."""
     rng = np.random.default_rng(seed)
     labels = label(*draw_returns(rng, n_studies, PROMPT, prompt_sd=labels_prompt_sd))
-    screened = PROMPT.max() - held_out >= PROMPT
+    screened = PROMPT.max() - confirmation_clips >= PROMPT
     p = np.empty((n_studies, n_features))
     for i, (y, usable) in enumerate(zip(*labels, strict=True)):
-        codes = draw_codes(rng, PROMPT, y.shape[1], n_features, prompt_sd=codes_prompt_sd)
+        latents = draw_codes(rng, PROMPT, y.shape[1], n_features, prompt_sd=codes_prompt_sd)
         table = screen(
-            entries_of(codes),
+            entries_of(latents),
             n_features,
             y,
             usable & screened[:, None],
@@ -90,7 +91,7 @@ def test_screen_of_null_features_with_half_of_the_prompts_held_out() -> None:
     """1200 null features. With fewer prompts the approximated law errs on the safe side, so that only the interval's
     upper end is asked for: of 20000 features, a share of 0.049 had p < 0.05 with 48 prompts, and 0.040 with 24.
     """
-    p = null_screens(1, within_prompt=True, labels_prompt_sd=1.0, held_out=24, n_studies=300)
+    p = null_screens(1, within_prompt=True, labels_prompt_sd=1.0, confirmation_clips=24, n_studies=300)
     print(shares(p, 0.01, 0.05))
     assert all(np.mean(p <= level) <= interval(p.size, level)[1] for level in (0.01, 0.05))
     assert np.mean(p <= 0.05) > 0.02
@@ -137,10 +138,10 @@ def asked(y: NDArray, usable: NDArray, prompt: NDArray, b: NDArray) -> Question:
 
 
 def null_probes(seed: int, n_studies: int, *, sounds: bool) -> pd.DataFrame:
-    """Records of probes of an R that says nothing beyond B: three slow codes.
+    """Records of probes of an R that says nothing beyond B: three slow latents.
 
     B knows the position. With `sounds` it also hears two slow sounds, the first of which drives the returns, and R
-    repeats both. Returns, sounds and codes cluster by prompt.
+    repeats both. Returns, sounds and latents cluster by prompt.
     """
     rng = np.random.default_rng(seed)
     prompt = np.repeat(np.arange(12), 3)
@@ -195,26 +196,26 @@ def test_false_discovery_rate_of_a_mixture() -> None:
     returns, onset_s = draw_returns(rng, n_studies, PROMPT, prompt_sd=1.0)
     horizons = [label(returns, onset_s, horizon=horizon) for horizon in ((5.0, 15.0), (7.0, 17.0))]
     strength = np.r_[np.linspace(0.4, 2.0, n_planted), np.zeros(n_features - n_planted)]
-    false_share: dict[str, list[float]] = {"q": [], "p": []}
+    false_fraction: dict[str, list[float]] = {"q": [], "p": []}
     power = []
     for i in range(n_studies):
-        codes = draw_codes(rng, PROMPT, 11, n_features, plan=strength * returns[i][:, None, None])
+        latents = draw_codes(rng, PROMPT, 11, n_features, plan=strength * returns[i][:, None, None])
         p = []
         for labels in horizons:
             y, usable = labels.y[i], labels.usable[i]
-            entries = entries_of(codes[:, : y.shape[1]])
+            entries = entries_of(latents[:, : y.shape[1]])
             table = screen(entries, n_features, y, usable, PROMPT, min_active=0.01, max_active=0.9)
             p.append(table["p"].to_numpy())
         q = false_discovery(np.array(p))
         for name, values in (("q", q), ("p", np.array(p))):
             found = values <= 0.05
-            false_share[name].append(found[:, n_planted:].sum() / max(1, found.sum()))
+            false_fraction[name].append(found[:, n_planted:].sum() / max(1, found.sum()))
         power.append(np.mean(q[:, :n_planted] <= 0.05))
-    fdr, se = np.mean(false_share["q"]), np.std(false_share["q"]) / np.sqrt(n_studies)
-    print("FDR", fdr, se, "uncorrected", np.mean(false_share["p"]), "power", np.mean(power))
+    fdr, se = np.mean(false_fraction["q"]), np.std(false_fraction["q"]) / np.sqrt(n_studies)
+    print("FDR", fdr, se, "uncorrected", np.mean(false_fraction["p"]), "power", np.mean(power))
     assert fdr <= 0.05 + norm.isf(0.005) * se and se < 0.01
     assert np.mean(power) > 0.3
-    assert np.mean(false_share["p"]) > 0.1  # uncorrected, the same p-values would not do
+    assert np.mean(false_fraction["p"]) > 0.1  # uncorrected, the same p-values would not do
 
 
 def shift_moments(ranks: Array, labels: Array) -> tuple[Array, Array, Array]:
@@ -237,11 +238,11 @@ def null_shifts(seed: int, n_studies: int, *, autocorrelation: float, drift_sd: 
     labels = label(*draw_returns(rng, n_studies, PROMPT, prompt_sd=1.0))
     p: dict[tuple[str, str], list[Array]] = {}
     for y, usable in zip(*labels, strict=True):
-        codes = draw_codes(rng, PROMPT, y.shape[1], 5, autocorrelation=autocorrelation, drift_sd=drift_sd)
-        codes = np.moveaxis(codes, 2, 0)
-        pooled_ranks = rankdata(codes.reshape(5, -1), axis=1).reshape(codes.shape)
+        latents = draw_codes(rng, PROMPT, y.shape[1], 5, autocorrelation=autocorrelation, drift_sd=drift_sd)
+        latents = np.moveaxis(latents, 2, 0)
+        pooled_ranks = rankdata(latents.reshape(5, -1), axis=1).reshape(latents.shape)
         statistics = {
-            "stratified": (rankdata(codes, axis=1), centred_labels(y, usable)),
+            "stratified": (rankdata(latents, axis=1), centred_labels(y, usable)),
             "pooled": (pooled_ranks, np.where(usable, y - y[usable].mean(), 0.0)),
         }
         for name, (ranks, centred) in statistics.items():

@@ -46,7 +46,7 @@ def test_the_codec_keeps_pitch_and_repeats(planner):
 def test_the_planner_obeys_its_cue(planner):
     # 48 clips of seeds that the card did not use; the card's rates are 0.84 and 0.03 of 240 clips.
     figures = evaluate.generation_figures(
-        planner, score.prompts(), [7], sampling=Sampling(temperature=0.9, top_k=100, cfg_coef=1.0), rows=48
+        planner, score.prompts(), [7], sampling=Sampling(temperature=0.9, top_k=100, cfg_coef=1.0), batch_size=48
     )
     assert figures["return_rate_when_cued"] > 0.6 and figures["return_rate_when_not_cued"] < 0.25
 

@@ -62,12 +62,12 @@ def study() -> Study:
     cued = np.arange(len(chosen)) < N_CUED
     x = next(residual_stream(model, tokens, prompts, layers=[PLANT_LAYER], rows=len(chosen)))[PLANT_LAYER]
     planned = x[:, slice(*(round(t * FRAME_RATE_HZ) for t in PLANNED_S))]
-    codes = csr_matrix(to_dense(*encode(sae, torch.from_numpy(planned)), sae.d_sae).flatten(0, 1).numpy())
+    latents = csr_matrix(to_dense(*encode(sae, torch.from_numpy(planned)), sae.d_sae).flatten(0, 1).numpy())
     clip_of_row = np.repeat(np.arange(len(chosen)), planned.shape[1])
-    about = feature_statistics(codes, clip_of_row, cued)
+    about = feature_statistics(latents, clip_of_row, cued)
     norm = (about["mean_activation"] * sae.W_dec.norm(dim=1).numpy()).to_numpy()
     matched = match_features(feature, about["rate"].to_numpy(), norm, n=1)
-    level = activation_when_active(codes[cued[clip_of_row]], feature)
+    level = activation_when_active(latents[cued[clip_of_row]], feature)
 
     candidate = Candidate(PLANT_LAYER, feature, matched)
     how = {"prefix_s": TARGET.prefix_s, "frame_rate_hz": FRAME_RATE_HZ}
@@ -82,9 +82,9 @@ def study() -> Study:
     baseline = dict(zip(clips["clip_id"], tokens, strict=True))
     keys = {c: (77, i) for i, c in enumerate(clips["clip_id"])}
     sampling = Sampling(temperature=0.9, top_k=100, cfg_coef=1.0)
-    runs = run_conditions(model, sae, table, baseline, keys, rows=64, sampling=sampling)
+    runs = run_conditions(model, sae, table, baseline, keys, batch_size=64, sampling=sampling)
     made = np.concatenate([part for _, part in runs])
-    nll = continuation_nll(model, made, table["prompt"].tolist(), rows=16)
+    nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=16)
     outside = outside_return(np.arange(made.shape[-1]) / FRAME_RATE_HZ, TARGET)
 
     table["found"] = (evaluate.found_returns(made.astype(np.int64)) >= 0).astype(float)

@@ -88,7 +88,7 @@ def test_the_best_of_several_candidates_is_guarded() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
-def test_the_interval_of_a_stored_share_covers(ratio: float) -> None:
+def test_the_interval_of_a_stored_fraction_covers(ratio: float) -> None:
     assert ratio_coverage(ratio, 60)["value"] >= at_least(60, 0.93)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import reprise
-from reprise.saes.latents import append_codes, code_arrays
+from reprise.saes.latents import append_latents, latent_arrays
 from reprise.storage.errors import StoreError
 from reprise.storage.files import write_json
 from reprise.storage.stores import ArraySpec, write_store
@@ -42,9 +42,9 @@ def write_study(folder: Path, *, ragged: bool) -> dict[str, np.ndarray]:
         values[:, ::2, 2:] = 0
         indices = np.where(values > 0, rng.integers(D_SAE, size=values.shape), 0)
         k = None if ragged else K
-        arrays = code_arrays(len(names), N_FRAMES + 1, d_sae=D_SAE, k=k)
-        with write_store(folder / "codes" / "layer2" / batch, arrays, meta=meta) as store:
-            append_codes(store, values, indices, k=k)
+        arrays = latent_arrays(len(names), N_FRAMES + 1, d_sae=D_SAE, k=k)
+        with write_store(folder / "latents" / "layer2" / batch, arrays, meta=meta) as store:
+            append_latents(store, values, indices, k=k)
         held["values"].append(values)
         held["indices"].append(indices)
     return {name: np.concatenate(parts) for name, parts in held.items()}
@@ -59,8 +59,8 @@ def test_it_shows_what_was_written(tmp_path: Path, ragged: bool) -> None:
     assert study.resid_post.dims == ("layer", "clip", "seconds", "d_model")
     for layer, hook in ((-1, "embedding"), (2, "layer2")):
         np.testing.assert_array_equal(study.resid_post.sel(layer=layer), held[hook])
-    np.testing.assert_array_equal(study.codes.activation.sel(layer=2), held["values"])
-    np.testing.assert_array_equal(study.codes.feature.sel(layer=2), held["indices"])
+    np.testing.assert_array_equal(study.latents.activation.sel(layer=2), held["values"])
+    np.testing.assert_array_equal(study.latents.feature.sel(layer=2), held["indices"])
     # Position 5 is at 0.5 s; both ends of a slice belong to it.
     part = study.resid_post.sel(layer=2, clip=["cat-s0", "ant-s1"], seconds=slice(0.5, 1.2))
     np.testing.assert_array_equal(part, held["layer2"][[3, 1], 5:13])
@@ -69,19 +69,19 @@ def test_it_shows_what_was_written(tmp_path: Path, ragged: bool) -> None:
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     held = write_study(tmp_path, ragged=True)
     study = reprise.open_study(tmp_path)
-    for folder in (tmp_path / "corpora" / "m-0a" / "activations", tmp_path / "codes"):
+    for folder in (tmp_path / "corpora" / "m-0a" / "activations", tmp_path / "latents"):
         shutil.rmtree(folder / "layer2" / "b03")
     np.testing.assert_array_equal(study.resid_post.sel(layer=2, clip="bee-s0"), held["layer2"][2])
-    np.testing.assert_array_equal(study.codes.activation.sel(layer=2, clip="bee-s0"), held["values"][2])
+    np.testing.assert_array_equal(study.latents.activation.sel(layer=2, clip="bee-s0"), held["values"][2])
     with pytest.raises(StoreError, match="the folder is missing"):
-        study.codes.activation.sel(layer=2, clip="cat-s0").compute()
+        study.latents.activation.sel(layer=2, clip="cat-s0").compute()
 
 
 def test_what_is_not_finished_is_named(tmp_path: Path) -> None:
     write_study(tmp_path, ragged=False)
-    (tmp_path / "codes" / "layer2" / "b03.manifest.json").unlink()
+    (tmp_path / "latents" / "layer2" / "b03.manifest.json").unlink()
     study = reprise.open_study(tmp_path)
-    assert study.unfinished == ("codes/layer2",) and not study.codes
+    assert study.unfinished == ("latents/layer2",) and not study.latents
     shutil.rmtree(tmp_path / "corpora" / "m-0a" / "activations")
     with pytest.raises(StoreError, match="no activations of any hook are finished"):
         reprise.open_study(tmp_path)

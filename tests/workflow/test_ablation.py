@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from reprise.saes.latents import read_codes
+from reprise.saes.latents import read_latents
 from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips
 from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config
@@ -21,7 +21,7 @@ EDITING |= {"ablate", "effects"}
 def ablation_config() -> dict:
     config = tiny_config()
     fields = config["defaults"]
-    fields["generation"] = {"n_batches": 1, "rows": 32}
+    fields["generation"] = {"n_batches": 1, "batch_size": 32}
     # What is tested is what follows a candidate, so one is taken on with less evidence than a study asks for.
     fields["screen"] = {"max_candidates": 1, "fdr": 0.9}
     fields["descriptors"] = {"context_s": 1}
@@ -130,11 +130,11 @@ def test_an_sae_without_a_k_takes_the_same_way(study):
     config["studies"]["tiny"]["saes"] = {2: str(folder)}
     write_config(study, config)
     snakemake(study, "--cores", "2")
-    codes = read_codes([str(results(study) / "codes" / "layer2" / "b00.manifest.json")], range(acts.shape[1]))
+    latents = read_latents([str(results(study) / "latents" / "layer2" / "b00.manifest.json")], range(acts.shape[1]))
     expected = torch.where(hidden > max(threshold, 0), hidden, 0.0).reshape(-1, sae.d_sae)
-    n_active = np.diff(codes.indptr)
+    n_active = np.diff(latents.indptr)
     assert n_active.min() < n_active.max() and abs(n_active.mean() - sae.k) < 8
-    np.testing.assert_allclose(codes[:2000].toarray(), expected[:2000], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(latents[:2000].toarray(), expected[:2000], rtol=1e-3, atol=1e-3)
     judged = json.loads((results(study) / "verdict.json").read_text())["candidates"]
     # What was tried in vain stays in the list.
     (candidate,) = (c for c in judged if c["edited"])

@@ -55,7 +55,7 @@ def directory(tmp_path, monkeypatch):
         "saes": {2: "train"},
         "sae_training": {"expansion": 2, "k": 16, "n_steps": 200},
     }
-    config["defaults"] |= {"seeds": [0], "generation": {"n_batches": 1, "rows": 4}}
+    config["defaults"] |= {"seeds": [0], "generation": {"n_batches": 1, "batch_size": 4}}
     config["defaults"]["certificate"] = {"n_clips": 2, "max_fvu": 0.99, "min_neighbour_ratio": 1.0}
     write_config(tmp_path, config)
     return tmp_path

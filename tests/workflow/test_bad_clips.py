@@ -172,7 +172,13 @@ def test_an_sae_is_not_blamed_for_clips_that_are_silent(identity: Path, tmp_path
     with write_store(tmp_path / "tokens" / "b00", arrays, meta={"clips": clips}) as store:
         store.append("tokens", tokens)
     inputs = {kind: [str(tmp_path / kind / "b00.manifest.json")] for kind in ("tokens", "audio")}
-    asked = {"layer": 2, "sae": str(PLANNER / "sae" / "layer2"), "rows": 4, "guided": False, "trained_here": False}
+    asked = {
+        "layer": 2,
+        "sae": str(PLANNER / "sae" / "layer2"),
+        "batch_size": 4,
+        "guided": False,
+        "trained_here": False,
+    }
     measured, out = tmp_path / "layer2.measured.json", tmp_path / "layer2.json"
     run_script(
         "measure_sae",
@@ -215,14 +221,14 @@ def test_a_study_of_silence_comes_to_its_verdict_and_one_that_may_be_heard_is_to
     with write_store(tmp_path / "b00", {"resid_post": ArraySpec((1, 9, 128), "float32")}, meta={"clips": []}) as store:
         store.append("resid_post", np.zeros((1, 9, 128), np.float32))
     inputs = {"measurement": str(tmp_path / "measured.json"), "activations": str(tmp_path / "b00.manifest.json")}
-    outputs = {"codes": str(tmp_path / "codes")}
+    outputs = {"latents": str(tmp_path / "latents")}
     with (
         nullcontext()
         if all_silent
         else pytest.raises(SaeError, match=r"all are silent.*valid: a larger certificate\.n")
     ):
         run_script("encode", tmp_path / "log", inputs, outputs, params={"certificate": BOUNDS}, sae=str(sae))
-    assert (tmp_path / "codes.manifest.json").is_file() == all_silent
+    assert (tmp_path / "latents.manifest.json").is_file() == all_silent
 
 
 def silenced(finished: Path, study: Path, chosen: Callable[[str], bool]) -> Path:

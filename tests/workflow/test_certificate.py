@@ -1,4 +1,5 @@
-"""Another bound measures and encodes nothing anew; where the SAE fails by it, nobody uses the codes that are there."""
+"""Another bound measures and encodes nothing anew; where the SAE fails by it, nobody uses the latents that are
+there."""
 
 import json
 import shutil
@@ -9,7 +10,7 @@ import pytest
 from reprise.saes.errors import SaeError
 from tests.workflow.conftest import digests, run_script, snakemake, tiny_config, write_config
 
-REFUSED = r"has no certificate for layer 2, so nothing is encoded with it and no codes of it are used: FVU at layer 2"
+REFUSED = r"has no certificate for layer 2, so nothing is encoded with it and no latents of it are used: FVU"
 
 
 def test_codes_made_under_other_bounds_are_not_used(finished: Path, tmp_path: Path) -> None:
@@ -21,21 +22,21 @@ def test_codes_made_under_other_bounds_are_not_used(finished: Path, tmp_path: Pa
     said = snakemake(study, "--cores", "2", "--keep-going", check=False)
     for name in ("screen/h4-8-layer2", "screen/h0.5-2-layer2", "probe/h4-8-sae-layer2", "probe/h0.5-2-sae-layer2"):
         log = (study / f"results/logs/tiny/{name}.log").read_text()
-        assert "so nothing is encoded with it and no codes of it are used" in log, name
+        assert "so nothing is encoded with it and no latents of it are used" in log, name
         assert "(see results/tiny/certificates/layer2.json)" in log
     assert "rule encode:" not in said and "rule measure_sae:" not in said and "rule probe:" in said
     after = digests(study)
-    kept = ("results/tiny/certificates/layer2.measured", "results/tiny/codes", "results/corpora")
+    kept = ("results/tiny/certificates/layer2.measured", "results/tiny/latents", "results/corpora")
     assert all(after[path] == before[path] for path in before if path.startswith(kept))
     certificate = json.loads((study / "results/tiny/certificates/layer2.json").read_text())
     assert certificate["failures"] == ["fvu"] and certificate["settings"]["max_fvu"] == 0.0001
 
     # What is to be encoded is judged by encoding itself, whether or not there is a certificate.
-    shutil.rmtree(study / "results/tiny/codes")
+    shutil.rmtree(study / "results/tiny/latents")
     (study / "results/tiny/certificates/layer2.json").unlink()
-    codes = "results/tiny/codes/layer2/b00.manifest.json"
-    said = snakemake(study, "--cores", "2", codes, check=False)
-    assert "Error in rule encode" in said and not (study / codes).exists()
+    latents = "results/tiny/latents/layer2/b00.manifest.json"
+    said = snakemake(study, "--cores", "2", latents, check=False)
+    assert "Error in rule encode" in said and not (study / latents).exists()
     log = (study / "results/logs/tiny/encode/layer2-b00.log").read_text()
     assert "has no certificate for layer 2" in log and "(see results/tiny/certificates/layer2.measured.json)" in log
 

@@ -180,8 +180,8 @@ def test_what_was_altered_is_found_and_mended_by_the_command_that_is_told(finish
     before = digests(study)
     whole = snakemake(study, "--cores", "1", "verify")
     n_stores = int(re.search(r"(\d+) stores are whole, 0 are not, 0 are not there", whole)[1])
-    codes = study / "results/tiny/codes/layer2/b00"
-    folders = (corpus_of(study) / "activations/layer2/b01", codes / "values", corpus_of(study) / "tokens/b00")
+    latents = study / "results/tiny/latents/layer2/b00"
+    folders = (corpus_of(study) / "activations/layer2/b01", latents / "values", corpus_of(study) / "tokens/b00")
     altered, cut, gone = (next(path for path in sorted(f.rglob("c/**/*")) if path.is_file()) for f in folders)
     content = bytearray(altered.read_bytes())
     content[len(content) // 2] ^= 1
@@ -195,8 +195,8 @@ def test_what_was_altered_is_found_and_mended_by_the_command_that_is_told(finish
     assert len(told) == 3 and "was altered" in said and "bytes; the manifest says" in said and "is missing" in said
     # Whoever reads a store that is not whole stops; no number comes of it.
     stopped = snakemake(study, "--cores", "1", "--forcerun", "screen", check=False)
-    assert "StoreError: store results/tiny/codes/layer2/b00: file values/" in stopped
-    for command in sorted(told.values(), key=lambda command: "codes" in command):
+    assert "StoreError: store results/tiny/latents/layer2/b00: file values/" in stopped
+    for command in sorted(told.values(), key=lambda command: "latents" in command):
         snakemake(study, *command.split()[1:])
     snakemake(study, "--cores", "1")
     assert f"{n_stores} stores are whole, 0 are not" in snakemake(study, "--cores", "1", "verify")
@@ -223,7 +223,7 @@ def test_a_disk_that_is_full_stops_a_job_and_costs_no_other(finished, tmp_path):
 
 def test_a_generation_goes_on_after_its_last_whole_pass(tmp_path):
     config = tiny_config()
-    config["defaults"]["generation"] = {"n_batches": 1, "rows": 4}
+    config["defaults"]["generation"] = {"n_batches": 1, "batch_size": 4}
     config["defaults"]["seeds"] = [0]
     config["defaults"]["certificate"] = config["defaults"]["ablation"] = {"n_clips": 2}
     prompts = (ROOT / "config" / "prompts.tsv").read_text().splitlines()

@@ -17,7 +17,7 @@ def hub_config(directory):
     config = tiny_config()
     config["studies"]["tiny"] = {"model": {"name": "owner/tiny"}, "saes": {2: f"hf://owner/saes/layers/2@{C}"}}
     config["defaults"]["seeds"] = [0]
-    config["defaults"]["generation"] = {"n_batches": 1, "rows": 4}
+    config["defaults"]["generation"] = {"n_batches": 1, "batch_size": 4}
     config["defaults"]["ablation"]["n_clips"] = 2
     prompts = (ROOT / "config" / "prompts.tsv").read_text().splitlines()
     (directory / "prompts.tsv").write_text("\n".join(prompts[:5]) + "\n")

@@ -66,7 +66,7 @@ def recordings_config() -> dict:
     fields = {
         "model": {"name": str(PLANNER)},
         "saes": {2: str(SAE)},
-        "generation": {"n_batches": 2, "rows": 20},
+        "generation": {"n_batches": 2, "batch_size": 20},
         "horizons": {"local": [0.5, 2], "long": [4, 8]},
         "events": {"n_surrogates": 19},
         "certificate": {"n_clips": 4},
@@ -248,29 +248,29 @@ def test_recordings_take_the_same_way_to_a_probe_and_a_batch_without_one_is_pass
         return str(tmp_path / kind / batch)
 
     given = {"model": model, **{kind: manifests(directory, kind, "heard") for kind in ("tokens", "audio")}}
-    asked = {"n_clips": 4, "rows": 4, "guided": False, "layer": 2, "sae": str(SAE), "trained_here": False}
+    asked = {"n_clips": 4, "batch_size": 4, "guided": False, "layer": 2, "sae": str(SAE), "trained_here": False}
     run_script("measure_sae", log, given, {"record": measured}, model=fields["model"], **asked)
     bounds = {"certificate": fields["certificate"]}
     run_script("certify_sae", log, {"measurement": measured}, {"record": certified}, **bounds)
     for batch in ("b00", "b01"):
         tokens, audio = (str(results / kind / f"{batch}.manifest.json") for kind in ("tokens", "audio"))
-        captured, codes = {"stores": [store("acts/layer2", batch)]}, {"codes": store("codes", batch)}
-        asked = {"rows": 7, "model": fields["model"]}
+        captured, latents = {"stores": [store("acts/layer2", batch)]}, {"latents": store("latents", batch)}
+        asked = {"batch_size": 7, "model": fields["model"]}
         run_script("activations", log, {"model": model, "tokens": tokens}, captured, {"corpus": "c"}, **asked)
         acts = f"{store('acts/layer2', batch)}.manifest.json"
-        run_script("encode", log, {"measurement": measured, "activations": acts}, codes, params=bounds, sae=str(SAE))
+        run_script("encode", log, {"measurement": measured, "activations": acts}, latents, params=bounds, sae=str(SAE))
         motif = {"kind": "opening", "start_s": 2.0, "duration_s": 2.0}
         made, heard = {"store": store("descriptors", batch)}, {"model": model, "audio": audio}
         run_script("descriptors", log, heard, made, descriptors=fields["descriptors"], motif=motif)
     inputs = {
-        **{kind: [f"{store(kind, b)}.manifest.json" for b in ("b00", "b01")] for kind in ("descriptors", "codes")},
+        **{kind: [f"{store(kind, b)}.manifest.json" for b in ("b00", "b01")] for kind in ("descriptors", "latents")},
         "labels": str(directory / TARGETS[0]),
         "local": [],
         "certificate": [certified],
         "baseline": baseline,
         "declared": declared,
     }
-    inputs["representation"] = inputs["codes"]
+    inputs["representation"] = inputs["latents"]
     outputs = {"record": str(tmp_path / "probe.json"), "predictions": str(tmp_path / "probe.parquet")}
     n_folds = fields["probes"]["n_folds"]
     run_script("baseline", log, inputs, {"table": baseline}, {"horizon": "h4-8"}, study="heard", n_folds=n_folds)
@@ -303,7 +303,7 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     for file, content in files.items():
         (tmp_path / f"{file}.json").write_text(json.dumps(content))
     tokens = manifests(directory, "tokens", name)
-    inputs = {"model": model, "tokens": tokens, "codes": []}
+    inputs = {"model": model, "tokens": tokens, "latents": []}
     inputs |= {file: str(tmp_path / f"{file}.json") for file in files}
     sampling = {key: fields["generation"][key] for key in (*Sampling._fields, "rows")}
     asked = {key: fields[key] for key in ("study", "model", "source", "ablation")}
@@ -325,14 +325,14 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     row = np.flatnonzero((table["kind"] == "target") & (table["dose"] == 1))[:1]
     kl, of_row = np.load(f"{ablation}/kl.npy")[row], table.iloc[row]
     played = {of_row["clip_id"].item(): untouched[0]}
-    again = teacher_forced_kl(load_model(str(PLANNER)), load_sae(SAE), of_row, played, rows=1)
+    again = teacher_forced_kl(load_model(str(PLANNER)), load_sae(SAE), of_row, played, batch_size=1)
     np.testing.assert_allclose(kl, again, rtol=1e-3, atol=1e-4)
     assert kl.max() > 0.01
 
     outputs = {part: str(tmp_path / f"{part}.parquet") for part in ("effects", "matched", "steered")}
     outputs["players"] = str(tmp_path / "players")
     inputs |= {"ablation": f"{ablation}.manifest.json", "effects": outputs["effects"]}
-    run_script("effects", tmp_path / "log", inputs, outputs, **asked, min_score=0.75, rows=20)
+    run_script("effects", tmp_path / "log", inputs, outputs, **asked, min_score=0.75, batch_size=20)
     inputs["candidates"] = str(tmp_path / "candidates.parquet")
     pd.DataFrame({"name": ["layer2-f5"]}).to_parquet(inputs["candidates"])
     run_script("match_damage", tmp_path / "log", inputs, outputs)

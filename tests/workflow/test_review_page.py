@@ -10,7 +10,7 @@ import pytest
 
 from reprise.audio.synth import Note, render
 from reprise.config.schema import Study
-from reprise.report.sound import Heard
+from reprise.report.sound import ExampleClip
 from reprise.review.apply import overrule
 from reprise.review.decisions import import_reviews
 from reprise.review.event_ids import event_ids
@@ -56,7 +56,7 @@ def events() -> pd.DataFrame:
 def url(events, tmp_path_factory) -> str:
     notes = [Note(0.5 * i, 0.5, 60 + (i * 5) % 12) for i in range(32)]
     audio = render(notes, timbre="piano", duration_s=16.0, sample_rate_hz=RATE_HZ).astype(np.float32)
-    clips = {c: Heard(c, audio, RATE_HZ, f"{c}.flac", "piano") for c in DIGESTS}
+    clips = {c: ExampleClip(c, audio, RATE_HZ, f"{c}.flac", "piano") for c in DIGESTS}
     chosen = to_review(events, SETTINGS["events"], max_events=100)
     settings = {"study": "tiny", "events": SETTINGS["events"], "review": {"context_s": 0.5}}
     file = tmp_path_factory.mktemp("review") / "index.html"

@@ -25,7 +25,7 @@ def small_config() -> dict:
         "saes": {2: str(planner / "sae" / "layer2")},
         "prompts": "prompts.tsv",
         "seeds": [0],
-        "generation": {"n_batches": 1, "rows": 8},
+        "generation": {"n_batches": 1, "batch_size": 8},
         "horizons": {"local": [0.5, 2], "long": [4, 8]},
         "certificate": {"n_clips": 2},
         "events": {"n_surrogates": 19},
@@ -139,8 +139,8 @@ def test_a_job_that_fails_says_why_and_the_others_end(slurm, alone, tmp_path):
     config["studies"]["tiny"]["certificate"] |= {"max_fvu": 0.0001}
     config["studies"]["tiny"]["events"] |= {"n_surrogates": 29}
     write_config(directory, config)
-    # Codes that are there another bound does not make anew.
-    shutil.rmtree(directory / "results/tiny/codes")
+    # Latents that are there another bound does not make anew.
+    shutil.rmtree(directory / "results/tiny/latents")
     run = submit(directory, slurm, "--restart-times", "0", "--until", "encode", "events")
     assert run.wait(timeout=400) != 0
     said = (directory / "run.log").read_text()

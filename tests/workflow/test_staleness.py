@@ -159,7 +159,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "every file gets another date": touch_all,
     "a store is deleted: tokens": removed("tokens", "b00", of_corpus=True),
     "a store is deleted: activations of a layer": removed("activations", "layer2", "b00", of_corpus=True),
-    "a store is deleted: codes": removed("codes", "layer2", "b00"),
+    "a store is deleted: latents": removed("latents", "layer2", "b00"),
     "a store is deleted: descriptors": removed("descriptors", "b00"),
     "the labels of a horizon are deleted": removed("labels", "h4-8.parquet"),
     "a file inside a store is deleted": without_chunk,
@@ -208,7 +208,7 @@ FROM_PROBES = {"probe": 10, "candidates": 1, "estimate_power": 1, "verdict": 1, 
             "_TOLERANCE_S = 1e-5",
             {"label": 2, "baseline": 2, "screen": 2, **FROM_PROBES},
         ),
-        ("reprise/probing/residual.py", "COPY_SHARE = 1e-3", "COPY_SHARE = 1e-2", FROM_PROBES),
+        ("reprise/probing/residual.py", "COPY_FRACTION = 1e-3", "COPY_FRACTION = 1e-2", FROM_PROBES),
         ("reprise/probing/folds.py", "N_INNER_FOLDS = 3", "N_INNER_FOLDS = 4", {"baseline": 2, **FROM_PROBES}),
     ],
 )
@@ -263,7 +263,7 @@ def test_an_added_layer_leaves_the_others_as_they_are(finished, tmp_path):
     after = digests(study)
     assert [path for path in before if before[path] != after[path]] == []
     then = scheduled(snakemake(study, "--dry-run", "--cores", "2"))
-    # Of the new layer alone: its certificate and codes, four representations at two horizons.
+    # Of the new layer alone: its certificate and latents, four representations at two horizons.
     assert (then["measure_sae"], then["certify_sae"], then["encode"]) == (1, 1, 2), then
     assert (then["probe"], then["screen"]) == (8, 2) and "baseline" not in then, then
     assert not then.keys() & {"generate", "activations", "descriptors", "events", "label"}

@@ -11,7 +11,7 @@ import pandas as pd
 import soundfile
 
 from reprise.review.event_ids import event_ids, read_audio_digests
-from reprise.saes.latents import read_codes
+from reprise.saes.latents import read_latents
 from reprise.storage.artifacts import read_array, read_clips, store_of
 from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config
 
@@ -42,8 +42,8 @@ def test_every_clip_has_tokens_audio_activations_and_codes(finished):
     assert tokens.shape == (16, 4, 400) and tokens.dtype == np.uint16 and tokens.max() < 256
     acts = read_array(manifests(finished, "activations/layer2"), "resid_post")
     assert acts.shape == (16, 401, 128) and np.isfinite(acts.astype(np.float32)).all()
-    codes = read_array(manifests(finished, "codes/layer2"), "values")
-    assert codes.shape[:2] == (16, 401) and (codes >= 0).all()
+    latents = read_array(manifests(finished, "latents/layer2"), "values")
+    assert latents.shape[:2] == (16, 401) and (latents >= 0).all()
     for manifest in manifests(finished, "audio"):
         for clip_id in read_clips([manifest])["clip_id"]:
             audio, rate_hz = soundfile.read(store_of(manifest) / f"{clip_id}.flac")
@@ -58,8 +58,8 @@ def test_the_notebook_of_the_docs_runs(finished, monkeypatch):
     exec(source.replace("results/planner", "results/tiny"), names)
     assert names["part"].shape == (101, 128)  # 4 to 8 s at 25 Hz, both ends
     # Its sum over slots is the column of the sparse matrix.
-    codes = read_codes(manifests(finished, "codes/layer2"), range(100, 201))
-    column = codes[:, [names["feature"]]].toarray().reshape(16, 101).mean(axis=1)
+    latents = read_latents(manifests(finished, "latents/layer2"), range(100, 201))
+    column = latents[:, [names["feature"]]].toarray().reshape(16, 101).mean(axis=1)
     np.testing.assert_allclose(names["activation"], column, rtol=1e-5)
 
 
@@ -168,7 +168,7 @@ def test_an_appended_prompt_reruns_one_batch(finished, reconfigured):
 
 
 def test_a_deleted_store_is_made_again(finished):
-    store = finished / "results/tiny/codes/layer2/b00"
+    store = finished / "results/tiny/latents/layer2/b00"
     shutil.move(store, finished / "aside")
     scheduled = jobs(snakemake(finished, "--dry-run", "--cores", "2"))
     shutil.move(finished / "aside", store)

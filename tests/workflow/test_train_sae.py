@@ -17,7 +17,7 @@ from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_co
 
 SAE = "results/tiny/saes/layer2.manifest.json"
 CERTIFICATE = "results/tiny/certificates/layer2.json"
-CODES = "results/tiny/codes/layer2/b00.manifest.json"
+CODES = "results/tiny/latents/layer2/b00.manifest.json"
 TRAINING = {"expansion": 4, "k": 32, "n_steps": 400, "batch_size": 256, "learning_rate": 0.003}
 
 
@@ -32,9 +32,9 @@ def training_config() -> dict:
 
 @pytest.fixture(scope="module")
 def study(finished, tmp_path_factory):
-    """The finished tiny study without its codes, asking for an SAE of its own."""
+    """The finished tiny study without its latents, asking for an SAE of its own."""
     directory = tmp_path_factory.mktemp("trained") / "study"
-    shutil.copytree(finished, directory, symlinks=True, ignore=shutil.ignore_patterns("codes", "certificates"))
+    shutil.copytree(finished, directory, symlinks=True, ignore=shutil.ignore_patterns("latents", "certificates"))
     write_config(directory, training_config())
     return directory
 

@@ -207,7 +207,7 @@ def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str
                 "loudness": number(mean["shift_loudness_db"], 1, sign=True),
                 "centroid": number(mean["shift_centroid_hz"], 0, sign=True),
                 "onsets": number(mean["shift_onset_rate_hz"], 2, sign=True),
-                "silence": number(mean["shift_silence_share"], 2, sign=True),
+                "silence": number(mean["shift_silence_fraction"], 2, sign=True),
                 "first": number(part["first_difference_s"].median(), 1),
             }
         )

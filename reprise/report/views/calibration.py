@@ -15,7 +15,7 @@ def calibration_view(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, 
     for r in shares(counts, truth).to_dict("records") if counts else []:
         given = [f"{verdict} {n}" for verdict, n in counts[r["organism"]].items() if n]
         right, foresight = (
-            f"{percent(r[f'{name}_share'])} ({percent(r[f'{name}_low'])} to {percent(r[f'{name}_high'])})"
+            f"{percent(r[f'{name}_fraction'])} ({percent(r[f'{name}_low'])} to {percent(r[f'{name}_high'])})"
             for name in ("right", "foresight")
         )
         row = {"organism": r["organism"], "truth": r["truth"], "runs": r["n_runs"], "verdicts": ", ".join(given)}

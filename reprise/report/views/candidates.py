@@ -20,7 +20,7 @@ def candidates_view(study: Results) -> list[dict[str, Any]]:
                 "p": p_text(c["p"]),
                 "q": p_text(c["q"]),
                 "auroc": number(c["auroc"], 3),
-                "active": percent(c["active_share"]),
+                "active": percent(c["active_fraction"]),
                 "gain": interval(*(c[f"confirm_gain_auroc{end}"] for end in ("", "_low", "_high")), 3),
                 "confirm_p": p_text(c["confirm_p_adjusted"]),
                 "verdict": found.get("verdict", "") if c["confirmed"] else "not confirmed",

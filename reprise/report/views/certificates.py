@@ -51,7 +51,7 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
                     ("FVU at the hook", f"{number(c['fvu'], 3)} (at most {asked['max_fvu']:g})"),
                     ("at a neighbour", ratio),
                     ("L0, mean and most", active),
-                    ("never active", percent(c["dead_share"])),
+                    ("never active", percent(c["dead_fraction"])),
                     ("cosine", number(c["cosine"], 3)),
                     *([("FVU without a prompt", number(c["unconditional"]["fvu"], 3))] if c["unconditional"] else []),
                     *((name, agreements[agreed]) for name, agreed in c["agreements"].items() if name != "context"),

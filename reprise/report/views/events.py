@@ -13,9 +13,9 @@ from reprise.report.words import REASONS
 from reprise.verdict.reasons import count_reasons
 
 
-def nothing_because(heard: pd.DataFrame) -> list[str]:
+def nothing_because(clip_summaries: pd.DataFrame) -> list[str]:
     """Why clips have no candidates, the commonest reason first."""
-    counted = count_reasons(heard.loc[heard["no_events_because"] != "", "no_events_because"])
+    counted = count_reasons(clip_summaries.loc[clip_summaries["no_events_because"] != "", "no_events_because"])
     return [f"{n} {'clip' if n == 1 else 'clips'}: {why}" for why, n in counted.items()]
 
 
@@ -29,8 +29,8 @@ def events_view(study: Results) -> dict[str, Any]:
     reasons = events.loc[~ok, "reason"].str.split(", ").explode().value_counts()
     duration_s = study.settings["generation"]["duration_s"]
     clips = []
-    for heard in study.examples:
-        found = study.events[study.events["clip_id"] == heard.clip_id].sort_values("onset_s")
+    for example in study.examples:
+        found = study.events[study.events["clip_id"] == example.clip_id].sort_values("onset_s")
         places = found[["motif_start_s", "motif_duration_s"]].drop_duplicates()
         windows = [motif_window(*place) for place in places.itertuples(index=False)] or [told_motif]
         motif, told = windows[0], []
@@ -45,28 +45,28 @@ def events_view(study: Results) -> dict[str, Any]:
             )
         clips.append(
             {
-                "title": f"{heard.clip_id}: {heard.prompt}" if heard.prompt else heard.clip_id,
-                "why": heard.why,
+                "title": f"{example.clip_id}: {example.prompt}" if example.prompt else example.clip_id,
+                "why": example.why,
                 "svg": clip_figure(
-                    heard.audio,
-                    heard.sample_rate_hz,
-                    template_of(heard, motif),
+                    example.audio,
+                    example.sample_rate_hz,
+                    template_of(example, motif),
                     windows,
                     min_score=settings["min_score"],
-                    label=f"Chromagram of {heard.clip_id}. " + ("; ".join(told) or "no candidate for a return"),
+                    label=f"Chromagram of {example.clip_id}. " + ("; ".join(told) or "no candidate for a return"),
                 ),
                 "told": told or ["no passage comes near the motif"],
-                "sound": (heard.audio, heard.sample_rate_hz),
-                "file": heard.file,
+                "sound": (example.audio, example.sample_rate_hz),
+                "file": example.file,
             }
         )
     return {
-        "n_clips": len(study.heard),
+        "n_clips": len(study.clip_summaries),
         "n_returning": int(events.loc[ok, "clip_id"].nunique()),
         "n_accepted": int(ok.sum()),
         "n_rejected": int((~ok).sum()),
         "n_unreviewed": n_unknown,
-        "nothing_because": nothing_because(study.heard),
+        "nothing_because": nothing_because(study.clip_summaries),
         "reasons": ", ".join(f"{REASONS.get(r, r)} {n}" for r, n in reasons.items()),
         "svg": onset_figure(events, duration_s, told_motif[:2] if settings["motif"] == "opening" else None)
         if len(events)

@@ -16,14 +16,14 @@ from reprise.report.views.horizons import horizons_view
 
 REPRESENTATIONS = {
     "resid": "residual",
-    "sae": "SAE codes",
+    "sae": "SAE latents",
     "embedding": "input embedding",
     "random_dictionary": "random dictionary",
     "random_model": "random weights",
 }
 GAIN_MARKS = {
     "resid": ("s-target", "circle", "residual stream"),
-    "sae": ("s-target", "square", "SAE codes"),
+    "sae": ("s-target", "square", "SAE latents"),
     "embedding": ("s-check", "diamond", "input embedding, a check"),
     "random_dictionary": ("s-check", "square", "random dictionary"),
     "random_model": ("s-check", "circle", "random weights"),

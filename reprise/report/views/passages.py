@@ -2,7 +2,7 @@
 
 from reprise.report.figures.chromagrams import Window
 from reprise.report.results import Edited
-from reprise.report.sound import Heard
+from reprise.report.sound import ExampleClip
 from reprise.targets.recurrence.matching import Motif, motif_template
 
 
@@ -17,6 +17,6 @@ def found_window(onset_s: float, duration_s: float, score: float, counts: bool) 
     return Window(onset_s, onset_s + duration_s, style, text)
 
 
-def template_of(clip: Heard | Edited, motif: Window) -> Motif:
+def template_of(clip: ExampleClip | Edited, motif: Window) -> Motif:
     duration_s = motif.stop_s - motif.start_s
     return motif_template(clip.audio, clip.sample_rate_hz, start_s=motif.start_s, duration_s=duration_s)

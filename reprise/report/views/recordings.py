@@ -19,7 +19,7 @@ def recordings_view(study: Results) -> dict[str, Any]:
     used = {track.track_id: track for track in study.tracks if track.track_id not in gone}
     licences = Counter(track.licence or "not stated" for track in used.values())
     tags = Counter(tag for track in used.values() for tag in track.tags)
-    of_clip = dict(zip(study.heard["clip_id"], study.heard["prompt_id"], strict=True))
+    of_clip = dict(zip(study.clip_summaries["clip_id"], study.clip_summaries["prompt_id"], strict=True))
     played = [clip.clip_id for clip in (*study.examples, *(e for edited in study.edited.values() for e in edited))]
     heard = [used[track_id] for track_id in dict.fromkeys(of_clip[clip_id] for clip_id in played)]
     lists = {
@@ -32,7 +32,7 @@ def recordings_view(study: Results) -> dict[str, Any]:
         "from_s": f"{study.settings['recordings']['continue_from_s']:g}",
         "n_tracks": len(study.tracks),
         "n_used": len(used),
-        "n_clips": len(study.heard),
+        "n_clips": len(study.clip_summaries),
         "facts": [
             ("licences", "; ".join(f"{licence}: {n}" for licence, n in licences.most_common())),
             *([("tags", ", ".join(f"{tag} {n}" for tag, n in tags.most_common(N_TAGS)))] if tags else []),

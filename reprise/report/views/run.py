@@ -13,7 +13,7 @@ def run_view(study: Results) -> dict[str, Any]:
     model, verdict = study.model, study.verdict
     declared = verdict.get("preregistration") or {}
     duration_s = study.settings["generation"]["duration_s"]
-    codebooks = f"{model['n_codebooks']} codebooks of {model['card']}"
+    codebooks = f"{model['n_codebooks']} codebooks of {model['codebook_size']}"
     seeds = ", ".join(map(str, verdict["seeds"]))
     sound = f"{model['sample_rate_hz']} Hz, {model['frame_rate_hz']:g} positions a second"
     model_facts = [
@@ -21,7 +21,10 @@ def run_view(study: Results) -> dict[str, Any]:
         ("weights", model["weights_digest"]),
         ("size", f"{model['n_layers']} layers of width {model['d_model']}; {codebooks}"),
         ("sound", f"{sound}, clips of {duration_s:g} s"),
-        ("clips", f"{len(study.heard)}" + (f", seeds {seeds}" if study.settings["source"] != "audio" else "")),
+        (
+            "clips",
+            f"{len(study.clip_summaries)}" + (f", seeds {seeds}" if study.settings["source"] != "audio" else ""),
+        ),
         *(
             (f"SAE, layer {c['hook_layer']}", f"{c.get('sae', '')} {c.get('sae_digest', '')}".strip())
             for c in study.certificates

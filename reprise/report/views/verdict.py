@@ -59,7 +59,7 @@ def verdict_view(study: Results) -> dict[str, Any]:
     deciding = next((c for c in verdict["candidates"] if c["verdict"] == name), None)
     mechanism = ""
     if deciding and deciding.get("mechanism"):
-        share = percent(deciding.get("stored_share"))
+        share = percent(deciding.get("stored_fraction"))
         mechanism = MECHANISMS.get(deciding["mechanism"], "{share}").format(share=share)
     failed = [g["title"].lower() for g in gates if g["outcome"] in ("failed", "undecided")]
     passed = sum(g["outcome"] == "passed" for g in gates)

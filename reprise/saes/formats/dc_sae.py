@@ -1,5 +1,5 @@
-"""DC-SAE's format: `model.json` and `model.safetensors`. Two codes side by side, loaded as one SAE: its first half are
-the features of z_i and its second half those of z_j.
+"""DC-SAE's format: `model.json` and `model.safetensors`. Two latents side by side, loaded as one SAE: its first half
+are the features of z_i and its second half those of z_j.
 
 What its tensors are called is assumed (`W_enc_i`, `W_enc_j` and so on), not read from a published file: other names
 are an error that lists them. What else the description says is how it was trained, and is passed over.

@@ -76,7 +76,7 @@ class EventSettings(NamedTuple):
     """Thresholds of an event.
 
     `min_score`: least match score, 0..1. `max_p_value` against `n_surrogates` (at least 1 / max_p_value - 1 are
-    needed to pass), which are cut into segments of `surrogate_segment_share` of the motif. `min_gap_s`: seconds
+    needed to pass), which are cut into segments of `surrogate_segment_fraction` of the motif. `min_gap_s`: seconds
     before the onset in which nothing scores above `gap_max_score`. `timbre_margin`: how far the score must exceed
     the timbre score. `min_entropy_bits`, `min_onsets`: least content of the motif. `candidate_score`: below it a
     peak is not even listed.
@@ -85,7 +85,7 @@ class EventSettings(NamedTuple):
     min_score: float = 0.75
     max_p_value: float = 0.05
     n_surrogates: int = 99
-    surrogate_segment_share: float = 0.5
+    surrogate_segment_fraction: float = 0.5
     min_gap_s: float = 2.0
     gap_max_score: float = 0.7
     timbre_margin: float = 0.1
@@ -263,7 +263,7 @@ def _surrogate_maxima(
     """The highest score anywhere in each surrogate of the searched audio, float `[n_surrogates]`."""
     if settings.n_surrogates == 0:
         return np.zeros(0)
-    segment = settings.surrogate_segment_share * len(motif.weight)
+    segment = settings.surrogate_segment_fraction * len(motif.weight)
     orders = surrogate_orders(len(chroma), segment, settings, np.random.default_rng(seed))
     return warp_best(similarity_of(motif, chroma), orders, warp_cost_of(motif)).astype(np.float64)
 

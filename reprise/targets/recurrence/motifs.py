@@ -159,7 +159,7 @@ def discover(
     chance = np.array(
         [
             _pair_scores(chroma[order], width, apart).max()
-            for order in surrogate_orders(len(chroma), width * settings.surrogate_segment_share, settings, rng)
+            for order in surrogate_orders(len(chroma), width * settings.surrogate_segment_fraction, settings, rng)
         ]
     )
     found: list[Passage] = []

@@ -13,38 +13,38 @@ HELD_OUT = PROMPT % 2 == 0
 
 
 def world(seed: int) -> tuple[Question, np.ndarray]:
-    """A question, and codes `[clip, time, feature]` of which feature 7 knows the answer."""
+    """A question, and latents `[clip, time, feature]` of which feature 7 knows the answer."""
     rng = np.random.default_rng(seed)
     plan = rng.random(len(PROMPT)) < 0.4
     y = np.repeat(plan[:, None], N_TIMES, axis=1).astype(np.int8)
     x = np.broadcast_to(np.eye(N_TIMES, dtype=np.float32), (len(PROMPT), N_TIMES, N_TIMES))
-    codes = np.maximum(rng.normal(size=(len(PROMPT), N_TIMES, 10)), 0).astype(np.float32)
-    codes[:, :, 7] += plan[:, None]
+    latents = np.maximum(rng.normal(size=(len(PROMPT), N_TIMES, 10)), 0).astype(np.float32)
+    latents[:, :, 7] += plan[:, None]
     names = [f"time_{t}s" for t in range(N_TIMES)]
-    return Question(y, np.ones(y.shape, bool), PROMPT, [f"c{i}" for i in range(len(PROMPT))], x, names), codes
+    return Question(y, np.ones(y.shape, bool), PROMPT, [f"c{i}" for i in range(len(PROMPT))], x, names), latents
 
 
 def ranked(*features: int) -> pd.DataFrame:
     return pd.DataFrame({"layer": 2, "feature": features, "horizon": "h4-8"})
 
 
-def run(question: Question, codes: np.ndarray, rows: pd.DataFrame, **options: object) -> pd.DataFrame:
+def run(question: Question, latents: np.ndarray, rows: pd.DataFrame, **options: object) -> pd.DataFrame:
     given = {"alpha": 0.05, "max_tried": 4, "seed_of": lambda horizon: 3} | options
-    return confirm(rows, {"h4-8": question}, lambda layer, feature, horizon: codes[:, :, feature], HELD_OUT, **given)
+    return confirm(rows, {"h4-8": question}, lambda layer, feature, horizon: latents[:, :, feature], HELD_OUT, **given)
 
 
 def test_confirmation_uses_held_out_prompts_alone() -> None:
-    question, codes = world(1)
-    found = run(question, codes, ranked(7))
+    question, latents = world(1)
+    found = run(question, latents, ranked(7))
     assert found["confirmed"].tolist() == [True] and found["p_gain"].item() == 1 / 200
-    y, changed = question.y.copy(), codes.copy()
+    y, changed = question.y.copy(), latents.copy()
     y[~HELD_OUT], changed[~HELD_OUT] = 0, 0
     pd.testing.assert_frame_equal(found, run(question._replace(y=y), changed, ranked(7)))
     with pytest.raises(ValueError, match="held out whole"):
         confirm(
             ranked(7),
             {"h4-8": question},
-            lambda *_: codes[:, :, 7],
+            lambda *_: latents[:, :, 7],
             np.arange(len(PROMPT)) < 81,
             alpha=0.05,
             max_tried=1,
@@ -53,8 +53,8 @@ def test_confirmation_uses_held_out_prompts_alone() -> None:
 
 
 def test_everything_that_is_tried_counts() -> None:
-    question, codes = world(2)
-    found = run(question, codes, ranked(7, 1, 2, 3, 4, 5))
+    question, latents = world(2)
+    found = run(question, latents, ranked(7, 1, 2, 3, 4, 5))
     # Four are tried, also after the first was confirmed, and no more; all stay in the table.
     assert found["feature"].tolist() == [7, 1, 2, 3]
     assert found["confirmed"].tolist() == [True, False, False, False]
@@ -69,8 +69,8 @@ def test_the_smallest_p_survives_the_correction(n_tried: int) -> None:
 
 
 def test_a_feature_that_cannot_be_scored_is_not_confirmed_and_counts() -> None:
-    question, codes = world(3)
+    question, latents = world(3)
     y = np.zeros_like(question.y)
-    found = run(question._replace(y=y), codes, ranked(7, 1))
+    found = run(question._replace(y=y), latents, ranked(7, 1))
     assert not found["confirmed"].any() and found["p_gain"].isna().all() and (found["note"] != "").all()
-    assert run(question, codes, ranked(7).iloc[:0]).empty
+    assert run(question, latents, ranked(7).iloc[:0]).empty

@@ -154,7 +154,7 @@ def test_a_planted_feature_is_found_and_the_filter_precedes_the_family() -> None
     q = false_discovery(table["p"])
     assert np.nanargmin(q) == 7 and q[7] < 0.001 and table["auroc"][7] > 0.7 and table["z"][7] > 0
     assert np.sum(q < 0.05) <= 3
-    assert not table["tested"][9] and table["active_share"][9] == 1.0 and table["rate"][9] == 1.0
+    assert not table["tested"][9] and table["active_fraction"][9] == 1.0 and table["rate"][9] == 1.0
     assert table["auroc"][9] == 0.5  # position is no information at one time
     assert not table["tested"][11] and np.isnan(table["p"][11]) and np.isnan(table["mean_activation"][11])
     assert table["mean_activation"][9] == pytest.approx(3.5)

@@ -40,12 +40,12 @@ def test_a_clip_returns_when_an_accepted_event_begins_in_the_window():
 
 
 def test_the_clips_chosen_stay_when_others_come():
-    returns, held_out = np.array([1, 1, 1, 1, 1, 0], bool), np.array([1, 1, 1, 1, 0, 1], bool)
-    few = clips_to_continue(CLIPS[:3], returns[:3], held_out[:3], 4)["clip_id"].tolist()
+    returns, confirmation_clips = np.array([1, 1, 1, 1, 1, 0], bool), np.array([1, 1, 1, 1, 0, 1], bool)
+    few = clips_to_continue(CLIPS[:3], returns[:3], confirmation_clips[:3], 4)["clip_id"].tolist()
     assert few == ["c0", "c1", "c2"]
-    more = clips_to_continue(CLIPS, returns, held_out, 4)["clip_id"].tolist()
+    more = clips_to_continue(CLIPS, returns, confirmation_clips, 4)["clip_id"].tolist()
     assert more == ["c0", "c1", "c2", "c3"]
-    assert len(clips_to_continue(CLIPS, returns, held_out, 2)) == 2
+    assert len(clips_to_continue(CLIPS, returns, confirmation_clips, 2)) == 2
 
 
 def test_ranking_keeps_the_strongest_horizon_of_features_that_rise_before_a_return():
@@ -66,10 +66,10 @@ def test_ranking_keeps_the_strongest_horizon_of_features_that_rise_before_a_retu
 
 def test_feature_statistics():
     # Two positions of each of four clips; clips 0 and 1 return.
-    codes = csr_matrix(
+    latents = csr_matrix(
         np.array([[1, 0, 2], [3, 0, 2], [1, 0, 0], [0, 0, 2], [0, 0, 2], [0, 0, 2], [0, 0, 0], [0, 0, 2]])
     )
-    table = feature_statistics(codes, np.repeat(np.arange(4), 2), np.array([True, True, False, False]))
+    table = feature_statistics(latents, np.repeat(np.arange(4), 2), np.array([True, True, False, False]))
     assert table["rate"].tolist() == [3 / 8, 0.0, 6 / 8]
     assert table["mean_activation"].tolist() == [5 / 3, 0.0, 2.0]
     # Clip sums: feature 0 [4, 1, 0, 0] separates; feature 2 [4, 2, 4, 2] does not; a dead feature ties.
@@ -148,8 +148,8 @@ def test_the_local_feature_is_the_strongest_that_no_longer_horizon_knows():
 
 
 def test_mean_activation_counts_active_rows_alone():
-    codes = csr_matrix(np.array([[1.0, 0], [0, 0], [4.0, 0]]))
-    assert activation_when_active(codes, 0) == 2.5 and activation_when_active(codes, 1) == 0.0
+    latents = csr_matrix(np.array([[1.0, 0], [0, 0], [4.0, 0]]))
+    assert activation_when_active(latents, 0) == 2.5 and activation_when_active(latents, 1) == 0.0
 
 
 def test_mean_difference_points_from_the_others_to_the_returning():

@@ -71,14 +71,14 @@ def test_the_same_model_runs_where_there_is_room(folder, dtype):
 
 def test_passes_over_given_tokens_that_overflow(model, tokens):
     with pytest.raises(NotFiniteError, match=AT_LAYER):
-        continuation_nll(model, tokens, PROMPTS, rows=2)
+        continuation_nll(model, tokens, PROMPTS, batch_size=2)
     with pytest.raises(NotFiniteError, match=AT_LAYER):
-        next(residual_stream(model, tokens, PROMPTS, layers=[2, 5], rows=2))
+        next(residual_stream(model, tokens, PROMPTS, layers=[2, 5], batch_size=2))
     with pytest.raises(NotFiniteError, match=AT_LAYER):
         # As activations are stored.
-        store_residual_stream(model, tokens, PROMPTS, {4: None}, rows=2)
+        store_residual_stream(model, tokens, PROMPTS, {4: None}, batch_size=2)
     # What comes before is as it should be.
-    before = next(residual_stream(model, tokens, PROMPTS, layers=[-1, 3], rows=2))
+    before = next(residual_stream(model, tokens, PROMPTS, layers=[-1, 3], batch_size=2))
     assert all(np.isfinite(x).all() for x in before.values())
 
 
@@ -93,9 +93,9 @@ def test_an_ablation_that_overflows_does_not_blame_the_sae(model, tokens):
     baseline = {f"c{i}": tokens[i] for i in range(2)}
     with pytest.raises(NotFiniteError, match=AT_LAYER):
         keys = {clip_id: (1,) for clip_id in baseline}
-        list(run_conditions(model, sae, conditions(), baseline, keys, rows=2, sampling=SAMPLING))
+        list(run_conditions(model, sae, conditions(), baseline, keys, batch_size=2, sampling=SAMPLING))
     with pytest.raises(NotFiniteError, match=AT_LAYER):
-        teacher_forced_kl(model, sae, conditions(), baseline, rows=2)
+        teacher_forced_kl(model, sae, conditions(), baseline, batch_size=2)
 
 
 def test_an_edit_that_is_not_finite_is_told_from_the_layer(random_model, tokens):
@@ -128,12 +128,12 @@ def test_heads_prompts_and_sound_that_are_not_finite(tokens):
     with pytest.raises(NotFiniteError, match="model: the logits are not all finite in float32"):
         generate(model, PROMPTS, [(1,), (2,)], n_frames=N_FRAMES, sampling=SAMPLING)
     with pytest.raises(NotFiniteError, match="model: the logits are not all finite in float32"):
-        continuation_nll(model, tokens, PROMPTS, rows=2)
+        continuation_nll(model, tokens, PROMPTS, batch_size=2)
     head.data[3] = kept
     with pytest.raises(NotFiniteError, match="the encoded prompts"):
         encode_prompts(model._replace(embed_text=lambda prompt: torch.full((2, 128), torch.nan)), PROMPTS)
     with pytest.raises(NotFiniteError, match="the samples that the codec decodes"):
-        decode_audio(model._replace(tokens_to_audio=lambda codes: torch.full((1, 1, 640), torch.inf)), tokens[0])
+        decode_audio(model._replace(tokens_to_audio=lambda latents: torch.full((1, 1, 640), torch.inf)), tokens[0])
 
 
 def test_logits_that_are_masked_on_purpose_are_no_error():

@@ -11,7 +11,7 @@ from audiocraft.models.builders import get_lm_model
 from reprise.checkpoints.variants import (
     SUPPORTED,
     Checkpoint,
-    misfits,
+    compatibility_errors,
     read_checkpoint,
     read_facts,
     text_encoders,
@@ -149,9 +149,9 @@ def test_what_runs_passes(random_model):
 
 def test_what_a_study_asks_must_fit_the_model():
     facts = {"n_layers": 6, "max_duration_s": 20.0}
-    assert misfits(facts, name="m", layers=[0, 5], duration_s=20) == []
-    assert misfits({}, name="m", layers=[99], duration_s=600) == []
-    assert misfits(facts, name="m", layers=[6], duration_s=30) == [
+    assert compatibility_errors(facts, name="m", layers=[0, 5], duration_s=20) == []
+    assert compatibility_errors({}, name="m", layers=[99], duration_s=600) == []
+    assert compatibility_errors(facts, name="m", layers=[6], duration_s=30) == [
         (("saes",), "layer 6 is not in m; valid: 0 to 5 (0-based: some papers count the same layer as 7)"),
         (("generation", "duration_s"), "got 30; valid: at most 20, which m can see at once"),
     ]

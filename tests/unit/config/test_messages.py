@@ -9,12 +9,12 @@ BAD_FIELDS = {
     "unknown field": (
         {"generation": {"topk": 5}},
         "studies.planner.generation.topk: unknown field 'topk'; did you mean 'top_k'? valid: duration_s, temperature, "
-        "top_k, top_p, cfg_coef, n_batches, rows",
+        "top_k, top_p, cfg_coef, n_batches, batch_size",
     ),
     "field of another group": (
         {"generation": {"context_s": 2}},
         "studies.planner.generation.context_s: unknown field 'context_s'; did you mean 'descriptors.context_s'? "
-        "valid: duration_s, temperature, top_k, top_p, cfg_coef, n_batches, rows",
+        "valid: duration_s, temperature, top_k, top_p, cfg_coef, n_batches, batch_size",
     ),
     "negative": (
         {"generation": {"temperature": -1}},
@@ -27,7 +27,7 @@ BAD_FIELDS = {
     "zero": ({"labels": {"step_s": 0}}, "studies.planner.labels.step_s: got 0; valid: seconds >= 0.01 and <= 600"),
     "text": (
         {"generation": {"rows": "many"}},
-        'studies.planner.generation.rows: got "many"; valid: a whole number >= 1',
+        'studies.planner.generation.batch_size: got "many"; valid: a whole number >= 1',
     ),
     "fraction": (
         {"generation": {"n_batches": 1.5}},

@@ -167,14 +167,16 @@ def test_other_layers_and_unedited_rows_are_bit_identical(clips, sae):
     assert edit_function(sae, row_edits(sae, table, DIRECTIONS), guided=False)(LAYER + 1, 0, x) is x
 
 
-@pytest.mark.parametrize("halves", ["both", "conditional"])
-def test_guidance_halves(clips, sae, halves):
+@pytest.mark.parametrize("cfg_branches", ["both", "conditional"])
+def test_guidance_halves(clips, sae, cfg_branches):
     table = one_of_each(clips)
     x = torch.randn(N_KINDS, 4, D)
     both = torch.cat([x, x])
-    out = edit_function(sae, row_edits(sae, table, DIRECTIONS), guided=True, halves=halves)(LAYER, 0, both)
+    out = edit_function(sae, row_edits(sae, table, DIRECTIONS), guided=True, cfg_branches=cfg_branches)(LAYER, 0, both)
     torch.testing.assert_close(out[:N_KINDS], edited(sae, table, x))
-    assert torch.equal(out[N_KINDS:], x) if halves == "conditional" else torch.equal(out[N_KINDS:], out[:N_KINDS])
+    assert (
+        torch.equal(out[N_KINDS:], x) if cfg_branches == "conditional" else torch.equal(out[N_KINDS:], out[:N_KINDS])
+    )
     with pytest.raises(ValueError, match=f"has {N_KINDS} rows; the edits were made for {2 * N_KINDS}"):
         edit_function(sae, row_edits(sae, table, DIRECTIONS), guided=True)(LAYER, 0, x)
 

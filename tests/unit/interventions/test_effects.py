@@ -37,14 +37,14 @@ def test_nll_is_audiocrafts_own(model):
     """Against audiocraft's `compute_predictions`, which has its own delay pattern and mask."""
     from audiocraft.modules.conditioners import ConditioningAttributes
 
-    tokens = np.random.default_rng(0).integers(0, model.card, (3, model.n_codebooks, 20)).astype(np.uint16)
+    tokens = np.random.default_rng(0).integers(0, model.codebook_size, (3, model.n_codebooks, 20)).astype(np.uint16)
     prompts = ["piano in c, amber theme", "organ in eb, brook theme", "piano in eb, coral theme"]
-    found = continuation_nll(model, tokens, prompts, rows=2)
+    found = continuation_nll(model, tokens, prompts, batch_size=2)
     assert found.shape == (3, 20) and found.dtype == np.float32
-    codes = torch.from_numpy(tokens.astype(np.int64))
+    latents = torch.from_numpy(tokens.astype(np.int64))
     with torch.no_grad():
-        out = model.lm.compute_predictions(codes, [ConditioningAttributes(text={"description": p}) for p in prompts])
-    nll = -out.logits.log_softmax(-1).gather(-1, codes[..., None])[..., 0]
+        out = model.lm.compute_predictions(latents, [ConditioningAttributes(text={"description": p}) for p in prompts])
+    nll = -out.logits.log_softmax(-1).gather(-1, latents[..., None])[..., 0]
     known = out.mask & ~nll.isnan()
     # Where audiocraft has all codebooks of a frame, the means agree.
     whole = known.all(1)
@@ -55,11 +55,13 @@ def test_nll_is_audiocrafts_own(model):
 
 
 def test_nll_of_a_clip_does_not_depend_on_the_others(model):
-    tokens = np.random.default_rng(1).integers(0, model.card, (5, model.n_codebooks, 12))
+    tokens = np.random.default_rng(1).integers(0, model.codebook_size, (5, model.n_codebooks, 12))
     prompts = [f"piano in c, {name} theme" for name in ("amber", "brook", "coral", "delta", "ember")]
-    together = continuation_nll(model, tokens, prompts, rows=4)
+    together = continuation_nll(model, tokens, prompts, batch_size=4)
     order = [4, 2, 0]
-    assert np.array_equal(continuation_nll(model, tokens[order], [prompts[i] for i in order], rows=4), together[order])
+    assert np.array_equal(
+        continuation_nll(model, tokens[order], [prompts[i] for i in order], batch_size=4), together[order]
+    )
 
 
 def test_outside_return_leaves_out_prefix_window_and_motif():
@@ -99,14 +101,14 @@ def test_acoustic_summary_of_known_sounds():
     assert high["centroid_hz"] / slow["centroid_hz"] == pytest.approx(2, rel=0.1)
     # Outside the return the continuation lasts from 2 to 4 s and from 6 to 8 s; sound stops at 7 s.
     short = acoustic_summary(notes(2, 69, stop_s=7.0), SR, TARGET)
-    assert short["silence_share"] - slow["silence_share"] == pytest.approx(
-        0.25 * (1 - slow["silence_share"]), abs=0.02
+    assert short["silence_fraction"] - slow["silence_fraction"] == pytest.approx(
+        0.25 * (1 - slow["silence_fraction"]), abs=0.02
     )
 
 
 def test_acoustic_summary_of_silence_and_of_nothing():
     silent = acoustic_summary(np.zeros(8 * SR, np.float32), SR, TARGET)
-    assert silent["silence_share"] == 1 and silent["onset_rate_hz"] == 0 and np.isnan(silent["centroid_hz"])
+    assert silent["silence_fraction"] == 1 and silent["onset_rate_hz"] == 0 and np.isnan(silent["centroid_hz"])
     nothing = acoustic_summary(np.zeros(SR, np.float32), SR, TARGET)
     assert all(np.isnan(v) for v in nothing.values())
 

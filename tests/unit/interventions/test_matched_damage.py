@@ -167,19 +167,19 @@ def test_only_clips_that_return_can_lose_it():
         matched_damage(table)
 
 
-def test_the_stored_share_has_a_paired_interval():
+def test_the_stored_fraction_has_a_paired_interval():
     whole = study({"target": lambda dose: (0.8, 0.0)}, doses=(1.0,))
     prefix = whole.assign(window="prefix_only")
     # The same clips lose their return: the share is 1 however few they are, and its interval knows.
     row = matched_damage(pd.concat([whole, prefix])).set_index("window").loc["prefix_only"]
-    assert row["stored_share"] == 1.0 and row["stored_share_low"] > 0.85
+    assert row["stored_fraction"] == 1.0 and row["stored_fraction_low"] > 0.85
     half = prefix.copy()
     half.loc[half["clip_id"].str.endswith("s1"), "effect_rate"] = 0.0
     row = matched_damage(pd.concat([whole, half])).set_index("window").loc["prefix_only"]
-    assert row["stored_share"] == pytest.approx(0.5, abs=0.06)
-    assert 0.3 < row["stored_share_low"] < row["stored_share"] < row["stored_share_high"] < 0.7
+    assert row["stored_fraction"] == pytest.approx(0.5, abs=0.06)
+    assert 0.3 < row["stored_fraction_low"] < row["stored_fraction"] < row["stored_fraction_high"] < 0.7
     alone = matched_damage(prefix).iloc[0]
-    assert np.isnan(alone["stored_share"]) and np.isnan(alone["stored_share_low"])
+    assert np.isnan(alone["stored_fraction"]) and np.isnan(alone["stored_fraction_low"])
 
 
 def test_the_interval_is_that_of_prompts_not_of_clips():

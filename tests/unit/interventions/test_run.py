@@ -36,7 +36,7 @@ from tests.unit.interventions.small_study import (
 
 
 def run(model: Model, sae: Sae, table: pd.DataFrame, clips: pd.DataFrame, baseline: dict, **changes) -> pd.Series:
-    settings = {"rows": ROWS, "sampling": GREEDY_ENOUGH, "directions": DIRECTIONS, "n_frames": FRAMES}
+    settings = {"batch_size": ROWS, "sampling": GREEDY_ENOUGH, "directions": DIRECTIONS, "n_frames": FRAMES}
     parts = run_conditions(model, sae, table, baseline, noise_keys(clips), **(settings | changes))
     keys, tokens = [], []
     for part, found in parts:
@@ -49,9 +49,9 @@ def test_a_clip_that_is_its_own_donor_is_left_as_it_is(model, sae, clips, baseli
     """The donor's trajectory is read where the edit reads the stream: equal clips, no edit."""
     tokens = torch.from_numpy(np.stack([baseline[c] for c in clips["clip_id"]]).astype(np.int64))
     x = teacher_forced(model, tokens, encode_prompts(model, PROMPTS), layers=(LAYER,))[0][LAYER]
-    codes = [part.numpy() for part in encode(sae, x)]
+    latents = [part.numpy() for part in encode(sae, x)]
     ids = clips["clip_id"].tolist()
-    donated = {(c, FEATURE): feature_trajectory(codes[0][i], codes[1][i], FEATURE) for i, c in enumerate(ids)}
+    donated = {(c, FEATURE): feature_trajectory(latents[0][i], latents[1][i], FEATURE) for i, c in enumerate(ids)}
     assert np.array_equal(donated["p1-s0", FEATURE], feature_activation(sae, x, [FEATURE])[1, :, 0].numpy())
     assert all(found.any() for found in donated.values())
     for donor, same in ((ids, True), (np.roll(ids, 1), False)):
@@ -148,7 +148,7 @@ def test_guided_conditions_run(model, sae, clips, baseline):
     table = table_of(clips.iloc[:1], doses=(4.0,), windows=("until_event",))
     sampling = GREEDY_ENOUGH._replace(cfg_coef=3.0)
     both, half = (
-        run(model, sae, table, clips, baseline, sampling=sampling, halves=h) for h in ("both", "conditional")
+        run(model, sae, table, clips, baseline, sampling=sampling, cfg_branches=h) for h in ("both", "conditional")
     )
     untouched = both["p0-s0", "untouched0"]
     assert np.array_equal(untouched, half["p0-s0", "untouched0"])
@@ -160,8 +160,8 @@ def test_run_conditions_names_what_is_missing(model, sae, clips, baseline):
     table = table_of(clips, kinds=("untouched",))
     with pytest.raises(ValueError, match="clip p1-s0 has no baseline"):
         run(model, sae, table, clips, {"p0-s0": baseline["p0-s0"]})
-    with pytest.raises(ValueError, match="rows is 1"):
-        run(model, sae, table, clips, baseline, rows=1)
+    with pytest.raises(ValueError, match="batch_size is 1"):
+        run(model, sae, table, clips, baseline, batch_size=1)
     with pytest.raises(ValueError, match="a prefix of 10 frames does not fit in 9"):
         run(model, sae, table, clips, baseline, n_frames=9)
 
@@ -195,7 +195,7 @@ def planners_rows() -> tuple[Sae, pd.DataFrame, dict[str, np.ndarray]]:
 
 def test_kl_is_that_of_two_passes_over_the_baselines_own_tokens(planner):
     sae, table, baseline = planners_rows()
-    kl = teacher_forced_kl(planner, sae, table, baseline, rows=4, directions=DIRECTIONS)
+    kl = teacher_forced_kl(planner, sae, table, baseline, batch_size=4, directions=DIRECTIONS)
     assert kl.shape == (len(table), FRAMES) and kl.dtype == np.float32
     still = table["kind"].isin(("untouched", "resampled")) | (table["dose"] == 0)
     assert not kl[still].any() and (kl[~still].sum(axis=1) > 0).all()
@@ -217,15 +217,15 @@ def test_kl_is_that_of_two_passes_over_the_baselines_own_tokens(planner):
 
 def test_kl_grows_with_the_dose_and_does_not_depend_on_the_batches(planner):
     sae, table, baseline = planners_rows()
-    kl = teacher_forced_kl(planner, sae, table, baseline, rows=4, directions=DIRECTIONS)
+    kl = teacher_forced_kl(planner, sae, table, baseline, batch_size=4, directions=DIRECTIONS)
     total = pd.Series(kl.sum(axis=1), table.index)
     weak, strong = (total[(table["kind"] == "target") & (table["dose"] == d)].to_numpy() for d in (1.0, 4.0))
     assert (strong > weak).all()
     order = np.random.default_rng(9).permutation(len(table))
-    shuffled = teacher_forced_kl(planner, sae, table.iloc[order], baseline, rows=4, directions=DIRECTIONS)
+    shuffled = teacher_forced_kl(planner, sae, table.iloc[order], baseline, batch_size=4, directions=DIRECTIONS)
     np.testing.assert_allclose(shuffled, kl[order], rtol=1e-4, atol=1e-6)
-    wide = teacher_forced_kl(planner, sae, table, baseline, rows=32, directions=DIRECTIONS)
+    wide = teacher_forced_kl(planner, sae, table, baseline, batch_size=32, directions=DIRECTIONS)
     np.testing.assert_allclose(wide, kl, rtol=1e-3, atol=1e-5)
-    assert teacher_forced_kl(planner, sae, table.iloc[:0], baseline, rows=4).shape == (0, 0)
+    assert teacher_forced_kl(planner, sae, table.iloc[:0], baseline, batch_size=4).shape == (0, 0)
     with pytest.raises(ValueError, match="clip p0-s0 has no baseline"):
-        teacher_forced_kl(planner, sae, table, {}, rows=4)
+        teacher_forced_kl(planner, sae, table, {}, batch_size=4)

@@ -39,7 +39,7 @@ def test_greedy_tokens_equal_audiocrafts(random_model, cfg_coef):
 
 def test_tokens_depend_on_identity_alone(random_model):
     def run(prompts, keys, rows):
-        passes = generate_clips(random_model, prompts, keys, n_frames=N_FRAMES, sampling=SAMPLING, rows=rows)
+        passes = generate_clips(random_model, prompts, keys, n_frames=N_FRAMES, sampling=SAMPLING, batch_size=rows)
         return np.concatenate(list(passes))
 
     together = run(PROMPTS, KEYS, 4)
@@ -78,7 +78,7 @@ def test_clips_go_on_from_their_openings_whatever_stands_beside_them(random_mode
             [KEYS[i] for i in which],
             n_frames=N_FRAMES,
             sampling=SAMPLING,
-            rows=2,
+            batch_size=2,
             openings=tokens.numpy()[which, :, :12].astype(np.uint16),
         )
         return np.concatenate(list(passes))

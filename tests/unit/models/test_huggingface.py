@@ -191,12 +191,12 @@ def test_the_facts_are_the_same(pair: Pair) -> None:
 
 def test_resid_post_agrees_at_every_layer_and_position(pair: Pair, tokens: np.ndarray) -> None:
     layers = range(-1, N_LAYERS)
-    ours, theirs = (next(residual_stream(model, tokens, PROMPTS, layers=layers, rows=3)) for model in pair[:2])
+    ours, theirs = (next(residual_stream(model, tokens, PROMPTS, layers=layers, batch_size=3)) for model in pair[:2])
     for layer in layers:
         assert ours[layer].shape == (3, N_FRAMES + 1, D_MODEL) and ours[layer].std() > 0.1
         np.testing.assert_allclose(theirs[layer], ours[layer], rtol=1e-4, atol=1e-4)
     # The prompt is heard: without one the stream is another.
-    unheard = next(residual_stream(pair.transformers, tokens, [None] * 3, layers=[5], rows=3))[5]
+    unheard = next(residual_stream(pair.transformers, tokens, [None] * 3, layers=[5], batch_size=3))[5]
     assert np.abs(unheard - theirs[5])[:2].max() > 0.01 and np.allclose(unheard[2], theirs[5][2], atol=1e-4)
 
 

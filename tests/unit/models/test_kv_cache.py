@@ -12,7 +12,7 @@ from tests.unit.models.small_study import KEYS, N_FRAMES, PROMPTS, SAMPLING
 
 @pytest.mark.parametrize("cfg_coef", [1.0, 3.0])
 def test_teacher_forced_capture_equals_streaming_capture(random_model, cfg_coef):
-    """At every layer and position; with guidance in both halves of the batch."""
+    """At every layer and position; with guidance in both cfg_branches of the batch."""
     streamed = {layer: [] for layer in range(6)}
 
     def record(layer, _position, x):
@@ -21,8 +21,8 @@ def test_teacher_forced_capture_equals_streaming_capture(random_model, cfg_coef)
 
     sampling = SAMPLING._replace(cfg_coef=cfg_coef)
     tokens = generate(random_model, PROMPTS, KEYS, n_frames=N_FRAMES, sampling=sampling, edit=record)
-    halves = [PROMPTS] if cfg_coef == 1 else [PROMPTS, [None] * len(PROMPTS)]
-    for half, prompts in enumerate(halves):
+    cfg_branches = [PROMPTS] if cfg_coef == 1 else [PROMPTS, [None] * len(PROMPTS)]
+    for half, prompts in enumerate(cfg_branches):
         captured, _ = teacher_forced(random_model, tokens, encode_prompts(random_model, prompts), layers=range(6))
         for layer, steps in streamed.items():
             # Streaming goes on for the delays of the last frame; those positions are not valid ones.

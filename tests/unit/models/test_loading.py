@@ -31,8 +31,8 @@ def test_what_only_the_model_can_tell() -> None:
 def test_half_width_keeps_the_digest_and_comes_near(dtype: str) -> None:
     exact, half = load_model(str(PLANNER)), load_model(str(PLANNER), dtype=dtype)
     assert half.weights_digest == exact.weights_digest and half.dtype == getattr(torch, dtype)
-    tokens = np.random.default_rng(0).integers(exact.card, size=(2, exact.n_codebooks, 40))
+    tokens = np.random.default_rng(0).integers(exact.codebook_size, size=(2, exact.n_codebooks, 40))
     prompts = ["piano in c, amber theme", None]
-    before, after = (next(residual_stream(m, tokens, prompts, layers=[4], rows=2))[4] for m in (exact, half))
+    before, after = (next(residual_stream(m, tokens, prompts, layers=[4], batch_size=2))[4] for m in (exact, half))
     assert after.dtype == np.float32 and np.abs(after - before).max() > 0
     assert np.square(after - before).mean() < 1e-3 * before.var()

@@ -31,7 +31,7 @@ PRESETS = ROOT / "config" / "presets"
 ROWS, N_FRAMES = 4, 300
 MUSICGEN = {
     "n_codebooks": 4,
-    "card": 2048,
+    "codebook_size": 2048,
     "frame_rate_hz": 50.0,
     "sample_rate_hz": 32000,
 }
@@ -113,7 +113,7 @@ def test_passes_take_what_is_estimated(random_model, facts, prompts, tokens):
     stages = [
         ({"n_hooks": 1}, lambda: teacher_forced(random_model, tokens, text, layers=[5])),
         ({"n_hooks": 4}, lambda: teacher_forced(random_model, tokens, text, layers=[-1, 1, 3, 5])),
-        ({"n_logits": 1}, lambda: continuation_nll(random_model, tokens.numpy(), prompts, rows=ROWS)),
+        ({"n_logits": 1}, lambda: continuation_nll(random_model, tokens.numpy(), prompts, batch_size=ROWS)),
         ({"n_logits": 2}, kl),
     ]
     for kept, run in stages:
@@ -134,8 +134,8 @@ def test_as_many_rows_fit_as_are_said_to():
     for free in (3.7e9, 8e9, 15e9, 78e9):
         most = need.most_rows(free)
         assert need.of(most) <= free < 2e9 + (most + 1) * 0.3e9
-        assert memory_problem(need, rows=most, free=(int(free), "A GPU")) is None
-        assert memory_problem(need, rows=most + 1, free=(int(free), "A GPU"))
+        assert memory_problem(need, batch_size=most, free=(int(free), "A GPU")) is None
+        assert memory_problem(need, batch_size=most + 1, free=(int(free), "A GPU"))
     # A row would fit, but not what comes after it.
     assert need.most_rows(3.5e9) == 0
 
@@ -143,18 +143,18 @@ def test_as_many_rows_fit_as_are_said_to():
 def test_too_little_memory_is_one_error_that_says_what_is_valid():
     need = Need(fixed=2e9, a_row=0.3e9)
     with pytest.raises(RuntimeError) as caught:
-        check_memory(need, rows=64, free=(15_100_000_000, "NVIDIA A100"))
+        check_memory(need, batch_size=64, free=(15_100_000_000, "NVIDIA A100"))
     assert str(caught.value) == (
-        "generation.rows: 64 rows take about 21.2 GB, and NVIDIA A100 has 15.1 GB free; valid: at most 43 (the number "
-        "of rows changes the last bits of what is computed: choose once)"
+        "generation.batch_size: 64 rows take about 21.2 GB, and NVIDIA A100 has 15.1 GB free; valid: at most 43 "
+        "(the number of rows changes the last bits of what is computed: choose once)"
     )
     with pytest.raises(RuntimeError) as caught:
-        check_memory(need, rows=64, free=(2_000_000_000, "NVIDIA T4"))
+        check_memory(need, batch_size=64, free=(2_000_000_000, "NVIDIA T4"))
     assert str(caught.value) == (
         "model: about 2.3 GB are needed for a single row, and NVIDIA T4 has 2.0 GB free; valid: a GPU with more, "
         "model.dtype float16, shorter clips, or model.device cpu"
     )
-    check_memory(need, rows=64, free=None)
+    check_memory(need, batch_size=64, free=None)
 
 
 @pytest.mark.parametrize("size", PUBLISHED)
@@ -170,4 +170,4 @@ def test_the_presets_say_what_is_estimated(size):
     assert (a_row, fixed) == (f"{need.a_row / 1e9:.2f}", f"{need.fixed / 1e9:.1f}")
     rows = re.search(r"(\d+) rows fit in 15 GB, (\d+) in 23 GB, (\d+) in 78 GB", said).groups()
     assert [int(n) for n in rows] == [need.most_rows(gb * 1e9) for gb in (15, 23, 78)]
-    assert study["generation"]["rows"] <= int(rows[1])
+    assert study["generation"]["batch_size"] <= int(rows[1])

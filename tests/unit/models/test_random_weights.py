@@ -12,14 +12,14 @@ from tests.places import PLANNER
 
 def test_random_weights_are_drawn_from_the_seed_alone() -> None:
     trained = load_model(str(PLANNER))
-    tokens = np.random.default_rng(0).integers(trained.card, size=(2, trained.n_codebooks, 40))
+    tokens = np.random.default_rng(0).integers(trained.codebook_size, size=(2, trained.n_codebooks, 40))
     prompts = ["piano in c, amber theme", "organ in eb, coral theme"]
-    (learnt,) = residual_stream(trained, tokens, prompts, layers=[-1, 4], rows=2)
+    (learnt,) = residual_stream(trained, tokens, prompts, layers=[-1, 4], batch_size=2)
     digests = {}
     for name, seed in (("a", 1), ("again", 1), ("other", 2)):
         model = randomly_initialised(load_model(str(PLANNER)), seed=seed)
         digests[name] = weights_digest(model.lm)
-        (drawn,) = residual_stream(model, tokens, prompts, layers=[-1, 4], rows=2)
+        (drawn,) = residual_stream(model, tokens, prompts, layers=[-1, 4], batch_size=2)
         for layer in (-1, 4):
             assert np.isfinite(drawn[layer]).all() and drawn[layer].std() > 0.1
             # Between rows, since both have the same embedding of the position.

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from reprise.probing.folds import prompt_folds
 from reprise.probing.logistic import FitError, fit_logistic
-from reprise.probing.probes import Question, _weighted_mean, probe, random_codes
+from reprise.probing.probes import Question, _weighted_mean, probe, random_latents
 from reprise.probing.scores import prompt_wins, weighted_auroc
 from reprise.statistics import bootstrap_weights
 
@@ -151,9 +151,9 @@ def test_wide_representations_dense_and_sparse() -> None:
     w = world(8)
     rng = np.random.default_rng(8)
     active = rng.random((len(w["plan"]), N_TIMES, 300)) < 0.05
-    codes = active * rng.random(active.shape)
-    codes[:, :, :5] += w["plan"][:, None, None] * rng.random((len(w["plan"]), N_TIMES, 5))
-    dense = codes.astype(np.float32)
+    latents = active * rng.random(active.shape)
+    latents[:, :, :5] += w["plan"][:, None, None] * rng.random((len(w["plan"]), N_TIMES, 5))
+    dense = latents.astype(np.float32)
     sparse = csr_matrix(dense.reshape(-1, 300))
     for r in (dense, sparse):
         record = run(w, r, n_swaps=9, max_components=20).record
@@ -195,12 +195,12 @@ def test_wrong_shapes_are_named() -> None:
 def test_a_random_dictionary_keeps_the_largest_products_of_centred_activations() -> None:
     rng = np.random.default_rng(0)
     x = (100 + rng.standard_normal((6, 5, 16))).astype(np.float32)
-    codes = random_codes(x, d_sae=64, k=4, seed=3)
-    assert codes.shape == (30, 64) and (codes.data > 0).all() and np.diff(codes.indptr).max() == 4
-    same, other = (random_codes(x, d_sae=64, k=4, seed=seed) for seed in (3, 4))
-    assert (codes != same).nnz == 0 < (codes != other).nnz
+    latents = random_latents(x, d_sae=64, k=4, seed=3)
+    assert latents.shape == (30, 64) and (latents.data > 0).all() and np.diff(latents.indptr).max() == 4
+    same, other = (random_latents(x, d_sae=64, k=4, seed=seed) for seed in (3, 4))
+    assert (latents != same).nnz == 0 < (latents != other).nnz
     # Where activations share a large mean, other directions are chosen in other rows all the same.
-    assert len(np.unique(codes.indices)) > 32
+    assert len(np.unique(latents.indices)) > 32
 
 
 def test_a_fit_that_fails_is_an_error_and_a_note() -> None:

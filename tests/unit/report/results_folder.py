@@ -107,7 +107,7 @@ def effects_rows(clips: list[dict]) -> pd.DataFrame:
             row |= {"found": 1.0 - lost, "found_baseline": 1.0, "effect_score": 0.5 * lost, "effect_rate": lost}
             row |= {"damage_nats": damage, "first_difference_s": 8.4 if dose else np.nan}
             row |= {"shift_loudness_db": -0.3 * dose, "shift_centroid_hz": 12.0 * dose, "shift_onset_rate_hz": 0.05}
-            row |= {"shift_silence_share": 0.0, "effect_score_lag0": 0.01, "effect_score_lag1": 0.02}
+            row |= {"shift_silence_fraction": 0.0, "effect_score_lag0": 0.01, "effect_score_lag1": 0.02}
             kl = 0.1 * harm.get(kind, 0.0) * dose
             rows.append(row | {"arm": "ablate", "kl_nats": kl, "kl_lag0": 2 * kl, "kl_lag1": kl})
     for row in [r for r in rows if r["kind"] == "target" and r["dose"] == 1 and r["window"] == "until_event"]:
@@ -128,16 +128,16 @@ def certificate(layer: int, *, passed: bool) -> dict:
     better = None if passed else {"layer": layer + 1, "normed": False}
     record |= {"better_hook": better, "declared": {"k": 16, "d_in": 128, "hook_layer": layer}}
     record |= {"agreements": {"hook": True, "width": True, "model": None, "context": False}}
-    common = {"l0": 15.6, "cosine": 0.94, "dead_share": 0.02}
+    common = {"l0": 15.6, "cosine": 0.94, "dead_fraction": 0.02}
     record |= {"hooks": [{"layer": i, "normed": False, "fvu": f, **common} for i, f in fvu.items()]}
     trained_here = {"n_clips": 128, "n_positions": 51328, "prompts_apart": True} if layer == 2 else None
     record |= {"unconditional": None, "trained_here": trained_here}
     record |= {"neighbour_ratio": 3.3 if passed else 0.6, "fvu": fvu[layer], "l0": 15.6, "l0_max": 16, "bins": bins}
-    record |= {"dead_share": 0.031, "cosine": 0.94, "n_vectors": 6416, "sae": f"sae/layer{layer}", "n_clips": 16}
+    record |= {"dead_fraction": 0.031, "cosine": 0.94, "n_vectors": 6416, "sae": f"sae/layer{layer}", "n_clips": 16}
     return record | {"sae_digest": f"5ae{layer}" * 8, "settings": {"max_fvu": 0.5, "min_neighbour_ratio": 1.2}}
 
 
-CANDIDATE_COLUMNS = ["name", "layer", "feature", "horizon", "z", "p", "q", "auroc", "active_share"]
+CANDIDATE_COLUMNS = ["name", "layer", "feature", "horizon", "z", "p", "q", "auroc", "active_fraction"]
 CANDIDATE_COLUMNS += [
     "confirm_gain_auroc",
     "confirm_gain_auroc_low",
@@ -169,18 +169,18 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
     table = pd.DataFrame(events, columns=[*EVENT_COLUMNS, "clip_id", "prompt_id"])
 
     model = {"name": f"resources/{name}", "weights_digest": f"{name}-" + "ab" * 28, "frame_rate_hz": FRAME_RATE_HZ}
-    model |= {"sample_rate_hz": RATE_HZ, "n_codebooks": 4, "card": 256, "n_layers": 6, "d_model": 128}
+    model |= {"sample_rate_hz": RATE_HZ, "n_codebooks": 4, "codebook_size": 256, "n_layers": 6, "d_model": 128}
     write_json(corpus / "model.json", model | {"max_duration_s": 16.0, "codec_lookahead_s": 0.2})
     with write_folder(corpus / "audio" / "b00", meta={"clips": clips, "duration_s": CLIP_S}) as audio:
         for i, clip in enumerate(clips):
             wave = clip_audio(i, return_s=returns[clip["prompt_id"]])
             soundfile.write(audio / f"{clip['clip_id']}.flac", wave, RATE_HZ, subtype="PCM_16")
     write_parquet(folder / "events" / "b00.parquet", table)
-    heard = pd.DataFrame(clips)[["clip_id", "prompt_id"]].assign(no_events_because="")
+    clip_summaries = pd.DataFrame(clips)[["clip_id", "prompt_id"]].assign(no_events_because="")
     if not gains:
-        heard["no_events_because"] = [f"motif: has {i % 2} note onsets, below 3" for i in range(len(clips))]
-        heard.loc[0, "no_events_because"] = "unusable: audio: 1 samples are NaN or infinite; valid: none"
-    write_parquet(folder / "events" / "b00.clips.parquet", heard)
+        clip_summaries["no_events_because"] = [f"motif: has {i % 2} note onsets, below 3" for i in range(len(clips))]
+        clip_summaries.loc[0, "no_events_because"] = "unusable: audio: 1 samples are NaN or infinite; valid: none"
+    write_parquet(folder / "events" / "b00.clips.parquet", clip_summaries)
     for layer in (2, 4):
         write_json(
             folder / "certificates" / f"layer{layer}.json", certificate(layer, passed=not (refused and layer == 4))
@@ -277,7 +277,7 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         "certificates": found("certificates/*.json", without=(".measured",)),
         "probes": found("probes/*/*.json"),
         "events": found("events/*.parquet", without=(".clips",)),
-        "heard": found("events/*.clips.parquet"),
+        "clip_summaries": found("events/*.clips.parquet"),
         "reviews": found("reviews.parquet"),
         "review_summaries": found("reviews.json"),
         "labels": found("labels/*.parquet"),

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from reprise.audio.synth import Note, render
-from reprise.report.sound import Heard
+from reprise.report.sound import ExampleClip
 from reprise.review.event_ids import event_ids
 from reprise.review.page import checks_of, cut, render_review
 from tests.unit.review.given import DIGESTS, THRESHOLDS, event, table
@@ -35,7 +35,7 @@ def test_a_page_holds_each_motif_once_and_nothing_from_elsewhere() -> None:
         duration_s=16.0,
         sample_rate_hz=16000,
     )
-    heard = {c: Heard(c, audio, 16000, "x.flac", "a <b>") for c in DIGESTS}
+    heard = {c: ExampleClip(c, audio, 16000, "x.flac", "a <b>") for c in DIGESTS}
     events = table(event(), event(onset_s=8.0, transposition=3), event("b-s0", reason="score", score=0.6))
     events["event_id"] = event_ids(events, DIGESTS)
     settings = {"study": "s", "events": THRESHOLDS, "review": {"context_s": 0.5, "max_events": 9}}

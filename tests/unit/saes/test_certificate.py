@@ -51,11 +51,11 @@ def dictionary(layer: int) -> np.ndarray:
 def activations(layer: int, *, seed: int = 0, n_clips: int = 50) -> np.ndarray:
     """`[clip, position, D]` float32: three of the directions at work at a time, the same ones at every layer."""
     rng = np.random.default_rng(seed)
-    codes = np.zeros((n_clips, N_POSITIONS, D_SAE))
-    chosen = rng.permuted(np.broadcast_to(np.arange(D_SAE), codes.shape), axis=-1)[..., :K]
-    np.put_along_axis(codes, chosen, rng.uniform(1, 3, chosen.shape), axis=-1)
+    latents = np.zeros((n_clips, N_POSITIONS, D_SAE))
+    chosen = rng.permuted(np.broadcast_to(np.arange(D_SAE), latents.shape), axis=-1)[..., :K]
+    np.put_along_axis(latents, chosen, rng.uniform(1, 3, chosen.shape), axis=-1)
     noise = rng.standard_normal((n_clips, N_POSITIONS, D))
-    return (codes @ dictionary(layer) + NOISE * noise + OFFSET).astype(np.float32)
+    return (latents @ dictionary(layer) + NOISE * noise + OFFSET).astype(np.float32)
 
 
 def sae_for(layer: int, **declared: Any) -> Sae:
@@ -98,7 +98,7 @@ def test_known_metrics() -> None:
     # Each vector misses 1 in y: residual 4, variance 4 * (1 + 1).
     assert metrics["fvu"] == pytest.approx(0.5)
     assert metrics["l0"] == 1 and metrics["l0_max"] == 1 and metrics["n_vectors"] == 4
-    assert metrics["dead_share"] == pytest.approx(2 / 3)
+    assert metrics["dead_fraction"] == pytest.approx(2 / 3)
     assert metrics["cosine"] == pytest.approx(np.mean([2 / 5**0.5, 4 / 17**0.5]))
     assert metrics["bins"] == [{"start": 0, "stop": 1, "fvu": pytest.approx(0.5), "l0": 1}]
 
@@ -120,7 +120,7 @@ def test_batches_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     whole = reconstruction_metrics(sae, [x], position_edges=(5,))
     monkeypatch.setattr(reprise.saes.reconstruction, "ROWS_AT_ONCE", 7)
     parts = reconstruction_metrics(sae, (x[i : i + 9] for i in range(0, len(x), 9)), position_edges=(5,))
-    for name in ("fvu", "l0", "cosine", "dead_share", "l0_max", "n_vectors"):
+    for name in ("fvu", "l0", "cosine", "dead_fraction", "l0_max", "n_vectors"):
         assert parts[name] == pytest.approx(whole[name], rel=1e-6)
     assert [b["fvu"] for b in parts["bins"]] == pytest.approx([b["fvu"] for b in whole["bins"]], rel=1e-6)
 
@@ -315,8 +315,8 @@ def test_bounds_judge_what_was_measured(tmp_path: Path) -> None:
 def test_without_a_certificate_nothing_goes_on() -> None:
     require_passed(judge(measured(), BOUNDS), see="layer2.json")
     refused = (
-        r"^saes/layer2 has no certificate for layer 2, so nothing is encoded with it and no codes of it are used: FVU "
-        r"at layer 2 is 0\.0\d+; at most 0\.001 is asked for \(see layer2\.json\); valid: the SAE of this layer"
+        r"^saes/layer2 has no certificate for layer 2, so nothing is encoded with it and no latents of it are used: "
+        r"FVU at layer 2 is 0\.0\d+; at most 0\.001 is asked for \(see layer2\.json\); valid: the SAE of this layer"
     )
     with pytest.raises(SaeError, match=refused):
         require_passed(judge(measured(), BOUNDS | {"max_fvu": 0.001}), see="layer2.json")
@@ -346,7 +346,7 @@ def rendered() -> tuple[np.ndarray, list[str]]:
 def on_model(model: Model, declared: dict[str, Any], rendered: tuple[np.ndarray, list[str]]) -> dict[str, Any]:
     """The certificate of the planner's SAE for layer 2 of another model, at the default thresholds."""
     sae = load_sae(RESOURCES / "planner" / "sae" / "layer2")
-    (captured,) = residual_stream(model, *rendered, layers=range(4), rows=4)
+    (captured,) = residual_stream(model, *rendered, layers=range(4), batch_size=4)
     metrics = {Hook(layer, normed=False): reconstruction_metrics(sae, [x]) for layer, x in captured.items()}
     expected = {"hook_layer": 2, "d_model": model.d_model, "frame_rate_hz": model.frame_rate_hz}
     asked = CertificateSettings()

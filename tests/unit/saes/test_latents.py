@@ -1,11 +1,11 @@
-"""SAE codes in stores: what goes in comes out, with a k and without."""
+"""SAE latents in stores: what goes in comes out, with a k and without."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reprise.saes.latents import append_codes, clip_code, code_arrays, code_batches, read_codes, sae_size
+from reprise.saes.latents import append_latents, clip_latents, latent_arrays, latent_batches, read_latents, sae_size
 from reprise.storage.artifacts import read_array, read_clips
 from reprise.storage.stores import write_store
 
@@ -13,7 +13,7 @@ N_CLIPS, N_POSITIONS, D_SAE = 20, 7, 30
 
 
 def drawn(k: int) -> np.ndarray:
-    """Dense codes `[clip, position, d_sae]` with up to k active features a position; some positions have none."""
+    """Dense latents `[clip, position, d_sae]` with up to k active features a position; some positions have none."""
     rng = np.random.default_rng(k)
     order = np.argsort(rng.random((N_CLIPS, N_POSITIONS, D_SAE)), axis=-1)
     n_active = rng.integers(0, k + 1, (N_CLIPS, N_POSITIONS, 1))
@@ -27,13 +27,13 @@ def sparse(dense: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def written(folder: Path, dense: np.ndarray, k: int | None, *, name: str = "b00", at_once: int = 6) -> str:
-    """A store of codes, appended in pieces that are each as wide as they need to be."""
-    arrays = code_arrays(len(dense), N_POSITIONS, d_sae=D_SAE, k=k)
+    """A store of latents, appended in pieces that are each as wide as they need to be."""
+    arrays = latent_arrays(len(dense), N_POSITIONS, d_sae=D_SAE, k=k)
     clips = [{"clip_id": f"c{i}"} for i in range(len(dense))]
     with write_store(folder / name, arrays, meta={"d_sae": D_SAE, "clips": clips}) as store:
         for first in range(0, len(dense), at_once):
             piece = dense[first : first + at_once]
-            append_codes(store, *sparse(piece, k or max(1, int((piece > 0).sum(-1).max()))), k=k)
+            append_latents(store, *sparse(piece, k or max(1, int((piece > 0).sum(-1).max()))), k=k)
     return str(folder / f"{name}.manifest.json")
 
 
@@ -42,7 +42,7 @@ def test_codes_come_out_as_they_went_in(tmp_path: Path, k: int | None) -> None:
     dense = drawn(4)
     manifests = [written(tmp_path, dense[:17], k), written(tmp_path, dense[17:], k, name="b01")]
     back = []
-    for values, indices in code_batches(manifests):
+    for values, indices in latent_batches(manifests):
         piece = np.zeros((*values.shape[:2], D_SAE), np.float32)
         np.put_along_axis(piece, np.where(values > 0, indices, D_SAE - 1).astype(int), values, axis=-1)
         back.append(piece)
@@ -51,8 +51,8 @@ def test_codes_come_out_as_they_went_in(tmp_path: Path, k: int | None) -> None:
     # The last feature stands in for unused slots above.
     np.testing.assert_array_equal(kept[..., :-1], dense[..., :-1])
     positions = [1, 3, 6]
-    np.testing.assert_array_equal(read_codes(manifests, positions).toarray(), dense[:, positions].reshape(-1, D_SAE))
-    values, indices = clip_code(manifests[1], 2)
+    np.testing.assert_array_equal(read_latents(manifests, positions).toarray(), dense[:, positions].reshape(-1, D_SAE))
+    values, indices = clip_latents(manifests[1], 2)
     row = np.zeros((N_POSITIONS, D_SAE), np.float32)
     np.add.at(row, (np.arange(N_POSITIONS)[:, None], indices.astype(int)), values)
     np.testing.assert_array_equal(row, dense[19])
@@ -67,7 +67,7 @@ def test_how_many_are_active_is_known_without_a_k(tmp_path: Path) -> None:
 
 def test_nothing_active_at_all(tmp_path: Path) -> None:
     manifest = written(tmp_path, np.zeros((3, N_POSITIONS, D_SAE), np.float32), None)
-    assert read_codes([manifest], [0, 5]).nnz == 0 and sae_size([manifest]) == (D_SAE, 1)
+    assert read_latents([manifest], [0, 5]).nnz == 0 and sae_size([manifest]) == (D_SAE, 1)
 
 
 @pytest.mark.parametrize("k", [4, None])
@@ -76,8 +76,8 @@ def test_a_batch_without_a_clip_is_passed_over_and_a_study_without_one_is_an_err
 ) -> None:
     dense = drawn(4)
     empty, full = written(tmp_path, dense[:0], k), written(tmp_path, dense, k, name="b01")
-    codes = read_codes([empty, full], [1, 3])
-    np.testing.assert_array_equal(codes.toarray(), dense[:, [1, 3]].reshape(-1, D_SAE))
+    latents = read_latents([empty, full], [1, 3])
+    np.testing.assert_array_equal(latents.toarray(), dense[:, [1, 3]].reshape(-1, D_SAE))
     assert sae_size([empty, full]) == sae_size([full])
     assert len(read_clips([empty, full])) == len(dense) == len(read_array([empty, full], "values" if k else "counts"))
     with pytest.raises(ValueError, match="no clip is left, every recording was left out"):
@@ -85,8 +85,8 @@ def test_a_batch_without_a_clip_is_passed_over_and_a_study_without_one_is_an_err
 
 
 def test_indices_take_two_bytes_where_they_fit() -> None:
-    assert code_arrays(1, 1, d_sae=2**16, k=3)["indices"].dtype == "uint16"
-    assert code_arrays(1, 1, d_sae=2**16 + 1, k=None)["indices"].dtype == "uint32"
+    assert latent_arrays(1, 1, d_sae=2**16, k=3)["indices"].dtype == "uint16"
+    assert latent_arrays(1, 1, d_sae=2**16 + 1, k=None)["indices"].dtype == "uint32"
 
 
 def test_pieces_change_no_byte(tmp_path: Path) -> None:

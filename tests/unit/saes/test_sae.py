@@ -1,4 +1,4 @@
-"""SAEs: hand-computed codes, both SAELens layouts, strict loading, and a trainer that finds planted directions."""
+"""SAEs: hand-computed latents, both SAELens layouts, strict loading, and a trainer that finds planted directions."""
 
 import numpy as np
 import pytest

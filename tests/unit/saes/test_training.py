@@ -87,10 +87,10 @@ def sparse_activations(n: int, seed: int) -> np.ndarray:
     directions = np.random.default_rng(0).standard_normal((24, D_IN))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     rng = np.random.default_rng([1, seed])
-    codes = np.zeros((n, len(directions)))
-    chosen = rng.permuted(np.broadcast_to(np.arange(24), codes.shape), axis=-1)[:, :K]
-    np.put_along_axis(codes, chosen, rng.uniform(20, 60, chosen.shape), axis=-1)
-    return (codes @ directions + 100.0).astype(np.float16)
+    latents = np.zeros((n, len(directions)))
+    chosen = rng.permuted(np.broadcast_to(np.arange(24), latents.shape), axis=-1)[:, :K]
+    np.put_along_axis(latents, chosen, rng.uniform(20, 60, chosen.shape), axis=-1)
+    return (latents @ directions + 100.0).astype(np.float16)
 
 
 def batches_from(number: int) -> Iterator[np.ndarray]:

@@ -56,7 +56,7 @@ def test_verdicts_are_counted_with_exact_intervals() -> None:
     # Clopper and Pearson 1934, 95 %: 9 of 10, and 0 of 10.
     assert table.loc["planner", ["right_low", "right_high"]].tolist() == pytest.approx([0.5550, 0.9975], abs=1e-4)
     assert table.loc["loop", ["foresight_low", "foresight_high"]].tolist() == pytest.approx([0, 0.3085], abs=1e-4)
-    assert table.loc["loop", "right_share"] == 1.0 and table.loc["planner", "n_foresight"] == 9
+    assert table.loc["loop", "right_fraction"] == 1.0 and table.loc["planner", "n_foresight"] == 9
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ THRESHOLDS = Thresholds(
     min_effect=0.2,
     min_selectivity=0.1,
     max_damage=0.5,
-    min_stored_share=0.5,
+    min_stored_fraction=0.5,
 )
 CLIPS = {"n_clips": 192, "n_usable": 192, "unusable": {}, "n_with_event": 90, "n_prompts_with_event": 40}
 STRONG, NOTHING = (0.30, 0.02, 0.01), (0.00, 0.04, 0.6)  # gain, half of its interval, p
@@ -57,7 +57,7 @@ def ablation(
     effect=(0.8, 0.7, 0.9),
     selectivity=(0.6, 0.5, 0.7),
     damage: tuple[float, float, float] = (0.05, 0.04, 0.06),
-    stored_share: tuple[float, float, float] = (np.nan, np.nan, np.nan),
+    stored_fraction: tuple[float, float, float] = (np.nan, np.nan, np.nan),
 ) -> list[dict]:
     rows = []
     for dose in (0.5, 1.0):
@@ -66,7 +66,7 @@ def ablation(
         row = {"layer": 2, "feature": feature, "window": window, "kind": "target", "control": 0, "dose": dose}
         for name, (value, low, high) in {"effect": effect, "selectivity": selectivity}.items():
             row |= {name: scale * value, f"{name}_low": scale * low, f"{name}_high": scale * high}
-        for name, ends in (("damage", damage), ("stored_share", stored_share)):
+        for name, ends in (("damage", damage), ("stored_fraction", stored_fraction)):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
         rows.append(row | {"strongest_control": "resampled0"})
     control = rows[-1] | {"kind": "random_direction", "effect": 0.01, "effect_low": -0.1, "effect_high": 0.1}
@@ -78,7 +78,7 @@ def judge(**changes: object) -> dict:
         "clips": CLIPS,
         "probes": probes(),
         "candidates": pd.DataFrame([candidate()]),
-        "matched": pd.DataFrame(ablation() + ablation(window="prefix_only", stored_share=(0.875, 0.7, 1.0))),
+        "matched": pd.DataFrame(ablation() + ablation(window="prefix_only", stored_fraction=(0.875, 0.7, 1.0))),
         "thresholds": THRESHOLDS,
         "long_role": "long",
     }
@@ -114,7 +114,7 @@ def test_foresight_when_every_gate_passes():
     effect = gate(found, "effect")
     assert (effect["value"], effect["low"], effect["high"], effect["threshold"]) == (0.8, 0.7, 0.9, 0.2)
     assert found["candidates"][0]["mechanism"] == "stored"
-    assert found["candidates"][0]["stored_share"] == pytest.approx(0.875)
+    assert found["candidates"][0]["stored_fraction"] == pytest.approx(0.875)
 
 
 def test_no_events_at_all_is_none_and_few_are_unresolved():
@@ -179,7 +179,7 @@ def test_a_gain_that_random_weights_have_too_is_no_plan():
     assert wide["verdict"] == "unresolved" and gate(wide, "learned")["outcome"] == "undecided"
     unknown = judge(probes=probes(**dict.fromkeys(("learned_auroc", "learned_auroc_low", "p_learned"), np.nan)))
     assert unknown["verdict"] == "unresolved"
-    # One probe must show both: a gain of the residual is not saved by codes that learned, but gain nothing.
+    # One probe must show both: a gain of the residual is not saved by latents that learned, but gain nothing.
     table = probes(learned_auroc=0.0, learned_auroc_low=-0.1, learned_auroc_high=0.1)
     other = table["layer"] == 4
     table.loc[other, ["learned_auroc", "learned_auroc_low", "p_learned"]] = [0.2, 0.1, 0.001]
@@ -278,8 +278,8 @@ def test_a_study_is_what_its_best_candidate_is():
         ((np.nan, np.nan, np.nan), "undecided"),
     ],
 )
-def test_mechanism_needs_all_of_the_interval_of_the_stored_share(share, mechanism):
-    matched = pd.DataFrame(ablation() + ablation(window="prefix_only", stored_share=share))
+def test_mechanism_needs_all_of_the_interval_of_the_stored_fraction(share, mechanism):
+    matched = pd.DataFrame(ablation() + ablation(window="prefix_only", stored_fraction=share))
     assert judge(matched=matched)["candidates"][0]["mechanism"] == mechanism
 
 

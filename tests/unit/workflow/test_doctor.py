@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reprise.config.schema import Study
-from reprise.saes.latents import append_codes, code_arrays
+from reprise.saes.latents import append_latents, latent_arrays
 from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import activation_arrays, token_arrays
 from reprise.storage.files import write_json
@@ -112,10 +112,10 @@ def test_the_digest_of_an_earlier_run_is_known(tmp_path):
 
 def test_a_gpu_with_too_little_memory(monkeypatch):
     """MusicGen large in float16, clips of 30 s with guidance: 1.23 GB a row beside 7.2."""
-    facts = {"n_layers": 48, "d_model": 2048, "n_codebooks": 4, "card": 2048}
+    facts = {"n_layers": 48, "d_model": 2048, "n_codebooks": 4, "codebook_size": 2048}
     facts |= {"frame_rate_hz": 50.0, "sample_rate_hz": 32000, "max_duration_s": 30}
     asked = study(
-        model={"name": "large", "dtype": "float16"}, generation={"duration_s": 30, "cfg_coef": 3.0, "rows": 12}
+        model={"name": "large", "dtype": "float16"}, generation={"duration_s": 30, "cfg_coef": 3.0, "batch_size": 12}
     )
     monkeypatch.setattr(doctor, "pick_device", lambda wanted: "cuda")
     monkeypatch.setattr(doctor, "free_memory", lambda device: (23_000_000_000, "A GPU"))
@@ -148,22 +148,22 @@ def test_disk_is_what_the_stores_take(tmp_path):
 
     tokens = write("tokens", token_arrays(n_clips, n_codebooks=4, n_frames=n_frames))
     acts = write("activations", activation_arrays(n_clips, n_positions=n_frames + 1, d_model=128))
-    codes = write("codes", code_arrays(n_clips, n_frames + 1, d_sae=256, k=32))
+    latents = write("latents", latent_arrays(n_clips, n_frames + 1, d_sae=256, k=32))
     assert estimate["tokens"] == pytest.approx(tokens, rel=0.1)
     # The input embedding, two layers, and the same two of the model with random weights.
     assert estimate["activations"] == pytest.approx(5 * acts, rel=0.01)
-    assert estimate["codes"] == pytest.approx(2 * codes, rel=0.01)
+    assert estimate["latents"] == pytest.approx(2 * latents, rel=0.01)
     assert stores_bytes(asked, {}, saes, n_clips=n_clips) == {}
 
     # Without a k: as many features as are usually active.
-    arrays = code_arrays(n_clips, n_frames + 1, d_sae=256, k=None)
+    arrays = latent_arrays(n_clips, n_frames + 1, d_sae=256, k=None)
     code = np.zeros((n_clips, n_frames + 1, 256), np.float32)
     code[..., : doctor.USUAL_L0] = 1
     with write_store(tmp_path / "sparse", arrays, meta={}) as store:
-        append_codes(store, code, np.broadcast_to(np.arange(256), code.shape), k=None)
+        append_latents(store, code, np.broadcast_to(np.arange(256), code.shape), k=None)
     sparse = sum(file.stat().st_size for file in (tmp_path / "sparse").rglob("*") if file.is_file())
     estimate = stores_bytes(asked, facts, [saes[0]._replace(k=None)], n_clips=n_clips)
-    assert estimate["codes"] == pytest.approx(sparse, rel=0.01)
+    assert estimate["latents"] == pytest.approx(sparse, rel=0.01)
 
 
 def test_a_full_disk_is_found(tmp_path):
@@ -178,10 +178,10 @@ def test_a_full_disk_is_found(tmp_path):
     lines, whole = look_at_disk({"a": {"tokens": 1e6}}, corpora, tmp_path / "results")
     assert lines[0].found.endswith("0.6 MB there already") and "about 0.4 MB still needed" in whole.found
     # What studies share is needed once.
-    needed = {"a": {"tokens": 1e6, "codes": 2e5}, "c": {"tokens": 1e6, "codes": 3e5}}
+    needed = {"a": {"tokens": 1e6, "latents": 2e5}, "c": {"tokens": 1e6, "latents": 3e5}}
     lines, whole = look_at_disk(needed, corpora, tmp_path / "results")
     assert "about 0.9 MB still needed" in whole.found
-    assert lines[1].found == "about 0.3 MB: codes 0.3 MB; clips and activations are those of a"
+    assert lines[1].found == "about 0.3 MB: latents 0.3 MB; clips and activations are those of a"
     _, whole = look_at_disk({"b": {"tokens": 0}}, corpora, tmp_path / "results")
     assert whole.found.endswith(f"not wanted any more: {tmp_path / 'results' / 'corpora' / 'm-0a'} (0.6 MB)")
     _, whole = look_at_disk({"a": {"tokens": 1e6}, "b": {"activations": 1e18}}, corpora, tmp_path / "results")

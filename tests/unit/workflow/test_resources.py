@@ -12,7 +12,7 @@ from reprise.workflow.resources import Needs, job_needs
 from tests.places import ROOT
 
 MEASURED = json.loads((ROOT / "benchmarks" / "true_size.json").read_text())
-SMALL = {"n_layers": 24, "d_model": 1024, "n_codebooks": 4, "card": 2048}
+SMALL = {"n_layers": 24, "d_model": 1024, "n_codebooks": 4, "codebook_size": 2048}
 SMALL |= {"frame_rate_hz": 50, "sample_rate_hz": 32_000}
 LARGE = SMALL | {"n_layers": 48, "d_model": 2048}
 
@@ -36,7 +36,7 @@ def test_a_stage_gets_what_it_was_measured_to_take_and_not_many_times_that(stage
 def test_more_is_asked_for_more():
     assert needs("generate", LARGE).mem_mb > 4 * needs("generate").mem_mb
     assert needs("generate", n_clips=600).minutes > 20 * needs("generate").minutes
-    more_rows = {"generation": {"duration_s": 12, "cfg_coef": 3.0, "rows": 64, "n_batches": 1}}
+    more_rows = {"generation": {"duration_s": 12, "cfg_coef": 3.0, "batch_size": 64, "n_batches": 1}}
     assert needs("generate", **more_rows).mem_mb > needs("generate").mem_mb
     # On a GPU the host holds the weights alone, while they are loaded.
     assert needs("generate", on_gpu=True, **more_rows).mem_mb == needs("generate", on_gpu=True).mem_mb

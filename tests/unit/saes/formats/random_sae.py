@@ -1,4 +1,4 @@
-"""Random weights of an SAE, activations, and codes by their plain definitions."""
+"""Random weights of an SAE, activations, and latents by their plain definitions."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""DC-SAE's format: two codes side by side."""
+"""DC-SAE's format: two latents side by side."""
 
 import json
 from pathlib import Path
@@ -21,6 +21,6 @@ def test_dcsae_has_two_codes_side_by_side(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps({"k": 3, "corpus": "jazz", "step": 15000}))
     sae = load_sae(tmp_path)
     assert (sae.k, sae.n_groups, sae.d_sae) == (6, 2, D_SAE)
-    codes = torch.cat([top(hidden()[:, s], 3) for s in sides.values()], dim=-1)
-    torch.testing.assert_close(dense(sae), codes, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(reconstructed(sae), codes @ w["W_dec"] + w["b_dec"], atol=1e-4, rtol=1e-5)
+    latents = torch.cat([top(hidden()[:, s], 3) for s in sides.values()], dim=-1)
+    torch.testing.assert_close(dense(sae), latents, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(reconstructed(sae), latents @ w["W_dec"] + w["b_dec"], atol=1e-4, rtol=1e-5)

@@ -79,20 +79,20 @@ DICTIONARIES = {
 
 @pytest.mark.parametrize("kind", DICTIONARIES)
 def test_dictionary_learning(tmp_path: Path, kind: str) -> None:
-    tensors, codes = DICTIONARIES[kind]
+    tensors, latents = DICTIONARIES[kind]
     sae = load_sae(dictionary(tmp_path, kind, tensors, **({"k": K} if "k" in tensors else {})))
-    torch.testing.assert_close(dense(sae), codes, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(dense(sae), latents, atol=1e-5, rtol=1e-5)
     w = weights()
-    torch.testing.assert_close(reconstructed(sae), codes @ w["W_dec"] + w["b_dec"], atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(reconstructed(sae), latents @ w["W_dec"] + w["b_dec"], atol=1e-4, rtol=1e-5)
     # Whether its 16 counts from 0 nobody says, so it is not held against any layer.
     assert sae.hook_layer is None and sae.declared["hook_name"] == "layer 16"
 
 
 def test_a_topk_dictionary_of_an_older_version_has_no_threshold(tmp_path: Path) -> None:
-    tensors, codes = DICTIONARIES["AutoEncoderTopK"]
+    tensors, latents = DICTIONARIES["AutoEncoderTopK"]
     tensors = {name: tensor for name, tensor in tensors.items() if name != "threshold"}
     sae = load_sae(dictionary(tmp_path, "AutoEncoderTopK", tensors))
-    torch.testing.assert_close(dense(sae), codes, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(dense(sae), latents, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

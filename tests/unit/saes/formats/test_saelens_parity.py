@@ -30,13 +30,13 @@ def in_saelens(architecture: str, folder: Path, **settings: Any) -> Any:
 
 
 def agree(folder: Path, their: Any) -> None:
-    """Codes and reconstructions of a folder, by us and by SAELens."""
+    """Latents and reconstructions of a folder, by us and by SAELens."""
     ours = load_sae(folder)
     with torch.no_grad():
-        codes, guess = their.encode(X), their(X)
-    torch.testing.assert_close(dense(ours), codes, atol=1e-5, rtol=1e-5)
+        latents, guess = their.encode(X), their(X)
+    torch.testing.assert_close(dense(ours), latents, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(reconstructed(ours), guess, atol=1e-4, rtol=1e-5)
-    assert 0 < (codes > 0).sum() < codes.numel()
+    assert 0 < (latents > 0).sum() < latents.numel()
 
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)

@@ -24,12 +24,12 @@ def test_sparsify(tmp_path: Path, activation: str) -> None:
     cfg = {"activation": activation, "d_in": D_IN, "num_latents": D_SAE, "k": k, "expansion_factor": 32}
     (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "skip_connection": False, "transcode": False}))
     sae = load_sae(tmp_path)
-    codes = top(hidden(), k)
+    latents = top(hidden(), k)
     if activation == "groupmax":
         groups = hidden().relu().unflatten(-1, (k, -1))
         best, place = groups.max(dim=-1, keepdim=True)
-        codes = torch.zeros_like(groups).scatter(-1, place, best).flatten(-2)
-    torch.testing.assert_close(dense(sae), codes, atol=1e-5, rtol=1e-5)
+        latents = torch.zeros_like(groups).scatter(-1, place, best).flatten(-2)
+    torch.testing.assert_close(dense(sae), latents, atol=1e-5, rtol=1e-5)
     values, indices = encode(sae, X)
     assert bool((values[:, :-1] >= values[:, 1:]).all()) and bool((indices[values == 0] == 0).all())
     (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "transcode": True}))
