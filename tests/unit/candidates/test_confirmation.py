@@ -40,7 +40,7 @@ def test_confirmation_uses_held_out_prompts_alone() -> None:
     y, changed = question.y.copy(), latents.copy()
     y[~HELD_OUT], changed[~HELD_OUT] = 0, 0
     pd.testing.assert_frame_equal(found, run(question._replace(y=y), changed, ranked(7)))
-    with pytest.raises(ValueError, match="held out whole"):
+    with pytest.raises(ValueError, match="is on both sides"):
         confirm(
             ranked(7),
             {"h4-8": question},
