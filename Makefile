@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PINS := pyproject.toml envs/constraints.txt envs/audiocraft.txt
 CORES ?= all
 
-.PHONY: help install install-all demo test test-fast test-all bench lint docs site lock clean
+.PHONY: help install install-all demo test test-fast test-slow test-all bench lint docs site lock clean
 
 help:            ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -39,7 +39,10 @@ test: install-all       ## run the tests: minutes
 test-fast: install-all  ## unit tests that load no model: seconds
 	$(BIN)/pytest -m "not slow and not model" tests/unit
 
-test-all: install-all   ## every test: also kills, SLURM, long simulations
+test-slow: install-all  ## only what `make test` leaves out: kills, SLURM, browser, long simulations
+	$(BIN)/pytest -m slow
+
+test-all: install-all   ## every test
 	$(BIN)/pytest
 
 bench: install-all   ## rewrite benchmarks/results.json and the tables in the docs
