@@ -7,6 +7,19 @@ import shutil
 import pytest
 import torch
 
+from tests.places import ROOT
+
+# Unit tests that build or load a model are marked `model`: those of these folders, and those that use these fixtures.
+FOLDERS_WITH_MODELS = ("interventions", "models", "organisms", "saes")
+FIXTURES_WITH_MODELS = {"random_model", "random_model_dir"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        kind, folder, *_ = (*item.path.relative_to(ROOT / "tests").parts, "")
+        if kind == "unit" and (folder in FOLDERS_WITH_MODELS or FIXTURES_WITH_MODELS & set(item.fixturenames)):
+            item.add_marker(pytest.mark.model)
+
 
 def put_on_hub(cache, repository, files, *, commit="0" * 40, main=True):
     """Lay files (path in the repository: local path) into a cache as huggingface_hub lays them after a download.
