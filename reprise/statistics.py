@@ -22,7 +22,7 @@ What these cover is simulated in tests/science/test_simulations.py, and at full 
 Degenerate input: no rows, or a NaN among them, give NaN everywhere. NaN p-values stay NaN and count as tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,7 +70,7 @@ def benjamini_hochberg(p: ArrayLike) -> Array:
     return _adjusted(p, false_discovery_control)
 
 
-def _adjusted(p: ArrayLike, adjust) -> Array:
+def _adjusted(p: ArrayLike, adjust: Callable[[Array], Array]) -> Array:
     p = np.asarray(p, np.float64)
     if not p.size:
         return p.copy()

@@ -55,7 +55,8 @@ def parse_review(text: str, *, study: str, source: str) -> ReviewFile:
         raise ConfigError([f"{source}: {_problem(e)}" for e in error.errors(include_url=False)]) from error
     except ValueError as error:
         raise ConfigError([f"{source}: {error}; valid: a JSON file downloaded from the review page"]) from error
-    problems, first = [], {}
+    problems: list[str] = []
+    first: dict[str, int] = {}
     if review.study != study:
         problems.append(
             f"{source}: study: got {json.dumps(review.study)}; valid: {study}, the study that names the file"

@@ -25,7 +25,7 @@ BAD_FILES = {
     ),
     "a key twice": (
         review_text({}, reviewer="x").replace('"reviewer"', '"reviewer": "y", "reviewer"'),
-        'r.json: "reviewer" is there twice; valid: a JSON file downloaded from the review page',
+        'r.json: "reviewer" is given twice; valid: a JSON file downloaded from the review page',
     ),
     "a decision that is none": (
         review_text({}).replace("[]", "[7]"),
@@ -93,6 +93,6 @@ def test_a_truth_value_is_one(value: object) -> None:
 
 def test_reviewed_only_needs_reviews() -> None:
     study = {"model": {"name": "a/b"}, "saes": {0: "."}, "labels": {"reviewed_only": True}}
-    with pytest.raises(ConfigError, match=r"labels\.reviewed_only: got true, and review\.files names none; valid: "):
+    with pytest.raises(ConfigError, match=r"labels\.reviewed_only: got true, but review\.files is empty; valid: "):
         validate({"studies": {"s": study}}, check_files=False)
     validate({"studies": {"s": {**study, "review": {"files": ["r.json"]}}}}, check_files=False)
