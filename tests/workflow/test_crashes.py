@@ -191,7 +191,7 @@ def test_what_was_altered_is_found_and_mended_by_the_command_that_is_told(finish
     # By dates and sizes of folders nothing shows.
     said = snakemake(study, "--cores", "1", "verify", check=False)
     assert f"{n_stores - 3} stores are whole, 3 are not, 0 are not there" in said
-    told = dict(re.findall(r"^- store (\S+): .*; make it anew with: (snakemake --cores 1 --force \S+)", said, re.M))
+    told = dict(re.findall(r"^- store (\S+): .*; make it again with: (snakemake --cores 1 --force \S+)", said, re.M))
     assert len(told) == 3 and "was altered" in said and "bytes; the manifest says" in said and "is missing" in said
     # Whoever reads a store that is not whole stops; no number comes of it.
     stopped = snakemake(study, "--cores", "1", "--forcerun", "screen", check=False)

@@ -76,7 +76,8 @@ BAD_FILES = {
     "'titel'; did you mean 'title'? valid: title",
     "studies: {a: {model: {name: x}, saes: {0: y}}}\ndefaults: 3": "c.yaml: defaults: got 3; valid: a mapping",
     "studies: {report: {model: {name: x}, saes: {0: y}}}": 'c.yaml: studies: got the name "report"; valid: a',
-    "studies: {'a b': {model: {name: x}, saes: {0: y}}}": 'c.yaml: studies: got the name "a b"; valid: at most 60 lower-case letters',
+    "studies: {'a b': {model: {name: x}, saes: {0: y}}}": 'c.yaml: studies: got the name "a b"; valid: at most 60 '
+    "lower-case letters",
 }
 
 

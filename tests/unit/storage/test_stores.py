@@ -333,7 +333,7 @@ def test_a_foreign_file_that_could_be_read_is_named_and_deleting_it_is_enough(tm
         read_store(path)
     said = str(caught.value)
     assert f"store {path}: file {name} is not in the manifest" in said and "--force" not in said
-    assert said.endswith(f"delete what is foreign, that is enough: {file}")
+    assert said.endswith(f"only delete the foreign files: {file}")
     file.unlink()
     read_store(path, verify="content")
 
