@@ -151,7 +151,7 @@ def _would_be_read(name: str) -> bool:
 
 
 def _is_bystander(name: str) -> bool:
-    """Whether a file is of the sort that file managers and editors create anywhere, so it never belongs to a store."""
+    """Whether file managers and editors create files of this name in any folder. They never belong to a store."""
     name = name.rpartition("/")[2]
     return name.casefold() in _BYSTANDERS or name.endswith(("~", ".swp", ".swo"))
 

@@ -320,7 +320,7 @@ def test_a_foreign_file_that_nothing_reads_costs_nothing(
     for verify in ("sizes", "content"):
         assert np.array_equal(read_store(path, verify=verify)["resid"][:], expected)
     hidden = name.rpartition("/")[2].startswith(".")
-    assert hidden or f"store {path}: {name}: not the store's, and read by nothing" in caplog.text
+    assert hidden or f"store {path}: {name}: foreign files that nothing reads" in caplog.text
 
 
 @pytest.mark.parametrize("name", [f"{SHARDS}/7", "old/c", "old/zarr.json", "config.json", "copy/0.npy", "a.FLAC"])
