@@ -12,10 +12,11 @@ any.
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import zarr
 
 from reprise.storage.files import read_manifest
 from reprise.storage.stores import ArraySpec, read_store
@@ -130,11 +131,12 @@ def read_array(manifests: Sequence[str], name: str, positions: Sequence[int] | N
     """
     parts = []
     for manifest in with_clips(manifests):
-        array = read_store(store_of(manifest))[name]
+        array = cast(zarr.Array, read_store(store_of(manifest))[name])
         if positions is None:
-            parts.append(array[:])
+            parts.append(cast(np.ndarray, array[:]))
             continue
         # One file at a time, so that memory holds only the chosen positions and the clips of one file.
         n = (array.shards or array.chunks)[0]
-        parts += [array[first : first + n][:, positions] for first in range(0, array.shape[0], n)]
+        files = (cast(np.ndarray, array[first : first + n]) for first in range(0, array.shape[0], n))
+        parts += [clips[:, positions] for clips in files]
     return np.concatenate(parts)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -131,10 +131,10 @@ class StoreWriter:
         wide = _create(self._group, temporary, self._specs[name])
         for start in range(0, self._written[name], self._shard_length(name)):
             stop = min(start + self._shard_length(name), self._written[name])
-            wide[start:stop] = narrow[start:stop].astype(np.float32)
+            wide[start:stop] = cast(np.ndarray, narrow[start:stop]).astype(np.float32)
         shutil.rmtree(self._folder / name)
         os.rename(self._folder / temporary, self._folder / name)
-        self._arrays[name] = self._group[name]
+        self._arrays[name] = cast(zarr.Array, self._group[name])
         self._waiting[name] = [clips.astype(np.float32) for clips in self._waiting[name]]
 
     def finish(self) -> None:
@@ -218,8 +218,10 @@ def to_float16_checked(x: np.ndarray, *, what: str = "values") -> np.ndarray:
 
 
 def _create(group: zarr.Group, name: str, spec: ArraySpec) -> zarr.Array:
+    chunk: tuple[int, ...]
+    shards: tuple[int, ...] | None
     if len(spec.shape) > 1:
-        chunk = (1, *(max(1, n) for n in spec.shape[1:]))
+        chunk = (1, *(max(1, n or 0) for n in spec.shape[1:]))
         shards = (spec.clips_per_shard, *chunk[1:])
     else:
         chunk, shards = (ENTRIES_PER_CHUNK if spec.shape[0] is None else max(1, spec.shape[0]),), None
@@ -247,5 +249,5 @@ def _checked_cast(name: str, clips: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return clips.astype(dtype)
 
 
-def _commas(shape: tuple[int, ...]) -> str:
+def _commas(shape: tuple[int | None, ...]) -> str:
     return ", ".join(map(str, shape))

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -27,6 +27,7 @@ from reprise.models.device import pick_device
 from reprise.models.memory import free_memory, generation_need, memory_problem
 from reprise.saes.certificate import disagreements
 from reprise.saes.errors import SaeError
+from reprise.saes.formats.format import Format
 from reprise.saes.formats.registry import format_of
 from reprise.saes.latents import latent_arrays
 from reprise.saes.loading import load_sae
@@ -104,7 +105,8 @@ def look_at_sae(
         expected["model_name"] = place.repository
     hook = "hook not said" if declared["hook_layer"] is None else f"hook layer {declared['hook_layer']}"
     active = f"k {sae.k}" if sae.k else sae.activation
-    found = f"{name} ({format_of(sae_folder(name)).name}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
+    form = cast(Format, format_of(sae_folder(name)))
+    found = f"{name} ({form.name}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
     wrong = disagreements(declared, expected)
     return Finding(what, not wrong, found, f"{name}: {'; '.join(wrong.values())}" if wrong else ""), SaeSize(
         sae.d_sae, sae.k
@@ -152,7 +154,7 @@ def look_at_disk(
     study. Corpora on disk that no study has are named.
     """
     lines, lacking = [], 0.0
-    first_with = {corpora[study]: study for study in reversed(needed)}
+    first_with = {corpora[study]: study for study in reversed(list(needed))}
     for study, kinds in needed.items():
         shared = first_with[corpora[study]] != study
         own = {kind: size for kind, size in kinds.items() if kind == "latents" or not shared}

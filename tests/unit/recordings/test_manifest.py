@@ -93,7 +93,7 @@ def test_tracks_without_a_checksum_are_one_problem(tmp_path: Path) -> None:
     lacking = f"a.tsv: 1 of 2 tracks have no checksum in {short}, the first is 56/1422056.mp3 on line 3"
     assert problems(manifest, checksums=short) == (f"{lacking}; valid: the checksums of these tracks' files",)
     assert problems(manifest) == (
-        "a.tsv: MTG-Jamendo's metadata have no checksums; valid: with its file of checksums in recordings.checksums",
+        "a.tsv: MTG-Jamendo's metadata have no checksums; valid: set recordings.checksums to its file of checksums",
     )
 
 
@@ -116,7 +116,7 @@ BAD = {
     ),
     "a track twice": (
         f"{HEADER}x.wav,{A},,,,\n./X.flac,{B},,,,\n",
-        'm.csv: line 3: "./X.flac" names the track X, as line 2 does; valid: each track once',
+        'm.csv: line 3: "./X.flac" names the track X, as does line 2; valid: each track once',
     ),
     "too few cells": (f"{HEADER}x.wav,{A},,\n", "m.csv: line 2: 4 cells; valid: 6, as in the header"),
     "an open quote": (f'{HEADER}"x.wav,{A},,,,\n', "m.csv: line 2: unexpected end of data; valid: cells with"),
@@ -136,7 +136,7 @@ def test_bad_lines_of_jsonl_are_named_all_at_once(tmp_path: Path) -> None:
     found = problems(file(tmp_path, "m.jsonl", "\n".join(lines)))
     assert [line.partition(";")[0] for line in found] == [
         "m.jsonl: line 1: Expecting property name enclosed in double quotes",
-        "m.jsonl: line 2: no object",
+        "m.jsonl: line 2: not an object",
         "m.jsonl: line 3: no sha256 and no licence and no source and no tags and no prompt",
         'm.jsonl: line 4: tags is "slow"',
         "m.jsonl: line 5: prompt is 3",
@@ -194,7 +194,7 @@ def test_what_is_said_twice_is_refused_and_named(tmp_path: Path) -> None:
     manifest = file(tmp_path, "m2.csv", "path,licence,source,tags,prompt\nx.wav,CC0,,,\n")
     sums = file(tmp_path, "sums", f"{A}  x.wav\n{A.upper()} *./x.wav\n")
     assert read_tracks(manifest, checksums=sums)[0].sha256 == A
-    with pytest.raises(ConfigError, match=r'line 3: "x\.wav" has another checksum above; valid: one a file'):
+    with pytest.raises(ConfigError, match=r'line 3: "x\.wav" has another checksum on an earlier line; valid: '):
         read_tracks(manifest, checksums=file(tmp_path, "sums", f"{A}  x.wav\n\n{B}  x.wav\n"))
 
 
@@ -210,7 +210,7 @@ def test_thousands_of_bad_lines_are_not_all_told(tmp_path: Path) -> None:
 
 
 def test_another_table_is_no_manifest(tmp_path: Path) -> None:
-    assert "ends in .csv, .jsonl or" in problems(file(tmp_path, "m.txt", HEADER))[0]
+    assert "a file ending in .csv, .jsonl or" in problems(file(tmp_path, "m.txt", HEADER))[0]
     sums = file(tmp_path, "sums", FULL)
     assert "the header is" in problems(file(tmp_path, "m.tsv", HEADER.replace(",", "\t")), checksums=sums)[0]
     bad = file(tmp_path, "bad", FULL + "not a checksum\n")
