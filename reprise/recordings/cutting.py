@@ -116,7 +116,7 @@ def gaps_in_words(recording: Recording) -> str:
 
 
 def cut_fault(recording: Recording, stretch: tuple[int, int]) -> str:
-    """Why a stretch of a recording cannot be used, or "" if it can. The part before the colon is the kind of reason."""
+    """Why a stretch of a recording cannot be used, or "" if it can. The part before the colon is its kind."""
     start, stop = stretch
     rate_hz = recording.sample_rate_hz
     where = _seconds(stretch, rate_hz)

@@ -9,8 +9,8 @@ it belongs to the low-quality set, and 48/948.low.mp3 is the track's file.
 
 A track is the unit of evidence, as a prompt is in other studies. Its id is part of file names. The same recording
 under two names would count twice. So among tracks with the same checksum only the one with the smallest id is used,
-and the others name it in `same_as`. Published data sets have such duplicates (126 of the 18,486 tracks of MTG-Jamendo's
-mood/theme subset), so this is not an error.
+and the others name it in `same_as`. Published data sets have such duplicates (126 of the 18,486 tracks of
+MTG-Jamendo's mood/theme subset), so this is not an error.
 
 Paths and prompts must be single lines. Other cells are read as CSV or JSON defines them, with line breaks.
 

@@ -130,7 +130,7 @@ def test_a_second_run_is_told_of_the_first(finished, tmp_path):
     assert first.wait_for(1)
     try:
         said = snakemake(directory, "--cores", "1", check=False)
-        assert f"nothing was run: another run is at work in {directory} (process {first.process.pid} on " in said
+        assert f"nothing was run: another run is active in {directory} (process {first.process.pid} on " in said
         assert "Traceback" not in said
         # To look is no run.
         assert jobs(snakemake(directory, "--dry-run", "--cores", "1"))["report"] == 1
@@ -246,5 +246,5 @@ def test_a_generation_goes_on_after_its_last_whole_pass(tmp_path):
         made[name] = digests(directory)
         assert not list(tokens.glob(".*"))
     log = (tmp_path / "killed/results/logs/corpora").rglob("b00.log")
-    assert "passes are there from a job that was cut off" in next(log).read_text()
+    assert "passes are reused from an interrupted job" in next(log).read_text()
     assert made["killed"] == made["undisturbed"]
