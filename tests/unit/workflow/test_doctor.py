@@ -187,4 +187,4 @@ def test_a_full_disk_is_found(tmp_path):
         f"can be deleted if no other study needs it: {tmp_path / 'results' / 'corpora' / 'm-0a'} (0.6 MB)"
     )
     _, whole = look_at_disk({"a": {"tokens": 1e6}, "b": {"activations": 1e18}}, corpora, tmp_path / "results")
-    assert not whole.passed and "valid: a disk with more" in whole.remedy
+    assert not whole.passed and "valid: a larger disk" in whole.remedy
