@@ -17,13 +17,13 @@ from reprise.config.new_study import write_new_study
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 1 after printing what is wrong."""
-    asked = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        if asked.command == "new":
-            return _new(asked.name)
-        if asked.command == "doctor":
-            return _doctor(asked.configfile)
-        return _open(asked.results)
+        if options.command == "new":
+            return _new(options.name)
+        if options.command == "doctor":
+            return _doctor(options.configfile)
+        return _open(options.results)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1

@@ -38,8 +38,8 @@ if snakemake.input.openings:
     about = manifest["meta"]
     clips = [c | {"clip_id": f"{c['clip_id']}-s{seed}", "seed": seed} for c in about["clips"] for seed in seeds]
     openings = np.repeat(read_store(path)["tokens"][:], len(seeds), axis=0)
-    told = ("n_tracks", "left_out", "cuts_left_out", "damaged")
-    recorded = {name: about[name] for name in told} | {"openings": manifest["digest"]}
+    copied = ("n_tracks", "left_out", "cuts_left_out", "damaged")
+    recorded = {name: about[name] for name in copied} | {"openings": manifest["digest"]}
 meta = {
     "clips": clips,
     "model": identity,

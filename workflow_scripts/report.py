@@ -20,7 +20,7 @@ from reprise.workflow.job import log, start
 from reprise.workflow.stages import by_stage, read_jobs
 
 # Lists of problems in the metadata of a batch of recordings.
-TOLD = ("left_out", "cuts_left_out", "damaged")
+PROBLEM_LISTS = ("left_out", "cuts_left_out", "damaged")
 
 settings = start(snakemake)
 inputs = snakemake.input
@@ -69,12 +69,12 @@ def read_recordings(study: str, audio: list[str]) -> tuple[list[Track], dict[str
     asked = fields["recordings"]
     tracks = read_tracks(asked["manifest"], checksums=asked["checksums"], max_tracks=asked["max_tracks"])
     metas = [read_manifest(store_of(manifest))["meta"] for manifest in audio]
-    told = {name: [one for meta in metas for one in meta.get(name, [])] for name in TOLD}
+    listed = {name: [one for meta in metas for one in meta.get(name, [])] for name in PROBLEM_LISTS}
     for name, what in (("left_out", f"of {len(tracks)} recordings"), ("cuts_left_out", "cuts of recordings")):
-        if told[name]:
-            text = f"{len(told[name])} {what} are left out: {snakemake.output[0]} lists them"
+        if listed[name]:
+            text = f"{len(listed[name])} {what} are left out: {snakemake.output[0]} lists them"
             print(f"report: {study}: {text}", file=sys.stderr)
-    return tracks, told
+    return tracks, listed
 
 
 def read_edited(manifest: str) -> list[Edited]:
@@ -102,7 +102,7 @@ for study, fields in settings["studies"].items():
     reviewed_only = fields["labels"]["reviewed_only"]
     events = read_events(of_study("events", study), of_study("reviews", study), reviewed_only=reviewed_only)
     audio = of_study("audio", study)
-    tracks, told = read_recordings(study, audio)
+    tracks, listed = read_recordings(study, audio)
     (candidates,) = read_tables("candidates", study).values()
     players = {store_of(m).name.removesuffix(".audio"): read_edited(m) for m in of_study("players", study)}
     studies.append(
@@ -128,7 +128,7 @@ for study, fields in settings["studies"].items():
             ),
             reviews=next(iter(read_jsons("review_summaries", study)), {}),
             tracks=tracks,
-            **told,
+            **listed,
         )
     )
 page = render(studies, title=settings["title"], calibration=settings["calibration"])

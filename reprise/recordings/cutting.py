@@ -44,7 +44,7 @@ _MAX_LOST_S = 60.0
 # Audio right after damage still depends on it, through MP3's bit reservoir and the overlap of frames.
 _AFTER_GAP_S = 0.1
 # Maximum number of places that a message lists.
-_MAX_TOLD = 5
+_MAX_LISTED = 5
 # Rows of `Recording.frames`.
 _FRAME = np.dtype(
     [("start", np.int64), ("stop", np.int64), ("mixed", np.float64), ("channels", np.float64), ("peak", np.float64)]
@@ -140,9 +140,9 @@ def cut_fault(recording: Recording, stretch: tuple[int, int]) -> str:
 
 
 def _places(stretches: Sequence[tuple[int, int]], rate_hz: int) -> str:
-    told = [_seconds(stretch, rate_hz) for stretch in stretches[:_MAX_TOLD]]
-    more = len(stretches) - _MAX_TOLD
-    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
+    listed = [_seconds(stretch, rate_hz) for stretch in stretches[:_MAX_LISTED]]
+    more = len(stretches) - _MAX_LISTED
+    return ", ".join(listed) + (f" and {more} more" if more > 0 else "")
 
 
 def _seconds(stretch: tuple[int, int], rate_hz: int) -> str:

@@ -37,7 +37,7 @@ from reprise.storage.errors import StoreError
 
 FORMAT = "reprise store 1"
 # Maximum number of files that a message lists.
-MAX_TOLD = 3
+MAX_LISTED = 3
 _CHUNK = re.compile(r"(^|/)c(/\d+)*$")
 _DATA = (".json", ".npy", ".npz", ".parquet", ".flac", ".safetensors", ".pt", ".pth", ".bin", ".zarr")
 _BYSTANDERS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
@@ -122,10 +122,10 @@ def read_manifest(path: Path, *, verify: Literal["sizes", "content"] = "sizes") 
             raise _broken(path, f"file {name} was altered: its SHA-256 differs from the manifest's")
     foreign = foreign_files(path, manifest)
     if read := [name for name in foreign if _would_be_read(name)]:
-        told = ", ".join(shlex.quote((path / name).as_posix()) for name in read[:MAX_TOLD])
-        more = f" and {len(read) - MAX_TOLD} more" if len(read) > MAX_TOLD else ""
+        listed = ", ".join(shlex.quote((path / name).as_posix()) for name in read[:MAX_LISTED])
+        more = f" and {len(read) - MAX_LISTED} more" if len(read) > MAX_LISTED else ""
         text = f"file {read[0]} is not in the manifest; the store itself is complete"
-        raise StoreError(f"store {path}: {text}; only delete the foreign files: {told}{more}")
+        raise StoreError(f"store {path}: {text}; only delete the foreign files: {listed}{more}")
     if foreign:
         log.warning("store %s: %s", path, foreign_in_words(foreign))
     return manifest
@@ -138,8 +138,8 @@ def foreign_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
 
 def foreign_in_words(foreign: Sequence[str]) -> str:
     """A message about foreign files that nothing reads."""
-    more = f" and {len(foreign) - MAX_TOLD} more" if len(foreign) > MAX_TOLD else ""
-    return f"{', '.join(foreign[:MAX_TOLD])}{more}: foreign files that nothing reads; they can be deleted"
+    more = f" and {len(foreign) - MAX_LISTED} more" if len(foreign) > MAX_LISTED else ""
+    return f"{', '.join(foreign[:MAX_LISTED])}{more}: foreign files that nothing reads; they can be deleted"
 
 
 def _would_be_read(name: str) -> bool:
