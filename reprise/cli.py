@@ -1,8 +1,8 @@
-"""The command `reprise`: begin a study, look at what it needs, open its report. Studies are run by Snakemake.
+"""The command `reprise`: create a study, check what it needs, open its report. Snakemake runs the studies.
 
-reprise new my-study                       config/my-study.yaml and config/my-study-prompts.tsv, to be edited
-reprise doctor --configfile FILE           is everything there that its studies need?
-reprise open [FOLDER]                      the report of the last run, in the browser
+reprise new my-study                       write config/my-study.yaml and config/my-study-prompts.tsv, then edit them
+reprise doctor --configfile FILE           check that everything the studies need is available
+reprise open [FOLDER]                      open the report of the last run in the browser
 """
 
 import argparse
@@ -16,25 +16,25 @@ from reprise.config.new_study import write_new_study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, or 1 where something is wrong, which is then printed."""
-    asked = _parser().parse_args(arguments)
+    """Run the command. Returns the exit status: 0, or 1 after printing what is wrong."""
+    options = _parser().parse_args(arguments)
     try:
-        if asked.command == "new":
-            return _new(asked.name)
-        if asked.command == "doctor":
-            return _doctor(asked.configfile)
-        return _open(asked.results)
+        if options.command == "new":
+            return _new(options.name)
+        if options.command == "doctor":
+            return _doctor(options.configfile)
+        return _open(options.results)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="reprise", description="Studies are run by Snakemake; this helps beside it.")
+    parser = argparse.ArgumentParser(prog="reprise", description="Helper commands. Snakemake runs the studies.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="new | doctor | open")
-    new = commands.add_parser("new", help="write a configuration and a prompts file to begin with")
-    new.add_argument("name", help="the study's name, which is its folder under results/ too")
-    doctor = commands.add_parser("doctor", help="look at model, SAEs, memory, disk and configuration")
+    new = commands.add_parser("new", help="write a configuration and a prompts file for a new study")
+    new.add_argument("name", help="the study's name, also the name of its folder under results/")
+    doctor = commands.add_parser("doctor", help="check model, SAEs, memory, disk and configuration")
     doctor.add_argument("--configfile", type=Path, default=Path("config/config.yaml"), metavar="FILE")
     report = commands.add_parser("open", help="open the report in the browser")
     report.add_argument("results", nargs="?", type=Path, default=Path("results"), metavar="FOLDER")
@@ -49,7 +49,7 @@ def _new(name: str) -> int:
 
 
 def _doctor(path: Path) -> int:
-    # torch takes seconds, which the other commands do without.
+    # Importing torch takes seconds, and the other commands do not need it.
     from reprise.config.reading import read_yaml, told_by
     from reprise.config.renamed import with_new_names
     from reprise.workflow.examination import examine, show
@@ -65,7 +65,7 @@ def _doctor(path: Path) -> int:
 def _open(results: Path) -> int:
     page = results / "report" / "index.html"
     if not page.is_file():
-        raise ConfigError([f"{page}: there is no report; valid: the results folder of a run that ended"])
+        raise ConfigError([f"{page}: there is no report; valid: the results folder of a finished run"])
     print(page)
     webbrowser.open(page.resolve().as_uri())
     return 0

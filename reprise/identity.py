@@ -1,4 +1,4 @@
-"""Seeds from what a thing is, never from when or where it is computed."""
+"""Random seeds that depend only on the identity of a thing, never on when or where it is computed."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,15 +15,18 @@ def seed_from(*identity: object) -> tuple[int, ...]:
 
 
 def clip_seed(what: str, clip: Mapping[str, Any]) -> tuple[int, ...]:
-    """`seed_from` of what is done to a clip and of what it is: its prompt's text, its seed and, where it is cut from a
-    recording, that `recording` (its SHA-256) and the `cut`'s number.
+    """The seed of an operation `what` on a clip.
 
-    The study is not part of that: studies that ask the same of the same model share.
+    It depends on the clip's prompt text and seed. For a clip of a recording it also depends on `recording` (its
+    SHA-256) and the number of the `cut`. It does not depend on the study, so that studies can share results.
     """
     recorded = [clip[name] for name in ("recording", "cut") if name in clip]
     return seed_from(what, clip["prompt"], clip["seed"], *recorded)
 
 
 def stable_fraction(identity: str) -> float:
-    """A number in [0, 1) from an identity alone, to split prompts in a way that adding one leaves the others put."""
+    """A number in [0, 1) that depends only on `identity`.
+
+    Use it to split prompts, so that adding a prompt does not move the others.
+    """
     return seed_from("split", identity)[0] / 2**32

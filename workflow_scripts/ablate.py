@@ -1,4 +1,4 @@
-"""Continue clips under every condition of one candidate."""
+"""Continue clips under all conditions of one candidate feature."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from reprise.storage.files import read_manifest, write_folder, write_parquet
 from reprise.workflow.job import log, progress, start
 from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 
-# Rows of a teacher-forced pass at most: its logits, at every position, are what memory goes to.
+# Maximum batch size of a teacher-forced pass. Its logits at all positions need most of the memory.
 KL_ROWS = 16
 
 settings = start(snakemake)
@@ -38,7 +38,7 @@ require_passed(certificate, see=inputs.certificate)
 device = pick_device(snakemake.resources.device)
 sae = load_sae(sae_folder(settings["sae"]), device=device)
 if sae.digest != certificate["sae_digest"]:
-    raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again so that it notices")
+    raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again to certify it")
 sampling, tokens = settings["sampling"], read_array(inputs.tokens, "tokens")
 batch_size = sampling["batch_size"]
 size = {"n_frames": tokens.shape[-1], "dtype": settings["model"]["dtype"]}
@@ -79,7 +79,7 @@ clips = read_clips(inputs.tokens)
 wanted = clips.index[clips["clip_id"].isin(continued["clip_id"])]
 baseline = {clips["clip_id"][i]: tokens[i] for i in wanted}
 noise_keys = {clip["clip_id"]: clip_seed("generate", clip) for clip in continued.to_dict("records")}
-# What each feature that is edited does in the clip that donates its activations (none where none is asked for).
+# The activations of each edited feature in the donor clip, if the target is to resample.
 donated = {}
 asked = table[table["z_star"].isna()]
 for manifest in inputs.latents:
@@ -117,7 +117,7 @@ made = np.concatenate(
 
 untouched = {table["clip_id"][i]: made[i] for i in np.flatnonzero(table["kind"] == "untouched")}
 if settings["source"] == "audio":
-    # A recording is not what the model would play: an edit is compared with how the model itself goes on.
+    # The model would not continue as the recording does. So edits are compared with the model's own continuation.
     baseline = untouched
 for clip_id, played in untouched.items():
     if not np.array_equal(played, baseline[clip_id]):

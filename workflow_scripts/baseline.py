@@ -1,4 +1,4 @@
-"""Fit the baseline of one horizon, which all its representations are compared with."""
+"""Fit the baseline of one horizon. All representations are compared with it."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ labels = pd.read_parquet(snakemake.input.labels)
 if snakemake.input.local:
     labels = without_local(labels, pd.read_parquet(snakemake.input.local[0]))
 question = read_question(snakemake.input.descriptors, clips, label_grid(labels, clips["clip_id"]))
-# The seed of the probes: folds are theirs.
+# The same seed as for the probes, so that the folds are the same.
 seed = seed_from("probe", settings["study"], horizon)[0]
 baseline = fit_question(question, seed=seed, n_folds=settings["n_folds"])
 log.info("%d rows, %d columns %s", len(baseline.folds), len(question.names), baseline.note)

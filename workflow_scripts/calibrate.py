@@ -1,4 +1,4 @@
-"""Count the verdicts of all calibration runs, organism by organism, and keep each run's numbers."""
+"""Count the verdicts of all calibration runs for each organism, and save the numbers of each run."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ log.info("\n%s", shares(counts, truth).to_string(index=False))
 for path, value in (
     (snakemake.output.counts, counts),
     (snakemake.output.runs, rows),
-    # The copies that are committed; as outputs they would ask for the calibration in every fresh checkout.
+    # The committed copies. They are not outputs of the rule, or every fresh checkout would run the calibration.
     ("benchmarks/calibration.json", counts),
     ("benchmarks/calibration_runs.json", rows),
 ):

@@ -46,9 +46,10 @@ window = [prefix_s + s for s in ablation["return_window_s"]]
 events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
 motifs = motif_of_return(events, clips["clip_id"], start_s=window[0], stop_s=window[1], prefix_s=prefix_s)
 returns = clips["clip_id"].isin(motifs["clip_id"]).to_numpy()
-# A clip of which nobody knows whether it returns is compared with nothing.
+# Clips for which it is unknown whether they return are not compared with anything.
 known = returns | ~returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1], which="unknown")
-# Also with a motif that is not in the prefix: such a clip neither counts as returning nor as one without a return.
+# Include returns of a motif that is not in the prefix. Such clips count neither as clips with a return nor as clips
+# without one.
 returns_somehow = returns | returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1])
 continued = clips_to_continue(clips, returns, confirmation_clips, ablation["n_clips"])
 continued = continued.assign(target_start_s=window[0], target_stop_s=window[1]).merge(motifs, on="clip_id")
@@ -58,8 +59,8 @@ def manifests(paths: list[str], layer: int) -> list[str]:
     return [path for path in paths if f"/layer{layer}/" in path]
 
 
-# Positions at which a plan could be held: after the motif (and what the baseline hears of it), before the return. The
-# tokens before a position of a recording know some of what follows.
+# Positions at which the model could hold a plan: after the motif (and the context in which the baseline hears it), and
+# before the return. In a recording, the tokens before a position already have information about what follows.
 frame_rate_hz = 1 / read_meta(inputs.activations)["seconds_per_position"]
 lookahead_positions = read_meta(inputs.tokens).get("encoder_lookahead_positions", 0)
 motif_end_s = read_motif_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"])
@@ -70,11 +71,11 @@ could_plan = positions >= planned_from[:, None]
 known &= could_plan.any(axis=1)
 without_return = known & ~returns_somehow
 if ablation["target"] == "resample":
-    # What an edit writes in comes from screened prompts, as everything that is chosen.
+    # The donors' activations, like all choices, come from the screened prompts.
     continued = continued.assign(donor=donors(continued, clips, without_return & ~confirmation_clips)).dropna(
         subset="donor", ignore_index=True
     )
-# Where nothing returns, no event says where the motif is; what was heard of each clip does.
+# Clips without a return have no event that gives the motif's position. The clip summaries have it.
 own_motif_end_s = read_motif_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=np.nan)
 own_motifs = motif_before(
     clips["clip_id"], own_motif_end_s, duration_s=settings["motif"]["duration_s"], prefix_s=prefix_s
@@ -86,7 +87,7 @@ labels = {h: pd.read_parquet(p) for h, p in zip(settings["horizons"].values(), i
 local_labels = labels[settings["horizons"]["local"]]
 grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"]) for h in longer}
 
-# What is chosen or fitted is so on the prompts that were screened; what is reported is measured on the others.
+# Everything that is chosen or fitted uses the screened prompts. Everything that is reported uses the other prompts.
 fitted = known & ~confirmation_clips
 comparable = len(continued) > 0 and (fitted & returns).any() and (fitted & ~returns).any()
 
@@ -117,14 +118,14 @@ for row in tried.itertuples():
     )
 if tried["confirmed"].any() and not comparable:
     log.warning(
-        "nothing is edited: of the screened prompts' clips %d return and %d do not, and %d clips can be continued",
+        "no ablation: among the clips of the screened prompts %d return and %d do not; %d clips can be continued",
         *((fitted & returns).sum(), (fitted & ~returns).sum(), len(continued)),
     )
 
 edited = tried[tried["confirmed"]].head(settings["screen"]["max_candidates"] if comparable else 0)
 names, specs, fits = dict.fromkeys(tried.index, ""), [], {}
 for index, found in edited.iterrows():
-    # It takes torch with it, two seconds that are spent only where a feature is confirmed.
+    # This imports torch, which takes two seconds. Only do so if a feature was confirmed.
     from reprise.saes.loading import load_sae
 
     layer, feature = int(found["layer"]), int(found["feature"])
@@ -153,7 +154,7 @@ for index, found in edited.iterrows():
         "feature": feature,
         **fitted_parts,
         "clips": continued.to_dict("records"),
-        # A level of 0 would turn nothing up.
+        # A level of 0 would not amplify the feature.
         "steered_clips": steered.to_dict("records") if fitted_parts["steer_z_star"] > 0 else [],
     }
     names[index] = candidate_name(spec)

@@ -1,4 +1,4 @@
-"""Judge by the study's bounds what was measured of an SAE, and write its certificate."""
+"""Compare the measurement of an SAE with the study's thresholds, and write its certificate."""
 
 import json
 from pathlib import Path

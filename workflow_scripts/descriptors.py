@@ -1,4 +1,4 @@
-"""Causal acoustic descriptors of one batch of clips."""
+"""Compute the causal acoustic descriptors of one batch of clips."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,9 @@ audio_meta = read_manifest(audio_path)["meta"]
 clips, duration_s = audio_meta["clips"], audio_meta["duration_s"]
 n_positions = round(duration_s * identity["frame_rate_hz"]) + 1
 context_s = settings["descriptors"]["context_s"]
-# How far a clip is heard at a position. The codec's decoder looks ahead: of what the model plays, the last bit is not
-# yet certain. Its encoder looks ahead too: of a recording, the tokens before a position know some of what follows.
+# How far ahead of a position the clip is heard. The codec's decoder looks ahead, so in generated clips the last bit of
+# audio before a position is not yet determined (the value is negative). The encoder also looks ahead, so in recordings
+# the tokens before a position have information about what follows (the value is positive).
 heard_ahead_positions = audio_meta.get(
     "encoder_lookahead_positions", -int(np.ceil(identity["codec_lookahead_s"] * identity["frame_rate_hz"] - 1e-9))
 )
@@ -63,11 +64,11 @@ for clip in progress(clips, total=len(clips), what="descriptors"):
         audio = read_sounding(audio_path, clip["clip_id"], sample_rate_hz=identity["sample_rate_hz"])
         tables[clip["clip_id"]], names = describe(audio)
     except ValueError as error:
-        # Nothing is known of it: its labels are all unusable, and a number taken by mistake would show.
+        # Its descriptors are NaN. All of its labels are unusable, and using a descriptor by mistake would be noticed.
         log.warning("%s: left out, %s", clip["clip_id"], error)
 if clips and not tables:
     log.warning("%s: none of its %d clips can be used", audio_path, len(clips))
-    # Beside the other batches its table has the same columns.
+    # The table needs the same columns as those of the other batches.
     _, names = describe(np.zeros(round(duration_s * identity["sample_rate_hz"]), np.float32))
 unknown = np.full((n_positions, len(names)), np.nan, dtype=np.float32)
 meta = {"clips": clips, "names": names, "heard_ahead_positions": heard_ahead_positions, "context_s": context_s}

@@ -1,4 +1,4 @@
-"""Look at everything that the studies need before they are run, and print it as a table; fails where they would."""
+"""Check everything that the studies need before they run, and print a table. Fails if a study would fail."""
 
 import sys
 

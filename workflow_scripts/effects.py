@@ -1,4 +1,4 @@
-"""What each edit did to the return and to everything else; excerpts to listen to."""
+"""Measure the effect of each edit on the return and on everything else, and write excerpts to listen to."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ template, baselines = {}, {}
 def continuation(clip_id: str, clip_tokens: np.ndarray, clip_nll: np.ndarray) -> Continuation:
     audio = decode_audio(model, clip_tokens)
     if clip_id not in template:
-        # The motif as the untouched clip plays it: every condition imposes that prefix.
+        # The motif is taken from the untouched clip, because all conditions start from the same prefix.
         start_s, duration_s = motif_of[clip_id]
         template[clip_id] = motif_template(audio, model.sample_rate_hz, start_s=start_s, duration_s=duration_s)
     curve = match_curve(audio, template[clip_id])

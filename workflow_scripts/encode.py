@@ -1,4 +1,4 @@
-"""Encode one batch of activations with a certified SAE, kept sparse."""
+"""Encode one batch of activations with a certified SAE, as sparse latents."""
 
 import json
 from pathlib import Path
@@ -17,12 +17,13 @@ from reprise.workflow.job import start
 
 settings = start(snakemake)
 measurement = from_plain(json.loads(Path(snakemake.input.measurement).read_text()))
-# Judged here too: another bound alone encodes nothing anew, and nothing is ever encoded without a certificate.
+# The certificate is judged here again and is not an input. So a changed threshold alone does not rerun the encoding,
+# and nothing is encoded without a passing certificate.
 certificate = judge(measurement, snakemake.params.certificate)
 require_passed(certificate, see=snakemake.input.measurement)
 sae = load_sae(sae_folder(settings["sae"]), device=pick_device(snakemake.resources.device))
 if sae.digest != measurement.sae_digest:
-    raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again so that it notices")
+    raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again to certify it")
 
 path = Path(snakemake.input.activations.removesuffix(".manifest.json"))
 clips = read_manifest(path)["meta"]["clips"]

@@ -1,5 +1,7 @@
-"""Verify, cut and encode one batch of recordings; for a continuation the opening of each cut alone. A recording or cut
-that cannot be used is listed with its reason and costs no other."""
+"""Verify, cut and encode one batch of recordings. For continuations, only the opening of each cut is encoded.
+
+Recordings and cuts that cannot be used are listed with the reason. They do not affect the others.
+"""
 
 import json
 import sys
@@ -25,7 +27,7 @@ model = load_identified(settings["model"], identity, device=pick_device(snakemak
 n_frames, n_encoded = (round(settings[key] * model.frame_rate_hz) for key in ("clip_s", "encoded_s"))
 samples_per_frame = model.sample_rate_hz / model.frame_rate_hz
 asked = settings["recordings"]
-# Nothing after the opening is shown to the encoder, which looks ahead.
+# The encoder looks ahead, so it must not see anything after the opening.
 n_heard = round(n_encoded * samples_per_frame)
 cutting = {"n_samples": round(n_frames * samples_per_frame), "n_heard": n_heard, "to_hz": model.sample_rate_hz}
 

@@ -1,5 +1,7 @@
-"""Find what returns in one batch of clips. A clip that can't be read, or in which nothing is to be heard, is listed
-with its reason and costs no other."""
+"""Find the returns in one batch of clips.
+
+Clips that cannot be read or are silent are listed with the reason. They do not affect the others.
+"""
 
 from contextlib import suppress
 from pathlib import Path
@@ -45,7 +47,7 @@ def is_other(clip: dict, other: dict) -> bool:
 
 chroma: dict[str, np.ndarray] = {}
 for clip in clips if events["others"] else []:
-    # A clip that can't be read is named below, in its own turn.
+    # Clips that cannot be read are reported below.
     with suppress(ValueError):
         chroma[clip["clip_id"]] = clip_features(read_searched(clip["clip_id"]), sample_rate_hz).chroma
 tables, rows = [], []
@@ -57,7 +59,7 @@ for clip in progress(clips, total=len(clips), what="events"):
         log.warning("%s: left out, %s", clip_id, error)
         usable, found = False, ClipEvents([], empty_events(), f"unusable: {error}")
     else:
-        # Beyond reading, an error is ours, and fails the job.
+        # Errors after reading the clip are bugs, so they fail the job.
         usable = True
         found = clip_events(
             audio,
@@ -83,7 +85,7 @@ for clip in progress(clips, total=len(clips), what="events"):
             "no_events_because": found.no_events_because,
         }
     )
-# No clip is there where every recording of the batch was left out.
+# There are no clips if all recordings of the batch were excluded.
 tables = tables or [empty_events().assign(clip_id="", prompt_id="")]
 write_parquet(Path(snakemake.output.events), pd.concat(tables, ignore_index=True))
 write_parquet(Path(snakemake.output.clips), pd.DataFrame(rows, columns=list(CLIP_SUMMARY)).astype(CLIP_SUMMARY))

@@ -1,4 +1,4 @@
-"""Generate one batch of clips, from prompts or from recordings' openings on: tokens in a store, audio as FLAC."""
+"""Generate one batch of clips, from prompts or from the openings of recordings. Writes tokens and FLAC audio."""
 
 import json
 from collections.abc import Iterator
@@ -38,8 +38,8 @@ if snakemake.input.openings:
     about = manifest["meta"]
     clips = [c | {"clip_id": f"{c['clip_id']}-s{seed}", "seed": seed} for c in about["clips"] for seed in seeds]
     openings = np.repeat(read_store(path)["tokens"][:], len(seeds), axis=0)
-    told = ("n_tracks", "left_out", "cuts_left_out", "damaged")
-    recorded = {name: about[name] for name in told} | {"openings": manifest["digest"]}
+    copied = ("n_tracks", "left_out", "cuts_left_out", "damaged")
+    recorded = {name: about[name] for name in copied} | {"openings": manifest["digest"]}
 meta = {
     "clips": clips,
     "model": identity,
@@ -67,7 +67,7 @@ def passes(first: int) -> Iterator[np.ndarray]:
 made = kept_passes(unfinished_folder(output, [settings, meta, device, torch.__version__]), passes)
 n_passes = -(-len(clips) // batch_size)
 arrays = token_arrays(len(clips), n_codebooks=model.n_codebooks, n_frames=n_frames)
-# No clip is left where every recording of the batch was left out.
+# There are no clips if all recordings of the batch were excluded.
 none = np.empty((0, model.n_codebooks, n_frames), np.int64)
 tokens = np.concatenate([none, *progress(made, total=n_passes, what="generation")]).astype(np.uint16)
 

@@ -1,4 +1,4 @@
-"""Load the model once and write down what it is."""
+"""Load the model once and save its facts."""
 
 from pathlib import Path
 

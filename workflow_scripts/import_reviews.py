@@ -19,7 +19,7 @@ table, summary = import_reviews(events, read_audio_digests(inputs.audio), review
 log.info("%s", {name: value for name, value in summary.items() if name.startswith("n_")})
 for decision in summary["orphaned"]:
     log.warning(
-        "%s of %s decides nothing: there is no event %s any more (%s at %.2f s)",
+        "%s of %s has no effect: the event %s no longer exists (%s at %.2f s)",
         decision["decision"],
         decision["reviewer"],
         decision["event_id"],
@@ -28,7 +28,7 @@ for decision in summary["orphaned"]:
     )
 if lost := len(summary["orphaned"]):
     given = sum(len([d for d in review.decisions if d.decision]) for review in reviews)
-    text = f"{lost} of {given} decisions decide nothing, since their events are gone: {outputs.summary} lists them"
+    text = f"{lost} of {given} decisions have no effect, their events no longer exist: {outputs.summary} lists them"
     print(f"import_reviews: {study}: {text}", file=sys.stderr)
 for pair in summary["agreement"]:
     log.info(

@@ -1,4 +1,4 @@
-"""Labels of one horizon for every clip and time of a study."""
+"""Compute the labels of one horizon for all clips and times of a study."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the edits of one candidate did, over clips: effect, damage, and selectivity at equal damage."""
+"""Summarize the edits of one candidate over clips: effect, damage, and selectivity at equal damage."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from reprise.workflow.job import log, start
 start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output
 effects = pd.read_parquet(inputs.effects)
-# The best of several candidates decides, so their intervals hold together.
+# The best of several candidates decides, so the intervals must hold for all candidates at once (Bonferroni).
 n_edited = int((pd.read_parquet(inputs.candidates)["name"] != "").sum())
 level = 1 - 0.05 / max(1, n_edited)
-# Where the untouched continuation does not return, nothing can be taken away.
+# If the untouched continuation does not return, an edit cannot remove the return.
 judged = effects[effects["found_baseline"] == 1]
 n_judged, n_clips = (of["clip_id"][of["arm"] == "ablate"].nunique() for of in (judged, effects))
 log.info("untouched, %d of %d continuations return; intervals at %.4g", n_judged, n_clips, level)

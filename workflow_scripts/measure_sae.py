@@ -1,5 +1,7 @@
-"""Measure how well an SAE reconstructs its hook and the hooks beside it. Silent clips say nothing of the SAE and are
-left out."""
+"""Measure how well an SAE reconstructs its hook and the neighbouring hooks.
+
+Silent clips are left out, because they show nothing about the SAE.
+"""
 
 import json
 from contextlib import suppress
@@ -23,7 +25,7 @@ from reprise.storage.files import read_manifest, write_json
 from reprise.storage.stores import read_store
 from reprise.workflow.job import log, progress, start
 
-# Short enough to see where a published SAE's training context ends, long enough for a sound mean.
+# Short enough to show where the training context of a published SAE ends, long enough for a reliable mean.
 BIN_S = 2.5
 
 settings = start(snakemake)
@@ -35,7 +37,7 @@ expected = {
     "hook_layer": layer,
     "d_model": identity["d_model"],
     "frame_rate_hz": identity["frame_rate_hz"],
-    # A directory may have any name, so only the hub's says anything.
+    # A directory may have any name, so only a hub id is meaningful.
     "model_name": place.repository if (place := model_place(settings["model"]["name"])) else None,
     "model_digest": identity["weights_digest"],
 }
@@ -46,7 +48,7 @@ audio = {Path(m).name: Path(m.removesuffix(".manifest.json")) for m in snakemake
 
 
 def is_silent(clip: StoredClip) -> bool:
-    # What a clip sounds like that cannot be read is not known; its tokens are.
+    # If the audio of a clip cannot be read, it is not counted as silent, because its tokens can still be used.
     with suppress(ValueError):
         folder = audio[f"{clip.store.name}.manifest.json"]
         return swing(read_audio(folder, clip.clip_id, sample_rate_hz=identity["sample_rate_hz"])) < SILENT_PEAK
@@ -70,8 +72,8 @@ if settings["trained_here"]:
     training = about["training"]
     if seen := {clip.clip_id for clip in chosen} & set(about["trained_on"]):
         raise SaeError(
-            f"{folder} was trained on {', '.join(sorted(seen))}, and is to be measured on clips that it has not seen; "
-            f"make it anew with: snakemake --cores 1 --force {folder}.manifest.json"
+            f"{folder} was trained on {', '.join(sorted(seen))}, but must be measured on clips it was not trained on; "
+            f"train it again with: snakemake --cores 1 --force {folder}.manifest.json"
         )
 
 metrics, unconditional = {}, None
@@ -83,7 +85,7 @@ if sae.d_in == identity["d_model"] and not not_measured:
     need = pass_need(identity, n_frames=tokens.shape[-1], dtype=dtype, n_hooks=len(layers))
     check_memory(need, batch_size=batch_size, free=free_memory(device))
     model = load_identified(settings["model"], identity, device=device)
-    # By position: stretches of BIN_S, the last one up to half as long again.
+    # Bins of length BIN_S over the positions. The last bin is up to 1.5 times as long.
     per_bin = round(BIN_S * identity["frame_rate_hz"])
     edges = range(per_bin, expected["n_positions"] - per_bin // 2, per_bin)
 

@@ -1,4 +1,4 @@
-"""Train the organisms' codec; an interrupted training goes on from its checkpoint beside the output."""
+"""Train the organisms' codec. An interrupted training continues from its checkpoint."""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
-"""Export one organism in audiocraft's form, train its SAEs, measure it, and write its card.
+"""Export one organism in audiocraft's format, train its SAEs, evaluate it, and write its card.
 
-To ship a newly trained set, look at the cards' gates and copy `results/organisms/resources/` over `resources/`.
+To ship newly trained organisms, check the gates on their cards, then copy `results/organisms/resources/` to
+`resources/`.
 """
 
 import json
@@ -30,7 +31,7 @@ codec, lm = build_codec(), build_lm()
 codec.load_state_dict(torch.load(snakemake.input.codec))
 lm.load_state_dict(torch.load(snakemake.input.lm))
 save_audiocraft_checkpoint(folder, lm=lm, codec=codec)
-# From here on everything is done with the model as it ships, in float16 precision.
+# From here on, use the exported model, whose weights have float16 precision.
 model = load_model(str(folder))
 
 data = load(snakemake.input.clips)

@@ -1,4 +1,4 @@
-"""Train the base or one organism's language model; an interrupted training goes on from its checkpoint."""
+"""Train the language model of the base or of one organism. An interrupted training continues from its checkpoint."""
 
 from pathlib import Path
 

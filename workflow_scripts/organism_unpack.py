@@ -1,4 +1,4 @@
-"""Take the shipped improviser apart: what a clockwork and a loop start from."""
+"""Unpack the shipped improviser. The training of a clockwork or a loop starts from its parts."""
 
 from pathlib import Path
 

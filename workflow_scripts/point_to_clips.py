@@ -1,4 +1,4 @@
-"""Say which clips a study uses, for whoever reads its folder."""
+"""Write down in a study's folder which corpus it uses, for human readers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Would a larger study decide? Drawn from the predictions of this one's probes."""
+"""Estimate whether a larger study would reach a verdict, by resampling the predictions of this study's probes."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ seed = seed_from("power", settings["study"])[0]
 pilot = make_pilot(predictions, records, evidence=EVIDENCE, seed=seed)
 if pilot is None:
     table, record = pd.DataFrame(columns=["axis"]), {"sentence": "", "note": "no probe was scored"}
-    log.warning("nothing is simulated: %s", record["note"])
+    log.warning("no simulation: %s", record["note"])
 else:
     table = power(pilot, thresholds, seed=seed)
     n_prompts = int(pilot.prompt.max()) + 1

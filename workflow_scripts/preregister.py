@@ -1,4 +1,4 @@
-"""Write down what the study declares, beside what it declared before."""
+"""Save what the study declares, together with its earlier declarations."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from reprise.workflow.job import log, start
 settings = start(snakemake)
 output = Path(snakemake.output[0])
 study = output.parent
-# Snakemake removes an output before its rule runs again; what was declared earlier is kept beside it.
+# Snakemake removes an output before its rule runs again. So earlier declarations are kept in a folder next to it.
 kept = study / "preregistrations"
 history = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
 declared = preregistration(Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"]), settings["declared"])
@@ -26,5 +26,5 @@ for number, entry in enumerate(history):
 if output.name == "preregistration.json":
     write_json(output, {**declared, "declarations": summary(history)})
 else:
-    # What results rest on is the first declaration, whatever is declared now.
+    # The results depend on the first declaration, even if the current one differs.
     write_json(output, history[0])

@@ -19,8 +19,8 @@ from reprise.storage.files import read_manifest, write_text
 from reprise.workflow.job import log, start
 from reprise.workflow.stages import by_stage, read_jobs
 
-# What a batch of recordings says of those that are not as they should be.
-TOLD = ("left_out", "cuts_left_out", "damaged")
+# Lists of problems in the metadata of a batch of recordings.
+PROBLEM_LISTS = ("left_out", "cuts_left_out", "damaged")
 
 settings = start(snakemake)
 inputs = snakemake.input
@@ -28,7 +28,7 @@ RESULTS = Path(snakemake.output[0]).parents[1]
 
 
 def of_study(kind: str, study: str) -> list[str]:
-    """The inputs of one kind that lie in the study's folder, results/<study>/, or in that of its corpus."""
+    """The inputs of one kind that are in the study's folder, results/<study>/, or in its corpus's folder."""
     folders = RESULTS / study, RESULTS / "corpora" / settings["corpora"][study]
     return [path for path in inputs[kind] if any(Path(path).is_relative_to(folder) for folder in folders)]
 
@@ -46,7 +46,7 @@ def read_examples(events: pd.DataFrame, audio: list[str]) -> list[ExampleClip]:
         clip["clip_id"]: (clip, store_of(m)) for m in audio for clip in read_manifest(store_of(m))["meta"]["clips"]
     }
     examples_read = []
-    # Whether a clip returns must be known for it to be an example.
+    # A clip can only be an example if it is known whether it returns.
     unknown = events["unknown"].astype(bool)
     examples = example_clips(events[~unknown], [c for c in found if c not in set(events.loc[unknown, "clip_id"])])
     for clip_id, why in examples:
@@ -59,20 +59,22 @@ def read_examples(events: pd.DataFrame, audio: list[str]) -> list[ExampleClip]:
 
 
 def read_recordings(study: str, audio: list[str]) -> tuple[list[Track], dict[str, list[dict[str, Any]]]]:
-    """The recordings of a study, those of them that were left out, their cuts that were, and those that are damaged;
-    none where the model plays prompts."""
+    """The recordings of a study, and the lists of recordings and cuts left out and of damaged recordings.
+
+    Both are empty for a study of prompts.
+    """
     fields = settings["studies"][study]
     if fields["source"] == "prompts":
         return [], {}
     asked = fields["recordings"]
     tracks = read_tracks(asked["manifest"], checksums=asked["checksums"], max_tracks=asked["max_tracks"])
     metas = [read_manifest(store_of(manifest))["meta"] for manifest in audio]
-    told = {name: [one for meta in metas for one in meta.get(name, [])] for name in TOLD}
+    listed = {name: [one for meta in metas for one in meta.get(name, [])] for name in PROBLEM_LISTS}
     for name, what in (("left_out", f"of {len(tracks)} recordings"), ("cuts_left_out", "cuts of recordings")):
-        if told[name]:
-            text = f"{len(told[name])} {what} are left out: {snakemake.output[0]} lists them"
+        if listed[name]:
+            text = f"{len(listed[name])} {what} are left out: {snakemake.output[0]} lists them"
             print(f"report: {study}: {text}", file=sys.stderr)
-    return tracks, told
+    return tracks, listed
 
 
 def read_edited(manifest: str) -> list[Edited]:
@@ -88,7 +90,7 @@ def read_edited(manifest: str) -> list[Edited]:
 
 
 def read_stages(study: str) -> pd.DataFrame:
-    """What the benchmarks say; they are not inputs, since a report does not depend on how long it all took."""
+    """Time and memory of each stage. The benchmarks are not inputs, so that new timings do not rerun the report."""
     folders = [RESULTS / "benchmarks" / name for name in (f"corpora/{settings['corpora'][study]}", study)]
     return by_stage(read_jobs(folders))
 
@@ -100,7 +102,7 @@ for study, fields in settings["studies"].items():
     reviewed_only = fields["labels"]["reviewed_only"]
     events = read_events(of_study("events", study), of_study("reviews", study), reviewed_only=reviewed_only)
     audio = of_study("audio", study)
-    tracks, told = read_recordings(study, audio)
+    tracks, listed = read_recordings(study, audio)
     (candidates,) = read_tables("candidates", study).values()
     players = {store_of(m).name.removesuffix(".audio"): read_edited(m) for m in of_study("players", study)}
     studies.append(
@@ -126,7 +128,7 @@ for study, fields in settings["studies"].items():
             ),
             reviews=next(iter(read_jsons("review_summaries", study)), {}),
             tracks=tracks,
-            **told,
+            **listed,
         )
     )
 page = render(studies, title=settings["title"], calibration=settings["calibration"])

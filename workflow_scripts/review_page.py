@@ -1,4 +1,4 @@
-"""Write the page on which a person reviews a study's events."""
+"""Write the page for reviewing a study's events."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ events["event_id"] = event_ids(events, read_audio_digests(inputs.audio))
 chosen = to_review(events, settings["events"], max_events=settings["review"]["max_events"])
 left_out = set(events["event_id"][events["accepted"]]) - set(chosen["event_id"])
 if left_out:
-    text = f"review.max_events leaves {len(left_out)} events that the tests accepted off the page"
+    text = f"{len(left_out)} events that the tests accepted are not on the page, because of review.max_events"
     log.warning(text)
     print(f"review_page: {settings['study']}: {text}", file=sys.stderr)
 wanted, clips = set(chosen["clip_id"]), {}

@@ -1,4 +1,4 @@
-"""Screen every feature of one layer for one horizon, on the prompts that are not held out."""
+"""Screen all features of one layer for one horizon, on the prompts that are not reserved for confirmation."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ entries = active_entries(latent_batches(manifests), grid.positions, d_sae)
 
 unusable = unusable_because(certificate, grid.times_s)
 if unusable:
-    log.warning("nothing is tested: %s", unusable)
+    log.warning("no feature is tested: %s", unusable)
 screened = clips["prompt_id"].map(stable_fraction).to_numpy() >= settings["confirm_fraction"]
 table = screen(
     entries,

@@ -1,4 +1,4 @@
-"""Train an SAE on the activations of one layer, less the clips that its certificate is measured on."""
+"""Train an SAE on the activations of one layer, without the clips on which its certificate is measured."""
 
 import os
 from functools import partial
@@ -17,7 +17,7 @@ from reprise.workflow.job import log, start
 from reprise.workflow.resume import remove_unfinished, unfinished_folder
 
 settings = start(snakemake)
-# As far as torch can, the same bits on a GPU too.
+# Bit-exact results also on a GPU, as far as torch allows.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 torch.use_deterministic_algorithms(True, warn_only=True)
 
@@ -28,10 +28,12 @@ stores = {store: read_store(store)["resid_post"] for store in dict.fromkeys(clip
 _, n_positions, d_model = stores[clips[0].store].shape
 n_vectors, d_sae = len(trained_on) * n_positions, asked["expansion"] * d_model
 if asked["k"] > d_sae:
-    raise ValueError(f"studies.{study}.sae_training.k: got {asked['k']}; valid: at most {d_sae}, all features")
+    raise ValueError(
+        f"studies.{study}.sae_training.k: got {asked['k']}; valid: at most {d_sae}, the number of features"
+    )
 if n_vectors < d_sae:
     raise ValueError(
-        f"studies.{study}.sae_training.expansion: got {asked['expansion']}: {d_sae} features, and {n_vectors} "
+        f"studies.{study}.sae_training.expansion: got {asked['expansion']}: {d_sae} features, but only {n_vectors} "
         f"positions to train on ({len(trained_on)} clips); valid: at most {n_vectors // d_model}, or more clips"
     )
 log.info("%d of %d clips, %d positions, %d features", len(trained_on), len(clips), n_vectors, d_sae)

@@ -1,4 +1,4 @@
-"""Judge a study by its declared thresholds."""
+"""Compute the verdict of a study from its declared thresholds."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ probes["layer"] = probes["hook"].map(hook_layer)
 probes["role"] = probes["horizon"].map(role_of)
 predictions = {Path(path).stem: pd.read_parquet(path) for path in inputs.predictions}
 for index, row in probes[(probes["role"] == long_role) & probes["representation"].isin(EVIDENCE)].iterrows():
-    # Resamples are those of the probes.
+    # The same seed as for the probes, so that the resamples are the same.
     seed = seed_from("probe", settings["study"], row["horizon"])[0]
     trained, random = (predictions[f"{name}-{row['hook']}"] for name in (row["representation"], "random_model"))
     learned = learned_gain(trained, random, seed=seed, n_bootstrap=settings["probes"]["n_bootstrap"])
@@ -77,7 +77,7 @@ record["preregistration"] = {
     "declarations": current["declarations"],
 }
 power = json.loads(Path(inputs.power).read_text())
-# Which size would decide is said of the gates that read probes; those of edits need more clips that return.
+# The power analysis only applies to gates that use probes. Gates that use edits need more clips with a return.
 reads_probes = next((g["name"] for g in record["gates"] if g["outcome"] != "passed"), "") in (
     "positive_clips",
     "negative_clips",
@@ -97,7 +97,7 @@ record |= {
     "versions": package_versions(identity["backend"]),
 }
 if inputs.review_summary:
-    # People overruled events, and a verdict says so.
+    # The verdict states that reviewers changed events.
     summary = json.loads(Path(inputs.review_summary[0]).read_text())
     record["reviews"] = {name: value for name, value in summary.items() if name.startswith("n_")}
 log.info("verdict: %s (%s)", record["verdict"], record["reason"])

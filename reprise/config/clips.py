@@ -1,4 +1,4 @@
-"""Which clips a study has: of which prompts or recordings, how many, and in which batch each is stored."""
+"""The clips of a study: their prompts or recordings, their number, and the batch in which each is stored."""
 
 import hashlib
 import math
@@ -23,7 +23,10 @@ class ClipRow(NamedTuple):
 
 
 def count_clips(study: Study, n_units: int) -> tuple[int, str]:
-    """How many clips a study has of so many prompts or, at most, tracks, and in words how that comes about."""
+    """The number of clips of a study with `n_units` prompts or tracks, and how it is computed, in words.
+
+    With recordings the number is an upper bound, since short tracks give fewer cuts.
+    """
     seeds = (len(study.seeds), "seeds")
     if study.source == "prompts":
         factors = [(n_units, "prompts"), seeds]
@@ -35,16 +38,16 @@ def count_clips(study: Study, n_units: int) -> tuple[int, str]:
 
 def study_tracks(study: Study, *, base_dir: Path = Path()) -> list[Track]:
     """The recordings of a study. Raises ConfigError; see `read_tracks`."""
-    asked = study.recordings
-    checksums = base_dir / asked.checksums if asked.checksums else ""
-    return read_tracks(base_dir / asked.manifest, checksums=checksums, max_tracks=asked.max_tracks)
+    settings = study.recordings
+    checksums = base_dir / settings.checksums if settings.checksums else ""
+    return read_tracks(base_dir / settings.manifest, checksums=checksums, max_tracks=settings.max_tracks)
 
 
 def assign_batches(prompt_ids: Sequence[str], n_batches: int) -> dict[str, str]:
-    """The batch of each prompt, "b00" and so on, by a hash of its id alone.
+    """The batch of each prompt ("b00", "b01", ...), from a hash of its id alone.
 
-    Appending, deleting or reordering prompts moves no other prompt. With few prompts a batch may stay empty: the
-    batches that exist are the values.
+    Adding, deleting or reordering prompts does not move the others. With few prompts some batches may have no clips;
+    only the batches among the values exist.
     """
     return {i: f"b{int(hashlib.sha256(i.encode()).hexdigest()[:15], 16) % n_batches:02d}" for i in prompt_ids}
 
@@ -52,7 +55,24 @@ def assign_batches(prompt_ids: Sequence[str], n_batches: int) -> dict[str, str]:
 def clips_table(
     prompts: Sequence[Prompt], *, seeds: Sequence[int], n_batches: int, duration_s: float
 ) -> list[ClipRow]:
-    """Every clip of a study: prompts x seeds, sorted by batch, prompt_id and seed, whatever the order given."""
+    """Every clip of a study: prompts x seeds, sorted by batch, prompt_id and seed.
+
+    Parameters
+    ----------
+    prompts
+        The study's prompts, in any order.
+    seeds
+        The study's seeds, in any order.
+    n_batches
+        Number of batches; see `assign_batches`.
+    duration_s
+        Length of each clip, in seconds.
+
+    Returns
+    -------
+    list of ClipRow
+        One row per clip.
+    """
     batches = assign_batches([p.prompt_id for p in prompts], n_batches)
     rows = [
         ClipRow(f"{p.prompt_id}-s{seed}", p.prompt_id, p.prompt, int(seed), batches[p.prompt_id], float(duration_s))

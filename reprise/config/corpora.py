@@ -1,9 +1,10 @@
-"""Clips and activations that studies share.
+"""Clips and activations that several studies can share.
 
-A corpus is what a model makes of the prompts (or recordings) and seeds it is given: tokens, audio and the residual
-stream. It is named by what is asked for, `results/corpora/<model>-<digest>/`, not by a study. So studies that differ
-in horizons, SAEs or thresholds use the same one, in one configuration or in several, and a study that is renamed or
-removed takes nothing from another. A prompt that is edited in its file stays in its corpus, and stales its batch.
+A corpus holds what a model computes from given prompts (or recordings) and seeds: tokens, audio and the residual
+stream. Its name, `results/corpora/<model>-<digest>/`, comes from these settings and not from the study. So studies
+that differ only in horizons, SAEs or thresholds share one corpus, also across configurations. Renaming or removing a
+study does not affect the others. Editing a prompt in the prompts file does not change the corpus's name; it only makes
+the prompt's batch out of date.
 
 The Snakefile imports this at every parse, so it imports nothing heavy.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from reprise.config.schema import Study
 
-# What clips are made from; `device` is left out, since where a model runs never changes what it computes.
+# The settings that determine the clips. `device` is left out, because it does not change what a model computes.
 FIELDS = ("model", "source", "prompts", "recordings", "seeds", "generation")
 
 
@@ -24,6 +25,6 @@ def corpus_name(study: Study) -> str:
     fields = study.model_dump(mode="json", include=set(FIELDS))
     fields["model"].pop("device")
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
-    # What is cut off of a long name is in the digest.
+    # A long name is cut; the digest covers all of it.
     model = Path(study.model.name.partition("@")[0]).name[:100]
     return f"{re.sub('[^A-Za-z0-9_.-]', '-', model)}-{digest}"

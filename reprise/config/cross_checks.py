@@ -1,4 +1,4 @@
-"""Which fields of a study do not go together. No file is read here: see `reprise/config/file_checks.py` for that."""
+"""Checks of fields against each other. No file is read here; see `reprise/config/file_checks.py` for those checks."""
 
 import math
 import re
@@ -11,53 +11,61 @@ from reprise.config.reading import states
 from reprise.config.schema import RecordingSettings, Study
 
 MAX_SEED = 2**63 - 1
-# No clip of a recording is longer.
+# Longest clip of a recording.
 MAX_RECORDED_S = 30.0
-# Least stretch of a continuation outside its expected return.
+# Shortest part of a continuation outside its return window.
 MIN_DAMAGE_S = 1.0
 _ROLE = re.compile(r"[a-z][a-z0-9_]*")
-# Fields that a source makes no use of. `defaults` may state them, for studies of other sources.
+# Fields that a source does not use. `defaults` may set them, for studies with other sources.
 _UNUSED = {
     "prompts": ("recordings",),
     "audio": ("prompts", "seeds", "recordings.continue_from_s"),
     "continuation": ("prompts",),
 }
-# Representations that count as evidence of a plan; the others are checks.
+# Representations that count as evidence of a plan. The others are controls.
 _EVIDENCE = ("resid", "sae")
 
 
 def unused_problems(study: Study, entry: Mapping) -> Iterator[Problem]:
-    """Fields that the study states itself and its source makes no use of."""
+    """Fields that the study sets itself although its source does not use them."""
     for path in (tuple(name.split(".")) for name in _UNUSED[study.source]):
         if states(entry, path):
-            text = f"the source {study.source} makes no use of it; valid: to leave it out, or another source"
+            text = f"not used with source {study.source}; valid: remove it, or choose another source"
             yield Problem(path, text, ("source",))
 
 
 def cross_problems(study: Study) -> Iterator[Problem]:
-    """Problems that show only across fields."""
+    """Problems that involve more than one field."""
     opening = yield from _opening(study)
     if study.source != "prompts":
         yield from _recording_problems(study)
     for i, seed in enumerate(study.seeds):
         if seed > MAX_SEED:
-            text = f"got a number of {len(str(seed))} digits; valid: at most {MAX_SEED}, as tables hold it"
+            text = f"got a number of {len(str(seed))} digits; valid: at most {MAX_SEED}, so that it fits in int64"
             yield Problem(("seeds", i), text, ("seeds",))
     yield from _horizon_problems(study, opening)
     yield from _continuation_problems(study, opening)
     g = study.generation
     if g.top_p and g.top_k:
-        text = f"got {g.top_p:g} beside top_k {g.top_k}; valid: one of the two, the other 0"
+        text = f"got {g.top_p:g}, and top_k is {g.top_k}; valid: only one of the two, the other 0"
         yield Problem(("generation", "top_p"), text, ("generation.top_p", "generation.top_k"))
     yield from _evidence_problems(study)
     yield from _selection_problems(study)
 
 
 class _Opening(NamedTuple):
-    """The part of a clip before the first time that is asked about, which ends at `end_s`.
+    """The opening of a clip: the part before the first labelled time.
 
-    name: the fields that it ends by. text: the same with their values. uses: all fields that it and the rest of the
-    clip rest on.
+    Attributes
+    ----------
+    end_s
+        Its end, in seconds.
+    name
+        The fields that determine its end.
+    text
+        The same fields with their values.
+    uses
+        All fields that the lengths of the opening and of the rest of the clip depend on.
     """
 
     end_s: float
@@ -67,19 +75,24 @@ class _Opening(NamedTuple):
 
 
 def _opening(study: Study) -> Generator[Problem, None, _Opening]:
-    """The opening of a study's clips, and problems where it leaves no room in them."""
+    """The opening of a study's clips. Yields a problem where the opening is too long for the clip."""
     e, context_s, duration_s = study.events, study.descriptors.context_s, study.generation.duration_s
-    uses = ("generation.duration_s", "events.motif_start_s", "events.motif_duration_s", "descriptors.context_s")
+    uses: tuple[str, ...] = (
+        "generation.duration_s",
+        "events.motif_start_s",
+        "events.motif_duration_s",
+        "descriptors.context_s",
+    )
     end_s = round(e.motif_start_s + e.motif_duration_s + context_s, 6)
     text = f"motif end {end_s - context_s:g} s + context_s {context_s:g} s"
     if end_s >= duration_s:
-        valid = "a motif and a context that leave room in the clip"
-        got = f"{text} is {end_s:g} s, and a clip has {duration_s:g} s"
+        valid = "a motif and a context that together are shorter than the clip"
+        got = f"{text} is {end_s:g} s, but a clip has only {duration_s:g} s"
         yield Problem(("events", "motif_duration_s"), f"{got}; valid: {valid} (are these in seconds?)", uses)
     recorded_s = study.recordings.continue_from_s
     if study.source != "continuation" or recorded_s <= end_s:
         return _Opening(end_s, "motif end + context_s", text, uses)
-    # What is recorded is not the model's, so nothing is asked of it before.
+    # The recorded opening was not generated by the model, so its times get no labels.
     uses = (*uses, "source", "recordings.continue_from_s")
     if recorded_s >= duration_s:
         text = f"got {recorded_s:g}; valid: less than generation.duration_s, {duration_s:g}"
@@ -88,7 +101,7 @@ def _opening(study: Study) -> Generator[Problem, None, _Opening]:
 
 
 def _recording_problems(study: Study) -> Iterator[Problem]:
-    """Problems across fields that only a study of recordings has."""
+    """Problems between fields that occur only with recordings."""
     duration_s = study.generation.duration_s
     if duration_s > MAX_RECORDED_S:
         text = f"got {duration_s:g}; valid: at most {MAX_RECORDED_S:g} with recordings"
@@ -96,86 +109,90 @@ def _recording_problems(study: Study) -> Iterator[Problem]:
     for field in ("folder", "manifest"):
         if not getattr(study.recordings, field):
             valid = valid_text(RecordingSettings.model_json_schema()["properties"][field])
-            text = f"missing, and source is {study.source}; valid: {valid}"
+            text = f"missing, but source {study.source} needs it; valid: {valid}"
             yield Problem(("recordings", field), text, ("source", f"recordings.{field}"))
     if study.events.others:
-        text = f"got {show(study.events.others)}; valid: [] with recordings: clips of one track have the same melody"
+        text = (
+            f"got {show(study.events.others)}; valid: [] with recordings, because clips of one track share its melody"
+        )
         yield Problem(("events", "others"), text, ("events.others", "source"))
 
 
 def _horizon_problems(study: Study, opening: _Opening) -> Iterator[Problem]:
-    """Horizons that are none, that are there twice or that a clip has no room for, and those that are lacking."""
+    """Horizons that are malformed, repeated, too long for the clip, or missing."""
     duration_s, motif_s = study.generation.duration_s, study.events.motif_duration_s
     seen: dict[str, str] = {}
     for role, (a, b) in study.horizons.items():
-        path, got, uses = ("horizons", role), f"got [{a:g}, {b:g}]", ("horizons",)
+        path, got = ("horizons", role), f"got [{a:g}, {b:g}]"
+        uses: tuple[str, ...] = ("horizons",)
         if not _ROLE.fullmatch(role):
-            yield Problem(path, "not a role's name; valid: lower-case letters, digits and _, from a letter on", uses)
+            valid = "lower-case letters, digits and _, beginning with a letter"
+            yield Problem(path, f"not a valid horizon name; valid: {valid}", uses)
         if a >= b:
             yield Problem(path, f"{got}; valid: [from, to] in seconds with from < to", uses)
             continue
         if (a, b) != (float(f"{a:g}"), float(f"{b:g}")):
-            yield Problem(path, f"got [{a!r}, {b!r}]; valid: at most six digits, since they name a directory", uses)
+            valid = "at most six digits, because they are part of a directory's name"
+            yield Problem(path, f"got [{a!r}, {b!r}]; valid: {valid}", uses)
         if (other := seen.setdefault(horizon_name(a, b), role)) != role:
             yield Problem(path, f"{got}, the same as {other}; valid: a different horizon for each role", uses)
         if opening.end_s >= duration_s:
             continue
         room_s, uses = round(duration_s - opening.end_s, 6), (*opening.uses, *uses)
         if b > room_s:
-            sum_s = f"{opening.text} + {b:g} s = {opening.end_s + b:g} s, and a clip has {duration_s:g} s"
+            sum_s = f"{opening.text} + {b:g} s = {opening.end_s + b:g} s, but a clip has only {duration_s:g} s"
             valid = f"an end of at most {room_s:g}"
             yield Problem(path, f"{got} does not fit: {sum_s}; valid: {valid} (is it in seconds?)", uses)
         elif a + motif_s > room_s:
-            text = f"{got} can never hold a whole return of {motif_s:g} s: {opening.text} + {a:g} s"
+            text = f"{got} leaves no time for a whole return of {motif_s:g} s: {opening.text} + {a:g} s"
             valid = f"a start of at most {max(room_s - motif_s, 0):g}"
-            yield Problem(path, f"{text}, and a clip has {duration_s:g} s; valid: {valid}", uses)
+            yield Problem(path, f"{text}, but a clip has only {duration_s:g} s; valid: {valid}", uses)
     if "local" not in study.horizons:
-        text = f"no horizon named 'local' among {', '.join(study.horizons)}; valid: one named local and a longer one"
+        text = f"got {', '.join(study.horizons)}, none named local; valid: one named local and a longer one"
         yield Problem(("horizons",), text, ("horizons",))
     elif not study.longer_roles:
         valid = f"at least one that begins at {study.horizons['local'][1]:g} s, where local ends, or later"
-        yield Problem(("horizons",), f"none is longer than local; valid: {valid}", ("horizons",))
+        yield Problem(("horizons",), f"none begins where local ends; valid: {valid}", ("horizons",))
 
 
 def _continuation_problems(study: Study, opening: _Opening) -> Iterator[Problem]:
-    """Where continuations under an edit would begin too early or too late, or count returns where they can't be."""
+    """Continuations that begin too early or too late, and return windows in which no return fits."""
     duration_s, motif_s, ablation = study.generation.duration_s, study.events.motif_duration_s, study.ablation
     low_s, high_s = opening.end_s, round(duration_s - max(b for _, b in study.horizons.values()), 6)
     if low_s <= high_s and not low_s <= ablation.prefix_s <= high_s:
-        valid = f"{low_s:g} ({opening.name}) to {high_s:g} (clip less the longest horizon)"
+        valid = f"{low_s:g} ({opening.name}) to {high_s:g} (clip minus the longest horizon)"
         uses = (*opening.uses, "horizons", "ablation.prefix_s")
         yield Problem(("ablation", "prefix_s"), f"got {ablation.prefix_s:g}; valid: {valid}", uses)
     from_s, to_s = ablation.return_window_s
     room_s = round(duration_s - ablation.prefix_s - motif_s, 6)
     if room_s <= 0 or ablation.prefix_s > high_s:
         return
-    path, got = ("ablation", "return_window_s"), f"got [{from_s:g}, {to_s:g}]"
-    uses = (*opening.uses, "ablation.prefix_s", "ablation.return_window_s")
+    got = f"got [{from_s:g}, {to_s:g}]"
+    path, uses = ("ablation", "return_window_s"), (*opening.uses, "ablation.prefix_s", "ablation.return_window_s")
     if not from_s < to_s <= room_s:
-        valid = f"[from, to] with from < to, and to at most {room_s:g} (clip less prefix_s and a whole return)"
+        valid = f"[from, to] with from < to, and to at most {room_s:g} (clip minus prefix_s and a whole return)"
         yield Problem(path, f"{got}; valid: {valid}", uses)
     elif (left_s := round(from_s + room_s - to_s, 6)) < MIN_DAMAGE_S:
-        valid = f"[from, to] that leave {MIN_DAMAGE_S:g} s or more before and after a return, to measure damage in"
+        valid = f"[from, to] that leaves {MIN_DAMAGE_S:g} s or more before and after a return, to measure damage in"
         text = f"{got}, which leaves {left_s:g} s of a continuation of {room_s + motif_s:g} s"
         yield Problem(path, f"{text}; valid: {valid}", uses)
 
 
 def _evidence_problems(study: Study) -> Iterator[Problem]:
-    """Settings under which no verdict can be reached: what it rests on is left out, or a null has too few draws."""
+    """Settings that make a verdict impossible: needed evidence is left out, or a null has too few draws."""
     e, probes = study.events, study.probes
     evidence = [r for r in probes.representations if r in _EVIDENCE]
     if not evidence:
-        valid = f"at least one of {', '.join(_EVIDENCE)}, on which the verdict rests"
+        valid = f"at least one of {', '.join(_EVIDENCE)}, because the verdict depends on it"
         text = f"got {', '.join(probes.representations)}; valid: {valid}"
         yield Problem(("probes", "representations"), text, ("probes.representations",))
     if e.n_surrogates < (least := _fewest_draws(e.max_p_value)):
         text = f"got {e.n_surrogates}, too few for any p-value to reach events.max_p_value {e.max_p_value:g}"
-        uses = ("events.n_surrogates", "events.max_p_value")
+        uses: tuple[str, ...] = ("events.n_surrogates", "events.max_p_value")
         yield Problem(("events", "n_surrogates"), f"{text}; valid: at least {least}", uses)
     if evidence and "random_model" not in probes.representations:
-        text = (
-            f"got {', '.join(probes.representations)}; valid: also random_model, which the learned gain is judged by"
-        )
+        valid = "a list with random_model in it, because the learned gain is compared with it"
+        text = f"got {', '.join(probes.representations)}; valid: {valid}"
         yield Problem(("probes", "representations"), text, ("probes.representations",))
     n_horizons = max(1, len(study.horizons) - 1)
     n_tests = max(1, len(study.saes) * len(evidence)) * n_horizons
@@ -184,21 +201,22 @@ def _evidence_problems(study: Study) -> Iterator[Problem]:
         text = f"got {probes.n_swaps}, too few for any p-value to reach probes.alpha {probes.alpha:g} / {tests}"
         uses = ("probes.n_swaps", "probes.alpha", "probes.representations", "saes", "horizons")
         yield Problem(("probes", "n_swaps"), f"{text}; valid: at least {least}", uses)
-    for field, needed in (("doses", 1.0), ("windows", "until_event")):
+    wanted: tuple[tuple[str, float | str], ...] = (("doses", 1.0), ("windows", "until_event"))
+    for field, needed in wanted:
         if needed not in (given := getattr(study.ablation, field)):
-            needed = f"{needed:g}" if isinstance(needed, float) else needed
-            text = f"got {show(given)}; valid: a list with {needed} in it, on which the verdict rests"
+            name = f"{needed:g}" if isinstance(needed, float) else needed
+            text = f"got {show(given)}; valid: a list with {name} in it, because the verdict depends on it"
             yield Problem(("ablation", field), text, (f"ablation.{field}",))
 
 
 def _selection_problems(study: Study) -> Iterator[Problem]:
-    """Thresholds of events, reviews and candidates that let nothing through."""
+    """Thresholds of events, reviews and candidates that nothing can pass."""
     e, screen = study.events, study.screen
     if e.candidate_score > e.min_score:
         text = f"got {e.candidate_score:g}; valid: at most events.min_score, {e.min_score:g}"
         yield Problem(("events", "candidate_score"), text, ("events.candidate_score", "events.min_score"))
     if study.labels.reviewed_only and not study.review.files:
-        text = "got true, and review.files names none; valid: false, or the study's reviews in review.files"
+        text = "got true, but review.files is empty; valid: false, or list the study's reviews in review.files"
         yield Problem(("labels", "reviewed_only"), text, ("labels.reviewed_only", "review.files"))
     if screen.max_candidates > screen.max_tried:
         default = "" if "max_candidates" in screen.model_fields_set else ", the default"
@@ -210,5 +228,5 @@ def _selection_problems(study: Study) -> Iterator[Problem]:
 
 
 def _fewest_draws(level: float) -> int:
-    """The fewest draws from a null, n, for which the smallest p-value, 1 / (1 + n), is at most `level`."""
+    """The smallest number n of draws from a null whose smallest p-value, 1 / (1 + n), is at most `level`."""
     return math.ceil(1 / level - 1e-9) - 1

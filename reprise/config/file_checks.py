@@ -1,8 +1,9 @@
-"""Whether the files that a study names are there and fit it: model, SAEs, reviews, prompts and recordings; and whether
-it asks for more clips, prompts or tracks than there are.
+"""Checks of the files that a study names: model, SAEs, reviews, prompts and recordings must exist and fit the study.
+
+It also checks that the settings do not need more clips, prompts or tracks than there are.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from reprise.checkpoints.hub import model_folder
@@ -17,15 +18,15 @@ from reprise.recordings.manifest import Track
 
 
 def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
-    """Problems with the files a study names, and with counts against the number of prompts."""
+    """Problems with the files a study names, and settings that need more clips, prompts or tracks than there are."""
     name, backend = study.model.name, study.model.backend
     if problems := model_problems(name, backend=backend, base_dir=base_dir):
         for text in problems:
             yield Problem(("model", "name"), text, ("model.name", "model.backend"))
     else:
         facts = read_facts(model_folder(name, backend=backend, base_dir=base_dir), backend=backend)
-        asked = {"layers": study.layers, "duration_s": study.generation.duration_s}
-        for path, text in compatibility_errors(facts, name=name, **asked):
+        duration_s = study.generation.duration_s
+        for path, text in compatibility_errors(facts, name=name, layers=study.layers, duration_s=duration_s):
             yield Problem(path, text, ("model.name", ".".join(path)))
     for layer, sae in study.saes.items():
         for text in [] if sae == TRAIN else sae_problems(sae, layer, base_dir=base_dir):
@@ -34,6 +35,8 @@ def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
         if not (base_dir / file).is_file():
             text = f"there is no file {show(file)}; valid: a JSON file downloaded from the study's review page"
             yield Problem(("review", "files", i), text, ("review.files",))
+    units: Sequence[Prompt] | Sequence[Track]
+    uses: tuple[str, ...]
     if study.source == "prompts":
         units, uses = (yield from _prompts(study, base_dir)), ("seeds", "prompts")
     else:
@@ -41,17 +44,17 @@ def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
         uses = ("source", "seeds", "recordings.max_tracks", "recordings.max_clips_per_track")
     if not units:
         return
-    n_clips, told = count_clips(study, len(units))
+    n_clips, product = count_clips(study, len(units))
     for group in ("certificate", "ablation"):
         settings = getattr(study, group)
         n = settings.n_clips
         if n > n_clips:
             default = "" if "n_clips" in settings.model_fields_set else ", the default"
-            text = f"got {n}{default}; valid: at most the study's {n_clips} clips ({told})"
+            text = f"got {n}{default}; valid: at most the study's {n_clips} clips ({product})"
             yield Problem((group, "n_clips"), text, (f"{group}.n_clips", *uses))
     if study.trained_layers and n_clips // 2 < (n := study.certificate.n_clips) <= n_clips:
-        valid = f"at most half of the study's {n_clips} clips ({told})"
-        text = f"got {n}, and these clips are kept out of the SAE's training; valid: {valid}"
+        valid = f"at most half of the study's {n_clips} clips ({product})"
+        text = f"got {n}, and these clips are not used to train the SAE; valid: {valid}"
         yield Problem(("certificate", "n_clips"), text, ("certificate.n_clips", "saes", *uses))
     if study.probes.n_folds > len(units):
         kind = "prompts" if study.source == "prompts" else "tracks"
@@ -60,7 +63,7 @@ def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
 
 
 def _prompts(study: Study, base_dir: Path) -> Generator[Problem, None, list[Prompt]]:
-    """The prompts of a study; none where their file has problems."""
+    """The prompts of a study; an empty list if their file has problems."""
     try:
         prompts = read_prompts(base_dir / study.prompts)
     except ConfigError as error:
@@ -69,22 +72,22 @@ def _prompts(study: Study, base_dir: Path) -> Generator[Problem, None, list[Prom
             yield Problem(place, line, ("prompts",))
         return []
     if "group" in study.events.others and not any(p.group for p in prompts):
-        text = f"got 'group', but {study.prompts} has no column group; valid: with one that names some prompts' group"
+        text = f"got 'group', but no prompt in {study.prompts} has a group; valid: a prompts file with a column group"
         yield Problem(("events", "others"), text, ("events.others", "prompts"))
     return prompts
 
 
 def _tracks(study: Study, base_dir: Path) -> Generator[Problem, None, list[Track]]:
-    """The recordings of a study that stand for themselves; none where their files have problems."""
-    asked, missing = study.recordings, False
+    """The recordings of a study without duplicates; an empty list if their files have problems."""
+    settings, missing = study.recordings, False
     for field, is_there in (("folder", Path.is_dir), ("manifest", Path.is_file), ("checksums", Path.is_file)):
-        name = getattr(asked, field)
+        name = getattr(settings, field)
         if name and not is_there(base_dir / name):
             missing = True
             text = f"there is no {'directory' if field == 'folder' else 'file'} {show(name)}"
             valid = valid_text(RecordingSettings.model_json_schema()["properties"][field])
             yield Problem(("recordings", field), f"{text}; valid: {valid}", ("source", f"recordings.{field}"))
-    if missing or not asked.manifest:
+    if missing or not settings.manifest:
         return []
     try:
         tracks = study_tracks(study, base_dir=base_dir)

@@ -1,4 +1,4 @@
-"""What a horizon is called in paths and tables."""
+"""The names of horizons in paths and tables."""
 
 import re
 
@@ -9,7 +9,7 @@ def horizon_name(a_s: float, b_s: float) -> str:
 
 
 def parse_horizon_name(name: str) -> tuple[float, float]:
-    """The horizon [a_s, b_s] seconds that `horizon_name` gave this name. Raises ValueError for any other text."""
+    """The horizon [a_s, b_s] in seconds from a name made by `horizon_name`. Raises ValueError for other text."""
     match = re.fullmatch(r"h([0-9.]+)-([0-9.]+)", name)
     if not match:
         raise ValueError(f"horizon: got {name!r}; valid: h<from>-<to> in seconds, such as h0.5-2")

@@ -1,19 +1,28 @@
-"""How a problem with a field is said: in one line, with the field, its value and what is valid.
+"""Error messages about fields: one line each, with the field, its value and what is valid.
 
-What is valid is taken from the JSON schema of the model, so that it is written once, where the field is declared.
+What is valid comes from the JSON schema of the model. So it is written only once, where the field is declared.
 """
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reprise.config.schema import GROUPS, TOP_LEVEL, Study
 
 
 class Problem(NamedTuple):
-    """`path`: the field, from the study down (none: the text names another file and stands alone); `uses`: the
-    fields ("group.field") that the statement rests on."""
+    """A problem with a field.
+
+    Attributes
+    ----------
+    path
+        The field, relative to the study. Empty if the text names another file and needs no field.
+    text
+        The message, without the field.
+    uses
+        The fields ("group.field") that the message depends on.
+    """
 
     path: tuple[str | int, ...]
     text: str
@@ -21,18 +30,33 @@ class Problem(NamedTuple):
 
 
 def show(value: Any) -> str:
-    """A value as a message shows it: as JSON, and cut off where it is long."""
+    """A value as messages show it: as JSON, shortened if it is long."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def got_text(value: Any) -> str:
-    """What was given for a field, in words."""
+    """The given value of a field, in words."""
     return "missing" if value is None else f"got {show(value)}"
 
 
-def describe_error(error: Any, path: Sequence[str | int], schema: dict[str, Any]) -> str:
-    """One pydantic error as a sentence: the value and what is valid."""
+def describe_error(error: Any, path: Sequence[str | int], schema: Mapping[str, Any]) -> str:
+    """Describe one pydantic error: the given value and what is valid.
+
+    Parameters
+    ----------
+    error
+        One item of `ValidationError.errors()`.
+    path
+        The field's path in the schema.
+    schema
+        The JSON schema of the model.
+
+    Returns
+    -------
+    str
+        The message, without the field.
+    """
     kind, value = error["type"], error["input"]
     if kind in ("extra_forbidden", "invalid_key"):
         return unknown_field(path[-1], list(_node(path[:-1], schema).get("properties", {})))
@@ -46,11 +70,11 @@ def describe_error(error: Any, path: Sequence[str | int], schema: dict[str, Any]
 
 
 def unknown_field(key: Any, valid: list[str]) -> str:
-    """An unknown field, with the field that was probably meant."""
+    """The message about an unknown field, with the field that was probably meant."""
     owners = [f"{g}.{key}" for g, group in GROUPS.items() if key in group.model_fields]
     close = difflib.get_close_matches(str(key), valid, n=1)
     if valid == list(TOP_LEVEL) and not close and (key in Study.model_fields or owners):
-        guess = f"; it is a field of a study: did you mean defaults.{owners[0] if owners else key}?"
+        guess = f"; it belongs to a study: did you mean defaults.{owners[0] if owners else key}?"
     elif close:
         guess = f"; did you mean {close[0]!r}?"
     elif owners:
@@ -60,8 +84,8 @@ def unknown_field(key: Any, valid: list[str]) -> str:
     return f"unknown field {str(key)!r}{guess or ';'} valid: {', '.join(valid)}"
 
 
-def valid_text(node: dict[str, Any]) -> str:
-    """What is valid for a field, in words, from its JSON schema."""
+def valid_text(node: Mapping[str, Any]) -> str:
+    """The valid values of a field, in words, from its JSON schema."""
     if "valid" in node:
         return node["valid"]
     if "properties" in node:
@@ -83,12 +107,12 @@ def valid_text(node: dict[str, Any]) -> str:
     ]
     kind = "a whole number" if node["type"] == "integer" else "a number"
     unit = node.get("unit")
-    kind = {None: kind, "s": "seconds", "share": "a share, not percent,"}.get(unit, f"{kind} ({unit})")
+    kind = {None: kind, "s": "seconds", "fraction": "a fraction, not percent,"}.get(unit, f"{kind} ({unit})")
     return f"{kind} {' and '.join(limits)}".rstrip()
 
 
-def _node(path: Sequence[str | int], schema: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema of a field; the nearest one above it that says what is valid, if the field's own does not."""
+def _node(path: Sequence[str | int], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The JSON schema of a field, or of the nearest parent that says what is valid if the field's own does not."""
     node = best = schema
     for part in path:
         below = node.get("properties", {}).get(part) or node.get("additionalProperties") or node.get("items")

@@ -1,4 +1,4 @@
-"""How a prompts file is read, and when two prompts are one."""
+"""Reading a prompts file, and deciding when two prompts are the same to a model."""
 
 import json
 import re
@@ -11,16 +11,16 @@ from reprise.config.messages import show
 
 PROMPT_COLUMNS = ["prompt_id", "prompt", "group"]
 _PROMPT_ID = re.compile(r"[A-Za-z0-9-]+")
-# The longest name that an id is part of is <id>-s<seed>--random_direction-prefix_only-d1.flac, and file systems take
-# 255 bytes, encrypted ones 143.
+# The longest file name with an id in it is <id>-s<seed>--random_direction-prefix_only-d1.flac. File systems allow 255
+# bytes, encrypted ones 143.
 MAX_ID = 80
-# What T5's tokenizer reads as a space beside those of Unicode: marks of direction, spaces of no width, its own sign of
-# a space and the sign of a character that was lost.
+# Characters that T5's tokenizer reads as a space, besides those that are white space in Unicode: direction marks,
+# zero-width spaces, its own symbol for a space (U+2581) and the replacement character (U+FFFD).
 _AS_SPACE = "[\u061c\u200b\u200c\u200e\u200f\ufeff\u2581\ufffd]"
 
 
 class Prompt(NamedTuple):
-    """One row of the prompts file; `group` "": of no group."""
+    """One row of the prompts file. `group` is "" for a prompt without a group."""
 
     prompt_id: str
     prompt: str
@@ -28,11 +28,13 @@ class Prompt(NamedTuple):
 
 
 def read_prompts(path: str | Path) -> list[Prompt]:
-    """Read a tab-separated prompts file with the header `prompt_id<tab>prompt`, perhaps `<tab>group`, in its order.
+    """Read a tab-separated prompts file with the header `prompt_id<tab>prompt` or `prompt_id<tab>prompt<tab>group`.
 
-    An id is letters, digits and hyphens, and names files, so ids differ in more than case and are no longer than
-    `MAX_ID`. A prompt is one line. It is the unit of evidence, so no two may be the same to a model: see
-    `as_models_read`. Raises ConfigError listing every bad line.
+    The rows are returned in the file's order. An id consists of letters, digits and hyphens. It is part of file names,
+    so ids must differ in more than case and have at most `MAX_ID` characters. A prompt is one line. Prompts are the
+    unit of evidence, so no two may be the same to a model; see `as_models_read`.
+
+    Raises ConfigError that lists every bad line.
     """
     problems: list[str] = []
     prompts: list[Prompt] = []
@@ -40,7 +42,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     first_text: dict[str, tuple[Prompt, int]] = {}
     header = None
     for line, cells in read_cells(
-        Path(path), "excel-tab", problems, valid="cells separated by a tab, quotes in pairs"
+        Path(path), "excel-tab", problems, valid="cells separated by tabs, with quotes in pairs"
     ):
         where = f"{path}: line {line}"
         if header is None:
@@ -49,7 +51,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
                 text = f"the header has {' and '.join(twice)} twice; valid: each column once"
                 raise ConfigError([f"{where}: {text}"])
             if header not in (PROMPT_COLUMNS, PROMPT_COLUMNS[:2]):
-                valid = "the columns prompt_id, prompt and (if wanted) group, separated by a tab"
+                valid = "the columns prompt_id, prompt and (optional) group, separated by tabs"
                 raise ConfigError([f"{where}: the header is {show(header)}; valid: {valid}"])
             continue
         if len(cells) != len(header):
@@ -62,9 +64,9 @@ def read_prompts(path: str | Path) -> list[Prompt]:
             problems.append(f"{where}: prompt_id {show(row.prompt_id)}; valid: letters, digits and hyphens")
         elif (n := len(row.prompt_id)) > MAX_ID:
             text = f"prompt_id {show(row.prompt_id)} has {n} characters"
-            problems.append(f"{where}: {text}; valid: at most {MAX_ID}, since it names files")
+            problems.append(f"{where}: {text}; valid: at most {MAX_ID}, because it is part of file names")
         if key and (other_line := first_id.setdefault(key, line)) != line:
-            text = f"prompt_id {show(row.prompt_id)} is on line {other_line} already; valid: each only once"
+            text = f"prompt_id {show(row.prompt_id)} is also on line {other_line}; valid: each id only once"
             problems.append(f"{where}: {text}")
         key = as_models_read(row.prompt)
         if fault := not_one_line(row.prompt):
@@ -73,7 +75,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
             problems.append(f"{of_prompt} is empty; valid: some text")
         elif (found := first_text.setdefault(key, (row, line)))[0] is not row:
             other, other_line = found
-            what = "the same as" if other.prompt == row.prompt else "to a model the same as"
+            what = "the same as" if other.prompt == row.prompt else "the same to a model as"
             text = f"{show(other.prompt_id)} on line {other_line}, {show(row.prompt)}"
             problems.append(f"{of_prompt} is {what} {text}; valid: each text once, under one id")
         prompts.append(row)
@@ -85,10 +87,10 @@ def read_prompts(path: str | Path) -> list[Prompt]:
 
 
 def as_models_read(prompt: str) -> str:
-    """A prompt without what some supported model does not see of it.
+    """A prompt without the differences that some supported model cannot see.
 
-    T5's tokenizer takes every form of a character for its compatibility form (NFKC), what is invisible for a space,
-    and any space for one. The models with a lookup table of words fold case too.
+    T5's tokenizer normalizes characters to their compatibility form (NFKC), reads invisible characters as spaces, and
+    merges white space into one space. Models with a lookup table of words also ignore case.
     """
     visible = re.sub(_AS_SPACE, " ", prompt)
     return " ".join(unicodedata.normalize("NFKC", visible).split()).lower()

@@ -1,7 +1,7 @@
-"""How configuration files and the command line are read, and who of them states a field.
+"""Reading configuration files and the command line, and finding which of them sets a field.
 
-Snakemake merges what the files and `--config` give. Here the same is read once more, so that a key that is given
-twice is refused, and a message names who stated the field in question.
+Snakemake merges the configuration files and `--config`. This module reads them again, to reject a key that is given
+twice, and to name the source of a field in error messages.
 """
 
 import re
@@ -16,23 +16,24 @@ from reprise.config.schema import TOP_LEVEL
 
 COMMAND_LINE = "--config"
 _GIVEN = re.compile(rf"({'|'.join(TOP_LEVEL)})=(.*)", re.DOTALL)
-# Who states fields, given by their places from the top: the first is the one in question, the others bear on it.
+# Names the source of a field. The first argument is the field's path from the top, the others are paths of related
+# fields.
 Source = Callable[..., str]
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """yaml keeps the last of two equal keys without a word; here that is an error."""
+    """A loader that rejects a key given twice; yaml silently keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(k, deep=True) for k, _ in node.value if k.tag != "tag:yaml.org,2002:merge"]
         for i, key in enumerate(keys):
             if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: str | Path) -> Any:
-    """A YAML file as plain builtins. Raises ConfigError where it is none, or says the same key twice."""
+    """Read a YAML file as plain Python values. Raises ConfigError if it is not YAML or has a key twice."""
     text = read_text(Path(path))
     try:
         return yaml.load(text, _UniqueKeyLoader)
@@ -44,7 +45,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
-    """Raise ConfigError where what is given with `--config` says a key twice: Snakemake takes the last."""
+    """Raise ConfigError if `--config` gives a key twice. Snakemake would silently use the last one."""
     given = [found for found in map(_GIVEN.fullmatch, arguments) if found]
     problems = [
         f"{COMMAND_LINE}: {key} is given twice; valid: once" for key in repeated_columns([g[1] for g in given])
@@ -60,8 +61,24 @@ def check_command_line(arguments: Sequence[str]) -> None:
 
 
 def told_by(files: Mapping[str, Any], command_line: Mapping[str, Any]) -> Source:
-    """Who states a field, in words: of configuration files, by name, and what the command line gives (`--config`),
-    whoever says most about where it stands; and the command line too where it gives a field that bears on it."""
+    """Make a function that names the source of a field, for error messages.
+
+    The source is the one that sets the longest part of the field's path. The command line is named too if it sets a
+    related field.
+
+    Parameters
+    ----------
+    files
+        The content of each configuration file, by name.
+    command_line
+        What `--config` gives, as a mapping like that of a file.
+
+    Returns
+    -------
+    Source
+        A function of the field's path, and optionally of the paths of related fields. It returns the files' names,
+        "--config", or both, separated by a comma.
+    """
     of_files = ", ".join(files) or ("" if command_line else "config")
 
     def source(place: Sequence[str] = (), *bearing: Sequence[str]) -> str:
@@ -74,7 +91,7 @@ def told_by(files: Mapping[str, Any], command_line: Mapping[str, Any]) -> Source
 
 
 def _depth(node: Any, place: Sequence[str]) -> int:
-    """How many parts of a place below `node` are stated there; of what is no configuration none."""
+    """How many leading parts of the path `place` exist below `node`; 0 if `node` is not a mapping or list."""
     for n, part in enumerate(place):
         if isinstance(node, (list, tuple)):
             node = dict(enumerate(node))
@@ -86,13 +103,28 @@ def _depth(node: Any, place: Sequence[str]) -> int:
 
 
 def origin(name: str, path: Sequence[str | int], entry: Mapping, defaults: Mapping) -> tuple[str, ...]:
-    """The field's place in the file: in the study, or in the defaults if only they state it."""
+    """The path of a field in the file: under the study, or under `defaults` if only the defaults set it.
+
+    Parameters
+    ----------
+    name
+        The study's name.
+    path
+        The field's path relative to the study.
+    entry, defaults
+        The study's own fields, and the fields shared by all studies.
+
+    Returns
+    -------
+    tuple of str
+        The path from the top of the file.
+    """
     where = ["defaults"] if states(defaults, path) and not states(entry, path) else ["studies", name]
     return (*where, *map(str, path))
 
 
 def states(node: Any, path: Sequence[str | int]) -> bool:
-    """Whether there is a field at this place below `node`."""
+    """Whether the path exists below `node`."""
     for part in path:
         inside = isinstance(node, Mapping) or (isinstance(node, (list, tuple)) and isinstance(part, int))
         if not inside or part not in (node if isinstance(node, Mapping) else range(len(node))):

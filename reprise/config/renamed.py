@@ -1,6 +1,6 @@
-"""Fields that had another name in an earlier release: the old name works for one release, with a warning.
+"""Fields that were renamed. The old name still works for one release, with a warning.
 
-Degenerate input: what is no mapping is left as it is; `validate` says what is wrong with it.
+Degenerate input: values that are not mappings are left unchanged; `validate` reports them.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ RENAMED = (
 
 
 def with_new_names(raw: Any) -> tuple[Any, list[str]]:
-    """The configuration with today's names, and one warning per field that has an old one.
+    """The configuration with the current names, and one warning for each field that has an old name.
 
-    Raises ConfigError where a field is given under both names.
+    Raises ConfigError if a field is given under both names.
     """
     if not isinstance(raw, Mapping):
         return raw, []
@@ -38,7 +38,7 @@ def with_new_names(raw: Any) -> tuple[Any, list[str]]:
                 continue
             text = f"{where}.{group}.{old}"
             if new in inside:
-                both.append(f"{text}: given as {new} too, its name now; valid: {new} alone")
+                both.append(f"{text}: also given under its new name {new}; valid: only {new}")
             warnings.append(f"{text} is now called {new}; the old name works until the next release")
             out[group] = {
                 new if key == old else key: value for key, value in inside.items() if key != old or new not in inside

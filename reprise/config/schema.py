@@ -1,10 +1,10 @@
 """Which fields a configuration has, with their defaults and limits: one typed model.
 
 Conventions. A file has `studies` (name -> study), `defaults` (study fields shared by all studies) and `report`.
-A study states only what differs: groups such as `generation` are merged field by field, while lists, `saes` and
-`horizons` are replaced as a whole. Times are in seconds (`_s`), shares between 0 and 1; a layer is 0-based. Paths
-are relative to `base_dir`, the project's root. `config/schema.json` and `config/config.default.yaml` are generated
-from this module by `reprise/config/docs.py`.
+A study only needs the fields that differ from the defaults. Groups such as `generation` are merged field by field.
+Lists, `saes` and `horizons` are replaced as a whole. Times are in seconds (`_s`), fractions are between 0 and 1, and
+layers are 0-based. Paths are relative to `base_dir`, the project's root. `config/schema.json` and
+`config/config.default.yaml` are generated from this module by `reprise/config/docs.py`.
 
 How a field is declared: `reprise/config/fields.py`. How a file becomes this model: `reprise/config/validation.py`.
 """
@@ -18,7 +18,7 @@ from reprise.config.fields import Second, Settings, leaf, seconds, share, unique
 
 # In `saes`: this layer's SAE is trained on the study's own activations.
 TRAIN = "train"
-# `organisms` overrides config/organisms.yaml and is read by the training recipe alone.
+# `organisms` overrides config/organisms.yaml; only the training recipe reads it.
 TOP_LEVEL = ("studies", "defaults", "report", "organisms", "calibration")
 
 
@@ -27,27 +27,27 @@ class ModelSettings(Settings):
 
     backend: Literal["audiocraft", "transformers"] = leaf(
         "audiocraft",
-        "Library that loads the model, from files of its own form. Both give the same activations and tokens.",
+        "Library that loads the model; each needs its own file format. Both give the same activations and tokens.",
     )
     name: str = leaf(
         ...,
-        "The model: a hub id (with @ and a commit, to pin it), or a directory with state_dict.bin and "
-        "compression_state_dict.bin. What is on the hub must have been fetched beforehand.",
+        "The model: a hub id (append @ and a commit to pin it), or a directory with state_dict.bin and "
+        "compression_state_dict.bin. Hub models must be downloaded beforehand.",
         valid="a hub id such as facebook/musicgen-small, or a directory such as resources/planner",
         min_length=1,
     )
     dtype: Literal["float32", "float16", "bfloat16"] = leaf(
         "float32",
-        "What the language model computes in. The half-wide ones take half the memory and are for GPUs.",
+        "Data type the language model computes in. The 16-bit types need half the memory and are meant for GPUs.",
     )
-    device: Literal["auto", "cpu", "cuda"] = leaf("auto", "Where it runs; auto: the GPU if there is one.")
+    device: Literal["auto", "cpu", "cuda"] = leaf("auto", "Where the model runs; auto: on the GPU if there is one.")
 
 
 class RecordingSettings(Settings):
     """Real recordings, for the sources audio and continuation: see reprise/recordings/manifest.py and
     reprise/recordings/cutting.py."""
 
-    folder: str = leaf("", "Folder that the manifest's paths are below.", valid="a directory of audio files")
+    folder: str = leaf("", "Folder that the manifest's paths are relative to.", valid="a directory of audio files")
     manifest: str = leaf(
         "",
         "The recordings: a CSV or JSONL file with path, sha256, licence, source, tags and prompt, or a metadata file "
@@ -56,54 +56,65 @@ class RecordingSettings(Settings):
     )
     checksums: str = leaf(
         "",
-        "SHA-256 of the files, in place of the manifest's own: lines with a checksum and a path, as in MTG-Jamendo's.",
+        "SHA-256 of the files, instead of the manifest's own: a text file with one checksum and path per line, as "
+        "MTG-Jamendo publishes.",
         valid="a text file of checksums, or nothing",
     )
-    max_tracks: int = leaf(0, "Most tracks of the manifest, drawn by a hash of their names; 0: all.", ge=0)
-    max_clips_per_track: int = leaf(4, "Most clips that are cut from a track, spread over it evenly.", ge=1)
+    max_tracks: int = leaf(
+        0, "Maximum number of tracks used from the manifest, chosen by a hash of their names; 0: all.", ge=0
+    )
+    max_clips_per_track: int = leaf(
+        4, "Maximum number of clips cut from one track, spread evenly over the track.", ge=1
+    )
     continue_from_s: float = seconds(
-        8.0, "For the source continuation: how much of each clip is recorded, before the model goes on.", gt=0
+        8.0,
+        "For the source continuation: length of the recorded opening of each clip, after which the model continues.",
+        gt=0,
     )
 
 
 class GenerationSettings(Settings):
-    """How clips are generated, and continued under edits."""
+    """How clips are generated, and how they are continued under edits."""
 
     duration_s: float = seconds(16.0, "Length of a clip.", ge=1)
     temperature: float = leaf(0.9, "Sampling temperature.", gt=0)
-    top_k: int = leaf(100, "Sample among the k most likely tokens; 0: all.", ge=0)
-    top_p: float = share(0.0, "Sample among the likeliest tokens that hold this share together; 0: not so.")
-    cfg_coef: float = leaf(1.0, "Classifier-free guidance; 1: none (and half the work).", ge=1)
+    top_k: int = leaf(100, "Sample from the k most likely tokens; 0: from all tokens.", ge=0)
+    top_p: float = share(0.0, "Nucleus sampling threshold; 0 disables it.")
+    cfg_coef: float = leaf(1.0, "Classifier-free guidance scale; 1: no guidance, which halves the computation.", ge=1)
     n_batches: int = leaf(
-        4, "How many stores the clips are split into, by prompt. Changing it reshuffles all clips.", ge=1
+        4,
+        "Number of batches that the clips are split into, by prompt. Changing it assigns all clips to new batches.",
+        ge=1,
     )
-    batch_size: int = leaf(64, "Rows of one forward pass: fixed, so that results do not depend on the machine.", ge=1)
+    batch_size: int = leaf(64, "Rows in one forward pass. Fixed, so that results do not depend on the machine.", ge=1)
 
 
 class CertificateSettings(Settings):
-    """When an SAE is accepted as belonging to its layer."""
+    """The conditions for accepting an SAE at its layer."""
 
-    n_clips: int = leaf(16, "Clips that reconstruction is measured on.", ge=2)
+    n_clips: int = leaf(16, "Number of clips on which reconstruction is measured.", ge=2)
     max_fvu: float = leaf(0.5, "Largest fraction of variance unexplained at the declared layer.", gt=0, lt=1)
     min_neighbour_ratio: float = leaf(
-        1.2, "By what factor the fraction of variance unexplained must be larger at each neighbouring layer.", ge=1
+        1.2,
+        "The fraction of variance unexplained must be larger at each neighbouring layer, by at least this factor.",
+        ge=1,
     )
 
 
 class SaeTrainingSettings(Settings):
-    """How the SAEs that `saes` asks for with `train` are trained: see reprise/saes/training.py."""
+    """How SAEs are trained where `saes` says `train`: see reprise/saes/training.py."""
 
     architecture: Literal["topk", "batchtopk", "jumprelu"] = leaf(
         "topk",
-        "What makes latents sparse: the k largest at a position, the k times as many largest of a batch, or a learned "
-        "threshold for each feature. The last two are saved as jumprelu.",
+        "How latents are kept sparse. topk: the k largest at each position. batchtopk: the k x batch_size largest of "
+        "a batch. jumprelu: a learned threshold per feature. The last two are saved as jumprelu.",
     )
-    expansion: int = leaf(4, "Features for each dimension of the stream, d_sae / d_model.", ge=1)
+    expansion: int = leaf(4, "Features per dimension of the residual stream, d_sae / d_model.", ge=1)
     k: int = leaf(
-        32, "Features active at a position: at most (topk), on average (batchtopk) or aimed at (jumprelu).", ge=1
+        32, "Active features per position: the maximum (topk), the average (batchtopk) or the target (jumprelu).", ge=1
     )
-    n_steps: int = leaf(5000, "Steps of training.", ge=100)
-    batch_size: int = leaf(2048, "Positions in a step.", unit="positions", ge=1)
+    n_steps: int = leaf(5000, "Number of training steps.", ge=100)
+    batch_size: int = leaf(2048, "Positions per training step.", unit="positions", ge=1)
     learning_rate: float | None = leaf(
         None,
         "Peak learning rate; null: 2e-4 * sqrt(16384 / d_sae).",
@@ -113,9 +124,11 @@ class SaeTrainingSettings(Settings):
 
 
 class DescriptorSettings(Settings):
-    """Causal acoustic features: what the baseline can hear."""
+    """Causal acoustic features, which the baseline predicts from."""
 
-    context_s: float = seconds(3.0, "How far back the baseline hears; times nearer to the motif are left out.", ge=0.5)
+    context_s: float = seconds(
+        3.0, "How far back the baseline hears. Times closer than this to the motif's end are left out.", ge=0.5
+    )
 
 
 class EventSettings(Settings):
@@ -123,170 +136,190 @@ class EventSettings(Settings):
 
     motif: Literal["opening", "beats", "discovered"] = leaf(
         "opening",
-        "Which passage may return: the one that motif_start_s and motif_duration_s name, the same with its ends on "
-        "beats, or whatever the clip itself repeats for motif_duration_s.",
+        "Which passage is the motif. opening: the one given by motif_start_s and motif_duration_s. beats: the same, "
+        "with its ends moved to beats. discovered: any passage of motif_duration_s that the clip repeats.",
     )
-    motif_start_s: float = seconds(2.0, "Where the motif begins; not used when it is discovered.")
-    motif_duration_s: float = seconds(2.0, "How long the motif is.", ge=0.8)
-    min_score: float = share(0.75, "Least match score (1: identical).")
+    motif_start_s: float = seconds(2.0, "Where the motif begins; not used with discovered.")
+    motif_duration_s: float = seconds(2.0, "Length of the motif.", ge=0.8)
+    min_score: float = share(0.75, "Smallest match score (1: identical).")
     max_p_value: float = leaf(0.05, "Largest p-value against surrogates.", gt=0, lt=1)
-    n_surrogates: int = leaf(99, "Surrogates of the clip that a match is compared with.", ge=1)
+    n_surrogates: int = leaf(99, "Number of surrogates of the clip that a match is compared with.", ge=1)
     surrogate_segment_fraction: float = share(
-        0.5, "Length of the segments that surrogates are shuffled in, relative to the motif.", gt=0
+        0.5, "Length of the segments that are shuffled to make surrogates, relative to the motif.", gt=0
     )
     others: Annotated[tuple[Literal["prompt", "group"], ...], AfterValidator(unique)] = leaf(
         (),
-        "Other clips that a match must also beat, where enough share a batch: of the same prompt with another seed, "
-        "or of other prompts of its group (a third column of the prompts file). Leave out those that are meant to "
-        "have the same melody.",
+        "Other clips of the batch that a match must also beat, if there are enough. prompt: the same prompt with "
+        "another seed. group: other prompts of the same group (third column of the prompts file). Leave out clips "
+        "that are meant to have the same melody.",
     )
-    min_gap_s: float = seconds(2.0, "Shortest stretch without a match before a recurrence.")
-    gap_max_score: float = share(0.7, "Highest match score inside that gap.")
-    timbre_margin: float = share(0.1, "By how much the match score must exceed the timbre score.")
-    min_entropy_bits: float = leaf(1.5, "Least pitch-class entropy of a motif.", unit="bits", ge=0, le=3.585)
-    min_onsets: int = leaf(3, "Fewest note onsets of a motif.", ge=1)
-    candidate_score: float = share(0.4, "Matches that score less are not even listed.")
+    min_gap_s: float = seconds(2.0, "Shortest time without a match before a recurrence.")
+    gap_max_score: float = share(0.7, "Largest match score inside that gap.")
+    timbre_margin: float = share(0.1, "The match score must exceed the timbre score by at least this much.")
+    min_entropy_bits: float = leaf(1.5, "Smallest pitch-class entropy of a motif.", unit="bits", ge=0, le=3.585)
+    min_onsets: int = leaf(3, "Smallest number of note onsets in a motif.", ge=1)
+    candidate_score: float = share(0.4, "Matches with a lower score are not listed at all.")
 
 
 class LabelSettings(Settings):
-    """Times at which the question is asked."""
+    """The times that get a label."""
 
     step_s: float = seconds(0.5, "Time between two labelled positions.", ge=0.01)
     reviewed_only: bool = leaf(
         False,
-        "Whether only a reviewer's accept makes a recurrence count; times that rest on any other are left out.",
+        "Whether a recurrence counts only if a reviewer accepted it. Times that depend on other recurrences are left "
+        "out.",
         strict=True,
     )
 
 
 class ReviewSettings(Settings):
-    """The review page, and the reviews that overrule the tests of events: see reprise/review/decisions.py."""
+    """The review page, and the reviews that override the event tests: see reprise/review/decisions.py."""
 
     files: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(unique)] = leaf(
         (),
-        "Decisions downloaded from the study's review page, one file a reviewer.",
+        "Decisions downloaded from the study's review page, one file per reviewer.",
         valid="a list of JSON files downloaded from the study's review page",
     )
-    max_events: int = leaf(100, "Most events on the review page, the uncertain ones first.", ge=1)
-    context_s: float = seconds(0.5, "What is played before and after a passage.", le=10)
+    max_events: int = leaf(100, "Maximum number of events on the review page, uncertain ones first.", ge=1)
+    context_s: float = seconds(0.5, "How much is played before and after a passage.", le=10)
 
 
 class ProbeSettings(Settings):
-    """Linear probes, their folds and their null."""
+    """Linear probes, their folds and their null distribution."""
 
     representations: Annotated[
         tuple[Literal["resid", "sae", "embedding", "random_dictionary", "random_model"], ...], AfterValidator(unique)
     ] = leaf(
         ("resid", "sae", "embedding", "random_dictionary", "random_model"),
-        "What is probed. Evidence are resid and sae; the others say what those are worth: embedding, the input to "
-        "layer 0; random_dictionary, latents by random directions; random_model, the stream of the same model with "
-        "random weights, dumped for it.",
+        "Representations to probe. resid and sae count as evidence; the others are controls. embedding: the input to "
+        "layer 0. random_dictionary: latents from random directions. random_model: the residual stream of the same "
+        "model with random weights.",
         min_length=1,
     )
     n_folds: int = leaf(5, "Folds of cross-fitting, grouped by prompt.", ge=2)
     n_swaps: int = leaf(
-        199, "Pseudosession swaps of the null. A candidate is confirmed with as many as its correction needs.", ge=1
+        199,
+        "Number of pseudosession swaps in the null. Candidate confirmation uses as many as its correction needs.",
+        ge=1,
     )
-    n_bootstrap: int = leaf(2000, "Bootstrap resamples of the prompts.", ge=100)
-    alpha: float = leaf(0.05, "Largest p-value of the null.", gt=0, lt=1)
+    n_bootstrap: int = leaf(2000, "Number of bootstrap resamples of the prompts.", ge=100)
+    alpha: float = leaf(0.05, "Largest p-value against the null.", gt=0, lt=1)
 
 
 class ScreenSettings(Settings):
     """How candidate features are found and confirmed."""
 
-    min_active: float = share(0.01, "Smallest share of clips in which a feature is active.")
-    max_active: float = share(0.6, "Largest share of clips in which a feature is active.")
+    min_active: float = share(0.01, "Smallest fraction of clips in which a feature is active.")
+    max_active: float = share(0.6, "Largest fraction of clips in which a feature is active.")
     fdr: float = leaf(0.05, "False discovery rate over features, layers and horizons.", gt=0, lt=1)
-    confirm_fraction: float = leaf(0.5, "Share of the prompts kept for confirmation.", unit="share", gt=0, lt=1)
+    confirm_fraction: float = leaf(
+        0.5, "Fraction of the prompts reserved for confirmation.", unit="fraction", gt=0, lt=1
+    )
     max_tried: int = leaf(
         4,
-        "Most features taken to confirmation, the screen's first. Each that is tried counts in the correction.",
+        "Maximum number of features taken to confirmation, in the order of the screen. Each one tried counts in the "
+        "correction for multiple tests.",
         ge=1,
     )
-    max_candidates: int = leaf(2, "Most confirmed features taken on to the ablation.", ge=1)
+    max_candidates: int = leaf(2, "Maximum number of confirmed features that are ablated.", ge=1)
 
 
 class AblationSettings(Settings):
     """Continuations under an edit."""
 
-    n_clips: int = leaf(24, "Clips continued under every condition.", ge=2)
-    prefix_s: float = seconds(8.0, "Length of the clip's own opening that a continuation starts from.", gt=0)
+    n_clips: int = leaf(24, "Number of clips continued under every condition.", ge=2)
+    prefix_s: float = seconds(8.0, "Length of the clip's opening that a continuation starts from.", gt=0)
     return_window_s: tuple[Second, Second] = leaf(
         (1.5, 4.5),
-        "When a return of a continuation counts, [from, to] after the prefix's end. It should leave room before or "
-        "after: damage is measured there.",
+        "When a return in a continuation counts: [from, to] after the prefix's end. Leave time before or after it, "
+        "because damage is measured there.",
         unit="s",
         valid="[from, to] in seconds after the prefix's end, with 0 <= from < to",
     )
-    n_matched: int = leaf(1, "Matched features that each candidate is compared with.", ge=1)
+    n_matched: int = leaf(1, "Number of matched features that each candidate is compared with.", ge=1)
     doses: Annotated[tuple[Annotated[float, Field(ge=0, le=10)], ...], AfterValidator(unique)] = leaf(
         (0.25, 0.5, 1.0, 2.0),
-        "Strengths of the edit, 1 among them: the feature is removed. 0 is a check: no token may change.",
+        "Strengths of the edit. 1 removes the feature and must be in the list. 0 is a check: no token may change.",
         min_length=1,
     )
     windows: Annotated[tuple[Literal["until_event", "prefix_only"], ...], AfterValidator(unique)] = leaf(
         ("until_event", "prefix_only"),
-        "Edited positions: until_event asks whether it is used, prefix_only whether it is stored.",
+        "Edited positions. until_event tests whether the feature is used, prefix_only whether a plan is stored.",
         min_length=1,
     )
-    cfg_branches: Literal["both", "conditional"] = leaf("both", "With guidance: which half of the batch is edited.")
+    cfg_branches: Literal["both", "conditional"] = leaf(
+        "both", "With guidance: which branches of the batch are edited."
+    )
     target: Literal["zero", "mean", "resample"] = leaf(
         "zero",
-        "What a feature's activation is moved to: 0, its mean, or its value at the same position of a clip of another "
-        "prompt that does not return.",
+        "Value that the feature's activation is set to. zero: 0. mean: its mean. resample: its value at the same "
+        "position in a clip of another prompt without a return.",
     )
     n_steered: int = leaf(
-        12, "Most clips without a return that are continued with the feature turned up; 0: none.", ge=0
+        12, "Maximum number of clips without a return that are continued with the feature amplified; 0: none.", ge=0
     )
 
 
 class VerdictSettings(Settings):
-    """Thresholds of the gates. They are set before any result is seen."""
+    """Thresholds of the gates. Set them before any result is seen."""
 
-    min_positive_clips: int = leaf(20, "Fewest clips with a return in the horizon; with fewer: unresolved.", ge=1)
-    min_negative_clips: int = leaf(20, "Fewest clips without a return in the horizon; with fewer: unresolved.", ge=1)
-    min_positive_prompts: int = leaf(10, "Fewest prompts with a return in the horizon; with fewer: unresolved.", ge=2)
+    min_positive_clips: int = leaf(
+        20, "Smallest number of clips with a return in the horizon; with fewer: unresolved.", ge=1
+    )
+    min_negative_clips: int = leaf(
+        20, "Smallest number of clips without a return in the horizon; with fewer: unresolved.", ge=1
+    )
+    min_positive_prompts: int = leaf(
+        10, "Smallest number of prompts with a return in the horizon; with fewer: unresolved.", ge=2
+    )
     min_gain_auroc: float = leaf(
-        0.05, "Least conditional gain in AUROC; its interval must lie above 0.", unit="AUROC", gt=0, le=0.5
+        0.05, "Smallest conditional gain in AUROC; its interval must lie above 0.", unit="AUROC", gt=0, le=0.5
     )
     max_missed_gain_auroc: float = leaf(
-        0.15, "Gain that the interval must exclude before its absence is concluded.", unit="AUROC", gt=0, le=0.5
+        0.15,
+        "To conclude that there is no gain, the interval must exclude a gain of this size.",
+        unit="AUROC",
+        gt=0,
+        le=0.5,
     )
     min_learned_gain_auroc: float = leaf(
         0.025,
-        "Least gain in AUROC over the same model with random weights; its interval must lie above 0.",
+        "Smallest gain in AUROC over the same model with random weights; its interval must lie above 0.",
         unit="AUROC",
         gt=0,
         le=0.5,
     )
     min_effect: float = share(
-        0.2, "Least fall in the rate of returns under the edit; its interval must lie above 0.", gt=0
+        0.2, "Smallest drop in the rate of returns under the edit; its interval must lie above 0.", gt=0
     )
     min_selectivity: float = share(
-        0.1, "Least excess over the controls at matched damage; its interval must lie above 0.", gt=0
+        0.1, "Smallest excess over the controls at matched damage; its interval must lie above 0.", gt=0
     )
     max_damage: float = leaf(
         0.5,
-        "Most damage an edit may do: rise of the unedited model's loss. Its whole interval must lie at or below this.",
+        "Largest damage that an edit may do: the increase in the unedited model's loss. Its whole interval must lie "
+        "at or below this.",
         unit="nats per token",
         gt=0,
         lt=1,
     )
     min_stored_fraction: float = share(
         0.5,
-        "Share of the effect that all of the prefix-only edit's interval must reach for a plan to count as stored.",
+        "A plan counts as stored if the prefix_only edit has at least this fraction of the effect. Its whole interval "
+        "must reach it.",
         gt=0,
     )
 
 
 class Study(Settings):
-    """One study: a model, its prompts or recordings and everything asked of them."""
+    """One study: a model, its prompts or recordings, and all settings of the analysis."""
 
     model: ModelSettings
     source: Literal["prompts", "audio", "continuation"] = leaf(
         "prompts",
-        "Where clips come from. prompts: the model plays them. audio: they are cut from recordings, and the model "
-        "reads them. continuation: the model goes on from the opening of each cut.",
+        "Where clips come from. prompts: the model generates them. audio: they are cut from recordings and the model "
+        "reads them. continuation: the model continues the opening of each cut.",
     )
     prompts: str = leaf(
         "config/prompts.tsv",
@@ -296,14 +329,14 @@ class Study(Settings):
     )
     recordings: RecordingSettings = RecordingSettings()
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(unique)] = leaf(
-        (0, 1, 2, 3), "One clip is generated for each prompt, or for each cut of a recording, and seed.", min_length=1
+        (0, 1, 2, 3), "Random seeds. Each prompt (or cut of a recording) gives one clip per seed.", min_length=1
     )
     generation: GenerationSettings = GenerationSettings()
     saes: dict[Annotated[int, Field(ge=0)], Annotated[str, Field(min_length=1)]] = leaf(
         ...,
-        "SAE of each layer (0-based): its directory, its place on the hub, pinned to a commit, or train for one that "
-        "is trained on the study's own clips. These layers are the study's hooks.",
-        valid="layer: directory, place on the hub or train, such as 2: resources/planner/sae/layer2, "
+        "SAE of each hook layer (0-based): its directory, its address on the hub pinned to a commit, or train, to "
+        "train one on the study's own clips.",
+        valid="layer: directory, hub address or train, such as 2: resources/planner/sae/layer2, "
         f"2: {HUB_SAE} or 2: train",
         min_length=1,
     )
@@ -315,8 +348,8 @@ class Study(Settings):
     review: ReviewSettings = ReviewSettings()
     horizons: dict[str, tuple[Second, Second]] = leaf(
         {"local": (0.5, 2.0), "medium": (2.0, 4.0), "long": (4.0, 8.0)},
-        "How far ahead a return is asked for, [from, to]: one named local, and at least one that begins "
-        "where local ends or later.",
+        "How far ahead a return is predicted, [from, to]. One is named local; at least one other begins where local "
+        "ends or later.",
         unit="s",
         valid="one named local and a longer one, [from, to] in seconds with 0 <= from < to, such as "
         "{local: [0.5, 2], long: [4, 8]}",
@@ -329,7 +362,7 @@ class Study(Settings):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The study's hooks: the layers that have an SAE, ascending."""
+        """The hook layers: those with an SAE, ascending."""
         return tuple(sorted(self.saes))
 
     @property
@@ -351,15 +384,15 @@ class ReportSettings(Settings):
 
 
 class Config(Settings):
-    """A validated configuration, its defaults already merged into its studies."""
+    """A validated configuration, with the defaults already merged into its studies."""
 
     studies: dict[str, Study] = leaf(
-        ..., "Studies by name; each has its directory under results/.", valid="at least one study", min_length=1
+        ..., "Studies by name; each has a directory under results/.", valid="at least one study", min_length=1
     )
     report: ReportSettings = ReportSettings()
 
 
-# Study fields that are merged field by field; every other one is replaced as a whole.
+# Study fields that are merged field by field. All others are replaced as a whole.
 GROUPS: dict[str, type[Settings]] = {
     name: field.annotation
     for name, field in Study.model_fields.items()

@@ -1,10 +1,10 @@
-"""How a configuration becomes the typed model, and in which order it is checked, before any job starts.
+"""Validate a configuration and turn it into the typed model, before any job starts.
 
-First each study is merged with the defaults. Then its fields are checked one by one (`reprise/config/schema.py`),
-against each other (`cross_checks.py`) and against the files that they name (`file_checks.py`).
+First, each study is merged with the defaults. Then its fields are checked one by one (`reprise/config/schema.py`),
+against each other (`cross_checks.py`), and against the files that they name (`file_checks.py`).
 
-Problems are collected: a `ConfigError` has one line a problem, each naming file, field, value and what is valid.
-Nothing degenerate passes: an empty file, no study, a study without a model or an SAE, and no prompts are errors.
+All problems are collected. A `ConfigError` has one line per problem, with the file, the field, the value and what is
+valid. Degenerate input is an error: an empty file, no study, a study without a model or an SAE, or no prompts.
 
 The Snakefile imports this at every parse, so it imports nothing heavier than pydantic and yaml.
 """
@@ -30,26 +30,64 @@ _RESERVED_NAMES = ("report", "logs", "benchmarks", "corpora", "organisms", "cali
 
 
 def load_config(path: str | Path, *, base_dir: str | Path = ".", check_files: bool = True) -> Config:
-    """Read and validate a YAML file. Raises ConfigError with every problem found; see `validate`."""
+    """Read and validate a YAML file.
+
+    Parameters
+    ----------
+    path
+        The configuration file.
+    base_dir
+        Directory that the paths in the file are relative to.
+    check_files
+        Also check the files that the configuration names; see `validate`.
+
+    Returns
+    -------
+    Config
+        The validated configuration, with the defaults merged into its studies.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong; it lists every problem found.
+    """
     return validate(read_yaml(path), base_dir=base_dir, source=str(path), check_files=check_files)
 
 
 def name_problem(name: Any) -> str:
-    """What is wrong with a study's name, "" where nothing is."""
+    """What is wrong with a study's name, or "" if it is valid."""
     if isinstance(name, str) and _STUDY_NAME.fullmatch(name) and name not in _RESERVED_NAMES:
         return ""
-    valid = "a directory's name of at most 60 lower-case letters, digits, - and _, other than "
+    valid = "at most 60 lower-case letters, digits, - and _ (first a letter or digit), other than "
     return f"got the name {show(name)}; valid: {valid}{', '.join(_RESERVED_NAMES)}"
 
 
 def validate(
     raw: Any, *, base_dir: str | Path = ".", source: str | Source = "config", check_files: bool = True
 ) -> Config:
-    """Validate a configuration as YAML gives it: plain mappings, lists, numbers and text.
+    """Validate a configuration.
 
-    source: the file's name in messages, or what gives it for the fields in question (`told_by`). check_files: also
-    check that models, SAEs and prompts named by a path are there, read the prompts, and check counts against them.
-    Raises ConfigError listing all problems at once.
+    Parameters
+    ----------
+    raw
+        The configuration as YAML gives it: plain mappings, lists, numbers and text.
+    base_dir
+        Directory that the paths in the configuration are relative to.
+    source
+        The file's name for messages, or a function that gives it for a field (see `told_by`).
+    check_files
+        Also check that the models, SAEs, reviews, prompts and recordings exist and fit the study, read the prompts
+        or the manifest, and check that the settings do not need more of them than there are.
+
+    Returns
+    -------
+    Config
+        The validated configuration, with the defaults merged into its studies.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong; it lists all problems at once.
     """
     of = source if callable(source) else lambda *_: source
     raw, _ = with_new_names(raw)
@@ -94,7 +132,7 @@ def validate(
 
 
 def _merge(defaults: Mapping, entry: Mapping) -> dict[str, Any]:
-    """The study's fields over the defaults'; an empty group states nothing."""
+    """The defaults, overridden by the study's fields. An empty group overrides nothing."""
     merged = {}
     for key in dict.fromkeys([*defaults, *entry]):
         sides = [side[key] for side in (defaults, entry) if key in side]
@@ -111,8 +149,10 @@ def _merge(defaults: Mapping, entry: Mapping) -> dict[str, Any]:
 def _study(
     merged: dict[str, Any], entry: Mapping, *, base_dir: Path, check_files: bool
 ) -> tuple[Study, list[Problem]]:
-    """Validate one merged study, of which `entry` is its own part: field by field, then across fields, as far as its
-    fields are sound."""
+    """Validate one merged study: each field by itself, then fields against each other.
+
+    `entry` holds the fields that the study sets itself. Checks that depend on an invalid field are skipped.
+    """
     problems: list[Problem] = []
     broken: set[str] = set()
     try:
@@ -122,14 +162,14 @@ def _study(
         errors = error.errors(include_url=False)
         inner = {e["loc"][:i] for e in errors for i in range(len(e["loc"]))}
         for e in errors:
-            # An error of a mapping's key, not of what it holds, is marked so by pydantic.
+            # pydantic adds "[key]" to the path if a mapping's key is wrong, not its value.
             of_key = e["loc"][-1] == "[key]" and e["type"] != "extra_forbidden"
             path = e["loc"][:-1] if of_key else e["loc"]
             if e["loc"] in inner:
-                continue  # pydantic also calls a list too short when it dropped its bad items
+                continue  # pydantic also reports a list as too short after it dropped invalid items
             problems.append(Problem(path, describe_error(e, path, schema)))
             broken.add(".".join(str(p) for p in path[: 2 if path[0] in GROUPS else 1]))
-        # Unsound fields take their defaults, and checks that rest on them are skipped.
+        # Invalid fields get their defaults here; checks that depend on them are skipped below.
         sound = {k: v for k, v in merged.items() if k in Study.model_fields and k not in broken}
         for group in GROUPS.keys() & sound.keys():
             sound[group] = {k: v for k, v in sound[group].items() if f"{group}.{k}" not in broken}

@@ -1,18 +1,19 @@
-"""Recordings as audio: verified, decoded, cut into clips of the model's sample rate.
+"""Recordings as audio: verified, decoded, and cut into clips at the model's sample rate.
 
-Conventions. Audio is mono, the mean of the channels. A track is cut from its start into pieces of a clip's length, a
-rest that is shorter is dropped, and of more pieces than are wanted some are taken that lie evenly over the track. A
-cut's number says where it lies: it begins at number x clip length. Stretches are (start, stop) in samples of the file.
+Conventions. Audio is mono: the mean of the channels. A track is cut from its start into pieces of a clip's length. A
+shorter rest at the end is dropped. If there are more pieces than needed, pieces spread evenly over the track are used.
+A cut's number gives its position: it begins at number x clip length. Stretches are (start, stop) in samples of the
+file.
 
-A file that cannot be used is a RecordingError with the reason: it is missing, its content is not what the manifest's
-checksum says, it is too short for one clip, it cannot be decoded, or it has another scale than -1 to 1. ffmpeg decodes
-it from its beginning to its end (PyAV): what a file's header says of its length is not believed, and MP3 files without
-one are read like others.
+A file that cannot be used raises a RecordingError with the reason: it is missing, its content does not match the
+manifest's checksum, it is too short for one clip, it cannot be decoded, or its scale is not -1 to 1. ffmpeg decodes
+the file from beginning to end (through PyAV). The length in a file's header is not trusted, and MP3 files without a
+header are read like others.
 
-What a player plays is read. Bytes that cannot be decoded are passed over; where timestamps say that this took time,
-there is silence instead, so that what follows stays where it was. Every such place is a gap, of no length where no
-time is known to be lost, and a cut that holds one is left out, as is a silent one and one whose channels cancel in
-their mean: nothing would be there to return, and the clip would count as one without a return.
+Damaged files are read as a player would play them. Bytes that cannot be decoded are skipped. Where the timestamps show
+that time was lost, silence is inserted, so that the rest keeps its position. Every such place is a gap. A gap has
+length 0 if no time is known to be lost. Cuts with a gap are left out. So are silent cuts, and cuts whose channels
+cancel in their mean: nothing in them could return, and the clip would wrongly count as one without a return.
 """
 
 import string
@@ -28,20 +29,22 @@ import soxr
 from reprise.audio.io import SILENT_PEAK, peak_dbfs, swing
 from reprise.storage.files import digest_file
 
-# MP3 and others may decode to a little more than full scale; integers that were stored as floats are thousands.
+# MP3 and other formats may decode to slightly more than full scale. Integers that were stored as floats are in the
+# thousands.
 MAX_SAMPLE = 4.0
-# No more frames than these are damaged without the decoder's knowledge; of another scale are most.
+# Damage that the decoder does not notice affects at most this fraction of the frames. A wrong scale affects most.
 _GLITCHES = 0.01
-# Below this share of the channels' power (-30 dB) their mean is no mix of them: ordinary stereo keeps a tenth or more.
+# If the mean of the channels has less than this fraction of their power (-30 dB), the channels cancel. In ordinary
+# stereo it has a tenth or more.
 MIN_MIXED_FRACTION = 1e-3
-# Timestamps in whole milliseconds move by less; no codec's frame is shorter.
+# Rounding timestamps to whole milliseconds moves them by less than this. No codec's frame is shorter.
 _JUMP_S = 0.002
-# No stretch longer than this was lost: the timestamps are wrong.
+# If more time than this seems to be lost, the timestamps are wrong.
 _MAX_LOST_S = 60.0
-# What follows damage still rests on it, by MP3's bit reservoir and the overlap of frames.
+# Audio right after damage still depends on it, through MP3's bit reservoir and the overlap of frames.
 _AFTER_GAP_S = 0.1
-# More places than these in one line help nobody.
-_MAX_TOLD = 5
+# Maximum number of places that a message lists.
+_MAX_LISTED = 5
 # Rows of `Recording.frames`.
 _FRAME = np.dtype(
     [("start", np.int64), ("stop", np.int64), ("mixed", np.float64), ("channels", np.float64), ("peak", np.float64)]
@@ -53,9 +56,21 @@ class RecordingError(ValueError):
 
 
 class Recording(NamedTuple):
-    """A decoded file: `audio` mono float32 `[sample]`, its `sample_rate_hz`, the `gaps` in it, and `frames` `[frame]`
-    with the fields start, stop, `mixed` (energy of the channels' mean), `channels` (mean of the channels' energies),
-    both without an offset, and `peak` (the largest sample of any channel)."""
+    """A decoded file.
+
+    Attributes
+    ----------
+    audio
+        Mono float32 `[sample]`.
+    sample_rate_hz
+        The file's sample rate.
+    gaps
+        Stretches that could not be decoded.
+    frames
+        Structured array `[frame]` with the fields start, stop, `mixed` (energy of the channels' mean), `channels`
+        (mean of the channels' energies; both energies without the DC offset) and `peak` (the largest absolute sample
+        of any channel).
+    """
 
     audio: np.ndarray
     sample_rate_hz: int
@@ -64,20 +79,22 @@ class Recording(NamedTuple):
 
 
 class _Fault(NamedTuple):
-    """What could not be decoded: why, and when it would be played, in seconds by the file's timestamps."""
+    """A part that could not be decoded: the error, and its time in seconds by the file's timestamps."""
 
     error: Exception
     at_s: float | None = None
 
 
 def read_recording(path: Path, sha256: str) -> Recording:
-    """A whole file's audio, after checking its SHA-256. Raises RecordingError where it is missing, has another
-    checksum, cannot be decoded or has another scale."""
+    """Decode a whole file, after checking its SHA-256.
+
+    Raises RecordingError if the file is missing, has another checksum, cannot be decoded, or has another scale.
+    """
     try:
         if not path.is_file():
             raise RecordingError("missing")
         if (found := digest_file(path)) != sha256:
-            raise RecordingError(f"checksum: SHA-256 is {found}, and the manifest says {sha256}")
+            raise RecordingError(f"checksum: SHA-256 is {found}, but the manifest says {sha256}")
         recording = _decode(path)
     except RecordingError:
         raise
@@ -88,28 +105,29 @@ def read_recording(path: Path, sha256: str) -> Recording:
         raise RecordingError(f"cannot be decoded: {np.count_nonzero(~np.isfinite(audio))} samples are NaN or infinite")
     peaks = recording.frames["peak"]
     if (peaks > MAX_SAMPLE).mean() > _GLITCHES:
-        text = f"the largest is {peaks.max():.6g}, as of integers that were stored as floats"
+        text = f"the largest is {peaks.max():.6g}, as if integers were stored as floats"
         raise RecordingError(f"samples far outside -1 to 1: {text}")
     return recording
 
 
 def gaps_in_words(recording: Recording) -> str:
-    """Where a recording could not be decoded, in seconds; "" where it could everywhere."""
+    """The places where a recording could not be decoded, in seconds; "" if there are none."""
     return _places(recording.gaps, recording.sample_rate_hz)
 
 
 def cut_fault(recording: Recording, stretch: tuple[int, int]) -> str:
-    """Why a stretch of a recording cannot be used; "" where it can. The kind of reason stands before a colon."""
+    """Why a stretch of a recording cannot be used, or "" if it can. The part before the colon is its kind."""
     start, stop = stretch
     rate_hz = recording.sample_rate_hz
     where = _seconds(stretch, rate_hz)
     if gaps := [gap for gap in recording.gaps if gap[0] < stop and gap[1] + _AFTER_GAP_S * rate_hz > start]:
-        return f"damaged: {where} holds what cannot be decoded, at {_places(gaps, rate_hz)}"
+        return f"damaged: {where} cannot be decoded at {_places(gaps, rate_hz)}"
     frames = recording.frames
     heard = frames[(frames["start"] < stop) & (frames["stop"] > start)]
     if (largest := heard["peak"].max(initial=0)) > MAX_SAMPLE:
         return f"samples far outside -1 to 1: in {where} the largest is {largest:.3g}"
-    # A frame that reaches out of the stretch says what is beside it too; where all do, they are all there is.
+    # A frame that extends beyond the stretch also measures what lies outside. Use such frames only if there are no
+    # others.
     inside = heard[(heard["start"] >= start) & (heard["stop"] <= stop)]
     heard = inside if len(inside) else heard
     mixed, channels = heard["mixed"].sum(), heard["channels"].sum()
@@ -122,9 +140,9 @@ def cut_fault(recording: Recording, stretch: tuple[int, int]) -> str:
 
 
 def _places(stretches: Sequence[tuple[int, int]], rate_hz: int) -> str:
-    told = [_seconds(stretch, rate_hz) for stretch in stretches[:_MAX_TOLD]]
-    more = len(stretches) - _MAX_TOLD
-    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
+    listed = [_seconds(stretch, rate_hz) for stretch in stretches[:_MAX_LISTED]]
+    more = len(stretches) - _MAX_LISTED
+    return ", ".join(listed) + (f" and {more} more" if more > 0 else "")
 
 
 def _seconds(stretch: tuple[int, int], rate_hz: int) -> str:
@@ -135,8 +153,33 @@ def _seconds(stretch: tuple[int, int], rate_hz: int) -> str:
 def usable_cuts(
     recording: Recording, *, n_samples: int, n_heard: int, to_hz: int, max_cuts: int
 ) -> tuple[dict[int, np.ndarray], dict[int, str]]:
-    """The audio of a track's cuts, as far as it is made use of, mono float32 `[n_heard]`, and why others are left out,
-    both by number. Raises RecordingError where none is left, or `cuts` does."""
+    """The usable cuts of a track, and the reasons why other cuts are left out.
+
+    Parameters
+    ----------
+    recording
+        The decoded track.
+    n_samples
+        Length of a clip, in samples at `to_hz`.
+    n_heard
+        Number of samples that are used from the start of each cut, at `to_hz`. Only this part is checked.
+    to_hz
+        Sample rate of the clips.
+    max_cuts
+        Maximum number of cuts.
+
+    Returns
+    -------
+    pieces : dict
+        Audio by cut number, mono float32 `[n_heard]`.
+    faults : dict
+        Reasons by cut number.
+
+    Raises
+    ------
+    RecordingError
+        If the track is shorter than one clip, or no cut can be used.
+    """
     audio, rate_hz = recording.audio, recording.sample_rate_hz
     pieces, faults = {}, {}
     for number, piece in cuts(audio, rate_hz, n_samples=n_samples, to_hz=to_hz, max_cuts=max_cuts):
@@ -152,25 +195,45 @@ def usable_cuts(
 
 
 def kind_of(reason: str) -> str:
-    """What kind of reason it is that something is left out for."""
+    """The kind of a reason for leaving something out: the part before the first colon or comma."""
     return reason.partition(":")[0].partition(",")[0]
 
 
 def cuts(
     audio: np.ndarray, sample_rate_hz: int, *, n_samples: int, to_hz: int, max_cuts: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Up to `max_cuts` pieces of a track: (number, mono float32 `[n_samples]` at `to_hz`), in order.
+    """Cut a track into pieces. Each piece is resampled separately, so that it has no information about later audio.
 
-    Each piece is resampled by itself, so that it says nothing of what comes after it. Raises RecordingError where the
-    track is shorter than one piece.
+    Parameters
+    ----------
+    audio
+        Mono audio of the track, `[sample]`.
+    sample_rate_hz
+        Its sample rate.
+    n_samples
+        Length of a piece, in samples at `to_hz`.
+    to_hz
+        Sample rate of the pieces.
+    max_cuts
+        Maximum number of pieces.
+
+    Yields
+    ------
+    tuple of int and numpy.ndarray
+        The piece's number and its audio, mono float32 `[n_samples]`, in order.
+
+    Raises
+    ------
+    RecordingError
+        If the track is shorter than one piece.
     """
-    # In samples of the track; a fraction of one is left between pieces whose length is not a whole number of them.
+    # In samples of the track. If this is not a whole number, a fraction of a sample is skipped between pieces.
     length = n_samples * sample_rate_hz / to_hz
     n_pieces = int(len(audio) / length + 1e-9)
     if n_pieces == 0:
-        too_short = f"{len(audio) / sample_rate_hz:.1f} s, and a clip has {n_samples / to_hz:g} s"
+        too_short = f"{len(audio) / sample_rate_hz:.1f} s, but a clip has {n_samples / to_hz:g} s"
         raise RecordingError(f"too short: {too_short}")
-    chosen = range(n_pieces)
+    chosen: Sequence[int] = range(n_pieces)
     if n_pieces > max_cuts:
         chosen = [int((i + 0.5) * n_pieces / max_cuts) for i in range(max_cuts)]
     for number in chosen:
@@ -180,7 +243,7 @@ def cuts(
 
 
 def _exactly(audio: np.ndarray, n_samples: int) -> np.ndarray:
-    """Audio of this many samples, which resampling may miss by one."""
+    """Audio with exactly `n_samples` samples. Resampling may give one more or less."""
     return np.pad(audio[:n_samples], (0, max(0, n_samples - len(audio))))
 
 
@@ -193,22 +256,24 @@ def _decode(path: Path) -> Recording:
             raise ValueError("there is no audio in it")
         stream = container.streams.audio[0]
         if stream.codec_context.name == "flac":
-            # A frame whose checksum is wrong is played otherwise.
+            # Without this, a frame with a wrong checksum would still be decoded.
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
         return _on_its_timeline(_played(container, stream))
 
 
 def _on_its_timeline(played: Iterator[Any]) -> Recording:
-    """What `_played` gives, one after the other, with silence where timestamps say that something was lost."""
+    """Join the frames of `_played`, with silence where timestamps show that time was lost."""
     mono: list[np.ndarray] = []
     frames: list[tuple[int, int, float, float, float]] = []
     gaps: list[tuple[int, int]] = []
     faults: list[Exception] = []
     n, rate_hz, damaged = 0, 0, False
-    ended_s, resampler, form = None, None, None
+    ended_s: float | None = None
+    form: tuple[str, str] | None = None
+    resampler: Any = None
     for frame in played:
         if not isinstance(frame, _Fault) and frame.sample_rate != (rate_hz or frame.sample_rate):
-            # What bytes that are no audio were taken for.
+            # Bytes that are not audio were decoded as a frame.
             frame = _Fault(ValueError("its sample rate changes"))
         if isinstance(frame, _Fault):
             faults.append(frame.error)
@@ -224,7 +289,7 @@ def _on_its_timeline(played: Iterator[Any]) -> Recording:
             n, damaged = n + lost, False
         ended_s = (starts_s or 0.0) + frame.samples / rate_hz
         if (frame.format.name, frame.layout.name) != form:
-            # To one float array a channel, whatever the file has; rate and channels stay.
+            # One float array per channel, for any sample format. The rate and the channels do not change.
             resampler, form = av.AudioResampler(format="fltp"), (frame.format.name, frame.layout.name)
         for plane in resampler.resample(frame):
             channels = plane.to_ndarray()
@@ -235,21 +300,21 @@ def _on_its_timeline(played: Iterator[Any]) -> Recording:
             frames.append((first, n, _energy(mixed[None]), _energy(channels), peak))
     if damaged:
         gaps.append((n, n))
-    # Bytes that are no audio at all hold what looks like a frame, here and there.
+    # In bytes that are not audio, some parts may still look like frames.
     if not n or len(faults) > len(frames) or 2 * sum(stop - start for start, stop in gaps) > n:
         raise faults[0] if faults else ValueError("there is no audio in it")
     return Recording(np.concatenate(mono), rate_hz, tuple(gaps), np.array(frames, _FRAME))
 
 
 def _energy(channels: np.ndarray) -> float:
-    """Sum of squares over time of float32 `[channel, sample]` without each channel's offset, the channels' mean."""
+    """Sum of squares over time of float32 `[channel, sample]` without the channels' DC offsets; mean over channels."""
     n = max(1, channels.shape[1])
     sums = channels.sum(axis=1, dtype=np.float64)
     return max(0.0, float(np.vdot(channels, channels)) - float(sums @ sums) / n) / len(channels)
 
 
 def _played(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames of audio in their order, and a `_Fault` in place of what cannot be decoded."""
+    """The audio frames in order, with a `_Fault` in place of each part that cannot be decoded."""
     for packet in _packets(container, stream):
         if isinstance(packet, _Fault):
             yield packet
@@ -264,7 +329,7 @@ def _played(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Packets to the end of the file, a `_Fault` in place of what cannot be read."""
+    """The packets up to the end of the file, with a `_Fault` in place of each part that cannot be read."""
     packets, failed = container.demux(stream), False
     while True:
         try:
@@ -274,7 +339,7 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
         except av.FFmpegError as error:
             yield _Fault(error)
             if failed:
-                return  # twice at one place: there is no further
+                return  # failed twice at the same place: reading cannot continue
             packets, failed = container.demux(stream), True
         else:
             failed = False
@@ -289,8 +354,10 @@ _MP3_RATES_HZ = (44_100, 48_000, 32_000)
 
 
 def _holds_junk(packet: Any, stream: Any) -> bool:
-    """Whether a packet of MP3 is longer than its header says. The decoder passes over some bytes that are no audio,
-    and the frames that were there before, without a word."""
+    """Whether an MP3 packet is longer than its header says.
+
+    The decoder silently skips bytes that are not audio, and with them the frames that they replaced.
+    """
     if stream.codec_context.name not in ("mp3", "mp3float") or packet.size < 4:
         return False
     size = mp3_frame_bytes(bytes(packet)[:4])
@@ -298,23 +365,28 @@ def _holds_junk(packet: Any, stream: Any) -> bool:
 
 
 def mp3_frame_bytes(header: bytes) -> int | None:
-    """Length of the MP3 frame (layer III) with this header of 4 bytes; None where it does not say, 0 where they are
-    none."""
+    """Length in bytes of the MP3 frame (layer III) with this header of 4 bytes.
+
+    None if the header does not give it. 0 if the bytes are not such a header.
+    """
     (bits,) = struct.unpack(">I", header)
     version, layer, kbps, rate = bits >> 19 & 3, bits >> 17 & 3, bits >> 12 & 15, bits >> 10 & 3
     if bits >> 21 != 0x7FF or version == 1 or layer != 1 or kbps == 15 or rate == 3:
         return 0
     if kbps == 0:
         return None
-    # Version 3 is MPEG-1; 2 (MPEG-2) has half its rates and 0 (2.5) a quarter, and half as many samples a frame.
+    # Version 3 is MPEG-1. MPEG-2 (2) has half its sample rates, MPEG-2.5 (0) a quarter. Both have half as many samples
+    # per frame.
     rate_hz = _MP3_RATES_HZ[rate] >> {3: 0, 2: 1, 0: 2}[version]
     per_frame = 144 if version == 3 else 72
     return per_frame * _MP3_KBPS[3 if version == 3 else 2][kbps - 1] * 1000 // rate_hz + (bits >> 9 & 1)
 
 
 def _understated(path: Path) -> bool:
-    """Whether a WAV file's data go on after the length that it states, as where its writer was killed. What may follow
-    them otherwise is another chunk, or text."""
+    """Whether the audio of a WAV file is longer than its header says, for example because the writer was killed.
+
+    In an intact file, only another chunk or text may follow the audio.
+    """
     with open(path, "rb") as file:
         head = file.read(12)
         if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
@@ -333,12 +405,12 @@ def _understated(path: Path) -> bool:
 
 
 def _is_sound(after: bytes, n_bytes: int) -> bool:
-    """Whether what follows a WAV file's data, `after` its beginning, goes on with them."""
+    """Whether the bytes after a WAV file's data are also audio. `after` holds the first of these `n_bytes` bytes."""
     printable = string.printable.encode()
     of_text = sum(byte in printable for byte in after)
     if len(after) < 16 or after.startswith(b"TAG") or of_text > 0.95 * len(after):
         return False
-    # Chunks begin at even places, which not every writer heeds.
+    # Chunks should begin at even positions, but not every writer follows this.
     for shift in (0, 1):
         name, size = struct.unpack_from("<4sI", after, shift)
         if all(byte in printable for byte in name) and shift + 8 + size <= n_bytes:

@@ -1,21 +1,22 @@
-"""The recordings that a manifest lists: read and checked before any job runs.
+"""Read and check the manifest of a study's recordings, before any job runs.
 
-Conventions. A manifest is a CSV file with a header or a JSONL file with an object a line, either with the fields
-`path` (below the folder of recordings), `sha256` (of the file), `licence`, `source`, `tags` (in CSV separated by
-semicolons, in JSONL a list) and `prompt` (empty or null: none). Or it is a metadata file of MTG-Jamendo as published
-(`.tsv`), whose tracks have no prompt. Checksums that a manifest lacks come from a file with lines `<sha256> <path>`,
-as MTG-Jamendo and sha256sum write them; where that lists 48/948.low.mp3 and no 48/948.mp3, it is the low-quality set,
-and the first is the track's file.
+Conventions. A manifest is a CSV file with a header, or a JSONL file with one object per line. Both have the fields
+`path` (relative to the folder of recordings), `sha256` (of the file), `licence`, `source`, `tags` (separated by
+semicolons in CSV, a list in JSONL) and `prompt` (empty or null for none). A manifest can also be a metadata file of
+MTG-Jamendo as published (`.tsv`), whose tracks have no prompt. Its checksums come from a separate file with lines
+`<sha256> <path>`, in the format of MTG-Jamendo and sha256sum. If that file lists 48/948.low.mp3 but not 48/948.mp3,
+it belongs to the low-quality set, and 48/948.low.mp3 is the track's file.
 
-A track is the unit of evidence, as a prompt is elsewhere, and its id names files. The same recording under two names
-would count twice: of tracks with one checksum the one with the least id stands, and the others say so in `same_as`.
-Published sets have some (126 of the 18,486 tracks of MTG-Jamendo's mood/theme subset), so that is no error.
+A track is the unit of evidence, as a prompt is in other studies. Its id is part of file names. The same recording
+under two names would count twice. So among tracks with the same checksum only the one with the smallest id is used,
+and the others name it in `same_as`. Published data sets have such duplicates (126 of the 18,486 tracks of
+MTG-Jamendo's mood/theme subset), so this is not an error.
 
-A path and a prompt are one line each; what else a cell holds is read as CSV and JSON have it, line breaks too.
+Paths and prompts must be single lines. Other cells are read as CSV or JSON defines them, with line breaks.
 
-What is wrong with a manifest is a ConfigError, a line a problem; what is wrong with an audio file is found by the job
-that reads it (reprise/recordings/cutting.py). The Snakefile imports this at every parse, so nothing heavy is imported
-here.
+Problems of a manifest are collected in one ConfigError, one line each. Problems of an audio file are found by the job
+that reads it (reprise/recordings/cutting.py). The Snakefile imports this module at every parse, so nothing heavy is
+imported here.
 
 Reference: Bogdanov, Won, Tovstogan, Porter & Serra 2019, The MTG-Jamendo Dataset for Automatic Music Tagging.
 """
@@ -34,7 +35,7 @@ from reprise.identity import stable_fraction
 COLUMNS = ("path", "sha256", "licence", "source", "tags", "prompt")
 JAMENDO_COLUMNS = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
 JAMENDO_LICENCE = "Creative Commons, see MTG-Jamendo's audio_licenses.txt"
-# More lines than these about one file help nobody.
+# Maximum number of problems that are listed for one file.
 MAX_PROBLEMS = 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHECKSUM_LINE = re.compile(r"([0-9A-Fa-f]{64}) [ *]?(\S.*)")
@@ -42,8 +43,11 @@ _MAX_ID = 60
 
 
 class Track(NamedTuple):
-    """One recording: `path` below the folder, `prompt` "" for none; `same_as` the id of the track whose very recording
-    it is, "" for none."""
+    """One recording.
+
+    `path` is relative to the folder of recordings. `prompt` is "" for none. `same_as` is the id of the track with the
+    same recording that is used instead, "" for none.
+    """
 
     track_id: str
     path: str
@@ -56,7 +60,7 @@ class Track(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A line of a manifest: its number, the track's fields as text, and an id where the manifest has one."""
+    """One row of a manifest: its line number, the track's fields, and its id if the manifest has one."""
 
     line: int
     fields: dict[str, Any]
@@ -64,11 +68,28 @@ class _Row(NamedTuple):
 
 
 def read_tracks(manifest: str | Path, *, checksums: str | Path = "", max_tracks: int = 0) -> list[Track]:
-    """The tracks of a manifest, by id. checksums: the file that has them, for a manifest without. max_tracks: take no
-    more than these, the first by a hash of their ids, so that a larger number only adds some; 0: all.
+    """Read the tracks of a manifest.
 
-    Raises ConfigError listing the bad lines (up to `MAX_PROBLEMS`): fields that are missing, a path outside the
-    folder, no SHA-256, a track named twice. Tracks that the file of checksums lacks are one problem together.
+    Parameters
+    ----------
+    manifest
+        The manifest, a .csv, .jsonl or .tsv file.
+    checksums
+        A file with the tracks' checksums, used instead of the manifest's; "" for none.
+    max_tracks
+        Maximum number of tracks; 0 for all. Tracks are chosen by a hash of their ids, so a larger number only adds
+        tracks.
+
+    Returns
+    -------
+    list of Track
+        The tracks, sorted by id.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each bad row (up to `MAX_PROBLEMS`): missing fields, a path outside the folder, no SHA-256,
+        or a track named twice. Tracks without a checksum in the checksums file are reported in one line.
     """
     manifest = Path(manifest)
     problems: list[str] = []
@@ -80,14 +101,14 @@ def read_tracks(manifest: str | Path, *, checksums: str | Path = "", max_tracks:
     for row in rows:
         where, fields = f"{manifest}: line {row.line}", row.fields
         path = posixpath.normpath(fields["path"])
-        told = json.dumps(fields["path"], ensure_ascii=False)
+        quoted = json.dumps(fields["path"], ensure_ascii=False)
         faults = {name: fault for name in ("path", "prompt") if (fault := not_one_line(fields[name]))}
         for name, fault in faults.items():
             problems.append(f"{where}: {name} is {json.dumps(fields[name])}, which {fault}; valid: one line of text")
         if "path" in faults:
             continue
         if path.startswith(("/", "../")) or path in (".", ".."):
-            problems.append(f"{where}: path is {told}; valid: a file below recordings.folder, relative to it")
+            problems.append(f"{where}: path is {quoted}; valid: a file below recordings.folder, relative to it")
             continue
         if checksums:
             low = ".low".join(posixpath.splitext(path))
@@ -101,8 +122,8 @@ def read_tracks(manifest: str | Path, *, checksums: str | Path = "", max_tracks:
             problems.append(f"{where}: sha256 is {got}; valid: the 64 hex digits of the file's SHA-256")
         track_id = row.track_id or _track_id(path)
         if (line := first.setdefault(track_id.casefold(), row.line)) != row.line:
-            valid = "each track once, under names that differ in more than case and ending"
-            problems.append(f"{where}: {told} names the track {track_id}, as line {line} does; valid: {valid}")
+            valid = "each track once; names must differ in more than case and file extension"
+            problems.append(f"{where}: {quoted} names the track {track_id}, as does line {line}; valid: {valid}")
         rest = {name: fields[name] for name in ("prompt", "licence", "source", "tags")}
         tracks.append(Track(track_id, path, fields["sha256"].lower(), **rest))
     if without:
@@ -128,15 +149,17 @@ def read_tracks(manifest: str | Path, *, checksums: str | Path = "", max_tracks:
 
 
 def _rows(path: Path, problems: list[str], *, with_sha256: bool) -> Iterator[_Row]:
-    """A manifest's rows, whatever its form; rows that cannot be read are problems instead."""
+    """The rows of a manifest of any format. Rows that cannot be read are added to `problems` instead."""
     needed = [name for name in COLUMNS if with_sha256 or name != "sha256"]
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".tsv": _jamendo_rows}
     if path.suffix not in readers:
-        raise ConfigError([f"{path}: a manifest ends in .csv, .jsonl or (MTG-Jamendo's metadata) .tsv"])
+        raise ConfigError(
+            [f"{path}: not a manifest; valid: a file ending in .csv, .jsonl or (MTG-Jamendo's metadata) .tsv"]
+        )
     yield from readers[path.suffix](path, needed, problems)
 
 
-_CELLS = "cells with their quotes in pairs"
+_CELLS = "cells with quotes in pairs"
 
 
 def _csv_rows(path: Path, needed: Sequence[str], problems: list[str]) -> Iterator[_Row]:
@@ -171,7 +194,7 @@ def _jsonl_rows(path: Path, needed: Sequence[str], problems: list[str]) -> Itera
             problems.append(f"{where}: {text}; valid: an object with {', '.join(needed)}, each once")
             continue
         if not isinstance(found, dict) or (missing := [name for name in needed if name not in found]):
-            lacks = f"no {' and no '.join(missing)}" if isinstance(found, dict) else "no object"
+            lacks = f"no {' and no '.join(missing)}" if isinstance(found, dict) else "not an object"
             problems.append(f"{where}: {lacks}; valid: an object with {', '.join(needed)}")
             continue
         fields = {name: "" if found[name] is None else found[name] for name in needed}
@@ -187,7 +210,7 @@ def _jsonl_rows(path: Path, needed: Sequence[str], problems: list[str]) -> Itera
 
 def _jamendo_rows(path: Path, needed: Sequence[str], problems: list[str]) -> Iterator[_Row]:
     if "sha256" in needed:
-        text = "MTG-Jamendo's metadata have no checksums; valid: with its file of checksums in recordings.checksums"
+        text = "MTG-Jamendo's metadata have no checksums; valid: set recordings.checksums to its file of checksums"
         raise ConfigError([f"{path}: {text}"])
     seen_header = False
     for line, cells in read_cells(path, "excel-tab", problems, valid=_CELLS):
@@ -212,8 +235,9 @@ def _read_checksums(path: Path) -> dict[str, str]:
         if match := _CHECKSUM_LINE.fullmatch(line.rstrip()):
             file, digest = match[2].removeprefix("./"), match[1].lower()
             if digests.setdefault(file, digest) != digest:
-                told = json.dumps(file, ensure_ascii=False)
-                raise ConfigError([f"{path}: line {number}: {told} has another checksum above; valid: one a file"])
+                quoted = json.dumps(file, ensure_ascii=False)
+                text = f"{quoted} has another checksum on an earlier line; valid: one checksum per file"
+                raise ConfigError([f"{path}: line {number}: {text}"])
         elif line.strip():
             got = json.dumps(line[:80], ensure_ascii=False)
             raise ConfigError([f"{path}: line {number}: got {got}; valid: a SHA-256 of 64 hex digits and a path"])
@@ -227,7 +251,7 @@ def _slug(text: str) -> str:
 
 
 def _track_id(path: str) -> str:
-    """A path as a name of letters, digits and hyphens; where that changes it, with a digest of the path behind."""
+    """A path as an id of letters, digits and hyphens. If this changes it, a digest of the path is appended."""
     stem = posixpath.splitext(path)[0]
     slug = _slug(stem)
     return slug if slug == stem else f"{slug}-{hashlib.sha256(path.encode()).hexdigest()[:6]}".lstrip("-")

@@ -1,14 +1,15 @@
-"""The events as everything after them sees them: what the tests accepted, overruled by people.
+"""The final events: the tests' decisions, overridden by reviewers.
 
-Every consumer reads its events here, so that labels, the clips that are continued, the verdict and the report mean the
-same events. A review decides about its event alone: the gaps that later candidates were tested with stay as they were.
+All later stages read their events here, so that labels, ablation, the verdict and the report use the same events. A
+review changes only its own event. The gaps that later candidates were tested with do not change.
 
-Conventions. `accepted` is final. `reason` is "" exactly where it holds, else why not, joined by commas: the failed
-tests, `review` (a reviewer rejected it) or `unreviewed` (the tests accepted it, but only reviewed events count and
-reviewers did not decide about it). `review` is "accept", "reject", "undecided" (reviewers disagree or are unsure) or
-"" (nobody decided about it). `unknown` marks the unreviewed ones: neither returns nor the absence of one.
+Conventions. `accepted` is final. `reason` is "" exactly for accepted events. For others it has the reasons, separated
+by commas: the failed tests, `review` (a reviewer rejected the event) or `unreviewed` (the tests accepted it, but only
+reviewed events count and the reviewers made no decision). `review` is "accept", "reject", "undecided" (reviewers
+disagree or are unsure) or "" (nobody reviewed it). `unknown` marks the unreviewed events: they count neither as a
+return nor as the absence of one.
 
-Degenerate input: without reviews the tests' decisions stand, and every other column is empty or false.
+Degenerate input: without reviews the tests' decisions are final, and the other columns are empty or false.
 """
 
 from collections.abc import Sequence
@@ -20,11 +21,22 @@ from reprise.review.event_ids import EVENT_KEY, event_keys
 
 
 def overrule(events: pd.DataFrame, reviews: pd.DataFrame | None, *, reviewed_only: bool) -> pd.DataFrame:
-    """`events` with `accepted` and `reason` as reviewers decided, and the columns `review` and `unknown`.
+    """Apply the reviewers' decisions to the events.
 
-    reviews: the table of `reprise.review.decisions.import_reviews` (columns found, clip_id, `EVENT_KEY`, review), or
-    None. reviewed_only: an event that the tests accepted counts only with a reviewer's accept; without a decision it
-    is unknown.
+    Parameters
+    ----------
+    events
+        The events table, one row per event.
+    reviews
+        The table of `reprise.review.decisions.import_reviews` (columns found, clip_id, `EVENT_KEY`, review), or None.
+    reviewed_only
+        An event counts only if a reviewer accepted it. Events that the tests accepted and nobody decided about are
+        unknown.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `events` with new values of `accepted` and `reason`, and the columns `review` and `unknown`.
     """
     tested = events["accepted"].astype(bool)
     review = pd.Series("", index=events.index, dtype=object)
@@ -45,6 +57,10 @@ def overrule(events: pd.DataFrame, reviews: pd.DataFrame | None, *, reviewed_onl
 
 
 def read_events(tables: Sequence[str], reviews: Sequence[str], *, reviewed_only: bool) -> pd.DataFrame:
-    """A study's events from its batches' tables, overruled by its reviews table, of which there may be none."""
+    """Read the events of all batches of a study, and apply its reviews.
+
+    `tables` has the paths of the events tables. `reviews` has the path of the reviews table, or is empty.
+    `reviewed_only` is as in `overrule`.
+    """
     events = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
     return overrule(events, pd.read_parquet(reviews[0]) if reviews else None, reviewed_only=reviewed_only)

@@ -1,17 +1,17 @@
-"""What people decided about events: their files (reprise/review/files.py) joined with the events there are now.
+"""The reviewers' decisions: review files (reprise/review/files.py) joined with the current events.
 
-Decisions are joined with events by their ids (reprise/review/event_ids.py). A decision about an event that there is no
-longer is orphaned: it decides nothing, and is counted and listed, never dropped in silence.
+Decisions and events are joined by event id (reprise/review/event_ids.py). A decision about an event that no longer
+exists is orphaned: it has no effect, but it is counted and listed.
 
-Several reviewers decide together: an event is accepted or rejected where all who decided about it said so, and
-undecided where they disagree or are unsure. Then the tests' decision stands (see reprise/review/apply.py).
+With several reviewers, an event is accepted or rejected if all who reviewed it agree. It is undecided if they disagree
+or are unsure; then the tests' decision is used (see reprise/review/apply.py).
 
-Agreement is Cohen's kappa of each two reviewers, over the current events that both decided about, with accept, reject
-and unsure as three categories: 1 is agreement throughout, 0 what chance would give.
+Agreement is Cohen's kappa for each pair of reviewers, over the current events that both reviewed. The three categories
+are accept, reject and unsure. 1 is full agreement; 0 is the agreement expected by chance.
 
-Degenerate input: no events orphans all decisions. Kappa is None where it says nothing, with a `note`: no event in
-common, or one and the same decision by both throughout (chance would agree as often). With one reviewer who always
-decides the same it is 0 by definition, and noted as well.
+Degenerate input: without events all decisions are orphaned. Kappa is None, with a `note`, where it is not meaningful:
+if there is no event in common, or if both always made the same decision (chance would agree as often). If only one
+reviewer always made the same decision, kappa is 0 by definition, also with a note.
 
 References: Cohen 1960, A coefficient of agreement for nominal scales.
 """
@@ -31,16 +31,30 @@ from reprise.review.files import DECISIONS, Decision, ReviewFile
 def import_reviews(
     events: pd.DataFrame, audio_digests: Mapping[str, str], reviews: Sequence[ReviewFile], *, study: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Join reviews with the study's events: the table of reviewed events, and a summary.
+    """Join reviews with the study's events.
 
-    Table, a row an event that somebody decided about: event_id, clip_id, the columns `EVENT_KEY`, onset_s, tested
-    (whether the tests accepted it), review (`accept`, `reject` or `undecided`), n_accept, n_reject, n_unsure,
-    decisions ("name: accept; ..."), notes, found. Orphans come last, with found False, the clip and onset that their
-    file states, and 0 elsewhere. Clips of equal audio share their events' decisions.
+    Parameters
+    ----------
+    events
+        The study's events, one row per event, as the tests decided.
+    audio_digests
+        SHA-256 of each clip's FLAC file, by clip_id.
+    reviews
+        The reviewers' files.
+    study
+        The study's name, for the summary.
 
-    Summary: counts of events (n_events, n_reviewed, n_accepted, n_rejected, n_unsure, n_disagreed; n_overruled_accept
-    and n_overruled_reject against the tests), `reviewers`, `orphaned` decisions, `notes` (also those without a
-    decision) and `agreement` of each two reviewers.
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row per reviewed event: event_id, clip_id, the columns `EVENT_KEY`, onset_s, tested (whether the tests
+        accepted it), review (`accept`, `reject` or `undecided`), n_accept, n_reject, n_unsure, decisions ("name:
+        accept; ..."), notes, found. Orphaned events come last, with found False, the clip and onset from the review
+        file, tested False and an `EVENT_KEY` of zeros. Clips with equal audio share the decisions of equal events.
+    summary : dict
+        Numbers of events (n_events, n_reviewed, n_accepted, n_rejected, n_unsure, n_disagreed, and
+        n_overruled_accept and n_overruled_reject for decisions against the tests), `reviewers`, `orphaned`
+        decisions, `notes` (also those without a decision), and the `agreement` of each pair of reviewers.
     """
     table = events.assign(event_id=event_ids(events, audio_digests), tested=events["accepted"].astype(bool))
     decided = [(review.reviewer, d) for review in reviews for d in review.decisions if d.decision]
@@ -83,8 +97,8 @@ _COLUMNS = {
 
 
 def _joined(given: Sequence[tuple[str, Decision]]) -> dict[str, Any]:
-    """What all reviewers of one event said together."""
-    said = [d.decision for _, d in given]
+    """The joint decision of all reviewers of one event."""
+    said: list[str | None] = [d.decision for _, d in given]
     together = said[0] if len(set(said)) == 1 and said[0] != "unsure" else "undecided"
     return {
         "review": together,
@@ -145,17 +159,21 @@ def _summary(
 
 
 def agreement(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, Any]:
-    """Agreement of two reviewers, decisions by event_id: n in common, share alike, kappa (or None) and a note."""
+    """Agreement of two reviewers.
+
+    `first` and `second` map event_id to the decision. The result has `n` (events in common), `alike` (the fraction
+    with equal decisions), `kappa` (or None) and a `note`.
+    """
     common = sorted(first.keys() & second.keys())
     said = [[reviewer[event] for event in common] for reviewer in (first, second)]
     record: dict[str, Any] = {"n": len(common), "alike": None, "kappa": None, "note": ""}
     if not common:
-        return record | {"note": "they decided about no current event in common"}
+        return record | {"note": "they have no current event in common"}
     record["alike"] = float(np.mean([a == b for a, b in zip(*said, strict=True)]))
     kinds = [set(decisions) for decisions in said]
     if len(kinds[0] | kinds[1]) == 1:
-        return record | {"note": f"both said {said[0][0]} throughout, so chance would agree as often"}
+        return record | {"note": f"both always said {said[0][0]}, so chance would agree as often"}
     record["kappa"] = float(cohen_kappa_score(*said, labels=list(DECISIONS)))
     if min(map(len, kinds)) == 1:
-        record["note"] = "one of them decided the same throughout, which makes it 0"
+        record["note"] = "one of them always made the same decision, so kappa is 0 by definition"
     return record

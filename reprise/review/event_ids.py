@@ -1,10 +1,10 @@
-"""Which event is which? Ids that survive a rerun.
+"""Event ids that do not change in a rerun.
 
-An event is addressed by what it is, not by where it stood in a table: `event_id` is a hash of the clip's audio and of
-the event's times and transposition. A rerun that finds the same event in the same audio keeps its review; an event
-that has moved by a millisecond is another one.
+An event is identified by its content, not by its row in a table. `event_id` is a hash of the clip's audio and of the
+event's times and transposition. If a rerun finds the same event in the same audio, its review still applies. An event
+that moved by a millisecond is a different event.
 
-Degenerate input: clips of equal audio share the ids of equal events.
+Degenerate input: in clips with equal audio, equal events have the same id.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import pandas as pd
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest
 
-# What an event is, within its clip. Times are compared in whole milliseconds.
+# These columns identify an event within its clip. Times are compared in whole milliseconds.
 TIMES_S = ("motif_start_s", "motif_duration_s", "onset_s", "duration_s")
 EVENT_KEY = [*(name.removesuffix("_s") + "_ms" for name in TIMES_S), "transposition"]
 
@@ -28,7 +28,7 @@ def event_keys(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def event_id(audio_digest: str, key: Sequence[int]) -> str:
-    """16 hex digits for what an event is: its clip's audio digest and the values of `EVENT_KEY`."""
+    """The id of an event, 16 hex digits, from its clip's audio digest and the values of `EVENT_KEY`."""
     return hashlib.sha256(" ".join([audio_digest, *(str(int(v)) for v in key)]).encode()).hexdigest()[:16]
 
 
@@ -39,6 +39,6 @@ def event_ids(events: pd.DataFrame, audio_digests: Mapping[str, str]) -> list[st
 
 
 def read_audio_digests(manifests: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each clip's FLAC, by clip_id, as the audio stores' manifests state it."""
+    """SHA-256 of each clip's FLAC, by clip_id, from the manifests of the audio stores."""
     files = [file for m in manifests for file in read_manifest(store_of(m))["files"]]
     return {file["path"].removesuffix(".flac"): file["sha256"] for file in files}

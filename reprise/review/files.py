@@ -1,7 +1,7 @@
-"""The files that the review page gives: read and checked, all of them, before any job runs.
+"""Read and check the review files, which are downloaded from the review page, before any job runs.
 
-The Snakefile imports this at every parse, so nothing heavy is imported here. What the decisions do is in
-reprise/review/decisions.py.
+The Snakefile imports this at every parse, so nothing heavy is imported here. reprise/review/decisions.py joins the
+decisions with the events.
 """
 
 import json
@@ -27,7 +27,7 @@ def _field(valid: str, **limits: Any) -> Any:
 
 
 class Decision(_Part):
-    """One event: `decision` is None where only a note was written. `clip_id` and `onset_s` are for people."""
+    """The decision about one event, None for a note alone. `clip_id` and `onset_s` are only for human readers."""
 
     event_id: Annotated[str, _field("16 hex digits, as on the review page", pattern=r"^[0-9a-f]{16}$")]
     decision: Annotated[Literal["accept", "reject", "unsure"] | None, _field("accept, reject, unsure or null")]
@@ -46,16 +46,37 @@ class ReviewFile(_Part):
 
 
 def parse_review(text: str, *, study: str, source: str) -> ReviewFile:
-    """The review in `text`. Raises ConfigError naming `source`, each bad field, its value and what is valid."""
+    """Parse a review file.
+
+    Parameters
+    ----------
+    text
+        The file's content.
+    study
+        The study that the review must belong to.
+    source
+        The file's name, for messages.
+
+    Returns
+    -------
+    ReviewFile
+        The review.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each bad field: `source`, the field, its value and what is valid.
+    """
     try:
-        # As JSON, so that a list may stand for a tuple although fields are strict.
+        # Validate the JSON text, because strict fields then accept a list as a tuple.
         review = ReviewFile.model_validate_json(text)
         parse_json(text)
     except ValidationError as error:
         raise ConfigError([f"{source}: {_problem(e)}" for e in error.errors(include_url=False)]) from error
     except ValueError as error:
         raise ConfigError([f"{source}: {error}; valid: a JSON file downloaded from the review page"]) from error
-    problems, first = [], {}
+    problems: list[str] = []
+    first: dict[str, int] = {}
     if review.study != study:
         problems.append(
             f"{source}: study: got {json.dumps(review.study)}; valid: {study}, the study that names the file"
@@ -70,18 +91,18 @@ def parse_review(text: str, *, study: str, source: str) -> ReviewFile:
 
 
 def _problem(error: Any) -> str:
-    """One pydantic error as a sentence: the field, its value and what is valid."""
+    """Describe one pydantic error: the field, its value and what is valid."""
     valid = "a JSON file downloaded from the review page"
     if error["type"] == "json_invalid":
         return f"{error['ctx']['error']}; valid: {valid}"
     if not error["loc"]:
-        return f"holds no object; valid: {valid}"
+        return f"not a JSON object; valid: {valid}"
     where = ".".join(map(str, error["loc"]))
     return f"{where}: {describe_error(error, error['loc'], ReviewFile.model_json_schema())}"
 
 
 def read_reviews(files: Sequence[str | Path], *, study: str) -> list[ReviewFile]:
-    """All review files of a study. Raises ConfigError with the problems of all of them."""
+    """Read all review files of a study. Raises ConfigError with the problems of all of them."""
     reviews: list[ReviewFile] = []
     problems: list[str] = []
     first: dict[str, str] = {}
@@ -93,7 +114,7 @@ def read_reviews(files: Sequence[str | Path], *, study: str) -> list[ReviewFile]
             continue
         name = reviews[-1].reviewer
         if (other := first.setdefault(name.strip().casefold(), file)) != file:
-            text = f"got {json.dumps(name, ensure_ascii=False)}, as in {other}; valid: one file a reviewer"
+            text = f"got {json.dumps(name, ensure_ascii=False)}, as in {other}; valid: one file per reviewer"
             problems.append(f"{file}: reviewer: {text}")
     if problems:
         raise ConfigError(problems)

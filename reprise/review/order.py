@@ -1,15 +1,19 @@
-"""Which events does a reviewer see, and which of them first?
+"""Which events a reviewer sees, and in which order.
 
-All candidates compete, those that the tests accepted and those that they rejected. First come the uncertain ones. Each
-test gives a margin: how far its number lies from the threshold, as a share of the way to the end of the number's
-range, positive where it passes and negative where it fails, within -1..1 (the ends: `candidate_score` and 1 for the
-score; 1 and the smallest p-value that the surrogates allow; no gap and a gap of twice the threshold; score less timbre
-score from -1 to 1). An event is accepted if all its margins are positive, so that its worst margin says what would
-have to change for the decision to be another one, and the events are sorted by the worst margin's distance from 0.
-There is room for `max_events`: those that the tests accepted come before the others, since with `labels.reviewed_only`
-nothing else counts, and of each kind the uncertain ones, where a reviewer's time changes most.
+The review page can show events that the tests accepted and events that they rejected. The most uncertain ones come
+first.
 
-Degenerate input: events of equal content (clips of equal audio) are shown once.
+Each test has a margin from -1 to 1: the distance of its value from the threshold, divided by the distance of the
+threshold from the end of the value's range. It is positive if the event passes the test and negative if it fails. The
+ranges are: from `candidate_score` to 1 for the score; from 1 to the smallest possible p-value; from no gap to a gap of
+twice the threshold; and from -1 to 1 for the score minus the timbre score. An event is accepted if all its margins are
+positive. So its smallest margin decides, and events are sorted by that margin's distance from 0.
+
+At most `max_events` are shown. Accepted events are chosen first, because with `labels.reviewed_only` only accepted
+events count. Within each group the uncertain ones are chosen first, because there a review is most likely to change
+the decision.
+
+Degenerate input: equal events in clips with equal audio are shown once.
 """
 
 from collections.abc import Mapping
@@ -19,16 +23,15 @@ import pandas as pd
 
 
 def margins(events: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """How far each number lies from its threshold, -1..1, below 0 where the test fails: columns score, p_value,
-    p_others (where the events have it; NaN where it was not tested), gap and timbre.
+    """The margin of each test, from -1 to 1, negative where the test fails. `thresholds` are the event settings.
 
-    thresholds: the event settings.
+    The columns are score, p_value, p_others (if the events have it; NaN where it was not tested), gap and timbre.
     """
 
     def share(value: pd.Series, threshold: float, worst: float, best: float) -> np.ndarray:
         beyond = (value - threshold).to_numpy(dtype=np.float64) * np.sign(best - worst)
         up, down = abs(best - threshold), abs(threshold - worst)
-        # Where there is no way to the end, the number is at it.
+        # If the threshold is at the end of the range, the value is there too.
         passing, failing = beyond / up if up > 0 else 1.0, beyond / down if down > 0 else -1.0
         return np.clip(np.where(beyond >= 0, passing, failing), -1, 1)
 
@@ -46,7 +49,22 @@ def margins(events: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFra
 
 
 def to_review(events: pd.DataFrame, thresholds: Mapping[str, float], *, max_events: int) -> pd.DataFrame:
-    """The events for the page in its order, uncertain ones first; see the module. `events` with event_id."""
+    """Choose and sort the events for the review page.
+
+    Parameters
+    ----------
+    events
+        The events table with the column event_id.
+    thresholds
+        The event settings.
+    max_events
+        Maximum number of events.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The chosen rows of `events`, uncertain ones first.
+    """
     distance = margins(events, thresholds).min(axis=1).abs()
     order = events.assign(distance=distance).sort_values(["distance", "clip_id", "onset_s"], kind="stable")
     order = order.drop_duplicates("event_id").drop(columns="distance")

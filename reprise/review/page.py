@@ -1,11 +1,11 @@
-"""The review page: events to listen to and to decide about, as one self-contained HTML page.
+"""The review page: one self-contained HTML page with events to listen to and decide about.
 
-Which events are on it, and in which order, is in reprise/review/order.py.
+reprise/review/order.py chooses and sorts the events.
 
-What a page holds. Two passages an event, A the motif and B the candidate, each with a little context, 16-bit FLAC at
-most `reprise.report.sound.AUDIO_RATE_HZ`; a motif's sound is embedded once however many candidates it has. The
-chromagram of a transposed candidate is moved so that it looks like its motif. No reviewer's decision is on the page,
-so that nobody is led by another's.
+Each event has two passages: A is the motif, B the candidate. Both are played with a little context, as 16-bit FLAC
+with a sample rate of at most `reprise.report.sound.AUDIO_RATE_HZ`. The sound of a motif is embedded once, even if it
+has several candidates. The chromagram of a transposed candidate is shifted so that it looks like its motif. The page
+does not show decisions of other reviewers, so that they cannot influence anybody.
 
 Degenerate input: without candidates the page says so.
 """
@@ -23,11 +23,11 @@ from reprise.report.sound import ExampleClip, encode_flac, flac_uri
 from reprise.report.templating import page_template
 from reprise.report.words import REASONS
 
-FADE_S = 0.01  # cut sounds click
+FADE_S = 0.01  # without a fade, cut audio clicks
 
 
 class _Test(NamedTuple):
-    """A test of an event: its name in `reason`, its title, and what it measured and needed, as text."""
+    """A test of an event: its name in `reason`, its title, the measured value, and the needed value, as text."""
 
     name: str
     title: str
@@ -36,7 +36,10 @@ class _Test(NamedTuple):
 
 
 def cut(audio: np.ndarray, sample_rate_hz: int, start_s: float, stop_s: float) -> np.ndarray:
-    """The audio `[sample]` between two times, as far as it goes, faded in and out within `FADE_S`."""
+    """The audio between two times, float32 `[sample]`, faded in and out over `FADE_S`.
+
+    Times outside the audio are moved to its ends. `audio` is `[sample]`; times are in seconds.
+    """
     first, last = (round(max(0.0, s) * sample_rate_hz) for s in (start_s, stop_s))
     piece = np.array(audio[first:last], np.float32)
     ramp = np.linspace(0, 1, min(round(FADE_S * sample_rate_hz), len(piece)), dtype=np.float32)
@@ -46,7 +49,7 @@ def cut(audio: np.ndarray, sample_rate_hz: int, start_s: float, stop_s: float) -
 
 
 def checks_of(event: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[dict[str, Any]]:
-    """A row a test: title, value, needed, and whether it passed, as the pipeline decided (None: no test)."""
+    """One dict per test: title, value, needed, and passed as the pipeline decided (None if it is not a test)."""
     failed = set(filter(None, event["reason"].split(", ")))
     t, most = thresholds, f"≤ {thresholds['max_p_value']:g}"
     least = event["score"] - t["timbre_margin"]
@@ -69,7 +72,21 @@ def checks_of(event: Mapping[str, Any], thresholds: Mapping[str, float]) -> list
 def event_view(
     event: Mapping[str, Any], clip: ExampleClip, chroma: np.ndarray, settings: Mapping[str, Any], sound_a: str
 ) -> dict[str, Any]:
-    """Everything the template shows of one event. `chroma` `[frame, 12]` of its clip; `sound_a` names A's sound."""
+    """What the template shows about one event.
+
+    Parameters
+    ----------
+    event
+        One row of the events table, with event_id.
+    clip
+        The event's clip.
+    chroma
+        Chromagram of the clip, `[frame, 12]`.
+    settings
+        The settings with `events` and `review`.
+    sound_a
+        Key of the motif's sound in the page's table of sounds.
+    """
     context_s, shift = settings["review"]["context_s"], int(event["transposition"])
     start_a, start_b = event["motif_start_s"], event["onset_s"]
     stop_a, stop_b = start_a + event["motif_duration_s"], start_b + event["duration_s"]
@@ -110,8 +127,24 @@ def event_view(
 def render_review(
     events: pd.DataFrame, clips: Mapping[str, ExampleClip], settings: Mapping[str, Any], *, n_events: int
 ) -> str:
-    """The page of one study. `events` as `to_review` gives them, of `n_events` in all; `clips` by clip_id; `settings`
-    with study, events and review."""
+    """Render the review page of one study.
+
+    Parameters
+    ----------
+    events
+        The events to show, from `to_review`.
+    clips
+        The clips, by clip_id.
+    settings
+        The settings with `study` (its name), `events` and `review`.
+    n_events
+        Number of all events of the study.
+
+    Returns
+    -------
+    str
+        The HTML page.
+    """
     chroma: dict[str, np.ndarray] = {}
     sounds: dict[str, str] = {}
     names: dict[tuple[str, float, float], str] = {}

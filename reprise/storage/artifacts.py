@@ -1,65 +1,72 @@
-"""A study's batches: what their stores hold, and all of them read as one, clips in their stable order, arrays at
-chosen positions only.
+"""The stores of a study's batches: which arrays they hold, and how to read all batches as one.
 
-Every function that reads takes the manifests' paths as rules list them (`.../b00.manifest.json`), and checks each
-store's sizes against its manifest before reading.
+Clips always come in the same order. Arrays can be read at chosen positions only.
 
-Degenerate input: a batch may hold no clip, where every recording of it was left out; without any clip at all there is
-nothing to study, and that is an error.
+The functions that read take the paths of the manifests (`.../b00.manifest.json`), as the rules list them. They check
+each store's file sizes against its manifest before they read.
+
+Degenerate input: a batch may have no clips, if all of its recordings were excluded. It is an error if no batch has
+any.
 """
 
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import zarr
 
 from reprise.storage.files import read_manifest
 from reprise.storage.stores import ArraySpec, read_store
 
-# FLAC of music in 16 bits, against the samples as they are.
+# Size of 16-bit FLAC files of music, relative to the uncompressed samples.
 FLAC_RATIO = 0.65
 
 
 def token_arrays(n_clips: int, *, n_codebooks: int, n_frames: int) -> dict[str, ArraySpec]:
-    """The arrays of a store of tokens."""
+    """The arrays of a token store: `tokens` `[clip, codebook, frame]`, uint16."""
     return {"tokens": ArraySpec((n_clips, n_codebooks, n_frames), "uint16")}
 
 
 def activation_arrays(n_clips: int, *, n_positions: int, d_model: int) -> dict[str, ArraySpec]:
-    """The arrays of a store of one hook's activations."""
+    """The arrays of a store of one hook's activations: `resid_post` `[clip, position, d_model]`, float16."""
     return {"resid_post": ArraySpec((n_clips, n_positions, d_model), "float16")}
 
 
 def audio_bytes(n_clips: int, *, n_samples: int) -> float:
-    """About how many bytes the FLAC files of clips take."""
+    """The approximate size of the clips' FLAC files, in bytes."""
     return n_clips * n_samples * 2 * FLAC_RATIO
 
 
 def hook_layer(hook: str) -> int:
-    """The layer of a hook's name: -1 for "embedding", 11 for "layer11" and "random-layer11"."""
+    """The layer of a hook, from its name: -1 for "embedding", 11 for "layer11" and "random-layer11"."""
     return -1 if hook == "embedding" else int(hook.removeprefix("random-").removeprefix("layer"))
 
 
 def store_of(manifest: str) -> Path:
-    """The store a manifest lies beside."""
+    """The path of the store that a manifest belongs to."""
     return Path(manifest.removesuffix(".manifest.json"))
 
 
 def with_clips(manifests: Sequence[str]) -> list[str]:
-    """Those of the manifests whose stores hold clips. Raises ValueError where none does."""
+    """The manifests whose stores hold clips. Raises ValueError if there is none."""
     found = [m for m in manifests if read_manifest(store_of(m))["meta"]["clips"]]
     if not found:
         kind = store_of(manifests[0]).parent
-        raise ValueError(f"{kind}: no clip is left, every recording was left out; the manifests of tokens say why")
+        raise ValueError(
+            f"{kind}: no usable clips: all recordings were excluded; the manifests of the token stores say why"
+        )
     return found
 
 
 def read_clips(manifests: Sequence[str]) -> pd.DataFrame:
-    """Clips of all batches: clip_id, prompt_id, prompt ("": none), seed, and duration_s where the manifests say it;
-    where recordings are in them, also what `reprise.identity.clip_seed` reads."""
+    """The clips of all batches, one row per clip.
+
+    Columns: clip_id, prompt_id, prompt ("" for none), seed, and duration_s if the manifests have it. With recordings
+    there are also the columns that `reprise.identity.clip_seed` reads. Raises ValueError if there are no clips.
+    """
     metas = [read_manifest(store_of(m))["meta"] for m in with_clips(manifests)]
     extra = [{"duration_s": meta["duration_s"]} if "duration_s" in meta else {} for meta in metas]
     return pd.DataFrame(
@@ -68,29 +75,68 @@ def read_clips(manifests: Sequence[str]) -> pd.DataFrame:
 
 
 def read_meta(manifests: Sequence[str]) -> dict[str, Any]:
-    """What the first manifest of a batch with clips says, for facts that are the same in all."""
+    """The `meta` of the first manifest that has clips, for facts that are the same in all batches."""
     return read_manifest(store_of(with_clips(manifests)[0]))["meta"]
 
 
 def read_motif_ends_s(clip_summaries: Sequence[str], clip_ids: pd.Series, *, otherwise_s: float) -> np.ndarray:
-    """When each clip's (first) motif has ended, float64 `[clip]`; NaN where the clip is unusable.
+    """When each clip's (first) motif ends.
 
-    `clip_summaries`: what became of each clip (`events/<batch>.clips.parquet`). Where no motif was found, none can
-    have ended before `otherwise_s`.
+    Parameters
+    ----------
+    clip_summaries
+        Paths of the tables with one row per clip (`events/<batch>.clips.parquet`).
+    clip_ids
+        The clips, in the order of the result.
+    otherwise_s
+        The value for clips in which no motif was found, in seconds. No motif can end before this time.
+
+    Returns
+    -------
+    numpy.ndarray
+        Times in seconds, float64 `[clip]`; NaN for unusable clips.
+
+    Raises
+    ------
+    KeyError
+        If a clip is in none of the tables.
     """
     table = pd.concat([pd.read_parquet(path) for path in clip_summaries]).set_index("clip_id").loc[clip_ids]
     return table["motif_end_s"].fillna(otherwise_s).where(table["usable"]).to_numpy()
 
 
 def read_array(manifests: Sequence[str], name: str, positions: Sequence[int] | None = None) -> np.ndarray:
-    """Array `name` of all batches, `[clip, ...]`; with `positions` only those of axis 1, `[clip, time, ...]`."""
+    """Read one array of all batches.
+
+    Parameters
+    ----------
+    manifests
+        Paths of the stores' manifests.
+    name
+        The array's name, such as "tokens" or "resid_post".
+    positions
+        Indices along axis 1 to read; None for all.
+
+    Returns
+    -------
+    numpy.ndarray
+        The array `[clip, ...]`, or `[clip, len(positions), ...]` with `positions`, in the stored dtype.
+
+    Raises
+    ------
+    StoreError
+        If a store does not match its manifest.
+    ValueError
+        If no store has clips.
+    """
     parts = []
     for manifest in with_clips(manifests):
-        array = read_store(store_of(manifest))[name]
+        array = cast(zarr.Array, read_store(store_of(manifest))[name])
         if positions is None:
-            parts.append(array[:])
+            parts.append(cast(np.ndarray, array[:]))
             continue
-        # A file at a time: memory holds what is chosen and one file's clips, not the batch.
+        # One file at a time, so that memory holds only the chosen positions and the clips of one file.
         n = (array.shards or array.chunks)[0]
-        parts += [array[first : first + n][:, positions] for first in range(0, array.shape[0], n)]
+        files = (cast(np.ndarray, array[first : first + n]) for first in range(0, array.shape[0], n))
+        parts += [clips[:, positions] for clips in files]
     return np.concatenate(parts)

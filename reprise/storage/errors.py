@@ -1,5 +1,5 @@
-"""What is wrong with a store."""
+"""The error for a damaged store."""
 
 
 class StoreError(ValueError):
-    """A store that cannot be trusted or written: names the store, the file or array, and what to do."""
+    """A store cannot be trusted or written. The message names the store, the file or array, and what to do."""

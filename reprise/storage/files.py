@@ -1,17 +1,20 @@
-"""Files that stages leave behind, whole or not there at all: folders with manifests, JSON, text and Parquet.
+"""Write and read the files of stages: folders with manifests, JSON, text and Parquet.
 
-Conventions. A store is a folder. Beside it lies its manifest, `<folder name>.manifest.json`: every file of the
-store with size and SHA-256, one `digest` over them all, and what the writer said about it (`meta`). No times, no
-absolute paths: the same content gives the same manifest. A store is finished when its manifest exists; the
-manifest is written last, and consumers name it as their input.
+Every file or folder is either complete or absent.
 
-A store is written in a sibling `.<folder name>.partial` and renamed when complete. A killed writer leaves that
-sibling at most, and the next writer of the same store removes it. One writer per store.
+Conventions. A store is a folder. Its manifest, `<folder name>.manifest.json`, lies next to it. It lists every file of
+the store with size and SHA-256, one `digest` over all of them, and information from the writer (`meta`). It contains
+no times and no absolute paths, so the same content gives the same manifest. The manifest is written last: a store is
+finished when its manifest exists. Rules name the manifest as their input.
 
-Files that are not the store's never cost it: what could be mistaken for the store's is to be deleted, the rest is let
-be. What arrays lie in a store: reprise/storage/stores.py.
+A store is written to the sibling folder `.<folder name>.partial`, which is renamed when complete. If the writer is
+killed, at most this folder is left, and the next writer of the same store removes it. A store has only one writer at
+a time.
 
-Degenerate input: an empty table is written as one.
+Foreign files in a store do not make it invalid. Files that could be mistaken for the store's own must be deleted;
+others are ignored. The arrays of a store are described in reprise/storage/stores.py.
+
+Degenerate input: an empty table is written as an empty table.
 """
 
 import hashlib
@@ -33,8 +36,8 @@ import pandas as pd
 from reprise.storage.errors import StoreError
 
 FORMAT = "reprise store 1"
-# More files than these in one line help nobody.
-MAX_TOLD = 3
+# Maximum number of files that a message lists.
+MAX_LISTED = 3
 _CHUNK = re.compile(r"(^|/)c(/\d+)*$")
 _DATA = (".json", ".npy", ".npz", ".parquet", ".flac", ".safetensors", ".pt", ".pth", ".bin", ".zarr")
 _BYSTANDERS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
@@ -42,16 +45,16 @@ log = logging.getLogger("reprise")
 
 
 def manifest_path(path: Path) -> Path:
-    """Where the manifest of the store at `path` lies: `<path>.manifest.json`."""
+    """The path of the manifest of the store at `path`: `<path>.manifest.json`."""
     return Path(path).with_name(f"{Path(path).name}.manifest.json")
 
 
 @contextmanager
 def write_folder(path: Path, *, meta: dict[str, Any]) -> Iterator[Path]:
-    """Write a folder of any files: yields a temporary folder that becomes `path` when the block ends well.
+    """Write a folder of any files. Yields a temporary folder, which becomes `path` if the block succeeds.
 
-    `meta` goes into the manifest as it is at the end of the block, so that the block may add to it. When the
-    block raises, nothing of it stays and an earlier finished store at `path` is left as it was.
+    `meta` is written to the manifest at the end of the block, so the block may add to it. If the block raises, its
+    files are removed, and an earlier finished store at `path` is left unchanged.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
@@ -63,7 +66,7 @@ def write_folder(path: Path, *, meta: dict[str, Any]) -> Iterator[Path]:
     except BaseException:
         _remove(partial)
         raise
-    # Unfinished from here until the new manifest is there: never an old manifest beside new files.
+    # Remove the old manifest first, so that it never lies next to new files.
     manifest_path(path).unlink(missing_ok=True)
     _remove(path)
     os.rename(partial, path)
@@ -71,12 +74,29 @@ def write_folder(path: Path, *, meta: dict[str, Any]) -> Iterator[Path]:
 
 
 def read_manifest(path: Path, *, verify: Literal["sizes", "content"] = "sizes") -> dict[str, Any]:
-    """The manifest of the store at `path` (`digest`, `files`, `format`, `meta`), after checking the store by it.
+    """Check a store against its manifest, and return the manifest.
 
-    `sizes`: every file is there with its size, none is there beside them that would be read, and the arrays' own
-    descriptions (`zarr.json`) are unaltered. `content`: the SHA-256 of every file too.
-    Raises StoreError naming the store, the first bad file and the command that makes the store anew, or, where only
-    files are there that are not the store's, these. Of such files that nothing reads the log has a warning.
+    Parameters
+    ----------
+    path
+        The store's folder.
+    verify
+        "sizes": every file exists with the right size, there are no foreign files that could be read by mistake, and
+        the descriptions of the arrays (`zarr.json`) are unchanged. "content": also check the SHA-256 of every file.
+
+    Returns
+    -------
+    dict
+        The manifest, with `digest`, `files`, `format` and `meta`.
+
+    Raises
+    ------
+    StoreError
+        If the store does not match its manifest. The message names the store, the first bad file, and the command
+        that makes the store again. If the only problem is foreign files, it names these files instead. Foreign files
+        that nothing reads only give a warning in the log.
+    ValueError
+        If `verify` is unknown.
     """
     if verify not in ("sizes", "content"):
         raise ValueError(f"verify: {verify!r} is unknown; valid: 'sizes', 'content'")
@@ -99,37 +119,39 @@ def read_manifest(path: Path, *, verify: Literal["sizes", "content"] = "sizes") 
         if file.stat().st_size != size:
             raise _broken(path, f"file {name} has {file.stat().st_size} bytes; the manifest says {size}")
         if (verify == "content" or file.name == "zarr.json") and digest_file(file) != sha256:
-            raise _broken(path, f"file {name} was altered: its SHA-256 is not the manifest's")
+            raise _broken(path, f"file {name} was altered: its SHA-256 differs from the manifest's")
     foreign = foreign_files(path, manifest)
     if read := [name for name in foreign if _would_be_read(name)]:
-        told = ", ".join(shlex.quote((path / name).as_posix()) for name in read[:MAX_TOLD])
-        more = f" and {len(read) - MAX_TOLD} more" if len(read) > MAX_TOLD else ""
-        text = f"file {read[0]} is not in the manifest, so it is not the store's, of which nothing is lacking"
-        raise StoreError(f"store {path}: {text}; delete what is foreign, that is enough: {told}{more}")
+        listed = ", ".join(shlex.quote((path / name).as_posix()) for name in read[:MAX_LISTED])
+        more = f" and {len(read) - MAX_LISTED} more" if len(read) > MAX_LISTED else ""
+        text = f"file {read[0]} is not in the manifest; the store itself is complete"
+        raise StoreError(f"store {path}: {text}; only delete the foreign files: {listed}{more}")
     if foreign:
         log.warning("store %s: %s", path, foreign_in_words(foreign))
     return manifest
 
 
 def foreign_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files in the store at `path` that its manifest lacks: put there by a file manager, an editor or by hand."""
+    """Files in the store at `path` that are not in its manifest: from a file manager, an editor or a user."""
     return sorted(set(_files(Path(path))) - {file["path"] for file in manifest["files"]})
 
 
 def foreign_in_words(foreign: Sequence[str]) -> str:
-    """What to do about foreign files that nothing reads."""
-    more = f" and {len(foreign) - MAX_TOLD} more" if len(foreign) > MAX_TOLD else ""
-    return f"{', '.join(foreign[:MAX_TOLD])}{more}: not the store's, and read by nothing; to be deleted at leisure"
+    """A message about foreign files that nothing reads."""
+    more = f" and {len(foreign) - MAX_LISTED} more" if len(foreign) > MAX_LISTED else ""
+    return f"{', '.join(foreign[:MAX_LISTED])}{more}: foreign files that nothing reads; they can be deleted"
 
 
 def _would_be_read(name: str) -> bool:
-    """Whether a file of this name may be taken for one of a store's: by zarr, which asks for chunks and descriptions
-    by name and takes a chunk that is not there for zeros, or by whoever reads a folder."""
+    """Whether a foreign file with this name could be read as part of a store.
+
+    zarr looks up chunks and descriptions by name (and reads a missing chunk as zeros). Other readers list the folder.
+    """
     return bool(_CHUNK.search(name)) or Path(name).suffix.lower() in _DATA
 
 
 def _is_bystander(name: str) -> bool:
-    """Whether a file is one that file managers and editors leave anywhere, and so never a store's."""
+    """Whether file managers and editors create files of this name in any folder. They never belong to a store."""
     name = name.rpartition("/")[2]
     return name.casefold() in _BYSTANDERS or name.endswith(("~", ".swp", ".swo"))
 
@@ -141,29 +163,32 @@ def digest_file(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON: sorted keys, two-space indent, UTF-8, whole or not at all; the same value gives the same bytes.
+    """Write JSON with sorted keys, two-space indent and UTF-8. The file is either complete or absent.
 
-    numpy scalars, arrays and tuples are written as numbers and lists; NaN is written as null.
-    Raises StoreError naming the place of an infinity or of a value that JSON does not know.
+    The same value gives the same bytes. numpy scalars, arrays and tuples are written as numbers and lists. NaN is
+    written as null. Raises StoreError that names the place of an infinity or of a value that JSON cannot hold.
     """
     text = json.dumps(_plain(value, "$"), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
 def read_records(paths: Sequence[Path | str]) -> pd.DataFrame:
-    """JSON objects as `write_json` wrote them, a row each. null is NaN again, also where a column holds only that."""
+    """Read JSON objects written by `write_json`, one row per file. null becomes NaN, also in columns of nulls only."""
     records = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
     return pd.DataFrame([{k: math.nan if v is None else v for k, v in record.items()} for record in records])
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all."""
+    """Write a UTF-8 text file. It is either complete or absent."""
     with _replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as Parquet (zstd), whole or not at all; its index is dropped, its column order kept."""
+    """Write a table as Parquet (zstd). The file is either complete or absent.
+
+    The index is dropped. The order of the columns is kept.
+    """
     with _replacing(path) as partial:
         table.to_parquet(partial, engine="pyarrow", index=False, compression="zstd")
 
@@ -181,7 +206,10 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> list[str]:
-    """All files below `folder`, as sorted relative POSIX paths; hidden ones (network file systems) left out."""
+    """All files below `folder`, as sorted relative POSIX paths.
+
+    Hidden files are left out, because network file systems create some.
+    """
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -206,7 +234,7 @@ def _digest(files: list[dict[str, Any]]) -> str:
 
 def _broken(path: Path, what: str) -> StoreError:
     command = f"snakemake --cores 1 --force {shlex.quote(manifest_path(path).as_posix())}"
-    return StoreError(f"store {path}: {what}; make it anew with: {command} (and your --configfile after that)")
+    return StoreError(f"store {path}: {what}; make it again with: {command} (and your --configfile after that)")
 
 
 def _remove(path: Path) -> None:
@@ -217,7 +245,7 @@ def _remove(path: Path) -> None:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """`value` in JSON's own types; `where` is its place, for the error."""
+    """Convert `value` to types that JSON has. `where` is its place, for error messages."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if value is None or isinstance(value, bool | int | str):

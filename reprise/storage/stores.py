@@ -1,9 +1,9 @@
-"""Arrays on disk: zarr v3 stores, written clip by clip and checked by their manifests before they are read.
+"""Arrays on disk: zarr v3 stores, written clip by clip and checked against their manifests before they are read.
 
-Arrays are `[clip, ...]`: one chunk a clip, `clips_per_shard` clips a file, no compression (zstd cfg_branches the speed
-and saves 9% on activations). A one-dimensional array is one chunk, or, where its length is not known beforehand,
-grows in chunks of `ENTRIES_PER_CHUNK`. zarr reads a missing shard as zeros, without a word: that is why `read_store`
-compares the files with the manifest first (reprise/storage/files.py).
+Arrays are `[clip, ...]`, with one chunk per clip and `clips_per_shard` clips per file. They are not compressed: zstd
+halves the speed and saves only 9% on activations. A one-dimensional array is a single chunk. If its length is not
+known beforehand, it grows in chunks of `ENTRIES_PER_CHUNK`. zarr silently reads a missing shard as zeros. This is why
+`read_store` first compares the files with the manifest (reprise/storage/files.py).
 
 Degenerate input: an array of no clips gives an array without shards.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -25,12 +25,21 @@ from reprise.storage.files import read_manifest, write_folder
 
 Item = TypeVar("Item")
 ENTRIES_PER_CHUNK = 2**20
-FLOAT16_LIMIT = 65520.0  # the least float32 that rounds to infinity in float16
+FLOAT16_LIMIT = 65520.0  # the smallest float32 that rounds to infinity in float16
 
 
 class ArraySpec(NamedTuple):
-    """One array of a store: `shape` `[clip, ...]`, numpy `dtype` name, clips in one shard file. The shape `(None,)`
-    is that of an array which holds as many entries as are appended to it."""
+    """One array of a store.
+
+    Attributes
+    ----------
+    shape
+        Shape `[clip, ...]`. `(None,)` is a one-dimensional array that grows as entries are appended.
+    dtype
+        Name of the numpy dtype.
+    clips_per_shard
+        Number of clips in one shard file.
+    """
 
     shape: tuple[int | None, ...]
     dtype: str
@@ -38,17 +47,17 @@ class ArraySpec(NamedTuple):
 
 
 def stored_bytes(arrays: Mapping[str, ArraySpec], *, n_entries: int = 0) -> int:
-    """How many bytes a store of these arrays takes, `n_entries` in each that grows (in whole chunks)."""
+    """The size of a store of these arrays in bytes, with `n_entries` in each growing array (rounded up to chunks)."""
     grown = -(-n_entries // ENTRIES_PER_CHUNK) * ENTRIES_PER_CHUNK
     n_values = {name: math.prod(grown if n is None else n for n in spec.shape) for name, spec in arrays.items()}
     return sum(n * np.dtype(arrays[name].dtype).itemsize for name, n in n_values.items())
 
 
 class StoreWriter:
-    """Fills the arrays of a store in clip order; made by `write_store`.
+    """Fills the arrays of a store in clip order. Created by `write_store`.
 
-    Clips are gathered until a shard is full, because writing one clip into a shard rewrites the whole shard. So
-    memory is one shard an array, however many clips there are.
+    Clips are collected until a shard is full, because writing one clip into a shard rewrites the whole shard. So the
+    writer needs memory for one shard per array, regardless of the number of clips.
     """
 
     def __init__(self, folder: Path, arrays: Mapping[str, ArraySpec]) -> None:
@@ -60,11 +69,23 @@ class StoreWriter:
         self._written = dict.fromkeys(arrays, 0)
 
     def append(self, name: str, clips: np.ndarray) -> None:
-        """Add clips `[n, ...]` to array `name`, after those already added.
+        """Add clips to an array, after those already added.
 
-        Floats for a float16 array are converted with `to_float16_checked`; where a value would not fit, the whole
-        array becomes float32. Integers that the array's dtype cannot hold raise StoreError, as do an unknown name, a
-        wrong shape and too many clips.
+        Floats for a float16 array are converted with `to_float16_checked`. If a value does not fit, the whole array
+        becomes float32.
+
+        Parameters
+        ----------
+        name
+            The array's name.
+        clips
+            The values `[n, ...]`.
+
+        Raises
+        ------
+        StoreError
+            If the name is unknown, the shape is wrong, there are too many clips, a float for a float16 array is NaN
+            or infinite, or integers do not fit the array's dtype.
         """
         if name not in self._specs:
             raise StoreError(f"array {name!r} is not in this store; valid: {', '.join(sorted(self._specs))}")
@@ -104,20 +125,20 @@ class StoreWriter:
         return spec.clips_per_shard if len(spec.shape) > 1 else max(1, spec.shape[0])
 
     def _widen(self, name: str) -> None:
-        """Make a float16 array float32, keeping what it holds."""
+        """Convert a float16 array to float32, with the values written so far."""
         narrow, temporary = self._arrays[name], f"{name}.float32"
         self._specs[name] = self._specs[name]._replace(dtype="float32")
         wide = _create(self._group, temporary, self._specs[name])
         for start in range(0, self._written[name], self._shard_length(name)):
             stop = min(start + self._shard_length(name), self._written[name])
-            wide[start:stop] = narrow[start:stop].astype(np.float32)
+            wide[start:stop] = cast(np.ndarray, narrow[start:stop]).astype(np.float32)
         shutil.rmtree(self._folder / name)
         os.rename(self._folder / temporary, self._folder / name)
-        self._arrays[name] = self._group[name]
+        self._arrays[name] = cast(zarr.Array, self._group[name])
         self._waiting[name] = [clips.astype(np.float32) for clips in self._waiting[name]]
 
     def finish(self) -> None:
-        """Write what is waiting; StoreError when an array lacks clips."""
+        """Write the clips that are still in memory. Raises StoreError if an array did not get all its clips."""
         for name, spec in sorted(self._specs.items()):
             self._flush(name, whole_shards=False)
             if spec.shape[0] is not None and self._written[name] != spec.shape[0]:
@@ -126,10 +147,26 @@ class StoreWriter:
 
 @contextmanager
 def write_store(path: Path, arrays: Mapping[str, ArraySpec], *, meta: dict[str, Any]) -> Iterator[StoreWriter]:
-    """Write a zarr v3 store: yields a `StoreWriter` to which each array's clips are appended in order.
+    """Write a zarr v3 store. The store and its manifest appear at `path` when the block ends; see `write_folder`.
 
-    The store and its manifest appear at `path` when the block ends and every array is full; see `write_folder`.
-    Raises StoreError when an array did not get all its clips.
+    Parameters
+    ----------
+    path
+        The store's folder.
+    arrays
+        The arrays, by name.
+    meta
+        Information for the manifest. The block may add to it.
+
+    Yields
+    ------
+    StoreWriter
+        Append the clips of each array to it, in order.
+
+    Raises
+    ------
+    StoreError
+        If an array did not get all its clips by the end of the block.
     """
     with write_folder(path, meta=meta) as folder:
         writer = StoreWriter(folder, arrays)
@@ -138,9 +175,9 @@ def write_store(path: Path, arrays: Mapping[str, ArraySpec], *, meta: dict[str, 
 
 
 def write_behind(items: Iterable[Item], write: Callable[[Item], None]) -> None:
-    """Write each item in a thread while the next is made. What `write` raises is raised here.
+    """Write each item in a thread while the next one is computed. Exceptions of `write` are raised here.
 
-    One item at most waits to be written, so memory holds two.
+    At most one item waits to be written, so memory holds two.
     """
     with ThreadPoolExecutor(1) as thread:
         writing: Future[None] | None = None
@@ -153,23 +190,27 @@ def write_behind(items: Iterable[Item], write: Callable[[Item], None]) -> None:
 
 
 def read_store(path: Path, *, verify: Literal["sizes", "content"] = "sizes") -> zarr.Group:
-    """Open the zarr store at `path` for reading, after `read_manifest` has checked it. Arrays are read lazily."""
+    """Open a zarr store for reading, after checking it against its manifest. Arrays are read lazily.
+
+    `verify` is as in `read_manifest`. Raises StoreError if the store does not match its manifest.
+    """
     read_manifest(path, verify=verify)
     return zarr.open_group(Path(path), mode="r", zarr_format=3)
 
 
 def to_float16_checked(x: np.ndarray, *, what: str = "values") -> np.ndarray:
-    """`x` as float16, or as float32 where a value is too large for it (65,520 and up): never a silent infinity.
+    """Convert to float16, or to float32 if a value is too large for float16 (65,520 and up). Never gives infinity.
 
-    Raises StoreError when `x` holds a NaN or an infinity to begin with.
+    `what` names the values in error messages. Raises StoreError if `x` contains NaN or infinity.
     """
     x = np.asarray(x)
     if x.dtype == np.float16:
-        # numpy compares these one by one: thirty times slower than their bits, whose exponent says it.
+        # numpy compares float16 values one by one. Comparing their bits is thirty times faster, and the largest bits
+        # without the sign belong to the largest value, NaN or infinity.
         bits = np.ascontiguousarray(x).view(np.uint16) & 0x7FFF
         largest = float(bits.max(initial=0).astype(np.uint16).view(np.float16))
     else:
-        # min and max see both NaN and infinity, at a tenth of the cost of the conversion.
+        # min and max detect both NaN and infinity, at a tenth of the cost of the conversion.
         largest = max(-float(x.min()), float(x.max())) if x.size else 0.0
     if not math.isfinite(largest):
         raise StoreError(f"{what}: not all values are finite; valid: finite numbers")
@@ -177,12 +218,14 @@ def to_float16_checked(x: np.ndarray, *, what: str = "values") -> np.ndarray:
 
 
 def _create(group: zarr.Group, name: str, spec: ArraySpec) -> zarr.Array:
+    chunk: tuple[int, ...]
+    shards: tuple[int, ...] | None
     if len(spec.shape) > 1:
-        chunk = (1, *(max(1, n) for n in spec.shape[1:]))
+        chunk = (1, *(max(1, n or 0) for n in spec.shape[1:]))
         shards = (spec.clips_per_shard, *chunk[1:])
     else:
         chunk, shards = (ENTRIES_PER_CHUNK if spec.shape[0] is None else max(1, spec.shape[0]),), None
-    # Chunks of nothing but zeros are written too: a shard that is not there was never written.
+    # Chunks of zeros are written too, so that a missing shard always means that it was never written.
     return group.create_array(
         name,
         shape=[n or 0 for n in spec.shape],
@@ -198,7 +241,7 @@ def _checked_cast(name: str, clips: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if np.issubdtype(dtype, np.integer) and clips.size:
         limits = np.iinfo(dtype)
         if not np.issubdtype(clips.dtype, np.integer):
-            raise StoreError(f"array {name!r}: values are {clips.dtype}; valid: integers, it is {dtype}")
+            raise StoreError(f"array {name!r}: values are {clips.dtype}; valid: integers, for dtype {dtype}")
         if int(clips.min()) < limits.min or int(clips.max()) > limits.max:
             raise StoreError(
                 f"array {name!r}: values {clips.min()}..{clips.max()} do not fit {dtype} ({limits.min}..{limits.max})"
@@ -206,5 +249,5 @@ def _checked_cast(name: str, clips: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return clips.astype(dtype)
 
 
-def _commas(shape: tuple[int, ...]) -> str:
+def _commas(shape: tuple[int | None, ...]) -> str:
     return ", ".join(map(str, shape))

@@ -1,10 +1,11 @@
-"""What `snakemake doctor` looks at before a study is run: its model, SAEs, device, disk and configuration.
+"""The checks of `snakemake doctor` before a study runs: its model, SAEs, device, disk and configuration.
 
-Each `Finding` is one line of its table. `passed` is False where something would fail; then its `remedy` says what is
-wrong and what is valid, in one line. Weights of SAEs are read, those of models are not.
+Each `Finding` is one line of the doctor's table. `passed` is False if the study would fail. Then `remedy` says in one
+line what is wrong and what is valid. The weights of SAEs are read, those of models are not.
 
-Disk is estimated from the arrays that the stages write: tokens, sound, activations, latents. Of an SAE without a k
-`USUAL_L0` features are taken to be active at a position. Tables, pages and what ablations leave are some percent more.
+Disk space is estimated from the arrays that the stages write: tokens, audio, activations and latents. For an SAE
+without a fixed k, `USUAL_L0` active features per position are assumed. Tables, pages and the results of ablations need
+a few percent more.
 """
 
 import json
@@ -13,7 +14,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -27,6 +28,7 @@ from reprise.models.device import pick_device
 from reprise.models.memory import free_memory, generation_need, memory_problem
 from reprise.saes.certificate import disagreements
 from reprise.saes.errors import SaeError
+from reprise.saes.formats.format import Format
 from reprise.saes.formats.registry import format_of
 from reprise.saes.latents import latent_arrays
 from reprise.saes.loading import load_sae
@@ -38,14 +40,14 @@ STORES = ("tokens", "audio", "activations", "latents")
 
 
 class SaeSize(NamedTuple):
-    """Features of an SAE, and how many are active at a position where that is fixed."""
+    """The number of features of an SAE, and the number of active features per position, if that is fixed."""
 
     d_sae: int
     k: int | None
 
 
 class Finding(NamedTuple):
-    """One thing looked at: `what`, whether it `passed`, what was `found`, and where it did not pass a `remedy`."""
+    """The result of a check: `what` was checked, whether it `passed`, what was `found`, a `remedy` if it failed."""
 
     what: str
     passed: bool
@@ -54,10 +56,11 @@ class Finding(NamedTuple):
 
 
 def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
-    """The model's files, and what they say of it (`variants.read_facts`; {} where they are not there)."""
+    """Check the model's files. Also returns the model's facts (`variants.read_facts`), {} if files are missing."""
     name, backend = study.model.name, study.model.backend
     if find_spec(backend) is None:
-        text = f"model.backend: got {backend}, which is not installed; valid: the backend that is, or `make install`"
+        valid = "an installed backend (`make install` installs it)"
+        text = f"model.backend: got {backend}, which is not installed; valid: {valid}"
         return Finding("model", False, f"{name}: {backend} is not installed", text), {}
     if problems := model_problems(name, backend=backend):
         return Finding("model", False, f"{name}: not usable", "\n".join(problems)), {}
@@ -70,7 +73,7 @@ def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
             "{n_layers} layers of width {d_model}, {n_codebooks} codebooks of {codebook_size}".format(**facts)
         )
     if encoders := text_encoders(read_checkpoint(folder / MODEL_FILES[backend][0][0]).config):
-        found.append(f"prompts read with {', '.join(encoders)}")
+        found.append(f"text encoder {', '.join(encoders)}")
     if model_place(name):
         found.append(f"in {folder}")
     return Finding("model", True, "; ".join(found)), facts
@@ -79,18 +82,36 @@ def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
 def look_at_sae(
     study: Study, layer: int, facts: Mapping[str, Any], *, model_digest: str | None
 ) -> tuple[Finding, SaeSize | None]:
-    """The SAE of a layer, loaded, whether what it says of itself agrees with where the study puts it, and its size.
+    """Load the SAE of a layer, and check that its metadata agree with the study.
 
-    facts: of the model. model_digest: of its weights, where known. The certificate measures the rest.
+    The certificate later measures whether it really fits its layer.
+
+    Parameters
+    ----------
+    study
+        The study.
+    layer
+        The hook layer, 0-based.
+    facts
+        The model's facts; see `look_at_model`.
+    model_digest
+        The digest of the model's weights, if it is known.
+
+    Returns
+    -------
+    Finding, SaeSize or None
+        The finding, and the SAE's size if it is known.
     """
     name, what = study.saes[layer], f"SAE, layer {layer}"
     if name == TRAIN:
-        asked = study.sae_training
-        found = f"trained here: {asked.architecture}, d_sae {asked.expansion} x d_model, k {asked.k}"
-        size = SaeSize(asked.expansion * facts["d_model"], asked.k) if "d_model" in facts else None
-        there = find_spec("sae_lens") is not None
-        lacking = "SAELens, which trains it, is not installed; valid: pip install '.[train]' -c envs/constraints.txt"
-        return Finding(what, there, found, "" if there else lacking), size
+        training = study.sae_training
+        found = f"trained here: {training.architecture}, d_sae {training.expansion} x d_model, k {training.k}"
+        size = SaeSize(training.expansion * facts["d_model"], training.k) if "d_model" in facts else None
+        installed = find_spec("sae_lens") is not None
+        remedy = (
+            "SAELens is not installed, but needed to train it; valid: pip install '.[train]' -c envs/constraints.txt"
+        )
+        return Finding(what, installed, found, "" if installed else remedy), size
     if problems := sae_problems(name, layer):
         return Finding(what, False, f"{name}: not usable", "\n".join(problems)), None
     try:
@@ -100,11 +121,12 @@ def look_at_sae(
     place, declared = model_place(study.model.name), sae.declared
     expected = {"hook_layer": layer, "d_model": facts.get("d_model"), "model_digest": model_digest}
     if place and not declared["model_digest"]:
-        # Of an SAE that names weights, a name says nothing.
+        # If the SAE names the digest of the model's weights, the model's name does not matter.
         expected["model_name"] = place.repository
-    hook = "hook not said" if declared["hook_layer"] is None else f"hook layer {declared['hook_layer']}"
+    hook = "hook layer not given" if declared["hook_layer"] is None else f"hook layer {declared['hook_layer']}"
     active = f"k {sae.k}" if sae.k else sae.activation
-    found = f"{name} ({format_of(sae_folder(name)).name}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
+    form = cast(Format, format_of(sae_folder(name)))
+    found = f"{name} ({form.name}): {hook}, d_in {sae.d_in}, d_sae {sae.d_sae}, {active}"
     wrong = disagreements(declared, expected)
     return Finding(what, not wrong, found, f"{name}: {'; '.join(wrong.values())}" if wrong else ""), SaeSize(
         sae.d_sae, sae.k
@@ -112,30 +134,30 @@ def look_at_sae(
 
 
 def look_at_recordings(study: Study) -> Finding:
-    """Which of the recordings of a study are in its folder; what they hold, only the job that reads them says."""
+    """Check which recordings of a study are in its folder. The job that reads them checks their content."""
     tracks = study_tracks(study)
     missing = [track.path for track in tracks if not Path(study.recordings.folder, track.path).is_file()]
     found = f"{len(tracks) - len(missing)} of {len(tracks)} files are in {study.recordings.folder}"
     if missing:
         found += f", the others are left out: {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
-    remedy = "" if len(missing) < len(tracks) else f"recordings.folder: {found}; valid: the folder that holds them"
+    remedy = "" if len(missing) < len(tracks) else f"recordings.folder: {found}; valid: the folder of the recordings"
     return Finding("recordings", not remedy, found, remedy)
 
 
 def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
-    """Where the model would run on this machine, and whether its memory will do for `generation.batch_size` rows."""
+    """Check where the model would run on this machine, and whether `generation.batch_size` rows fit into memory."""
     rows = study.generation.batch_size
     try:
         device = pick_device(study.model.device)
     except RuntimeError as error:
-        return Finding("device", False, f"{study.model.device}: not here", str(error))
+        return Finding("device", False, f"{study.model.device}: not available", str(error))
     if device != "cuda":
-        unused = "a GPU is there too" if torch.cuda.is_available() else "torch sees no GPU here"
+        unused = "there is also a GPU" if torch.cuda.is_available() else "torch sees no GPU here"
         return Finding("device", True, f"{device} (cores: {len(os.sched_getaffinity(0))}); {unused}")
     free = free_memory(device)
     n_frames = frames(study, facts)
     if free is None or n_frames is None:
-        return Finding("device", True, f"{device}; how much memory it takes shows when the model is loaded")
+        return Finding("device", True, f"{device}; the needed memory is only known when the model is loaded")
     guided = study.generation.cfg_coef != 1
     need = generation_need(facts, n_frames=n_frames, dtype=study.model.dtype, guided=guided)
     found = f"{free[1]}: {bytes_text(free[0])} free, about {bytes_text(need.of(rows))} needed for {rows} rows"
@@ -146,13 +168,27 @@ def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
 def look_at_disk(
     needed: Mapping[str, Mapping[str, float]], corpora: Mapping[str, str], results: Path = Path("results")
 ) -> tuple[list[Finding], Finding]:
-    """What each study's stores take (`stores_bytes` by study's name), and all of them beside what is free.
+    """Check whether the stores of all studies fit on the disk.
 
-    What is on disk already is not needed again, nor is the corpus (`corpora`: its name by study's name) of an earlier
-    study. Corpora on disk that no study has are named.
+    Stores that are already on disk are not counted again, nor is a corpus that an earlier study in the list has.
+    Corpora on disk that no study uses are listed.
+
+    Parameters
+    ----------
+    needed
+        The size of each kind of store in bytes (see `stores_bytes`), by study.
+    corpora
+        The name of each study's corpus, by study.
+    results
+        The results folder.
+
+    Returns
+    -------
+    list of Finding, Finding
+        One finding for each study, and one for the whole disk.
     """
     lines, lacking = [], 0.0
-    first_with = {corpora[study]: study for study in reversed(needed)}
+    first_with = {corpora[study]: study for study in reversed(list(needed))}
     for study, kinds in needed.items():
         shared = first_with[corpora[study]] != study
         own = {kind: size for kind, size in kinds.items() if kind == "latents" or not shared}
@@ -169,15 +205,32 @@ def look_at_disk(
     unused = sorted(set((results / "corpora").glob("*-*")) - {results / "corpora" / name for name in first_with})
     if unused:
         listed = ", ".join(f"{path} ({bytes_text(_size(path))})" for path in unused)
-        found += f"; of no study here, to be deleted where it is not wanted any more: {listed}"
-    remedy = f"{folder}: {found}; valid: a disk with more, or fewer or shorter clips" if lacking > free else ""
+        found += f"; not used by these studies, can be deleted if no other study needs it: {listed}"
+    remedy = f"{folder}: {found}; valid: a larger disk, or fewer or shorter clips" if lacking > free else ""
     return lines, Finding("disk", not remedy, found, remedy)
 
 
 def stores_bytes(
     study: Study, facts: Mapping[str, Any], saes: Sequence[SaeSize | None], *, n_clips: int
 ) -> dict[str, float]:
-    """About how many bytes the stores of a study take, by kind; {} where the model's size is not known."""
+    """Estimate the sizes of a study's stores.
+
+    Parameters
+    ----------
+    study
+        The study.
+    facts
+        The model's facts; see `look_at_model`.
+    saes
+        The size of each SAE, None if it is unknown.
+    n_clips
+        Number of clips.
+
+    Returns
+    -------
+    dict
+        Approximate size in bytes, by kind (`STORES`); {} if the model's size is unknown.
+    """
     n_frames = frames(study, facts)
     if n_frames is None:
         return {}
@@ -195,14 +248,14 @@ def stores_bytes(
 
 
 def frames(study: Study, facts: Mapping[str, Any]) -> int | None:
-    """Frames of a clip, where the facts of the model are whole."""
+    """Number of codec frames of a clip; None if the model's facts are incomplete."""
     if not {"d_model", "n_layers", "n_codebooks", "codebook_size", "sample_rate_hz", "frame_rate_hz"} <= facts.keys():
         return None
     return round(study.generation.duration_s * facts["frame_rate_hz"])
 
 
 def known_digest(corpus: str, results: Path = Path("results")) -> str | None:
-    """The digest of the weights that made a corpus, where an earlier run wrote it down."""
+    """The digest of the weights that generated a corpus, if an earlier run saved it; else None."""
     path = results / "corpora" / corpus / "model.json"
     return json.loads(path.read_text(encoding="utf-8"))["weights_digest"] if path.is_file() else None
 

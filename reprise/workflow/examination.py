@@ -1,6 +1,6 @@
-"""`doctor`: everything that the studies of a configuration need, looked at before they are run, as one table.
+"""`doctor`: check everything that the studies of a configuration need, before they run, and show it as one table.
 
-What is looked at one by one is in reprise/workflow/doctor.py.
+The single checks are in reprise/workflow/doctor.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,10 +31,26 @@ from reprise.workflow.job import progress
 
 
 def examine(raw: Any, source: str | Source) -> tuple[dict[str, list[Finding]], list[str]]:
-    """Look at everything: the findings by study (`all` for what they share), and every problem as one line.
+    """Run all checks.
 
-    raw: a configuration as YAML gives it; source: who states a field (reprise/config/reading.py). Raises ConfigError
-    where fields themselves are wrong.
+    Parameters
+    ----------
+    raw
+        A configuration as YAML gives it.
+    source
+        The file's name for messages, or a function that gives it for a field (see reprise/config/reading.py).
+
+    Returns
+    -------
+    findings : dict
+        The findings by study, and under "all" those that concern all studies.
+    problems : list of str
+        All problems, one line each.
+
+    Raises
+    ------
+    ConfigError
+        If the values of fields are invalid.
     """
     studies = validate(raw, source=source, check_files=False).studies
     problems = _file_problems(raw, source, studies)
@@ -46,7 +62,7 @@ def examine(raw: Any, source: str | Source) -> tuple[dict[str, list[Finding]], l
     for name, line in zip(studies, by_study, strict=True):
         findings[name].append(line)
     findings["all"] = [disk]
-    # What the configuration's own check finds it says with the field; the rest is found here alone.
+    # Problems that validation also found are already listed, with their field. Add only the others.
     said = "\n".join(problems)
     for name, lines in findings.items():
         for finding in lines:
@@ -55,7 +71,7 @@ def examine(raw: Any, source: str | Source) -> tuple[dict[str, list[Finding]], l
 
 
 def show(findings: Mapping[str, Sequence[Finding]], problems: Sequence[str]) -> None:
-    """Print the table, and below it what is wrong."""
+    """Print the table, and the problems below it."""
     table = Table("study", "", "looked at", Column("found", overflow="fold"))
     for name, lines in findings.items():
         for i, finding in enumerate(lines):
@@ -97,9 +113,9 @@ def _look_at(name: str, study: Study, corpus: str) -> tuple[list[Finding], dict[
         )
     except ConfigError:
         n_units = 0
-    n_clips, told = count_clips(study, n_units)
+    n_clips, product = count_clips(study, n_units)
     g = study.generation
-    found = f"{told} = {n_clips} clips of {g.duration_s:g} s"
+    found = f"{product} = {n_clips} clips of {g.duration_s:g} s"
     found += f" in {g.n_batches} batches; layers {', '.join(map(str, study.layers))}; horizons "
     found += ", ".join(f"{role} {a:g}-{b:g} s" for role, (a, b) in study.horizons.items())
     config = Finding("config", n_clips > 0, found)

@@ -1,4 +1,4 @@
-"""What every workflow script does first: its log file, its threads, and how it reports progress."""
+"""Set up the job of a workflow script: its log file, its threads and its progress messages."""
 
 import atexit
 import logging
@@ -16,15 +16,15 @@ LOG_EVERY_S = 15.0
 
 
 def start(snakemake: Any) -> Any:
-    """Send logging and uncaught exceptions to the rule's log file; give numerical libraries the job's threads.
+    """Send logging and uncaught exceptions to the rule's log file, and limit numerical libraries to the job's threads.
 
     Returns the job's settings (`snakemake.params.settings`).
     """
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("")
-    # Appended to, since a library that configures logging when it is imported closes every handler there is: one that
-    # appends opens its file again.
+    # Some libraries configure logging when they are imported, and close all existing handlers. A handler in append
+    # mode then opens its file again.
     file = logging.FileHandler(path, mode="a")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[file], force=True)
@@ -39,7 +39,7 @@ def start(snakemake: Any) -> Any:
     threadpoolctl.threadpool_limits(snakemake.threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(snakemake.threads)
-    # The benchmark of overhead reads these two lines: imports are over, and the job is.
+    # The overhead benchmark reads these two lines. They mark the end of the imports and the end of the job.
     log.info("rule %s, wildcards %s, %d threads", snakemake.rule, dict(snakemake.wildcards), snakemake.threads)
     atexit.register(log.info, "end")
     return snakemake.params.settings

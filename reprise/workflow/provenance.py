@@ -1,17 +1,17 @@
-"""What code and which large files a stage depends on, as digests.
+"""Digests of the code and the large files that a stage depends on.
 
-Snakemake reruns a rule when its script gets another date, and not when a module that the script imports changes. Here
-the code itself is followed, definition by definition: what the script runs, the functions, classes and constants of
-`reprise` that it names, those that these name, and so on. A digest covers what this code does: comments, docstrings
-and formatting are left out, and so is the module that a definition stands in. A definition that moves to another
-module keeps its digest, and an edited function reruns the stages that can call it and no others.
+Snakemake reruns a rule when the date of its script changes, but not when a module that the script imports changes.
+This module follows the code itself, definition by definition: the script, the functions, classes and constants of
+`reprise` that it names, those that they name, and so on. The digest covers what the code does. Comments, docstrings,
+formatting and the module of a definition do not matter. So a definition that moves to another module keeps its digest,
+and editing a function reruns only the stages that can call it.
 
-Nothing is imported. What cannot be followed counts as used: of a module that is imported as a whole
-(`from reprise import probes`), every definition. Statements at the top of a module that define nothing run when it is
-imported, so they count wherever a stage may import the module. A constant counts where its name is used.
+Nothing is imported. Code that cannot be followed counts as used: if a module is imported as a whole
+(`from reprise import probes`), all of its definitions count. Top-level statements that define nothing run when a
+module is imported, so they count for every stage that may import the module. A constant counts where its name is used.
 
-Of large files, such as weights, Snakemake compares modification times alone, and a fresh checkout has new ones. A
-`fingerprint` of some of their bytes tells other weights; jobs compare digests of all of them.
+For large files, such as weights, Snakemake compares only modification times, and these are new in a fresh checkout. A
+`fingerprint` of some of the bytes detects different weights. The jobs compare digests of all bytes.
 """
 
 import ast
@@ -21,26 +21,39 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-# Blocks of a file that a fingerprint reads, spread evenly, and how long they are. The last one holds the checksums of
-# every tensor where torch wrote the file (the directory of a zip archive).
+# A fingerprint reads this many blocks, spread evenly over the file, each of this length. The last block is longer: in
+# files written by torch it has the checksums of all tensors (the directory of the zip archive).
 N_BLOCKS, BLOCK_BYTES, LAST_BYTES = 64, 2**12, 2**16
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "reprise"
-# In place of a name: every statement of a module, or those that define nothing.
+# Used instead of a name: all statements of a module, or only those that define nothing.
 WHOLE, TOP_LEVEL = "*", ""
 
 
 class Symbol(NamedTuple):
-    """A definition: the file it stands in, and its name, or WHOLE or TOP_LEVEL."""
+    """A definition: its file and its name, or WHOLE or TOP_LEVEL."""
 
     path: Path
     name: str
 
 
 class Source(NamedTuple):
-    """A parsed module. statements: all but imports. defined: the statements that bind each name. imported: for each
-    name that imports bind, what it is. effects: the statements that define nothing."""
+    """A parsed module.
+
+    Attributes
+    ----------
+    tree
+        The syntax tree.
+    statements
+        All top-level statements except imports.
+    defined
+        The statements that bind each name.
+    imported
+        What each imported name stands for.
+    effects
+        The statements that define nothing.
+    """
 
     tree: ast.Module
     statements: list[ast.stmt]
@@ -51,14 +64,14 @@ class Source(NamedTuple):
 
 @cache
 def code_digest(script: str) -> str:
-    """Digest (12 hex digits) of what `script` (path relative to the project root) and all `reprise` code it uses do.
+    """Digest (12 hex digits) of `script` (a path relative to the project root) and of all `reprise` code that it uses.
 
-    It is the same on every Python version. Raises FileNotFoundError when the script does not exist.
+    It is the same on every Python version. Raises FileNotFoundError if the script does not exist.
     """
     uses = code_used(script)
     content = {symbol: _content(symbol) for symbol in uses}
     digests = dict(content)
-    # Which of two definitions with the same name is meant shows in the digests of what each of them uses.
+    # The digests of the definitions that a definition uses show which of several definitions with one name is meant.
     for _ in range(3):
         digests = {
             symbol: _digest(content[symbol], *sorted(f"{name} {digests[used]}" for name, used in named))
@@ -68,7 +81,7 @@ def code_digest(script: str) -> str:
 
 
 def code_used(script: str) -> dict[Symbol, list[tuple[str, Symbol]]]:
-    """Every definition that `script` may use, each with those that it names itself, and under which names."""
+    """Every definition that `script` may use, each with the definitions that it names, and the names it uses."""
     start = Symbol(ROOT / script, WHOLE)
     uses: dict[Symbol, list[tuple[str, Symbol]]] = {}
     todo = [start, *(Symbol(path, TOP_LEVEL) for path in code_files(script))]
@@ -94,9 +107,9 @@ def code_files(script: str) -> list[Path]:
 
 @cache
 def fingerprint(path: Path) -> str:
-    """Digest (12 hex digits) of a file's size and of blocks of it; the whole file where it is small.
+    """Digest (12 hex digits) of a file's size and of some of its blocks, or of all bytes if the file is small.
 
-    Raises OSError when it cannot be read.
+    Raises OSError if it cannot be read.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -129,7 +142,8 @@ def _source(path: Path) -> Source:
             bound = _bound_by_import(statement)
             for name, what in bound.items():
                 imported.setdefault(name, set()).update(what)
-            # What nobody reads is imported for what it does. Of a module of `reprise`, that is followed.
+            # An imported name that is never used is imported for its side effects. (Modules of `reprise` are followed
+            # anyway.)
             if any(name not in read and any(isinstance(x, str) for x in what) for name, what in bound.items()):
                 effects.append(statement)
         elif not _does_nothing(statement):
@@ -142,7 +156,7 @@ def _source(path: Path) -> Source:
 
 
 def _does_nothing(node: ast.AST) -> bool:
-    """Docstrings, texts that stand alone, and what only type checkers read."""
+    """Whether a node does nothing at run time: docstrings, other bare constants, and code only for type checkers."""
     if isinstance(node, ast.If):
         return "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", "")) and not node.orelse
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -157,7 +171,7 @@ def _only_defines(statement: ast.stmt) -> bool:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement binds in its module; of a compound one, such as `try`, those of all its branches."""
+    """The names that a statement binds in its module. For compound statements such as `try`, those of all branches."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {statement.name}
     names: set[str] = set()
@@ -177,14 +191,14 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 
 def _bound_by_import(node: ast.Import | ast.ImportFrom) -> dict[str, set[Symbol | str]]:
-    """What each name is after an import: definitions of `reprise`, or the import in words where it is of others."""
+    """What each imported name stands for: definitions of `reprise`, or a text for other packages."""
     bound: dict[str, set[Symbol | str]] = {}
     for alias in node.names:
         name, what = alias.asname or alias.name, f"{alias.name} of {getattr(node, 'module', '')}"
         target: Symbol | str
         if isinstance(node, ast.Import):
             file = _module_file(alias.name)
-            # `import a.b` binds `a`, and several may.
+            # `import a.b` binds `a`. Several imports may bind the same name.
             name = alias.asname or alias.name.split(".")[0]
             target = Symbol(file, WHOLE) if file else what
         else:
@@ -205,8 +219,11 @@ def _module_file(module: str) -> Path | None:
 
 @cache
 def _imported_files(path: Path) -> tuple[Path, ...]:
-    """The files of `reprise` that a file imports anywhere in it, with the packages that they lie in; a package imports
-    what it does at its top, since whatever lies in it would else import what it offers."""
+    """The files of `reprise` that a file imports, anywhere in it, and the `__init__.py` files of their packages.
+
+    For an `__init__.py`, only imports at the top level count. Otherwise every module of a package would also count as
+    importing everything that the package offers.
+    """
     files: list[Path] = []
     tree = _source(path).tree
     for node in tree.body if path.name == "__init__.py" else ast.walk(tree):
@@ -226,7 +243,7 @@ def _statements(symbol: Symbol) -> list[ast.stmt]:
 
 
 def _named(symbol: Symbol) -> Iterator[tuple[str, Symbol]]:
-    """The definitions that the statements of a symbol name, in the module or in imports of their own."""
+    """The definitions that the statements of a symbol use, through names of the module or local imports."""
     source = _source(symbol.path)
     seen: set[tuple[str, Symbol]] = set()
     for node in _walk(_statements(symbol)):
@@ -242,7 +259,7 @@ def _named(symbol: Symbol) -> Iterator[tuple[str, Symbol]]:
 
 
 def _resolved(symbol: Symbol) -> set[Symbol]:
-    """Where a symbol is defined, if its module has it from another one; its whole module where it cannot be found."""
+    """Where a symbol is defined, if its module imports it from another. The whole module if it cannot be found."""
     source = _source(symbol.path)
     if symbol.name == WHOLE or symbol.name in source.defined:
         return {symbol}
@@ -251,7 +268,7 @@ def _resolved(symbol: Symbol) -> set[Symbol]:
 
 
 def _walk(statements: Iterable[ast.stmt]) -> Iterator[ast.AST]:
-    """Every node below statements, but for what does nothing."""
+    """Every node below statements, except those that do nothing."""
     todo: list[ast.AST] = list(statements)
     while todo:
         node = todo.pop()
@@ -262,7 +279,7 @@ def _walk(statements: Iterable[ast.stmt]) -> Iterator[ast.AST]:
 
 @cache
 def _content(symbol: Symbol) -> str:
-    """Digest of what the statements of a symbol do, and of the imports of other packages that they name."""
+    """Digest of the statements of a symbol, and of the imports from other packages that they use."""
     source, statements = _source(symbol.path), _statements(symbol)
     foreign = {
         text
@@ -274,8 +291,11 @@ def _content(symbol: Symbol) -> str:
 
 
 def _plain(node: object) -> object:
-    """A syntax tree as tuples. Empty fields are left out, as Python versions differ in which they have, and the names
-    of modules of `reprise`, since `_named` says what is imported from them."""
+    """A syntax tree as tuples.
+
+    Empty fields are left out, because Python versions differ in which fields they have. Names of `reprise` modules are
+    also left out, because `_named` finds the imported definitions.
+    """
     if isinstance(node, list):
         return [_plain(item) for item in node if not (isinstance(item, ast.AST) and _does_nothing(item))]
     if not isinstance(node, ast.AST):

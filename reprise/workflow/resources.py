@@ -1,11 +1,12 @@
-"""What a job takes, for a cluster that asks beforehand: host memory and minutes, by stage.
+"""Estimate the memory and time of a job, by stage, for clusters that need them when a job is submitted.
 
-Conventions. Megabytes of 1e6 bytes, whole minutes, both with room to spare: a job that takes more is killed. They
-grow with the model, the clips of a batch and `generation.batch_size`; a retry gets them times its number. The
-constants come from `benchmarks/true_size.json` (a processor, one thread), which a test compares them with; minutes on
-a GPU are estimates that were not measured.
+Conventions. Memory is host memory in megabytes of 1e6 bytes; time is in whole minutes. Both have a margin, because a
+job that exceeds them is killed. They depend on the model, the clips of a batch and `generation.batch_size`. Each retry
+gets them multiplied by the number of the attempt. The constants come from `benchmarks/true_size.json` (one CPU
+thread), and a test compares them with it. The minutes on a GPU are estimates, not measurements.
 
-Degenerate input: a model whose size is not known beforehand (one that is trained here) is taken to be an embedded one.
+Degenerate input: if the size of a model is not known beforehand (because it is trained here), the size of the embedded
+models is used.
 
 The Snakefile imports this at every parse, so it imports nothing heavy.
 """
@@ -27,46 +28,66 @@ MODEL_STAGES = (
     "ablate",
     "effects",
 )
-# Python with what the stage imports, and what the stage takes whatever the model, in MB: measured, and a quarter more;
-# and the two Snakemakes that start a job on a cluster and are counted with it.
+# Memory of Python with the stage's imports, and what the stage needs for any model, in MB: 1.25 times the measured
+# value. SNAKEMAKE_MB is for the two Snakemake processes that start a job on a cluster and count towards its memory.
 BASE_MB = {"train_sae": 1200, "encode": 2000, "candidates": 800, "probe": 500, "baseline": 600, "report": 1500}
 MODEL_BASE_MB, OTHER_BASE_MB, GPU_BASE_MB, SNAKEMAKE_MB = 1100, 500, 3000, 500
 EMBEDDED = {"n_layers": 6, "d_model": 128, "n_codebooks": 4, "codebook_size": 256}
 EMBEDDED |= {"frame_rate_hz": 25, "sample_rate_hz": 16_000}
-# Multiplications and additions a second: one thread of a processor; and seconds a layer and step on a GPU, where a
-# step takes as long for few rows as for many.
+# Floating-point operations per second of one CPU thread. On a GPU: seconds per layer and step, because a step takes
+# the same time for few and for many rows.
 FLOPS_PER_S, GPU_S_PER_LAYER_AND_STEP = 2e10, 1e-3
-# Continuations of one clip in an ablation at the default doses, windows and controls.
+# Number of continuations of one clip in an ablation with the default doses, windows and controls.
 CONDITIONS = 48
 MARGIN, MINUTES_AT_LEAST = 3.0, 15
 
 
 class Needs(NamedTuple):
-    """What the first attempt of a job asks for."""
+    """Memory and time for the first attempt of a job."""
 
     mem_mb: int
     minutes: int
 
 
 def job_needs(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: int, on_gpu: bool) -> Needs:
-    """Needs of a job of `stage`. facts: of the model (`variants.read_facts`); n_clips: of the whole study."""
+    """Estimate the needs of a job.
+
+    Parameters
+    ----------
+    stage
+        The stage's name.
+    study
+        The study.
+    facts
+        The model's facts (`variants.read_facts`); missing ones are those of the embedded models.
+    n_clips
+        Number of clips of the whole study.
+    on_gpu
+        Whether the model runs on a GPU.
+
+    Returns
+    -------
+    Needs
+        Memory in MB and time in minutes.
+    """
     facts = {**EMBEDDED, **facts}
     if stage in MODEL_STAGES:
         return _of_model(stage, study, facts, n_clips=n_clips, on_gpu=on_gpu)
     mb: float = BASE_MB.get(stage, OTHER_BASE_MB)
     seconds = 0.0
     if stage in ("baseline", "probe", "candidates", "screen", "label"):
-        # The stream (or as many numbers) of all clips at about one position a second, a few times over.
+        # Several copies of the residual stream (or an array of that size) of all clips, at about one position per
+        # second.
         values = n_clips * study.generation.duration_s * facts["d_model"]
         mb += 6 * values * 4 / 1e6
         seconds = values * 1e-5
     elif stage in ("descriptors", "events"):
         seconds = n_clips / study.generation.n_batches * study.generation.duration_s * 0.1
     elif stage == "train_sae":
-        asked = study.sae_training
-        weights = 2 * facts["d_model"] ** 2 * asked.expansion
+        training = study.sae_training
+        weights = 2 * facts["d_model"] ** 2 * training.expansion
         mb += (3 * 2**16 * facts["d_model"] * 2 + 8 * weights * 4) / 1e6
-        seconds = asked.n_steps * (asked.batch_size * 6 * weights / FLOPS_PER_S + 0.01)
+        seconds = training.n_steps * (training.batch_size * 6 * weights / FLOPS_PER_S + 0.01)
     return Needs(SNAKEMAKE_MB + math.ceil(mb), _minutes(seconds))
 
 
@@ -80,7 +101,7 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
         need = generation
     else:
         need = pass_need(facts, **asked, n_hooks=2 * len(study.layers) + 2, n_logits=2 * (stage == "effects"))
-    # While it is loaded the language model is there twice, as float32: as it lies in its file, and in its place.
+    # While the language model is loaded, it is in memory twice as float32: once as read from the file, once in place.
     loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(g.batch_size)
     mb = (GPU_BASE_MB + loading / 1e6) if on_gpu else MODEL_BASE_MB + max(loading, running) / 1e6
 
@@ -94,7 +115,7 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     else:
         speed = FLOPS_PER_S * (50 if on_gpu else 1)
         seconds = n * (1 + guided) * n_frames * 2 * weights / speed
-    # Sound is encoded, decoded and compared on top of that.
+    # Add the time to encode, decode and compare audio.
     seconds += 0.1 * n * g.duration_s if stage != "activations" else 0
     if stage == "encode_recordings":
         seconds = per_batch * g.duration_s

@@ -1,16 +1,19 @@
-"""One run at a time in a directory, whatever became of the last one.
+"""Allow only one run at a time in a directory, even after a run was killed.
 
-Snakemake's own lock outlives a killed run, and then asks to be removed by hand; jobs of a killed run live on, and a
-new run would start them a second time beside themselves. Here the lock is one that the operating system drops when its
-holder dies (flock), and once it is held, jobs that still work in the directory can only be leftovers: they are ended
-before new ones start. Local ones are found by their working directory and script, SLURM's by their working directory
-and the name that Snakemake's executor gives its jobs (it ends in a UUID), where there is a `squeue`.
+Snakemake's own lock survives a killed run and must then be removed by hand. Also, jobs of a killed run may still be
+running, and a new run would start them a second time. This module uses a lock that the operating system releases when
+its holder dies (flock). Once we hold the lock, jobs that still run in the directory can only be left over from a
+killed run. They are stopped before new ones start. Local jobs are found by their working directory and script. SLURM
+jobs are found with `squeue`, if there is one, by their working directory and the name that Snakemake's executor gives
+them (it ends in a UUID).
 
-A file system that several hosts share may keep locks to each host, so that a lock that is free says nothing of the
-others. So the lock's file says who holds it, and is emptied by every run that is not killed. Where it names another
-host, whether that run lives is not known from here, and nothing is run nor ended.
+On a file system that several hosts share, locks may only work within each host. So a free lock does not mean that no
+other host has a run. Therefore the lock file also says who holds it, and every run empties it at its end unless it is
+killed. If the file names another host, we can't know whether that run is alive. Then nothing is run and nothing is
+stopped.
 
-Degenerate input: on a file system without locks two runs are not kept apart and nothing is ended, and the log says so.
+Degenerate input: on a file system without locks, two runs at once are not prevented, no jobs are stopped, and the log
+says so.
 """
 
 import atexit
@@ -32,29 +35,30 @@ import psutil
 SCRIPTS = f"{os.sep}.snakemake{os.sep}scripts{os.sep}"
 _RUN_NAME = re.compile(r"(.*_)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PATIENCE_S = 30.0
-# Open files of the locks this process holds: closing one lets go of it.
+# Open lock files of this process. Closing a file releases its lock.
 _held: list[IO[str]] = []
 
 
 class OtherRunError(RuntimeError):
-    """Another run works in the directory, or may: says which, since when and what to do."""
+    """Another run is active in the directory, or may be. The message says which, since when, and what to do."""
 
 
 def take_directory(directory: Path, *, tell: Callable[[str], Any]) -> None:
-    """Lock `directory` until this process ends, and end what an earlier run left at work in it.
+    """Lock `directory` until this process ends, and stop jobs that a killed run left running in it.
 
-    tell: takes what is worth saying. Raises OtherRunError where another run is alive, or may be, on another host.
+    `tell` is called with messages for the user. Raises OtherRunError if another run is alive, or may be alive on
+    another host.
     """
     directory = directory.resolve()
     path = directory / ".snakemake" / "reprise.lock"
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  held until the end
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  kept open until the end
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise OtherRunError(_at_work(_holder(file), directory)) from None
     except OSError as error:
-        # Whose the jobs are that work here is not known then, so none is ended.
-        tell(f"the file system of {directory} has no locks ({error}): see to it that only one run works there")
+        # Without a lock we can't tell whose jobs these are, so none is cancelled.
+        tell(f"the file system of {directory} has no locks ({error}): make sure that only one run uses it")
         return
     host, holder = socket.gethostname(), _holder(file)
     if holder is not None and holder.get("host") != host:
@@ -63,24 +67,24 @@ def take_directory(directory: Path, *, tell: Callable[[str], Any]) -> None:
     file.truncate(0)
     json.dump({"pid": os.getpid(), "host": host, "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}, file)
     file.flush()
-    # Else another host does not see it until the file is closed.
+    # Otherwise other hosts would not see it until the file is closed.
     os.fsync(file.fileno())
     _held.append(file)
     atexit.register(_let_go, file, os.getpid())
-    # SLURM's first: where one works on this very machine, it is gone then, and not told twice.
+    # SLURM jobs first: one that runs on this machine is then gone, and is not reported twice.
     if names := end_slurm_jobs(directory) + end_local_jobs(directory):
-        tell(f"jobs of a run that was killed were still at work here and were ended: {', '.join(names)}")
+        tell(f"jobs of a killed run were still running here and were stopped: {', '.join(names)}")
 
 
 def _let_go(file: IO[str], pid: int) -> None:
-    """Say in the lock's file that the run has ended, however it did, as long as it was not killed."""
+    """Empty the lock file, which means that the run has ended. Only a killed run does not do this."""
     if os.getpid() == pid:
         file.truncate(0)
         file.close()
 
 
 def _holder(file: IO[str]) -> dict[str, Any] | None:
-    """What the lock's file says of the last run, {} where that is not to be read; None where it ended and said so."""
+    """What the lock file says about the last run; {} if it cannot be read, None if the run has ended."""
     file.seek(0)
     text = file.read()
     if not text.strip():
@@ -100,12 +104,12 @@ def local_jobs(directory: Path) -> list[psutil.Process]:
             if Path(process.cwd()) == directory and any(SCRIPTS in part for part in process.cmdline()):
                 found.append(process)
         except (psutil.Error, OSError):
-            continue  # it has ended, or is somebody else's
+            continue  # it has ended, or belongs to another user
     return found
 
 
 def end_local_jobs(directory: Path) -> list[str]:
-    """End the processes of `local_jobs`, and wait until they have; what they were."""
+    """Stop the processes of `local_jobs`, and wait until they have ended. Returns their descriptions."""
     processes = local_jobs(directory)
     names = []
     for process in processes:
@@ -136,7 +140,7 @@ def slurm_jobs(directory: Path) -> list[str]:
 
 
 def end_slurm_jobs(directory: Path) -> list[str]:
-    """Cancel the jobs of `slurm_jobs`, and wait until they are gone; what they were."""
+    """Cancel the jobs of `slurm_jobs`, and wait until they are gone. Returns their descriptions."""
     jobs = slurm_jobs(directory)
     if jobs:
         subprocess.run(["scancel", *jobs], check=False)
@@ -148,17 +152,17 @@ def end_slurm_jobs(directory: Path) -> list[str]:
 
 def _who(holder: dict[str, Any]) -> str:
     if not {"pid", "host", "since"} <= holder.keys():
-        return "it has not said which"
+        return "unknown process"
     return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
 
 
 def _at_work(holder: dict[str, Any] | None, directory: Path) -> str:
-    return f"another run is at work in {directory} ({_who(holder or {})}); wait for it, or stop it"
+    return f"another run is active in {directory} ({_who(holder or {})}); wait for it, or stop it"
 
 
 def _out_of_sight(holder: dict[str, Any], path: Path, host: str) -> str:
-    look = f"look there, with: ps -p {holder['pid']}" if "pid" in holder else "look on the hosts that work there"
+    look = f"check there with: ps -p {holder['pid']}" if "pid" in holder else "check the hosts that use the directory"
     return (
-        f"another run began in {path.parents[1]} ({_who(holder)}) and has not said that it ended; whether it is at "
-        f"work cannot be seen from {host}: {look}; wait for it or stop it there, or, if it is dead, delete {path}"
+        f"another run began in {path.parents[1]} ({_who(holder)}), and there is no record that it ended; whether it "
+        f"is active cannot be seen from {host}: {look}; wait for it or stop it there, or, if it is dead, delete {path}"
     )

@@ -1,7 +1,9 @@
-"""How long the jobs of each stage took, from the benchmarks that Snakemake writes, `results/benchmarks/<study>/` and
+"""The time and memory of the jobs of each stage.
+
+They come from the benchmark files that Snakemake writes to `results/benchmarks/<study>/` and
 `results/benchmarks/corpora/<corpus>/`.
 
-Degenerate input: without any benchmark the tables are empty.
+Degenerate input: without benchmark files the tables are empty.
 """
 
 import json
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-# In the order in which they come.
+# In the order in which they run.
 STAGES = (
     "encode_recordings",
     "encode_openings",
@@ -34,7 +36,7 @@ STAGES = (
 
 
 def read_jobs(folders: Sequence[Path]) -> pd.DataFrame:
-    """A row a job: `stage`, `seconds` of wall time, `peak_mb`, and when it `ended` (seconds since the epoch)."""
+    """One row per job: `stage`, `seconds` of wall time, `peak_mb`, and when it `ended` (seconds since the epoch)."""
     rows = []
     for folder in folders:
         for path in sorted(folder.rglob("*.tsv")):
@@ -45,13 +47,13 @@ def read_jobs(folders: Sequence[Path]) -> pd.DataFrame:
 
 
 def by_stage(jobs: pd.DataFrame) -> pd.DataFrame:
-    """A row a stage, in their order: number of `jobs`, their `seconds` together, and the largest `peak_mb`."""
+    """One row per stage, in their order: number of `jobs`, their total `seconds`, and the largest `peak_mb`."""
     found = jobs.groupby("stage").agg(jobs=("stage", "size"), seconds=("seconds", "sum"), peak_mb=("peak_mb", "max"))
     return found.reindex([stage for stage in STAGES if stage in found.index]).reset_index()
 
 
 def run_summary(jobs: pd.DataFrame, *, since: float) -> str:
-    """What a run that began at `since` (seconds since the epoch) computed and what it found done, a line a stage."""
+    """How many jobs a run that began at `since` (seconds since the epoch) computed and reused, one line per stage."""
     lines = [f"{'stage':<20}{'computed':>10}{'reused':>10}{'time':>12}"]
     for stage in STAGES:
         of_stage = jobs[jobs["stage"] == stage]
@@ -63,7 +65,7 @@ def run_summary(jobs: pd.DataFrame, *, since: float) -> str:
 
 
 def judged(results: Path, studies: Iterable[str], *, since: float) -> list[str]:
-    """The verdicts that a run which began at `since` reached, a line each, and where its report lies."""
+    """The verdicts of a run that began at `since` (seconds since the epoch), one line each, and its report's path."""
     lines = []
     for study in studies:
         path = results / study / "verdict.json"

@@ -1,4 +1,4 @@
-"""Versions of the packages that a result was computed with, by what is installed where they are asked for."""
+"""Versions of the installed packages, which are saved with a result."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -7,8 +7,11 @@ PACKAGES = ("torch", "snakemake", "numpy", "scikit-learn", "librosa", "zarr")
 
 
 def package_versions(backend: str) -> dict[str, str]:
-    """Versions of Python, of `PACKAGES` and of the library that the model's backend names. Of no other backend's: it
-    need not be installed. A package without metadata (a source tree on the path) is "unknown"."""
+    """Versions of Python, of `PACKAGES` and of the model's backend.
+
+    Other backends are left out, because they need not be installed. The version of a package without metadata (a
+    source tree on the path) is "unknown".
+    """
     return {"python": platform.python_version()} | {package: _version(package) for package in (*PACKAGES, backend)}
 
 

@@ -23,7 +23,7 @@ def test_a_new_study_is_valid_and_is_never_overwritten(tmp_path, monkeypatch, ca
     config.write_text("mine")
     assert main(["new", "my-study"]) == 1
     said = capsys.readouterr().err
-    assert "config/my-study.yaml: is there already; valid: another name" in said
+    assert "config/my-study.yaml: already exists; valid: another name" in said
     assert config.read_text() == "mine"
 
 

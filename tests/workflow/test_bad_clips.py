@@ -286,9 +286,9 @@ def test_verifying_names_what_is_not_a_stores(tmp_path: Path, capsys: pytest.Cap
     about = {"stores": [], "folders": [str(tmp_path)]}
     run_script("verify", tmp_path / "log", {}, {}, **about)
     said = capsys.readouterr().out
-    assert "2 stores are whole, 0 are not" in said
-    assert f"- store {tmp_path}/a: Thumbs.db: not the store's, and read by nothing; to be deleted at leisure" in said
+    assert "2 stores are intact, 0 are damaged" in said
+    assert f"- store {tmp_path}/a: Thumbs.db: foreign files that nothing reads; they can be deleted" in said
     (tmp_path / "b" / "y.flac").write_bytes(b"sound")
     with pytest.raises(SystemExit):
         run_script("verify", tmp_path / "log", {}, {}, **about)
-    assert f"delete what is foreign, that is enough: {tmp_path}/b/y.flac" in capsys.readouterr().out
+    assert f"only delete the foreign files: {tmp_path}/b/y.flac" in capsys.readouterr().out

@@ -130,11 +130,11 @@ def test_a_second_run_is_told_of_the_first(finished, tmp_path):
     assert first.wait_for(1)
     try:
         said = snakemake(directory, "--cores", "1", check=False)
-        assert f"nothing was run: another run is at work in {directory} (process {first.process.pid} on " in said
+        assert f"nothing was run: another run is active in {directory} (process {first.process.pid} on " in said
         assert "Traceback" not in said
         # To look is no run.
         assert jobs(snakemake(directory, "--dry-run", "--cores", "1"))["report"] == 1
-        assert "stores are whole, 0 are not" in snakemake(directory, "--cores", "1", "verify")
+        assert "stores are intact, 0 are damaged" in snakemake(directory, "--cores", "1", "verify")
         assert first.process.poll() is None and local_jobs(directory)
     finally:
         os.killpg(first.process.pid, signal.SIGKILL)
@@ -179,7 +179,7 @@ def test_what_was_altered_is_found_and_mended_by_the_command_that_is_told(finish
     shutil.copytree(finished, study, symlinks=True)
     before = digests(study)
     whole = snakemake(study, "--cores", "1", "verify")
-    n_stores = int(re.search(r"(\d+) stores are whole, 0 are not, 0 are not there", whole)[1])
+    n_stores = int(re.search(r"(\d+) stores are intact, 0 are damaged, 0 do not exist yet", whole)[1])
     latents = study / "results/tiny/latents/layer2/b00"
     folders = (corpus_of(study) / "activations/layer2/b01", latents / "values", corpus_of(study) / "tokens/b00")
     altered, cut, gone = (next(path for path in sorted(f.rglob("c/**/*")) if path.is_file()) for f in folders)
@@ -190,8 +190,8 @@ def test_what_was_altered_is_found_and_mended_by_the_command_that_is_told(finish
     gone.unlink()
     # By dates and sizes of folders nothing shows.
     said = snakemake(study, "--cores", "1", "verify", check=False)
-    assert f"{n_stores - 3} stores are whole, 3 are not, 0 are not there" in said
-    told = dict(re.findall(r"^- store (\S+): .*; make it anew with: (snakemake --cores 1 --force \S+)", said, re.M))
+    assert f"{n_stores - 3} stores are intact, 3 are damaged, 0 do not exist yet" in said
+    told = dict(re.findall(r"^- store (\S+): .*; make it again with: (snakemake --cores 1 --force \S+)", said, re.M))
     assert len(told) == 3 and "was altered" in said and "bytes; the manifest says" in said and "is missing" in said
     # Whoever reads a store that is not whole stops; no number comes of it.
     stopped = snakemake(study, "--cores", "1", "--forcerun", "screen", check=False)
@@ -199,7 +199,7 @@ def test_what_was_altered_is_found_and_mended_by_the_command_that_is_told(finish
     for command in sorted(told.values(), key=lambda command: "latents" in command):
         snakemake(study, *command.split()[1:])
     snakemake(study, "--cores", "1")
-    assert f"{n_stores} stores are whole, 0 are not" in snakemake(study, "--cores", "1", "verify")
+    assert f"{n_stores} stores are intact, 0 are damaged" in snakemake(study, "--cores", "1", "verify")
     assert digests(study) == before
 
 
@@ -246,5 +246,5 @@ def test_a_generation_goes_on_after_its_last_whole_pass(tmp_path):
         made[name] = digests(directory)
         assert not list(tokens.glob(".*"))
     log = (tmp_path / "killed/results/logs/corpora").rglob("b00.log")
-    assert "passes are there from a job that was cut off" in next(log).read_text()
+    assert "passes are reused from an interrupted job" in next(log).read_text()
     assert made["killed"] == made["undisturbed"]

@@ -126,9 +126,9 @@ def test_what_cannot_be_used_is_listed_with_its_reason_and_counted(study):
     assert (empty["n_tracks"], full["n_tracks"]) == (3, 8)
     reasons = {left["path"]: left["reason"] for left in empty["left_out"] + full["left_out"]}
     assert reasons.pop(TEXT).startswith("cannot be decoded: ")
-    assert reasons.pop(SHORT) == "too short: 1.0 s, and a clip has 16 s"
+    assert reasons.pop(SHORT) == "too short: 1.0 s, but a clip has 16 s"
     assert reasons.pop(MISSING) == "missing"
-    assert reasons.pop(CHANGED).endswith(f"and the manifest says {'1' * 64}")
+    assert reasons.pop(CHANGED).endswith(f"but the manifest says {'1' * 64}")
     assert reasons.pop(AGAIN) == f"the same recording as {in_batch('b01', 'amber')}, by its checksum"
     assert not reasons
     for rule, study, count, store in (

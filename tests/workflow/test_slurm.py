@@ -100,7 +100,7 @@ def test_killed_and_submitted_again_it_gives_what_one_machine_gives(slurm, alone
         time.sleep(0.5)
     said = (directory / "run.log").read_text()
     assert second.returncode == 0, said
-    assert f"SLURM job {generating[0]}" in said and "were still at work here and were ended" in said
+    assert f"SLURM job {generating[0]}" in said and "were still running here and were stopped" in said
     assert twice == 0, "a job was at work twice at once"
     attempts = re.findall(r"rule events:", said)
     assert len(attempts) >= 2 and "Trying to restart job" in said

@@ -207,7 +207,7 @@ def test_a_review_reruns_labels_and_what_follows(finished, tmp_path):
 
     before = labels(study)
     output = snakemake(study, "--cores", "1", "labels")
-    assert "import_reviews: tiny: 1 of 2 decisions decide nothing, since their events are gone" in output
+    assert "import_reviews: tiny: 1 of 2 decisions have no effect, their events no longer exist" in output
     changed = labels(study)["y"] != before["y"]
     assert set(before.loc[changed, "clip_id"]) == {accepted["clip_id"].iloc[0]}
     summary = json.loads((study / "results/tiny/reviews.json").read_text())

@@ -8,13 +8,13 @@ from tests.unit.config.studies import checked, problems
 BAD_TOGETHER = {
     "beyond the clip": (
         {"horizons": {"local": [0.5, 2], "long": [4, 10]}},
-        "studies.planner.horizons.long: got [4, 10] does not fit: motif end 4 s + context_s 3 s + 10 s = 17 s, and a "
-        "clip has 16 s; valid: an end of at most 9 (is it in seconds?)",
+        "studies.planner.horizons.long: got [4, 10] does not fit: motif end 4 s + context_s 3 s + 10 s = 17 s, but a "
+        "clip has only 16 s; valid: an end of at most 9 (is it in seconds?)",
     ),
     "no whole return": (
         {"horizons": {"local": [0.5, 2], "long": [7.5, 8]}},
-        "studies.planner.horizons.long: got [7.5, 8] can never hold a whole return of 2 s: motif end 4 s + "
-        "context_s 3 s + 7.5 s, and a clip has 16 s; valid: a start of at most 7",
+        "studies.planner.horizons.long: got [7.5, 8] leaves no time for a whole return of 2 s: motif end 4 s + "
+        "context_s 3 s + 7.5 s, but a clip has only 16 s; valid: a start of at most 7",
     ),
     "backwards": (
         {"horizons": {"local": [0.5, 2], "long": [4, 3]}},
@@ -26,25 +26,26 @@ BAD_TOGETHER = {
     ),
     "too fine for a name": (
         {"horizons": {"local": [0.5, 2], "long": [4, 7.1234567]}},
-        "studies.planner.horizons.long: got [4.0, 7.1234567]; valid: at most six digits, since they name a directory",
+        "studies.planner.horizons.long: got [4.0, 7.1234567]; valid: at most six digits, because they are part of "
+        "a directory's name",
     ),
     "no local": (
         {"horizons": {"near": [0.5, 2], "long": [4, 8]}},
-        "studies.planner.horizons: no horizon named 'local' among near, long; valid: one named local and a longer one",
+        "studies.planner.horizons: got near, long, none named local; valid: one named local and a longer one",
     ),
     "none longer": (
         {"horizons": {"local": [0.5, 2], "long": [1, 8]}},
-        "studies.planner.horizons: none is longer than local; valid: at least one that begins at 2 s, where local "
+        "studies.planner.horizons: none begins where local ends; valid: at least one that begins at 2 s, where local "
         "ends, or later",
     ),
     "no room for the motif": (
         {"generation": {"duration_s": 7}},
-        "studies.planner.events.motif_duration_s: motif end 4 s + context_s 3 s is 7 s, and a clip has 7 s; valid: a "
-        "motif and a context that leave room in the clip (are these in seconds?)",
+        "studies.planner.events.motif_duration_s: motif end 4 s + context_s 3 s is 7 s, but a clip has only 7 s; "
+        "valid: a motif and a context that together are shorter than the clip (are these in seconds?)",
     ),
     "prefix too long": (
         {"ablation": {"prefix_s": 12}},
-        "studies.planner.ablation.prefix_s: got 12; valid: 7 (motif end + context_s) to 8 (clip less the longest "
+        "studies.planner.ablation.prefix_s: got 12; valid: 7 (motif end + context_s) to 8 (clip minus the longest "
         "horizon)",
     ),
     "too few surrogates": (
@@ -59,8 +60,8 @@ BAD_TOGETHER = {
     ),
     "no random model": (
         {"probes": {"representations": ["resid", "sae"]}},
-        "studies.planner.probes.representations: got resid, sae; valid: also random_model, which the learned gain is "
-        "judged by",
+        "studies.planner.probes.representations: got resid, sae; valid: a list with random_model in it, because the "
+        "learned gain is compared with it",
     ),
     "more candidates than tried": (
         {"screen": {"max_tried": 1}},
@@ -72,17 +73,18 @@ BAD_TOGETHER = {
     ),
     "no evidence": (
         {"probes": {"representations": ["embedding"]}},
-        "studies.planner.probes.representations: got embedding; valid: at least one of resid, sae, on which the "
-        "verdict rests",
+        "studies.planner.probes.representations: got embedding; valid: at least one of resid, sae, because the "
+        "verdict depends on it",
     ),
     "no dose of 1": (
         {"ablation": {"doses": [0.5, 2]}},
-        "studies.planner.ablation.doses: got [0.5, 2.0]; valid: a list with 1 in it, on which the verdict rests",
+        "studies.planner.ablation.doses: got [0.5, 2.0]; valid: a list with 1 in it, because the verdict depends "
+        "on it",
     ),
     "not until the event": (
         {"ablation": {"windows": ["prefix_only"]}},
-        'studies.planner.ablation.windows: got ["prefix_only"]; valid: a list with until_event in it, on which the '
-        "verdict rests",
+        'studies.planner.ablation.windows: got ["prefix_only"]; valid: a list with until_event in it, because the '
+        "verdict depends on it",
     ),
     "candidates above events": (
         {"events": {"min_score": 0.3}},
@@ -94,12 +96,12 @@ BAD_TOGETHER = {
     ),
     "two of a kind": (
         {"generation": {"top_p": 0.9}},
-        "studies.planner.generation.top_p: got 0.9 beside top_k 100; valid: one of the two, the other 0",
+        "studies.planner.generation.top_p: got 0.9, and top_k is 100; valid: only one of the two, the other 0",
     ),
     "a return window that leaves nothing else": (
         {"ablation": {"return_window_s": [0, 6]}},
         "studies.planner.ablation.return_window_s: got [0, 6], which leaves 0 s of a continuation of 8 s; valid: "
-        "[from, to] that leave 1 s or more before and after a return, to measure damage in",
+        "[from, to] that leaves 1 s or more before and after a return, to measure damage in",
     ),
 }
 
@@ -119,5 +121,5 @@ def test_a_horizon_may_end_exactly_with_the_clip() -> None:
 def test_a_seed_too_large_for_tables_is_refused() -> None:
     (line,) = problems(seeds=[1, 10**40])
     assert line == f"config.yaml: studies.planner.seeds.1: got a number of 41 digits; valid: at most {MAX_SEED}, " + (
-        "as tables hold it"
+        "so that it fits in int64"
     )

@@ -40,7 +40,7 @@ def test_an_sae_directory_without_its_files_is_named(tmp_path: Path) -> None:
 def test_groups_are_needed_where_they_are_asked_for(tmp_path: Path) -> None:
     study = {**project(tmp_path), "events": {"others": ["group"]}}
     (line,) = [line for line in file_problems(tmp_path, study) if "events.others" in line]
-    assert "prompts.tsv has no column group" in line
+    assert "no prompt in prompts.tsv has a group" in line
 
 
 def test_files_that_are_there_pass(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_an_sae_to_be_trained_needs_no_directory_but_clips_to_spare(tmp_path: Pa
     assert found.trained_layers == (4,) and found.layers == (2, 4)
     study["certificate"] = {"n_clips": 25}
     assert file_problems(tmp_path, study) == [
-        "c.yaml: studies.a.certificate.n_clips: got 25, and these clips are kept out of the SAE's training; valid: "
+        "c.yaml: studies.a.certificate.n_clips: got 25, and these clips are not used to train the SAE; valid: "
         "at most half of the study's 48 clips (12 prompts x 4 seeds)"
     ]
     validate({"studies": {"a": study | {"saes": {2: "sae"}}}}, base_dir=tmp_path)

@@ -33,7 +33,7 @@ BAD_FIELDS = {
         {"generation": {"n_batches": 1.5}},
         "studies.planner.generation.n_batches: got 1.5; valid: a whole number >= 1",
     ),
-    "truth value": (
+    "boolean": (
         {"probes": {"n_folds": True}},
         "studies.planner.probes.n_folds: got true; valid: a whole number >= 2",
     ),
@@ -47,7 +47,7 @@ BAD_FIELDS = {
     ),
     "percent": (
         {"screen": {"max_active": 60}},
-        "studies.planner.screen.max_active: got 60; valid: a share, not percent, >= 0 and <= 1",
+        "studies.planner.screen.max_active: got 60; valid: a fraction, not percent, >= 0 and <= 1",
     ),
     "milliseconds": (
         {"generation": {"duration_s": 16000}},
@@ -65,7 +65,7 @@ BAD_FIELDS = {
     ),
     "a repeated seed": (
         {"seeds": [1, 1]},
-        "studies.planner.seeds: got [1, 1]: 1 is there twice; valid: a list, each a whole number >= 0",
+        "studies.planner.seeds: got [1, 1]: 1 is listed twice; valid: a list, each a whole number >= 0",
     ),
     "a negative seed": ({"seeds": [-1]}, "studies.planner.seeds.0: got -1; valid: a whole number >= 0"),
     "no seeds": ({"seeds": []}, "studies.planner.seeds: got []; valid: a list, each a whole number >= 0"),
@@ -80,12 +80,12 @@ BAD_FIELDS = {
     ),
     "no SAE": (
         {"saes": {}},
-        "studies.planner.saes: got {}; valid: layer: directory, place on the hub or train, such as 2: "
+        "studies.planner.saes: got {}; valid: layer: directory, hub address or train, such as 2: "
         "resources/planner/sae/layer2, 2: hf://owner/name/folder@<commit> or 2: train",
     ),
     "a layer's name": (
         {"saes": {"layer2": "sae"}},
-        'studies.planner.saes.layer2: got "layer2"; valid: layer: directory, place on the hub or train, such as 2: '
+        'studies.planner.saes.layer2: got "layer2"; valid: layer: directory, hub address or train, such as 2: '
         "resources/planner/sae/layer2, 2: hf://owner/name/folder@<commit> or 2: train",
     ),
     "half a horizon": (

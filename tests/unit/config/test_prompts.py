@@ -36,10 +36,10 @@ def test_prompts_may_have_a_group(tmp_path: Path) -> None:
 def test_every_bad_prompt_is_named_with_its_line(tmp_path: Path) -> None:
     text = "prompt_id\tprompt\na\tone\nA\ttwo\nb_c\tthree\nd\t\ne\tONE\nf\n\tfour\n"
     assert prompt_problems(tmp_path, text) == [
-        'p.tsv: line 3: prompt_id "A" is on line 2 already; valid: each only once',
+        'p.tsv: line 3: prompt_id "A" is also on line 2; valid: each id only once',
         'p.tsv: line 4: prompt_id "b_c"; valid: letters, digits and hyphens',
         'p.tsv: line 5: prompt "d" is empty; valid: some text',
-        'p.tsv: line 6: prompt "e" is to a model the same as "a" on line 2, "ONE"; valid: each text once, '
+        'p.tsv: line 6: prompt "e" is the same to a model as "a" on line 2, "ONE"; valid: each text once, '
         "under one id",
         "p.tsv: line 7: 1 cells; valid: prompt_id and prompt, separated by one tab",
         'p.tsv: line 8: prompt_id ""; valid: letters, digits and hyphens',
@@ -54,14 +54,14 @@ def test_a_prompt_with_a_line_break_in_it_is_refused_and_never_read_as_one_word(
         read_prompts(tmp_path / "p.tsv")
     first, second = caught.value.problems
     assert first.startswith(f'{tmp_path}/p.tsv: line 2: prompt "a" is "warm piano')
-    assert first.endswith("; valid: one line of text") and "holds a line break (U+" in first
+    assert first.endswith("; valid: one line of text") and "contains a line break (U+" in first
     # Lines are still those that an editor shows.
     assert second.startswith(f"{tmp_path}/p.tsv: line {4 if one.endswith(chr(10)) else 3}: prompt_id")
 
 
 def test_nul_and_its_like_are_refused_and_a_tab_in_quotes_is_a_space(tmp_path: Path) -> None:
     (line,) = prompt_problems(tmp_path, "prompt_id\tprompt\na\tpia\x00no\n")
-    assert "holds a control character (U+0000)" in line
+    assert "contains a control character (U+0000)" in line
     (tmp_path / "p.tsv").write_text('prompt_id\tprompt\na\t"warm\tpiano"\n')
     assert read_prompts(tmp_path / "p.tsv") == [Prompt("a", "warm\tpiano")]
 
@@ -86,7 +86,7 @@ def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
 )
 def test_prompts_that_are_the_same_to_a_model_are_refused_as_a_pair(one: str, other: str, tmp_path: Path) -> None:
     assert prompt_problems(tmp_path, f'prompt_id\tprompt\na\t{one}\nx\torgan\nb\t"{other}"\n') == [
-        f'p.tsv: line 4: prompt "b" is to a model the same as "a" on line 2, {json.dumps(other, ensure_ascii=False)}; '
+        f'p.tsv: line 4: prompt "b" is the same to a model as "a" on line 2, {json.dumps(other, ensure_ascii=False)}; '
         "valid: each text once, under one id"
     ]
 
@@ -112,7 +112,8 @@ def test_texts_are_the_same_where_t5s_tokenizer_says_so() -> None:
 
 def test_a_name_too_long_for_files_is_refused_beforehand(tmp_path: Path) -> None:
     assert prompt_problems(tmp_path, f"prompt_id\tprompt\n{'a' * 250}\tpiano\n") == [
-        f'p.tsv: line 2: prompt_id "{"a" * 56}... has 250 characters; valid: at most {MAX_ID}, since it names files'
+        f'p.tsv: line 2: prompt_id "{"a" * 56}... has 250 characters; valid: at most {MAX_ID}, because it is part of '
+        "file names"
     ]
     # With the largest seed, and with what is played of a candidate's conditions.
     longest = f"{'a' * MAX_ID}-s{MAX_SEED}--random_direction-prefix_only-d1.flac"
@@ -129,7 +130,7 @@ def test_a_name_too_long_for_files_is_refused_beforehand(tmp_path: Path) -> None
             'p.tsv: line 1: the header is ["id", "prompt"]; valid: the columns prompt_id, prompt',
         ),
         ("prompt_id,prompt\na,b\n", 'p.tsv: line 1: the header is ["prompt_id,prompt"]; valid: the columns'),
-        ('prompt_id\tprompt\na\t"b" c\n', "p.tsv: line 2: '\t' expected after '\"'; valid: cells separated by a tab"),
+        ('prompt_id\tprompt\na\t"b" c\n', "p.tsv: line 2: '\t' expected after '\"'; valid: cells separated by tabs"),
     ],
 )
 def test_a_prompts_file_that_is_none(text: str, expected: str, tmp_path: Path) -> None:

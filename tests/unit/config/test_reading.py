@@ -61,5 +61,5 @@ def test_what_the_command_line_says_twice_is_refused() -> None:
         check_command_line(["-C", "studies={'a': {}, 'a': {}}", "report={}", "report={}"])
     assert caught.value.problems == (
         "--config: report is given twice; valid: once",
-        "--config: studies: 'a' is there twice; valid: each key once",
+        "--config: studies: 'a' is given twice; valid: each key once",
     )

@@ -34,7 +34,10 @@ def test_a_value_that_is_wrong_is_named_by_its_new_name():
 
 
 def test_both_names_at_once_are_refused():
-    with pytest.raises(ConfigError, match=r"studies\.a\.generation\.rows: given as batch_size too"):
+    with pytest.raises(
+        ConfigError,
+        match=r"studies\.a\.generation\.rows: also given under its new name batch_size; valid: only batch_size",
+    ):
         validate({"studies": {"a": {**STUDY, "generation": {"rows": 8, "batch_size": 9}}}}, check_files=False)
 
 

@@ -63,20 +63,21 @@ def test_a_group_of_the_defaults_that_is_none_is_named_there() -> None:
 
 BAD_FILES = {
     "studies: [": "c.yaml (line 1): expected the node content, but found '<stream end>'; valid: a YAML file",
-    "studies:\n  a: {}\n  a: {}": "c.yaml (line 2): 'a' is there twice; valid: a YAML file",
+    "studies:\n  a: {}\n  a: {}": "c.yaml (line 2): 'a' is given twice; valid: a YAML file",
     "": "c.yaml: got null; valid: a mapping with 'studies'",
     "studies:": "c.yaml: studies: missing; valid: at least one study, name: fields",
     "studies: [a]": 'c.yaml: studies: got ["a"]; valid: at least one study, name: fields',
     "studies: {a: here}": 'c.yaml: studies.a: got "here"; valid: a mapping of study fields',
     "studies: {a: {model: {name: x}, saes: {0: y}}}\ndefault: {}": "c.yaml: unknown field 'default'; did you mean "
     "'defaults'? valid: studies, defaults, report, organisms",
-    "studies: {a: {model: {name: x}, saes: {0: y}}}\nseeds: [1]": "c.yaml: unknown field 'seeds'; it is a field of a "
+    "studies: {a: {model: {name: x}, saes: {0: y}}}\nseeds: [1]": "c.yaml: unknown field 'seeds'; it belongs to a "
     "study: did you mean defaults.seeds? valid: studies, defaults, report, organisms",
     "studies: {a: {model: {name: x}, saes: {0: y}}}\nreport: {titel: x}": "c.yaml: report.titel: unknown field "
     "'titel'; did you mean 'title'? valid: title",
     "studies: {a: {model: {name: x}, saes: {0: y}}}\ndefaults: 3": "c.yaml: defaults: got 3; valid: a mapping",
     "studies: {report: {model: {name: x}, saes: {0: y}}}": 'c.yaml: studies: got the name "report"; valid: a',
-    "studies: {'a b': {model: {name: x}, saes: {0: y}}}": 'c.yaml: studies: got the name "a b"; valid: a directory',
+    "studies: {'a b': {model: {name: x}, saes: {0: y}}}": 'c.yaml: studies: got the name "a b"; valid: at most 60 '
+    "lower-case letters",
 }
 
 
@@ -97,7 +98,7 @@ def test_a_study_is_not_named_like_another_folder_of_the_results(name: str) -> N
 
 
 def test_a_study_with_a_name_too_long_for_files_is_refused() -> None:
-    with pytest.raises(ConfigError, match="a directory's name of at most 60 lower-case letters"):
+    with pytest.raises(ConfigError, match="valid: at most 60 lower-case letters, digits, - and _ "):
         validate({"studies": {"a" * 61: STUDY}}, check_files=False)
 
 

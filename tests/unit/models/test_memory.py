@@ -166,7 +166,8 @@ def test_the_presets_say_what_is_estimated(size):
     facts = {**MUSICGEN, "n_layers": n_layers, "d_model": d_model}
     n_frames = study["generation"]["duration_s"] * 50
     need = generation_need(facts, n_frames=n_frames, dtype=study["model"]["dtype"], guided=True)
-    a_row, fixed = re.search(r"about ([\d.]+) GB \(its keys and values\) beside the model's ([\d.]+)", said).groups()
+    stated = r"about ([\d.]+) GB \(its keys and values\), besides the model's ([\d.]+) GB"
+    a_row, fixed = re.search(stated, said).groups()
     assert (a_row, fixed) == (f"{need.a_row / 1e9:.2f}", f"{need.fixed / 1e9:.1f}")
     rows = re.search(r"(\d+) rows fit in 15 GB, (\d+) in 23 GB, (\d+) in 78 GB", said).groups()
     assert [int(n) for n in rows] == [need.most_rows(gb * 1e9) for gb in (15, 23, 78)]

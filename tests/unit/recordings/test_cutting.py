@@ -75,7 +75,7 @@ def test_why_a_file_is_left_out(files: dict[str, Path], tmp_path: Path) -> None:
 
     assert reason(tmp_path / "none.mp3", "0" * 64) == "missing"
     found = sha256(files["mp3"])
-    assert reason(files["mp3"], "0" * 64) == f"checksum: SHA-256 is {found}, and the manifest says {'0' * 64}"
+    assert reason(files["mp3"], "0" * 64) == f"checksum: SHA-256 is {found}, but the manifest says {'0' * 64}"
     for path in (text, empty, noise):
         assert reason(path).startswith("cannot be decoded: Invalid data found")
     assert reason(not_finite) == f"cannot be decoded: {RATE_HZ} samples are NaN or infinite"
@@ -96,7 +96,7 @@ def test_a_truncated_mp3_is_not_what_its_checksum_says_and_else_as_long_as_what_
     # Its header still says 7 s.
     audio = read_recording(half, sha256(half)).audio
     assert len(audio) / RATE_HZ == pytest.approx(DURATION_S / 2, abs=0.4)
-    with pytest.raises(RecordingError, match=r"^too short: 3\.\d s, and a clip has 4 s$"):
+    with pytest.raises(RecordingError, match=r"^too short: 3\.\d s, but a clip has 4 s$"):
         list(cuts(audio, RATE_HZ, n_samples=4 * 16_000, to_hz=16_000, max_cuts=4))
 
 
@@ -237,7 +237,7 @@ def test_damage_costs_the_cuts_that_hold_it_and_is_told_with_its_time(
     else:
         # In the middle of 21 s, or, in Ogg, in pages of one second and more around it.
         assert 2 in faults and len(faults) <= (1 if form != "ogg" else 2)
-        assert faults[2].startswith("damaged: 8.00-12.00 s holds what cannot be decoded, at ")
+        assert faults[2].startswith("damaged: 8.00-12.00 s cannot be decoded at ")
     # Nothing happens without a word.
     said = gaps_in_words(recording)
     assert said or (form in ("flac", "ogg") and kind == "html at the end")
@@ -264,7 +264,9 @@ def test_a_recording_of_damage_alone_is_left_out_with_its_reason(whole: dict[str
     for start, _ in mp3_frames(whole["mp3"])[20::60]:
         content[start : start + 300] = bytes(300)
     path.write_bytes(content)
-    with pytest.raises(RecordingError, match=r"^damaged: 0\.00-4\.00 s holds .*; none of its 5 cuts can be used$"):
+    with pytest.raises(
+        RecordingError, match=r"^damaged: 0\.00-4\.00 s cannot be decoded at .*; none of its 5 cuts can be used$"
+    ):
         usable_cuts(read_recording(path, sha256(path)), **CUT)
 
 

@@ -93,7 +93,7 @@ def test_tracks_without_a_checksum_are_one_problem(tmp_path: Path) -> None:
     lacking = f"a.tsv: 1 of 2 tracks have no checksum in {short}, the first is 56/1422056.mp3 on line 3"
     assert problems(manifest, checksums=short) == (f"{lacking}; valid: the checksums of these tracks' files",)
     assert problems(manifest) == (
-        "a.tsv: MTG-Jamendo's metadata have no checksums; valid: with its file of checksums in recordings.checksums",
+        "a.tsv: MTG-Jamendo's metadata have no checksums; valid: set recordings.checksums to its file of checksums",
     )
 
 
@@ -116,7 +116,7 @@ BAD = {
     ),
     "a track twice": (
         f"{HEADER}x.wav,{A},,,,\n./X.flac,{B},,,,\n",
-        'm.csv: line 3: "./X.flac" names the track X, as line 2 does; valid: each track once',
+        'm.csv: line 3: "./X.flac" names the track X, as does line 2; valid: each track once',
     ),
     "too few cells": (f"{HEADER}x.wav,{A},,\n", "m.csv: line 2: 4 cells; valid: 6, as in the header"),
     "an open quote": (f'{HEADER}"x.wav,{A},,,,\n', "m.csv: line 2: unexpected end of data; valid: cells with"),
@@ -136,7 +136,7 @@ def test_bad_lines_of_jsonl_are_named_all_at_once(tmp_path: Path) -> None:
     found = problems(file(tmp_path, "m.jsonl", "\n".join(lines)))
     assert [line.partition(";")[0] for line in found] == [
         "m.jsonl: line 1: Expecting property name enclosed in double quotes",
-        "m.jsonl: line 2: no object",
+        "m.jsonl: line 2: not an object",
         "m.jsonl: line 3: no sha256 and no licence and no source and no tags and no prompt",
         'm.jsonl: line 4: tags is "slow"',
         "m.jsonl: line 5: prompt is 3",
@@ -156,7 +156,7 @@ def test_a_line_break_in_a_cell_is_kept_and_in_a_prompt_refused(tmp_path: Path, 
     rows += f'y.wav,{B},,,,"warm piano{broken}slow"\n'
     rows += 'z.wav,no,,,,"warm piano"\n'
     prompt, checksum = problems(file(tmp_path, "m.csv", HEADER + rows))
-    assert prompt.startswith(f"m.csv: line {2 + n_lines}: prompt is ") and "holds a line break (U+" in prompt
+    assert prompt.startswith(f"m.csv: line {2 + n_lines}: prompt is ") and "contains a line break (U+" in prompt
     assert checksum.startswith(f"m.csv: line {2 + 2 * n_lines}: sha256 is")
     (path,) = problems(file(tmp_path, "m.csv", f'{HEADER}"x{broken}y.wav",{A},,,,\n'))
     assert path.startswith("m.csv: line 2: path is ") and path.endswith("valid: one line of text")
@@ -170,7 +170,7 @@ def test_a_line_break_in_jsonl_is_what_json_says(tmp_path: Path, broken: str) ->
     one, two = (json.dumps(row, ensure_ascii=False) for row in (good, bad))
     assert read_tracks(file(tmp_path, "m.jsonl", one + "\n"))[0].licence == f"CC0{broken}or so"
     (line,) = problems(file(tmp_path, "m.jsonl", f"{one}\n{two}\n"))
-    assert line.startswith("m.jsonl: line 2: prompt is ") and "holds a line break (U+" in line
+    assert line.startswith("m.jsonl: line 2: prompt is ") and "contains a line break (U+" in line
 
 
 def test_a_line_separator_splits_no_line_of_checksums(tmp_path: Path) -> None:
@@ -190,18 +190,18 @@ def test_what_is_said_twice_is_refused_and_named(tmp_path: Path) -> None:
     assert found.prompt == "warm piano"  # columns without a name are nobody's
     row = json.dumps({"path": "x.wav", "sha256": A, "licence": "", "source": "", "tags": [], "prompt": "piano"})
     (line,) = problems(file(tmp_path, "m.jsonl", row[:-1] + ', "prompt": ""}\n'))
-    assert line.startswith('m.jsonl: line 1: "prompt" is there twice; valid: an object with path')
+    assert line.startswith('m.jsonl: line 1: "prompt" is given twice; valid: an object with path')
     manifest = file(tmp_path, "m2.csv", "path,licence,source,tags,prompt\nx.wav,CC0,,,\n")
     sums = file(tmp_path, "sums", f"{A}  x.wav\n{A.upper()} *./x.wav\n")
     assert read_tracks(manifest, checksums=sums)[0].sha256 == A
-    with pytest.raises(ConfigError, match=r'line 3: "x\.wav" has another checksum above; valid: one a file'):
+    with pytest.raises(ConfigError, match=r'line 3: "x\.wav" has another checksum on an earlier line; valid: '):
         read_tracks(manifest, checksums=file(tmp_path, "sums", f"{A}  x.wav\n\n{B}  x.wav\n"))
 
 
 def test_half_a_character_of_jsonl_is_refused(tmp_path: Path) -> None:
     row = f'{{"path": "x\\ud800.wav", "sha256": "{A}", "licence": "", "source": "", "tags": [], "prompt": ""}}\n'
     (line,) = problems(file(tmp_path, "m.jsonl", row))
-    assert line.startswith("m.jsonl: line 1: half of a surrogate pair, which is no character; valid: an object")
+    assert line.startswith("m.jsonl: line 1: half of a surrogate pair, which is not a character; valid: an object")
 
 
 def test_thousands_of_bad_lines_are_not_all_told(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_thousands_of_bad_lines_are_not_all_told(tmp_path: Path) -> None:
 
 
 def test_another_table_is_no_manifest(tmp_path: Path) -> None:
-    assert "ends in .csv, .jsonl or" in problems(file(tmp_path, "m.txt", HEADER))[0]
+    assert "a file ending in .csv, .jsonl or" in problems(file(tmp_path, "m.txt", HEADER))[0]
     sums = file(tmp_path, "sums", FULL)
     assert "the header is" in problems(file(tmp_path, "m.tsv", HEADER.replace(",", "\t")), checksums=sums)[0]
     bad = file(tmp_path, "bad", FULL + "not a checksum\n")
@@ -269,14 +269,17 @@ BAD_STUDIES = {
     "a field of another source": (
         {"prompts": "p.tsv", "seeds": [1], "recordings": FILES | {"continue_from_s": 4}},
         [
-            "prompts: the source audio makes no use of it",
-            "seeds: the source audio makes no use of it",
-            "recordings.continue_from_s: the source audio makes no use of it",
+            "prompts: not used with source audio",
+            "seeds: not used with source audio",
+            "recordings.continue_from_s: not used with source audio",
         ],
     ),
     "no recordings": (
         {"recordings": {}},
-        ["recordings.folder: missing, and source is audio", "recordings.manifest: missing, and source is audio"],
+        [
+            "recordings.folder: missing, but source audio needs it",
+            "recordings.manifest: missing, but source audio needs it",
+        ],
     ),
     "no such files": (
         {"recordings": {"folder": "a", "manifest": "b", "checksums": "c"}},
@@ -311,15 +314,15 @@ BAD_STUDIES = {
     ),
     "a continuation of more than the recording": (
         {"source": "continuation", "recordings": FILES | {"continue_from_s": 8}, "ablation": {"prefix_s": 7.5}},
-        ["ablation.prefix_s: got 7.5; valid: 8 (recordings.continue_from_s) to 8 (clip less the longest horizon)"],
+        ["ablation.prefix_s: got 7.5; valid: 8 (recordings.continue_from_s) to 8 (clip minus the longest horizon)"],
     ),
     "no time left after the recording": (
         {"source": "continuation", "recordings": FILES | {"continue_from_s": 10}},
-        ["horizons.long: got [4, 8] does not fit: continue_from_s 10 s + 8 s = 18 s, and a clip has 16 s"],
+        ["horizons.long: got [4, 8] does not fit: continue_from_s 10 s + 8 s = 18 s, but a clip has only 16 s"],
     ),
     "recordings of no use": (
         {"source": "prompts", "recordings": FILES},
-        ["recordings: the source prompts makes no use of it; valid: to leave it out, or another source"],
+        ["recordings: not used with source prompts; valid: remove it, or choose another source"],
     ),
 }
 

@@ -88,6 +88,6 @@ def test_kappa_where_it_says_nothing() -> None:
     assert apart["n"] == 0 and apart["kappa"] is None and apart["alike"] is None
     assert "no current event" in apart["note"]
     same = agreement(said("aaa"), said("aaa"))
-    assert same["kappa"] is None and same["alike"] == 1.0 and "both said accept throughout" in same["note"]
+    assert same["kappa"] is None and same["alike"] == 1.0 and "both always said accept" in same["note"]
     constant = agreement(said("aaaa"), said("aarr"))
-    assert constant["kappa"] == pytest.approx(0) and "decided the same throughout" in constant["note"]
+    assert constant["kappa"] == pytest.approx(0) and "one of them always made the same decision" in constant["note"]

@@ -13,7 +13,7 @@ from tests.unit.review.given import review_text
 BAD_FILES = {
     "nothing": ("", "r.json: EOF while parsing a value at line 1 column 0; valid: a JSON file downloaded"),
     "not JSON": ("{", "r.json: EOF while parsing an object at line 1 column 1; valid: a JSON file downloaded"),
-    "a list": ("[]", "r.json: holds no object; valid: a JSON file downloaded from the review page"),
+    "a list": ("[]", "r.json: not a JSON object; valid: a JSON file downloaded from the review page"),
     "far too deep": ("[" * 100_000, "r.json: recursion limit exceeded at line 1 column"),
     "half a character": (
         review_text({}, reviewer="x").replace("x", "\\ud800"),
@@ -25,7 +25,7 @@ BAD_FILES = {
     ),
     "a key twice": (
         review_text({}, reviewer="x").replace('"reviewer"', '"reviewer": "y", "reviewer"'),
-        'r.json: "reviewer" is there twice; valid: a JSON file downloaded from the review page',
+        'r.json: "reviewer" is given twice; valid: a JSON file downloaded from the review page',
     ),
     "a decision that is none": (
         review_text({}).replace("[]", "[7]"),
@@ -70,7 +70,7 @@ def test_an_event_twice_in_a_file_and_a_reviewer_in_two_files(tmp_path: Path) ->
         file.write_text(review_text({}, reviewer=name))
     with pytest.raises(ConfigError) as caught:
         read_reviews(files, study="s")
-    expected = f'{files[1]}: reviewer: got " ann", as in {files[0]}; valid: one file a reviewer'
+    expected = f'{files[1]}: reviewer: got " ann", as in {files[0]}; valid: one file per reviewer'
     assert caught.value.problems == (expected,)
 
 
@@ -93,6 +93,6 @@ def test_a_truth_value_is_one(value: object) -> None:
 
 def test_reviewed_only_needs_reviews() -> None:
     study = {"model": {"name": "a/b"}, "saes": {0: "."}, "labels": {"reviewed_only": True}}
-    with pytest.raises(ConfigError, match=r"labels\.reviewed_only: got true, and review\.files names none; valid: "):
+    with pytest.raises(ConfigError, match=r"labels\.reviewed_only: got true, but review\.files is empty; valid: "):
         validate({"studies": {"s": study}}, check_files=False)
     validate({"studies": {"s": {**study, "review": {"files": ["r.json"]}}}}, check_files=False)

@@ -80,7 +80,7 @@ def test_a_batch_without_a_clip_is_passed_over_and_a_study_without_one_is_an_err
     np.testing.assert_array_equal(latents.toarray(), dense[:, [1, 3]].reshape(-1, D_SAE))
     assert sae_size([empty, full]) == sae_size([full])
     assert len(read_clips([empty, full])) == len(dense) == len(read_array([empty, full], "values" if k else "counts"))
-    with pytest.raises(ValueError, match="no clip is left, every recording was left out"):
+    with pytest.raises(ValueError, match="no usable clips: all recordings were excluded"):
         read_clips([empty])
 
 

@@ -320,7 +320,7 @@ def test_a_foreign_file_that_nothing_reads_costs_nothing(
     for verify in ("sizes", "content"):
         assert np.array_equal(read_store(path, verify=verify)["resid"][:], expected)
     hidden = name.rpartition("/")[2].startswith(".")
-    assert hidden or f"store {path}: {name}: not the store's, and read by nothing" in caplog.text
+    assert hidden or f"store {path}: {name}: foreign files that nothing reads" in caplog.text
 
 
 @pytest.mark.parametrize("name", [f"{SHARDS}/7", "old/c", "old/zarr.json", "config.json", "copy/0.npy", "a.FLAC"])
@@ -333,7 +333,7 @@ def test_a_foreign_file_that_could_be_read_is_named_and_deleting_it_is_enough(tm
         read_store(path)
     said = str(caught.value)
     assert f"store {path}: file {name} is not in the manifest" in said and "--force" not in said
-    assert said.endswith(f"delete what is foreign, that is enough: {file}")
+    assert said.endswith(f"only delete the foreign files: {file}")
     file.unlink()
     read_store(path, verify="content")
 

@@ -183,6 +183,8 @@ def test_a_full_disk_is_found(tmp_path):
     assert "about 0.9 MB still needed" in whole.found
     assert lines[1].found == "about 0.3 MB: latents 0.3 MB; clips and activations are those of a"
     _, whole = look_at_disk({"b": {"tokens": 0}}, corpora, tmp_path / "results")
-    assert whole.found.endswith(f"not wanted any more: {tmp_path / 'results' / 'corpora' / 'm-0a'} (0.6 MB)")
+    assert whole.found.endswith(
+        f"can be deleted if no other study needs it: {tmp_path / 'results' / 'corpora' / 'm-0a'} (0.6 MB)"
+    )
     _, whole = look_at_disk({"a": {"tokens": 1e6}, "b": {"activations": 1e18}}, corpora, tmp_path / "results")
-    assert not whole.passed and "valid: a disk with more" in whole.remedy
+    assert not whole.passed and "valid: a larger disk" in whole.remedy

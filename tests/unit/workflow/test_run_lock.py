@@ -45,13 +45,13 @@ def test_a_run_of_another_host_is_neither_joined_nor_robbed_of_its_jobs(director
     # The advice helps: what that run left at work is ended then.
     lock(directory).unlink()
     take_directory(directory, tell=told.append)
-    assert told == ["jobs of a run that was killed were still at work here and were ended: SLURM job 7"]
+    assert told == ["jobs of a killed run were still running here and were stopped: SLURM job 7"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"pid": 3}', "null", "hands off"])
 def test_who_cannot_be_read_may_be_anyone(directory: Path, text: str) -> None:
     lock(directory).write_text(text)
-    with pytest.raises(OtherRunError, match="it has not said which"):
+    with pytest.raises(OtherRunError, match="unknown process"):
         take_directory(directory, tell=pytest.fail)
     assert lock(directory).read_text() == text
 
@@ -65,7 +65,7 @@ def test_a_run_that_was_killed_on_this_host_is_followed_at_once(directory: Path)
     assert (said["pid"], said["host"]) == (os.getpid(), "login1")
     # And is told of, here, by who comes next.
     with pytest.raises(
-        OtherRunError, match=rf"another run is at work in {directory} \(process {os.getpid()} on login1"
+        OtherRunError, match=rf"another run is active in {directory} \(process {os.getpid()} on login1"
     ):
         take_directory(directory, tell=pytest.fail)
 
