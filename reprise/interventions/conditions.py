@@ -1,7 +1,7 @@
-"""Which edits are asked for: a table of conditions, a row per clip and condition.
+"""The table of edits to run: one row per clip and condition.
 
-A condition says what is taken out of one layer, over which positions and how much. With z_j the SAE's activation of
-feature j at a position, z* its reference and W_dec[j] its decoder direction:
+A condition says what is removed from one layer, at which positions and how much of it. z_j is the SAE's activation of
+feature j at a position, z* its reference value and W_dec[j] its decoder direction:
 
     untouched          x
     resampled          x, but with other sampling noise after the prefix
@@ -10,20 +10,22 @@ feature j at a position, z* its reference and W_dec[j] its decoder direction:
     random_direction   x - dose |z_j - z*| ||W_dec[j]|| r              r: a fixed unit vector, j: the candidate feature
     mean_difference    x - dose (v.x - reference) v                    v: a given unit vector
     local_feature      as matched_feature, with the strongest feature that predicts a return at a short horizon only
-    steer              as target, in a clip that does not return: z* is what the feature is in clips that do
+    steer              as target, in a clip that does not return: z* is the feature's value in clips that do
     steer_random       as random_direction, with the z* of steer
 
-z* is 0, a mean, or what the same feature is at the same position of another clip, the donor (resampling). The donor's
-activations are those of its conditional pass, also where the edit moves both cfg_branches of a guided batch.
+z* is 0, a mean, or the activation of the same feature at the same position of another clip, the donor (resampling).
+The donor's activations come from its conditional pass. This also holds where the edit changes both cfg_branches of a
+guided batch.
 
-`resampled` guards against regression to the mean. Clips are chosen because they return, so any edit that makes the
-sampling take another path loses the returns that were luck, at no damage at all. What `resampled` loses is luck.
+`resampled` guards against regression to the mean. Clips are chosen because they return. Any edit that sends the
+sampling along another path therefore loses the returns that were luck, even if it does no damage. The returns that
+`resampled` loses are this luck.
 
-Windows. `until_event`: every position up to the end of the row's target window, in which its return is expected,
-prefix and generated (is the feature used?). `prefix_only`: positions before the prefix's end; their keys and values
-persist, and every position that chooses a frame of the continuation is left alone (is the plan stored there?).
-Position p chooses codebook 0 of frame p, so a window ends before its `stop_position`: the prefix's length in frames,
-or the target window's last frame + 1.
+Windows. `until_event` edits every position up to the end of the row's target window, in which its return is expected.
+This includes prefix and generated positions, and asks whether the feature is used. `prefix_only` edits the positions
+before the end of the prefix. Their keys and values persist, and no position that chooses a frame of the continuation
+is edited. This asks whether the plan is stored there. Position p chooses codebook 0 of frame p, so a window ends
+before its `stop_position`: the prefix's length in frames, or the last frame of the target window + 1.
 
 Degenerate input: no clips or no doses give an empty table.
 """
@@ -49,8 +51,11 @@ WINDOWS = ("until_event", "prefix_only")
 
 
 class Candidate(NamedTuple):
-    """A feature to test: `layer` and `feature` indices, and the features of that layer it is compared with;
-    `local_feature` None where there is none."""
+    """A feature to test.
+
+    layer, feature: indices. matched_features: features of the same layer that it is compared with. local_feature: the
+    local control, None if there is none.
+    """
 
     layer: int
     feature: int
@@ -71,20 +76,41 @@ def condition_table(
     n_resampled: int = 1,
     z_star: Mapping[int, float] | None = None,
 ) -> pd.DataFrame:
-    """One row per (clip, condition), the conditions of a clip together.
+    """Make the table of edits: one row per (clip, condition), with the conditions of a clip next to each other.
 
-    clips: a row a clip with columns clip_id, prompt_id, prompt, seed, target_start_s and target_stop_s, between which
-    its return is expected to begin (onset +- tolerance, or a horizon as seen from the prefix's end: see
-    `reprise/interventions/effects.py`); other columns are carried along. z_star: reference activation by feature, 0
-    where absent. A column donor names the clip whose activations are the reference instead: z_star is NaN there.
+    Parameters
+    ----------
+    candidate : Candidate
+        The feature to test and its controls.
+    clips : DataFrame
+        One row per clip with columns clip_id, prompt_id, prompt, seed, target_start_s and target_stop_s. Its return is
+        expected to begin between the last two (onset +- tolerance, or a horizon counted from the prefix's end: see
+        `reprise/interventions/effects.py`). A column donor, if present, names the clip whose activations are the
+        reference. Other columns are copied.
+    doses : sequence of float
+        1 removes the feature. Dose 0 is kept if listed: its tokens must equal those of the untouched row.
+    windows, kinds : sequence of str
+        From `WINDOWS`, and from `KINDS` and `STEERING_KINDS`.
+    prefix_s, frame_rate_hz : float
+        Length of the prefix in seconds, and frames per second.
+    n_random, n_resampled : int
+        Number of random directions, and of resampled rows per clip.
+    z_star : mapping, optional
+        Reference activation by feature; 0 for features that are not listed.
 
-    Adds layer, feature (the candidate's), kind, window, control (which matched feature, random direction, resampling),
-    dose, edit_feature (the feature read, -1 if none), z_star, n_prefix_frames, stop_position (positions below it are
-    edited) and condition, a name unique within the candidate. `untouched` is one row a clip and `resampled`
-    `n_resampled`, with window "none" and dose 0. Dose 0 of another kind is kept where asked for: its tokens must be
-    those of the untouched row.
+    Returns
+    -------
+    DataFrame
+        The columns of `clips`, and layer, feature (the candidate's), kind, window, control (number of the matched
+        feature, random direction or resampling), dose, edit_feature (the feature that is read, -1 if none), z_star
+        (NaN where a donor gives the reference), n_prefix_frames, stop_position (positions below it are edited) and
+        condition, a name that is unique within the candidate. `untouched` has one row per clip and `resampled` has
+        `n_resampled`, with window "none" and dose 0.
 
-    Raises ValueError for an unknown kind or window, or a target window that does not lie after `prefix_s`.
+    Raises
+    ------
+    ValueError
+        For an unknown kind or window, or a target window that does not lie after `prefix_s`.
     """
     for name, given, valid in (("kinds", kinds, (*KINDS, *STEERING_KINDS[1:])), ("windows", windows, WINDOWS)):
         if unknown := [g for g in given if g not in valid]:
