@@ -23,7 +23,7 @@ from it. Then the tokens that decide cue and slots weigh more: one bit a clip dr
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import torch
@@ -244,7 +244,7 @@ def train_lm(
         nll = F.cross_entropy(out.logits[out.mask], tokens[out.mask], reduction="none")
         weight = weights.expand(batch, -1, -1)[out.mask]
         music = (nll * weight).sum() / weight.sum()
-        carried = planting.plan[:, PLAN_FROM_POSITION:] / PLAN_SCALE
+        carried = cast(torch.Tensor, planting.plan)[:, PLAN_FROM_POSITION:] / PLAN_SCALE
         plan = (carried - cue[:, None]).square().mean()
         loss = music + (PLAN_WEIGHT * plan if objective in PLANTED else 0.0)
         optimizer.zero_grad()

@@ -12,7 +12,7 @@ are an error.
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -75,7 +75,8 @@ def train_topk_sae(
         optimizer.zero_grad()
         loss.backward()
         # Rows have unit length: a gradient along them would only be undone by the normalisation.
-        W_dec.grad -= (W_dec.grad * W_dec.detach()).sum(dim=-1, keepdim=True) * W_dec.detach()
+        gradient = cast(torch.Tensor, W_dec.grad)
+        gradient -= (gradient * W_dec.detach()).sum(dim=-1, keepdim=True) * W_dec.detach()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         rate.step()

@@ -77,7 +77,7 @@ def test_a_later_declaration_says_what_was_known(study: Path, deleted: tuple[str
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("preregistrations/000.json", "declaration 1 is not what was written"),
+        ("preregistrations/000.json", "declaration 1 was changed after it was written"),
         ("preregistration.json", "preregistration.json is not the last declaration"),
         ("declared.json", "declared.json is not the first declaration"),
     ],
