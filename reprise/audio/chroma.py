@@ -134,7 +134,7 @@ def motif_content(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, dur
 def passage_content(
     audio: np.ndarray, sample_rate_hz: int, spectra: Spectra, start_s: float, duration_s: float
 ) -> MotifContent:
-    """As `motif_content`, from spectra that are already computed, for a passage that is known to lie within the clip."""
+    """As `motif_content`, from spectra that are already computed, for a passage known to lie within the clip."""
     peak = float(np.abs(audio).max())
     if peak < 10 ** (FLOOR_DB / 20):
         return MotifContent(0.0, 0)

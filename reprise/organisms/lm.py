@@ -145,7 +145,7 @@ def plan_direction(seed: int = 0) -> torch.Tensor:
 
 
 def token_weights(n_frames: int, *, slots: bool) -> torch.Tensor:
-    """Loss weights `[codebook, frame]`: later codebooks weigh less, the tokens that decide cue and slots weigh more."""
+    """Loss weights `[codebook, frame]`: later codebooks weigh less, tokens that decide cue and slots weigh more."""
     weights = torch.tensor(CODEBOOK_WEIGHTS)[:, None].repeat(1, n_frames)
     for bar in (score.CUE_BAR, *score.SLOT_BARS) if slots else ():
         start = max(0, int(bar * score.BAR_S * FRAME_RATE_HZ) - SLOT_LEAD_FRAMES)

@@ -14,7 +14,10 @@ from reprise.report.numbers import interval, is_number
 
 
 class Series(NamedTuple):
-    """Points of one condition: x, y, low and high of y, and the label of each; `style` and `shape` of its marks."""
+    """The points of one condition: x, y, low and high of y, and the label of each point.
+
+    `style` and `shape` are those of its marks. A `strong` series has whiskers and labels.
+    """
 
     name: str
     x: Sequence[float]
@@ -42,8 +45,11 @@ def xy_plot(
     x_text: Callable[[float], str] = "{:g}".format,
     height: int = 190,
 ) -> Markup:
-    """Lines through points, whiskers on the strong series alone; dashed lines at what the gates need, and a level line
-    at what is lost by `luck`."""
+    """Lines through points, with whiskers on the strong series only.
+
+    Dashed lines mark what the gates need (`x_needed`, `y_needed`). A level line marks what fresh sampling noise alone
+    loses (`luck`).
+    """
     top, bottom = 24, height + 24
 
     def y_at(value: float) -> float:
