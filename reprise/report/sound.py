@@ -47,7 +47,7 @@ def flac_uri(flac: bytes) -> str:
 
 
 def embed(sounds: Iterable[tuple[np.ndarray, int]], n_bytes: int) -> list[str]:
-    """Data URIs of (audio, sample_rate_hz) in order, "" for each that does not fit into the rest of `n_bytes` of FLAC."""
+    """Data URIs of (audio, sample_rate_hz) in order; "" for each that does not fit into `n_bytes` of FLAC."""
     uris = []
     for audio, sample_rate_hz in sounds:
         flac = encode_flac(audio, sample_rate_hz)

@@ -16,7 +16,7 @@ from reprise.targets.recurrence.matching import Motif, match_curve
 
 
 def chroma_png(chroma: np.ndarray) -> str:
-    """Chroma `[frame, 12]` as a data URI, low pitch classes at the bottom: one colour whose opacity is the strength."""
+    """Chroma `[frame, 12]` as a data URI, low pitch classes at the bottom. The opacity shows the strength."""
     strength = np.clip(chroma.T[::-1], 0, None)
     alpha = np.round(255 * np.clip(strength / max(float(strength.max(initial=0)), 1e-6), 0, 1) ** 1.3).astype(np.uint8)
     pixels = np.empty((*alpha.shape, 4), np.uint8)

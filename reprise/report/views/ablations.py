@@ -242,8 +242,9 @@ def steering_text(steered: pd.DataFrame) -> str:
         return interval(float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"]))
 
     return (
-        f"Steering: in {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts in which the motif does not return, "
-        f"the feature was turned up, starting in the opening. The motif then returned in {text('rate_steered')} of them, "
-        f"compared with {text('rate_untouched')} untouched and {text('rate_random')} with a random direction of the "
-        f"same size. The damage is {text('damage_steered')} nats per token."
+        f"Steering: in {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts in which the motif does not "
+        "return, the feature was turned up, starting in the opening. "
+        f"The motif then returned in {text('rate_steered')} of them, compared with {text('rate_untouched')} untouched "
+        f"and {text('rate_random')} with a random direction of the same size. "
+        f"The damage is {text('damage_steered')} nats per token."
     )
