@@ -386,5 +386,5 @@ def mean_difference(returning: np.ndarray, other: np.ndarray) -> tuple[np.ndarra
     v = returning.mean(axis=0, dtype=np.float64) - mean
     norm = np.linalg.norm(v)
     if not norm > 0:
-        raise ValueError("mean_difference: the two means are equal; valid: different means, to have a direction")
+        raise ValueError("mean_difference: the two means are equal, so there is no direction; valid: different means")
     return (v / norm).astype(np.float32), float(v @ mean / norm)

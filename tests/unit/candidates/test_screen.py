@@ -217,5 +217,5 @@ def test_entries_from_batches() -> None:
         active_entries([(values - 1, indices)], [1], 12)
     with pytest.raises(ValueError, match="valid: 0 to 4"):
         active_entries([(values, indices)], [1], 5)
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         active_entries([(np.ones_like(values), np.zeros_like(indices))], [1], 12)

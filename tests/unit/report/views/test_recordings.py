@@ -45,7 +45,8 @@ def test_recordings_are_credited_and_what_was_left_out_is_listed(
         "Cuts that were left out: 1 p01.wav: silent: 16.00-32.00 s peaks at -inf dBFS",
         "Recordings that are damaged: 1 p02.wav: cannot be decoded at 1.00-1.05 s",
         "p00: set 0 (CC <BY>)",
-        "prompts in which the motif returns were continued from 8 s. The 48 in which it also returns in the untouched continuation",
+        "prompts in which the motif returns were continued from 8 s. "
+        "The 48 in which it also returns in the untouched continuation",
         # One clip of each cut: no seeds.
         "clips 12 SAE",
     ):
