@@ -14,10 +14,26 @@ SILENT_PEAK = 1e-3
 
 
 def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
-    """A clip's audio, float32 `[sample]`.
+    """A clip's audio.
 
-    Raises ValueError that names the fault: a file that cannot be read, another sample rate, more than one channel, or
-    samples that are not finite.
+    Parameters
+    ----------
+    folder : Path
+        Where the audio files are.
+    clip_id : str
+        The name of the clip; its file is `<clip_id>.flac`.
+    sample_rate_hz : int
+        The expected sample rate.
+
+    Returns
+    -------
+    float32 array `[sample]`
+
+    Raises
+    ------
+    ValueError
+        Names the fault: a file that cannot be read, another sample rate, more than one channel, or samples that are
+        not finite.
     """
     try:
         audio, found_hz = soundfile.read(folder / f"{clip_id}.flac", dtype="float32")

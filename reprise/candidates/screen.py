@@ -372,9 +372,21 @@ def stratified_auroc(
     y: NDArray,
     usable: NDArray[np.bool_],
 ) -> Array:
-    """AUROC `[feature]` over pairs of usable clips at the same time.
+    """AUROC over pairs of usable clips at the same time.
 
-    Entries are sorted as for `rank_lift`. A tie counts one half. NaN if no time has both classes.
+    Parameters
+    ----------
+    clip, time, feature, value : arrays `[entry]`
+        Entries sorted as for `rank_lift`.
+    n_features : int
+        Number of features.
+    y, usable : arrays `[clip, time]`
+        Labels 0/1, and bool.
+
+    Returns
+    -------
+    float array `[feature]`
+        A tie counts one half. NaN if no time has both classes.
     """
     place = clip * y.shape[1] + time
     here = usable.ravel()[place]

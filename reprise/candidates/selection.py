@@ -29,9 +29,22 @@ MAX_CONTROL_AUROC_OFFSET = 0.1
 def returning(
     events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, which: str = "accepted"
 ) -> np.ndarray:
-    """Which clips have an accepted event with its onset in `[start_s, stop_s]`: bool `[clip]`.
+    """Which clips have an accepted event with its onset in a window.
 
-    which: another column of `events` to use instead of `accepted`.
+    Parameters
+    ----------
+    events : DataFrame
+        Columns clip_id, onset_s and `which`.
+    clip_ids : Series
+        The clips.
+    start_s, stop_s : float
+        The window `[start_s, stop_s]` in seconds.
+    which : str
+        A bool column of `events` that marks the events that count.
+
+    Returns
+    -------
+    bool array `[clip]`
     """
     inside = events[which].astype(bool) & events["onset_s"].between(start_s, stop_s)
     return clip_ids.isin(events.loc[inside, "clip_id"]).to_numpy()
@@ -40,11 +53,24 @@ def returning(
 def motif_of_return(
     events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, prefix_s: float
 ) -> pd.DataFrame:
-    """The motif of each clip's first accepted event that has its onset in `[start_s, stop_s]` and its motif in the
-    prefix.
+    """The motif of each clip's first accepted event with its onset in a window and its motif in the prefix.
 
-    Columns clip_id, motif_start_s, motif_duration_s, in the order of `clip_ids`. Clips without such an event are left
-    out.
+    Parameters
+    ----------
+    events : DataFrame
+        Columns clip_id, onset_s, motif_start_s, motif_duration_s and accepted.
+    clip_ids : Series
+        The clips.
+    start_s, stop_s : float
+        The window `[start_s, stop_s]` in seconds.
+    prefix_s : float
+        Length of the prefix in seconds.
+
+    Returns
+    -------
+    DataFrame
+        Columns clip_id, motif_start_s, motif_duration_s, in the order of `clip_ids`. Clips without such an event are
+        left out.
     """
     motif_end_s = events["motif_start_s"] + events["motif_duration_s"]
     inside = events["accepted"].astype(bool) & events["onset_s"].between(start_s, stop_s) & (motif_end_s <= prefix_s)
@@ -54,7 +80,22 @@ def motif_of_return(
 
 
 def clips_to_continue(clips: pd.DataFrame, wanted: np.ndarray, confirmation_clips: np.ndarray, n: int) -> pd.DataFrame:
-    """Up to `n` of the `wanted` clips (bool `[clip]`) of held-out prompts, in the order of a hash of their names."""
+    """Up to `n` of the wanted clips of held-out prompts, in the order of a hash of their names.
+
+    Parameters
+    ----------
+    clips : DataFrame
+        Has the column clip_id.
+    wanted, confirmation_clips : bool arrays `[clip]`
+        Which clips are wanted, and which are of held-out prompts.
+    n : int
+        Maximum number of clips.
+
+    Returns
+    -------
+    DataFrame
+        The chosen rows of `clips`, sorted by clip_id.
+    """
     chosen = clips[wanted & confirmation_clips]
     order = chosen["clip_id"].map(lambda c: stable_fraction(f"ablation {c}")).argsort(kind="stable")
     return chosen.iloc[order].head(n).sort_values("clip_id", ignore_index=True)

@@ -122,26 +122,7 @@ def condition_table(
             f"condition_table: clip {clips['clip_id'].iloc[i]} has the target window {start_s[i]:g}-{stop_s[i]:g} s; "
             f"valid: after the prefix of {prefix_s:g} s"
         )
-    reference = dict(z_star or {})
-    edited = {
-        "target": [candidate.feature],
-        "matched_feature": list(candidate.matched_features),
-        "random_direction": [candidate.feature] * n_random,
-        "mean_difference": [-1],
-        "local_feature": [] if candidate.local_feature is None else [candidate.local_feature],
-        "steer": [candidate.feature],
-        "steer_random": [candidate.feature] * n_random,
-    }
-    conditions = []
-    for kind in (k for k in UNEDITED if k in kinds):
-        for control in range(n_resampled if kind == "resampled" else 1):
-            conditions.append((f"{kind}{control}", kind, "none", control, 0.0, -1, 0.0))
-    for window in windows:
-        for kind in (k for k in kinds if k not in UNEDITED):
-            for control, feature in enumerate(edited[kind]):
-                for dose in doses:
-                    name = f"{kind}{control}-{window}-d{dose:g}"
-                    conditions.append((name, kind, window, control, dose, feature, reference.get(feature, 0.0)))
+    conditions = _conditions(candidate, doses, windows, kinds, n_random, n_resampled, dict(z_star or {}))
     columns = ["condition", "kind", "window", "control", "dose", "edit_feature", "z_star"]
     table = clips.merge(pd.DataFrame(conditions, columns=columns), how="cross")
     n_prefix = round(prefix_s * frame_rate_hz)
@@ -152,3 +133,35 @@ def condition_table(
     if "donor" in table:
         table["z_star"] = table["z_star"].mask(table["donor"].notna() & (table["edit_feature"] >= 0))
     return table.astype({"dose": float, "z_star": float})
+
+
+def _conditions(
+    candidate: Candidate,
+    doses: Sequence[float],
+    windows: Sequence[str],
+    kinds: Sequence[str],
+    n_random: int,
+    n_resampled: int,
+    reference: Mapping[int, float],
+) -> list[tuple[str, str, str, int, float, int, float]]:
+    """The conditions of one clip: condition, kind, window, control, dose, edit_feature and z_star of each."""
+    edited = {
+        "target": [candidate.feature],
+        "matched_feature": list(candidate.matched_features),
+        "random_direction": [candidate.feature] * n_random,
+        "mean_difference": [-1],
+        "local_feature": [] if candidate.local_feature is None else [candidate.local_feature],
+        "steer": [candidate.feature],
+        "steer_random": [candidate.feature] * n_random,
+    }
+    conditions: list[tuple[str, str, str, int, float, int, float]] = []
+    for kind in (k for k in UNEDITED if k in kinds):
+        for control in range(n_resampled if kind == "resampled" else 1):
+            conditions.append((f"{kind}{control}", kind, "none", control, 0.0, -1, 0.0))
+    for window in windows:
+        for kind in (k for k in kinds if k not in UNEDITED):
+            for control, feature in enumerate(edited[kind]):
+                for dose in doses:
+                    name = f"{kind}{control}-{window}-d{dose:g}"
+                    conditions.append((name, kind, window, control, dose, feature, reference.get(feature, 0.0)))
+    return conditions

@@ -81,18 +81,7 @@ def run_conditions(
     ValueError
         If `batch_size` is below 2, a clip lacks a baseline or a noise key, or a prefix is longer than its baseline.
     """
-    if batch_size < 2:
-        raise ValueError(
-            f"run_conditions: batch_size is {batch_size}; valid: 2 or more (a single row is computed differently)"
-        )
-    for name, given in (("baseline", baseline), ("noise key", noise_keys)):
-        if missing := [c for c in table["clip_id"].unique() if c not in given]:
-            raise ValueError(f"run_conditions: clip {missing[0]} has no {name}")
-    if n_frames is None:
-        n_frames = min((baseline[c].shape[-1] for c in table["clip_id"].unique()), default=0)
-    longest = int(table["n_prefix_frames"].max()) if len(table) else 0
-    if longest > n_frames:
-        raise ValueError(f"run_conditions: a prefix of {longest} frames does not fit in {n_frames}")
+    n_frames = _checked_n_frames(table, baseline, noise_keys, batch_size, n_frames)
     for start in range(0, len(table), batch_size):
         part = table.iloc[start : start + batch_size]
         padded = part.iloc[np.minimum(np.arange(batch_size), len(part) - 1)]
@@ -113,6 +102,29 @@ def run_conditions(
             edit=edit_function(sae, edits, guided=sampling.cfg_coef != 1.0, cfg_branches=cfg_branches),
         )
         yield part, tokens[: len(part)].cpu().numpy().astype(np.uint16)
+
+
+def _checked_n_frames(
+    table: pd.DataFrame,
+    baseline: Mapping[str, np.ndarray],
+    noise_keys: Mapping[str, Sequence[int]],
+    batch_size: int,
+    n_frames: int | None,
+) -> int:
+    """The number of frames to generate, after the checks of `run_conditions`."""
+    if batch_size < 2:
+        raise ValueError(
+            f"run_conditions: batch_size is {batch_size}; valid: 2 or more (a single row is computed differently)"
+        )
+    for name, given in (("baseline", baseline), ("noise key", noise_keys)):
+        if missing := [c for c in table["clip_id"].unique() if c not in given]:
+            raise ValueError(f"run_conditions: clip {missing[0]} has no {name}")
+    if n_frames is None:
+        n_frames = min((baseline[c].shape[-1] for c in table["clip_id"].unique()), default=0)
+    longest = int(table["n_prefix_frames"].max()) if len(table) else 0
+    if longest > n_frames:
+        raise ValueError(f"run_conditions: a prefix of {longest} frames does not fit in {n_frames}")
+    return n_frames
 
 
 def _noise_key(key: Sequence[int], kind: str, control: int) -> tuple[int, ...]:

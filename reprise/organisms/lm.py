@@ -198,24 +198,8 @@ def train_lm(
 ) -> LMModel:
     """Train an LM. It resumes from `checkpoint` if that exists, and saves there every 100 steps.
 
-    Parameters
-    ----------
-    objective : Objective
-        Which model to train.
-    data : TokenSet
-        Its clips.
-    steps, batch, seed : int
-        Training steps, clips per step, and seed. Batch and noise of step *i* depend only on (objective, seed, i).
-    checkpoint : Path
-        Where the state of the training is kept.
-    start_from : dict, optional
-        The weights of the model to start from.
-    on_step : callable, optional
-        Called with the step and its losses.
-
-    Returns
-    -------
-    LMModel
+    start_from: the weights of the base. on_step: called with the step and its losses. The batch and the noise of step
+    *i* depend only on (objective, seed, i).
     """
     torch.manual_seed(seed)
     lm = build_lm()

@@ -75,7 +75,19 @@ def render(
 ) -> str:
     """The whole page. Organisms come after other models, in their own section.
 
-    calibration: how often each organism got each verdict, `{organism: {verdict: count}}`.
+    Parameters
+    ----------
+    studies : sequence of Results
+        What is reported.
+    title : str
+        The title of the page.
+    calibration : mapping, optional
+        How often each organism got each verdict, `{organism: {verdict: count}}`.
+
+    Returns
+    -------
+    str
+        HTML.
     """
     share = AUDIO_BYTES // max(1, len(studies))
     views = [study_view(study, share) for study in studies]

@@ -90,30 +90,28 @@ def horizon_labels(
     """
     _check_grid(clips, horizon, step_s)
     counted, row = _events_that_count(events, clips)
-    a_s, b_s = horizon
     clip_s = clips["duration_s"].to_numpy(dtype=np.float64)[:, None]
     # Divided and counted, not added up: k * step_s is the grid, without drift.
     n_times = int(np.floor(clip_s.max(initial=0) / step_s + _TOLERANCE_S)) + 1
     time_s = np.arange(n_times) * step_s
-    found = _events_at(counted, row, len(clips), time_s, (a_s, b_s), context_s)
+    found = _events_at(counted, row, len(clips), time_s, horizon, context_s)
 
     motif_end_s = clips["motif_end_s"].to_numpy(dtype=np.float64)[:, None]
     # Comparisons with NaN are False, so in an unusable clip the motif has never ended.
     motif_ended = time_s >= motif_end_s - _TOLERANCE_S
     y = found.begin & motif_ended
-    censored = time_s + b_s > clip_s + _TOLERANCE_S
-    reason = np.select(
-        [
-            np.broadcast_to(np.isnan(motif_end_s), y.shape),
-            ~motif_ended,
-            np.broadcast_to(time_s < played_from_s - _TOLERANCE_S, y.shape),
-            (time_s < motif_end_s + context_s - _TOLERANCE_S) | found.still_audible,
-            found.sound,
-            censored,
-            found.sound_unknown | (found.begin_unknown & ~found.begin),
-        ],
-        ["unusable", "before_motif_end", "recorded", "before_context", "sounding", "censored", "unreviewed"],
-        default="",
+    censored = time_s + horizon[1] > clip_s + _TOLERANCE_S
+    reason = _first_reason(
+        y.shape,
+        {
+            "unusable": np.isnan(motif_end_s),
+            "before_motif_end": ~motif_ended,
+            "recorded": time_s < played_from_s - _TOLERANCE_S,
+            "before_context": (time_s < motif_end_s + context_s - _TOLERANCE_S) | found.still_audible,
+            "sounding": found.sound,
+            "censored": censored,
+            "unreviewed": found.sound_unknown | (found.begin_unknown & ~found.begin),
+        },
     )
     clip, step = np.nonzero(time_s <= clip_s + _TOLERANCE_S)
     position = np.floor(time_s * frame_rate_hz + _TOLERANCE_S).astype(np.int64) - lookahead_positions
@@ -122,17 +120,21 @@ def horizon_labels(
             f"lookahead_positions: is {lookahead_positions}, {lookahead_positions / frame_rate_hz:g} s; valid: less "
             "than the first usable time, after the motif's end"
         )
-    return pd.DataFrame(
-        {
-            "clip_id": clips["clip_id"].to_numpy()[clip],
-            "prompt_id": clips["prompt_id"].to_numpy()[clip],
-            "time_s": time_s[step],
-            "position": position[step],
-            "y": y[clip, step].astype(np.int8),
-            "censored": censored[clip, step],
-            "reason": reason[clip, step].astype(object),
-        }
-    )
+    columns = {
+        "clip_id": clips["clip_id"].to_numpy()[clip],
+        "prompt_id": clips["prompt_id"].to_numpy()[clip],
+        "time_s": time_s[step],
+        "position": position[step],
+        "y": y[clip, step].astype(np.int8),
+        "censored": censored[clip, step],
+        "reason": reason[clip, step].astype(object),
+    }
+    return pd.DataFrame(columns)
+
+
+def _first_reason(shape: tuple[int, ...], holds: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The first reason that holds, in order, "" for none: text of the given shape, to which all are broadcast."""
+    return np.select([np.broadcast_to(where, shape) for where in holds.values()], list(holds), default="")
 
 
 def _check_grid(clips: pd.DataFrame, horizon: tuple[float, float], step_s: float) -> None:

@@ -47,8 +47,24 @@ def xy_plot(
 ) -> Markup:
     """Lines through points, with whiskers on the strong series only.
 
-    Dashed lines mark what the gates need (`x_needed`, `y_needed`). A level line marks what fresh sampling noise alone
-    loses (`luck`).
+    Parameters
+    ----------
+    series : sequence of Series
+        The points.
+    x_axis, y_axis : Axis
+        The axes.
+    label : str
+        The figure as text.
+    x_label, y_label : str
+        Titles of the axes.
+    x_needed, y_needed : float
+        What the gates need, as dashed lines. NaN: none.
+    luck : float
+        What fresh sampling noise alone loses, as a level line. NaN: none.
+    x_ticks, x_text
+        Ticks of the x axis, and a function that writes them.
+    height : int
+        Height of the plot in pixels.
     """
     top, bottom = 24, height + 24
 

@@ -44,7 +44,25 @@ def interval_plot(
     right: int = 84,
     zero: bool = True,
 ) -> Markup:
-    """Dots with intervals, one per row, a solid line at zero and a dashed one at the threshold."""
+    """Dots with intervals, one per row.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The lines.
+    axis : Axis
+        The x axis.
+    label : str
+        The figure as text.
+    threshold : float
+        A dashed line through all rows. NaN: none.
+    x_label : str
+        Title of the x axis.
+    right : int
+        Pixels for the text on the right.
+    zero : bool
+        Whether a solid line is drawn at zero.
+    """
     step, top = 26, 8
     left = 12 + round(PIXELS_PER_LETTER * max((len(row.label) for row in rows), default=0))
     bottom = top + step * len(rows)

@@ -29,6 +29,7 @@ import pandas as pd
 from reprise.audio.chroma import (
     FRAME_RATE_HZ,
     Features,
+    MotifContent,
     centred_unit_rows,
     check_motif,
     clip_spectra,
@@ -145,12 +146,8 @@ def find_events(
     check_motif(audio, sample_rate_hz, motif_start_s, motif_duration_s)
     spectra = clip_spectra(audio, sample_rate_hz)
     content = passage_content(audio, sample_rate_hz, spectra, motif_start_s, motif_duration_s)
-    if content.entropy_bits < settings.min_entropy_bits:
-        return _no_events(
-            f"motif: pitch-class entropy is {content.entropy_bits:.2f} bits, below {settings.min_entropy_bits:g}"
-        )
-    if content.n_onsets < settings.min_onsets:
-        return _no_events(f"motif: has {content.n_onsets} note onsets, below {settings.min_onsets}")
+    if too_poor := _too_little_content(content, settings):
+        return _no_events(too_poor)
     features = features_of(audio, sample_rate_hz, spectra)
     motif = cut_motif(features, sample_rate_hz, motif_start_s, motif_duration_s)
     motif_end_s = motif_start_s + motif_duration_s
@@ -166,12 +163,8 @@ def find_events(
     elsewhere = np.array([curve_of(chroma, motif, 0).score.max(initial=0) for chroma in others])
     # With fewer clips than this, no match could reach the required p-value.
     enough_others = len(elsewhere) >= 1 / settings.max_p_value - 1
-    about_motif = {
-        "motif_start_s": motif_start_s,
-        "motif_duration_s": motif_duration_s,
-        "motif_entropy_bits": content.entropy_bits,
-        "motif_onsets": content.n_onsets,
-    }
+    about_motif = {"motif_start_s": motif_start_s, "motif_duration_s": motif_duration_s}
+    about_motif |= {"motif_entropy_bits": content.entropy_bits, "motif_onsets": content.n_onsets}
     rows, previous_end_s = [], motif_end_s
     for peak in peaks:
         match = match_at(curve, peak, motif)
@@ -187,6 +180,15 @@ def find_events(
         outcome = {"accepted": not failed, "reason": ", ".join(failed)}
         rows.append({**about_motif, **match._asdict(), **tested, **outcome})
     return pd.DataFrame({name: np.array([row[name] for row in rows], dtype) for name, dtype in EVENT_COLUMNS.items()})
+
+
+def _too_little_content(content: MotifContent, settings: EventSettings) -> str:
+    """Why the motif has too little content, "" if it has enough."""
+    if content.entropy_bits < settings.min_entropy_bits:
+        return f"motif: pitch-class entropy is {content.entropy_bits:.2f} bits, below {settings.min_entropy_bits:g}"
+    if content.n_onsets < settings.min_onsets:
+        return f"motif: has {content.n_onsets} note onsets, below {settings.min_onsets}"
+    return ""
 
 
 def _failed_tests(score: float, tested: Mapping[str, Any], settings: EventSettings) -> list[str]:

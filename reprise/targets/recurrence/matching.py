@@ -64,7 +64,26 @@ class Match(NamedTuple):
 
 
 def motif_template(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> Motif:
-    """Cut the motif out of one clip, to search for it in others. Raises ValueError as `find_events` does."""
+    """Cut the motif out of one clip, to search for it in others.
+
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    start_s, duration_s : float
+        The motif, in seconds.
+
+    Returns
+    -------
+    Motif
+
+    Raises
+    ------
+    ValueError
+        As `reprise.targets.recurrence.events.find_events` does.
+    """
     audio = check_audio(audio, sample_rate_hz)
     check_motif(audio, sample_rate_hz, start_s, duration_s)
     return cut_motif(clip_features(audio, sample_rate_hz), sample_rate_hz, start_s, duration_s)
@@ -77,7 +96,22 @@ def match_curve(audio: np.ndarray, motif: Motif) -> MatchCurve:
 
 
 def best_match(audio: np.ndarray, motif: Motif, *, start_s: float, stop_s: float) -> Match:
-    """The best match of `motif` with its onset in `[start_s, stop_s]`: how strongly it returns there."""
+    """The best match of a motif with its onset in a window: how strongly it returns there.
+
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio at the motif's sample rate.
+    motif : Motif
+        The motif.
+    start_s, stop_s : float
+        The window `[start_s, stop_s]` in seconds.
+
+    Returns
+    -------
+    Match
+        With score 0 if no onset lies in the window.
+    """
     curve = match_curve(audio, motif)
     inside = np.flatnonzero((curve.time_s >= start_s - 1e-9) & (curve.time_s <= stop_s + 1e-9))
     if not len(inside):

@@ -68,7 +68,9 @@ def test_a_recording_is_read_where_its_tokens_know_nothing_after_the_time():
     assert (early["position"] == plain["position"] - 4).all()
     assert early.drop(columns="position").equals(plain.drop(columns="position"))
     # Where tokens would know of the first time asked from the start, there is no position to read.
-    with pytest.raises(ValueError, match=r"lookahead_positions: is 176, 7\.04 s; valid: less than the first usable time"):
+    with pytest.raises(
+        ValueError, match=r"lookahead_positions: is 176, 7\.04 s; valid: less than the first usable time"
+    ):
         table(events, lookahead_positions=176)
 
 
