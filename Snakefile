@@ -2,12 +2,12 @@
 #
 #   snakemake --cores all                                   the embedded demo, results/report/index.html
 #   snakemake --cores all --configfile config/my-study.yaml your own studies
-#   snakemake certify --cores all                           as far as that; also activations, labels, probes, verdicts
+#   snakemake certify --cores all                           stop there; also: activations, labels, probes, verdicts
 #   snakemake review --cores all                            pages to review the events on
-#   snakemake doctor --cores 1                              is everything there that the studies need?
-#   snakemake verify --cores 1                              is what they made still what was written?
-#   snakemake calibration --cores all                       how often a verdict is wrong, on models that are known
-#   snakemake organisms --cores all                         train the embedded models anew
+#   snakemake doctor --cores 1                              check that everything the studies need is there
+#   snakemake verify --cores 1                              check that stored results are unchanged
+#   snakemake calibration --cores all                       how often a verdict is wrong, on models with known answers
+#   snakemake organisms --cores all                         train the embedded models again
 
 import time
 
@@ -15,7 +15,7 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-# A configuration of one's own replaces the default instead of being merged into it.
+# A user's configuration replaces the default instead of being merged into it.
 if "studies" not in config and not workflow.configfiles:
 
     configfile: "config/config.yaml"
@@ -39,7 +39,7 @@ include: "rules/organisms.smk"
 include: "rules/calibration.smk"
 
 
-# How many GPUs there are is asked of one machine, not of all jobs on a cluster together.
+# The number of GPUs is a limit per machine, not for all jobs on a cluster together.
 resource_scopes:
     gpu="local",
 
@@ -49,7 +49,7 @@ onstart:
 
     global _began
     _began = time.time()
-    # These make nothing, and may look while a study runs.
+    # These two write nothing, so they may run while a study runs.
     if not {"doctor", "verify"} & set(sys.argv):
         try:
             take_directory(Path.cwd(), tell=logger.warning)

@@ -1,11 +1,12 @@
-# Declarations, candidates (a checkpoint: which features, so which ablations, is known only then), continuations under
-# edits, and what the edits did.
+# Declarations, candidates, continuations under edits, and the effects of the edits. Candidates are a checkpoint: which
+# features are ablated is known only then.
 
 
 rule declare_initial:
-    # Before the first result that bears on the verdict, events and certificates included. What is declared later
-    # reruns none of them, so they rest on this first declaration, which is made once and never stale. (As an `ancient`
-    # input a later one, when it is due, would hide from Snakemake that a probe is stale for reasons of its own.)
+    # This runs before the first result that matters to the verdict, including events and certificates. A later
+    # declaration reruns none of these results. They depend on this first one, which is made once and never becomes
+    # stale. (If they had the later one as an `ancient` input, Snakemake would miss that a probe is stale for another
+    # reason whenever that declaration is due.)
     output:
         "results/{study}/declared.json",
     log:
@@ -20,7 +21,8 @@ rule declare_initial:
 
 
 rule declare_current:
-    # Declaring anew never reruns a probe or an edit, but shows. It comes before all that waits beside it.
+    # A new declaration never reruns a probe or an edit, but it is visible in the report. Its priority makes it run
+    # before the other jobs that are ready.
     input:
         "results/{study}/declared.json",
     output:
@@ -173,7 +175,7 @@ rule effects:
 
 
 rule match_damage:
-    # The best of several candidates decides, so how wide their intervals are depends on how many there are.
+    # The best of several candidates decides, so the width of their intervals depends on their number.
     input:
         effects="results/{study}/effects/{candidate}.parquet",
         candidates="results/{study}/candidates.parquet",
@@ -192,7 +194,7 @@ rule match_damage:
 
 
 rule estimate_power:
-    # Would a larger study decide? From the predictions of this one's probes.
+    # Would a larger study decide? Simulated from the predictions of this study's probes.
     input:
         probes=lambda wildcards: long_probes(wildcards.study, ".json"),
         predictions=lambda wildcards: long_probes(wildcards.study, ".parquet"),
@@ -212,7 +214,7 @@ rule estimate_power:
     params:
         settings=settings(
             "power",
-            # What is asked of edits is not simulated.
+            # The gates that read edits are not simulated.
             verdict=lambda wildcards: {
                 key: getattr(STUDIES[wildcards.study].verdict, key)
                 for key in (
@@ -269,7 +271,7 @@ rule verdict:
             horizons_by_role=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             reviewed_only=reviewed_only,
-            # What the preregistration must say: it is compared, not believed.
+            # The preregistration must say this. The script compares them.
             declared=lambda wildcards: declared(wildcards.study),
         ),
     script:

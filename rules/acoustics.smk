@@ -1,4 +1,4 @@
-# From audio alone: what the baseline can hear, and where the motif comes back. No horizon in either.
+# Computed from audio only, without a horizon: what the baseline can hear, and where the motif returns.
 
 
 rule descriptors:
@@ -28,7 +28,7 @@ rule descriptors:
 
 
 rule events:
-    # The first result that bears on a verdict: what the study declares is written before it.
+    # The first result that matters to a verdict. The study's declaration is written before it.
     input:
         declared="results/{study}/declared.json",
         audio=lambda wildcards: store("audio", wildcards.study, wildcards.batch),

@@ -1,7 +1,7 @@
-# One teacher-forced pass over generated tokens captures all hooks at once. Which hooks depends on the studies that share
-# the clips, and outputs cannot depend on wildcards, so each corpus has a rule of its own; another one where the same
-# model with random weights is probed. The runs of a calibration have the same hooks, and one rule. The hooks are in the
-# names of the outputs alone: a configuration that asks for fewer of them makes nothing stale.
+# One teacher-forced pass over generated tokens captures all hooks at once. Which hooks these are depends on the studies
+# that share the clips. Outputs cannot depend on wildcards, so each corpus has its own rule, and a second one if the same
+# model with random weights is probed. The runs of a calibration have the same hooks, and share one rule. The hooks
+# appear only in the names of the outputs, so a configuration with fewer hooks makes nothing stale.
 
 _SHARING = {
     studies[0]: (studies, re.escape(corpus)) for corpus, studies in CORPORA.items()

@@ -1,12 +1,12 @@
-# How often is a verdict wrong? The study again and again on organisms whose answer is known.
+# How often is a verdict wrong? The study is repeated on organisms whose answer is known.
 # Its runs are studies that no configuration lists: see `Studies` in common.smk.
 
 
 rule calibrate:
     input:
         verdicts=[f"results/{run}/verdict.json" for run in CALIBRATION_RUNS],
-    # It also rewrites benchmarks/calibration.json and calibration_runs.json, which the project keeps. They are no
-    # outputs: what a checkout brings would look out of date by its dates, and the report would run all this.
+    # The script also rewrites benchmarks/calibration.json and calibration_runs.json, which are under version control.
+    # They are not outputs: after a checkout they would look out of date, and the report would run the calibration.
     output:
         counts="results/calibration/confusion.json",
         runs="results/calibration/runs.json",

@@ -1,5 +1,5 @@
-# Is everything there that the studies need, and is what they made still what was written? These look and print, and
-# make nothing.
+# Is everything there that the studies need, and are their stored results unchanged? These rules check and print, and
+# write no results.
 
 
 rule doctor:

@@ -1,5 +1,5 @@
-# Helpers that build paths and settings. Nothing here has side effects: the Snakefile is parsed again for every
-# job and dry run.
+# Helpers that build paths and settings. They have no side effects, because the Snakefile is parsed again for every job
+# and dry run.
 
 import hashlib
 import re
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import yaml
 
-# The project's folder. Where another workflow uses this one as a module, `workflow.basedir` is that workflow's.
+# The project's folder. If another workflow uses this one as a module, `workflow.basedir` is that workflow's folder.
 BASE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
-# What such a workflow puts before every path of a rule (`prefix`).
+# The prefix that such a workflow puts before every path of a rule (`prefix`).
 PREFIX = workflow.modifier.path_modifier.prefix or ""
 sys.path.insert(0, str(BASE))
 
@@ -44,12 +44,12 @@ from reprise.checkpoints.weights import needed_files
 
 
 def refused(error):
-    """What Snakemake shows of a ConfigError."""
+    """A ConfigError as Snakemake's own error, which it shows without a traceback."""
     return WorkflowError(f"the configuration has problems, nothing was run:\n{error}")
 
 
 try:
-    # Snakemake has read all this already, but takes the last of two equal keys without a word.
+    # Snakemake has already read these files, but silently takes the last of two equal keys.
     check_command_line(sys.argv[1:])
     SOURCE = (
         told_by(
@@ -57,7 +57,7 @@ try:
             workflow.config_settings.config,
         )
         if workflow.modifier.is_main_snakefile()
-        # A module is given a part of another workflow's configuration.
+        # A module gets a part of another workflow's configuration.
         else told_by({"the module's config": config}, {})
     )
 except ConfigError as error:
@@ -76,8 +76,11 @@ CALIBRATION_RUNS = run_names(CALIBRATION["organisms"], CALIBRATION["runs"])
 
 
 class Studies(dict):
-    """The configuration's studies by name. A calibration's runs are not listed among them, but found by name: they
-    are many, and the Snakefile is parsed again for every job."""
+    """The configuration's studies by name.
+
+    The runs of a calibration are not listed, but found by name: there are many of them, and the Snakefile is parsed
+    again for every job.
+    """
 
     def __missing__(self, name):
         return calibration_study(name)
@@ -95,7 +98,7 @@ def calibration_study(name):
 
 @cache
 def prompts(study):
-    """The prompts of a study; a calibration run draws its own."""
+    """The prompts of a study. A calibration run draws some of them."""
     listed = read_prompts(STUDIES[study].prompts)
     return (
         draw(listed, CALIBRATION["prompts_per_run"], study)
@@ -106,7 +109,7 @@ def prompts(study):
 
 @cache
 def tracks(study):
-    """The recordings of a study, by batch. How many clips one gives is known only to the job that reads it."""
+    """The recordings of a study, by batch. Only the job that reads a recording knows how many clips it gives."""
     listed = study_tracks(STUDIES[study])
     batch = assign_batches(
         [track.track_id for track in listed], STUDIES[study].generation.n_batches
@@ -119,7 +122,7 @@ def tracks(study):
 
 @cache
 def clips(study):
-    """Every clip of a study that plays prompts."""
+    """All clips of a study whose clips come from prompts."""
     study_config = STUDIES[study]
     return clips_table(
         prompts(study),
@@ -129,8 +132,8 @@ def clips(study):
     )
 
 
-# The doctor says what is missing, so the Snakefile must be read although something is; what is asked for Snakemake
-# itself learns only afterwards.
+# The doctor reports missing files, so the Snakefile must also parse if files are missing. Snakemake itself learns the
+# target only later, so it is read from the command line.
 _CHECK_FILES = "doctor" not in sys.argv
 
 
@@ -140,7 +143,7 @@ def batches(study):
     return sorted({clip.batch for clip in clips(study)})
 
 
-# Said once, by the run itself and not by each of its jobs.
+# Shown once, by the run itself and not by each of its jobs.
 if workflow.exec_mode == ExecMode.DEFAULT:
     for _warning in with_new_names(config)[1]:
         logger.warning(f"{_warning}.")
@@ -151,7 +154,7 @@ try:
             validate(config, source=SOURCE, check_files=_CHECK_FILES).studies
         )
     except ConfigError:
-        # Where fields are wrong even the doctor can say no more than what is wrong with fields and files.
+        # If fields are wrong, the doctor cannot check more than fields and files.
         validate(config, source=SOURCE)
         raise
     for _study in STUDIES if _CHECK_FILES else ():
@@ -172,7 +175,7 @@ if (
     and find_spec("sae_lens") is None
 ):
     raise WorkflowError(
-        f"studies.{_training[0]}.saes: asks for an SAE to be trained, and SAELens, which trains it, is not installed; "
+        f"studies.{_training[0]}.saes: an SAE is to be trained, but SAELens, which trains it, is not installed; "
         "nothing was run. Install it with: pip install '.[train]' -c envs/constraints.txt"
     )
 for _study in STUDIES if _CHECK_FILES and not _own_environments else ():
@@ -180,17 +183,19 @@ for _study in STUDIES if _CHECK_FILES and not _own_environments else ():
     if find_spec(_backend) is None:
         raise WorkflowError(
             f"studies.{_study}.model.backend: got {_backend}, which is not installed; nothing was run. "
-            "Valid: the backend that is, or install it with: make install"
+            "Valid: the backend that is installed. To install this one: make install"
         )
 
 
 def corpus(study):
-    """The name of a study's corpus: by what it is asked for, so that studies share. A run of a calibration has one of
-    its own, since such studies are found by name only."""
+    """The name of a study's corpus. It depends only on the settings of its clips, so that studies can share a corpus.
+
+    A run of a calibration has its own corpus, because such studies are found by name only.
+    """
     return study if study in CALIBRATION_RUNS else corpus_name(STUDIES[study])
 
 
-# A corpus is asked of any of its studies: whatever makes its clips, they have in common.
+# The studies of a corpus share all settings that make its clips, so any of them can stand for the corpus.
 CORPORA = {}
 for _study in STUDIES:
     CORPORA.setdefault(corpus(_study), []).append(_study)
@@ -202,12 +207,12 @@ def studies_of(corpus):
 
 
 def study_of(wildcards):
-    """The study that a job works for, or the first of those that share what it makes."""
+    """The study of a job, or the first of the studies that share its output."""
     return wildcards.get("study") or studies_of(wildcards.corpus)[0]
 
 
 def study_config(wildcards):
-    """What that study asks for."""
+    """The configuration of that study."""
     return STUDIES[study_of(wildcards)]
 
 
@@ -221,7 +226,7 @@ wildcard_constraints:
 
 
 def of_source(*sources):
-    """Pattern of the corpora whose clips come from one of these sources; those of a calibration play prompts."""
+    """Pattern of the corpora whose clips come from one of these sources. Those of a calibration come from prompts."""
     names = [
         re.escape(corpus)
         for corpus, studies in CORPORA.items()
@@ -231,7 +236,7 @@ def of_source(*sources):
 
 
 def say_what_was_done():
-    """A line a stage when a run ends: what it computed, what it found done, how long it took."""
+    """Log one line per stage when a run ends: what it computed, what was already done, how long it took."""
     from reprise.workflow.stages import judged, read_jobs, run_summary
 
     names = list(dict.fromkeys([f"corpora/{corpus(s)}" for s in STUDIES] + [*STUDIES]))

@@ -2,8 +2,8 @@
 
 
 rule identify_model:
-    # A small file that stands for the weights. These are in the params by what they hold: as inputs Snakemake would
-    # compare their dates, and a fresh checkout has new ones.
+    # A small file that stands for the weights. The params hold the content digests of the weights. As inputs, Snakemake
+    # would compare their dates, which are new in a fresh checkout.
     input:
         card=lambda wildcards: trained_model(study_config(wildcards).model),
     output:
@@ -28,7 +28,7 @@ rule identify_model:
 
 
 rule point_to_clips:
-    # Nothing of the workflow depends on it: it is for people, and for `reprise.open_study`.
+    # No rule depends on this file. It is for people, and for `reprise.open_study`.
     output:
         "results/{study}/clips.json",
     log:

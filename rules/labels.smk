@@ -1,4 +1,4 @@
-# Here a horizon appears for the first time. A changed horizon reruns this and what follows, nothing above.
+# This is the first stage that uses a horizon. A changed horizon reruns this stage and later ones, but nothing before.
 
 
 rule label:

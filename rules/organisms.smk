@@ -7,7 +7,7 @@ import yaml
 with open(workflow.source_path("../config/organisms.yaml")) as _file:
     RECIPE = yaml.safe_load(_file) | config.get("organisms", {})
 ORGANISMS = ["planner", "improviser"]
-# Trained from the shipped improviser where a calibration asks for them; they are not shipped.
+# Trained from the shipped improviser if a calibration needs them; they are not shipped.
 DERIVED = ["clockwork", "loop"]
 
 

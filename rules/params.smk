@@ -1,4 +1,4 @@
-# What goes into the params and resources of rules: helpers without side effects.
+# Helpers for the params and resources of rules, without side effects.
 
 import json
 from shutil import which
@@ -8,12 +8,12 @@ from reprise.config.schema import ReportSettings
 
 def settings(script, *groups, **extra):
     """A rule's `params.settings`: the leaf settings of `groups` (study fields), `extra` (values, or functions of the
-    wildcards), and the digest of the code the script uses, as one dict of plain builtins. What studies share says
-    nothing of which study asked for it."""
+    wildcards), and the digest of the code the script uses, as one dict of plain builtins. Settings of outputs that
+    studies share do not name the study."""
 
     def of(wildcards):
         fields = study_config(wildcards).model_dump(mode="json")
-        # Where a model runs never changes what it computes.
+        # The device of a model never changes a result.
         fields["model"].pop("device")
         made = {
             key: value(wildcards) if callable(value) else value
@@ -30,13 +30,13 @@ def settings(script, *groups, **extra):
 
 
 def untracked(settings_of):
-    """Settings that a job is given and that never make it stale: Snakemake compares no params of functions that ask
-    for more than the wildcards."""
+    """Settings of a job that never make it stale: Snakemake does not compare params from functions that take more
+    arguments than the wildcards."""
     return lambda wildcards, threads: settings_of(wildcards)
 
 
 def template_digest(name):
-    """Digest of a page's template and of the files that it includes, all in reprise/report/templates/."""
+    """Digest of a page's template and of the templates that it includes, all in reprise/report/templates/."""
     text = Path(BASE, "reprise/report/templates", name).read_text(encoding="utf-8")
     included = re.findall(r"{% include '([^']+)' %}", text)
     parts = [text, *map(template_digest, included)]
@@ -44,7 +44,7 @@ def template_digest(name):
 
 
 def fingerprints(files):
-    """What large files hold, by name."""
+    """Fingerprints of large files, by name."""
     return {file.name: fingerprint(file) for file in files}
 
 
@@ -65,7 +65,7 @@ def where_cut(recordings):
 
 
 def identities(wildcards):
-    """What makes a batch's recordings what they are. Licences and tags are the report's alone."""
+    """The identity of each recording of a batch. Licences and tags are not part of it; only the report uses them."""
     return [
         [track.track_id, track.path, track.sha256, track.prompt, track.same_as]
         for track in tracks(study_of(wildcards))[wildcards.batch]
@@ -73,7 +73,7 @@ def identities(wildcards):
 
 
 def motif(study):
-    """What the baseline is told of the motif: where it is, or how long one would be."""
+    """What the baseline knows about the motif: where it is, or how long one would be."""
     events = STUDIES[study].events.model_dump(mode="json")
     told = {"kind": events["motif"], "duration_s": events["motif_duration_s"]}
     if events["motif"] == "discovered":
@@ -82,7 +82,7 @@ def motif(study):
 
 
 def groups(study, batch):
-    """The group of each prompt of a batch, where groups are used."""
+    """The group of each prompt of a batch, if groups are used."""
     if "group" not in STUDIES[study].events.others:
         return {}
     inside = {clip.prompt_id for clip in clips(study) if clip.batch == batch}
@@ -90,7 +90,7 @@ def groups(study, batch):
 
 
 def played_from_s(study):
-    """From when on a clip is the model's own playing, where it begins with a recording."""
+    """The time in seconds from which the model plays, if clips begin with a recording; otherwise 0."""
     study_config = STUDIES[study]
     return (
         study_config.recordings.continue_from_s
@@ -100,9 +100,9 @@ def played_from_s(study):
 
 
 def declared(study):
-    """What the configuration fixes beside model and thresholds: declared, with these, before any result is known."""
+    """The settings besides model and thresholds. They are declared with these before any result is known."""
     fields = STUDIES[study].model_dump(mode="json")
-    # How the page to review on is laid out changes no result.
+    # The layout of the review page changes no result.
     return {"review": {"files": fields["review"]["files"]}} | {
         key: fields[key]
         for key in (
@@ -145,7 +145,7 @@ def report_settings():
     """The report's title, the leaf settings of all studies (it shows them), and digests of its code and templates."""
     studies = {name: study.model_dump(mode="json") for name, study in STUDIES.items()}
     for fields in studies.values():
-        # Where a model runs never changes what it computes.
+        # The device of a model never changes a result.
         fields["model"].pop("device")
     title = ReportSettings.model_validate(config.get("report") or {}).title
     template = template_digest("report.html.j2")
@@ -161,8 +161,8 @@ def report_settings():
 
 
 def calibration_counts():
-    """How often verdicts are right: what `snakemake calibration` counted here, or what the project ships. Read, rather
-    than named as an input, so that no report asks for a calibration."""
+    """How often verdicts are right: counted here by `snakemake calibration`, or shipped with the project. The file is
+    read here instead of being an input, so that the report never runs a calibration."""
     shipped = Path(BASE, "benchmarks", "calibration.json")
     for path in (Path(own("results/calibration/confusion.json")), shipped):
         if path.is_file():
@@ -180,7 +180,7 @@ def recipe(script, *keys, **extra):
 
 
 def trained(organism):
-    """How an organism was trained, for its card."""
+    """How an organism was trained, for its model card."""
     if organism in DERIVED:
         return {
             "n_clips": RECIPE["derived_clips"],
@@ -194,7 +194,7 @@ def trained(organism):
 
 @cache
 def model_facts(name, backend):
-    """What a model's files say of its size; nothing where they are not there (yet)."""
+    """The size of a model according to its files; empty if they do not exist (yet)."""
     try:
         return read_facts(model_folder(name, backend=backend), backend=backend)
     except (OSError, ValueError):
@@ -202,7 +202,7 @@ def model_facts(name, backend):
 
 
 def job_resources(stage, wildcards):
-    """What a job of a stage takes (`reprise/workflow/resources.py`)."""
+    """The resources of a job of a stage (`reprise/workflow/resources.py`)."""
     study, name = study_config(wildcards), study_of(wildcards)
     units = (
         prompts(name) if study.source == "prompts" else sum(tracks(name).values(), [])
@@ -217,7 +217,7 @@ def job_resources(stage, wildcards):
 
 
 def mem_mb(stage):
-    """A rule's `mem_mb`: what a job of the stage takes, and more of it at each further attempt."""
+    """A rule's `mem_mb`: the needs of a job of the stage, multiplied by the number of the attempt."""
     return lambda wildcards, attempt: attempt * job_resources(stage, wildcards).mem_mb
 
 
@@ -227,7 +227,7 @@ def runtime(stage):
 
 
 def gpu(wildcards):
-    """A rule's `gpu`: how many its job takes. `auto` means what this machine has."""
+    """A rule's `gpu`: the number of GPUs of its job. `auto` uses one if this machine has one."""
     wanted = device(wildcards)
     return int(
         wanted == "cuda" or (wanted == "auto" and which("nvidia-smi") is not None)

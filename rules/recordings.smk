@@ -1,5 +1,5 @@
-# Recordings to clips: verified, cut and encoded. Files of a set may be many thousands, so they are no inputs: their
-# checksums, which are in the params, say what they hold. Where the model goes on by itself only openings are encoded.
+# Recordings to clips: verified, cut and encoded. A set may have many thousands of files, so they are not inputs. Their
+# checksums in the params identify their content. If the model continues the clips, only openings are encoded.
 
 
 rule encode_recordings:

@@ -1,4 +1,4 @@
-# One page about all studies, from their results alone. It has no study wildcard: it takes them all.
+# One page about all studies, from their results only. It has no study wildcard.
 
 
 rule report:

@@ -1,5 +1,5 @@
-# A person listens and decides: a page to review events on, and the decisions back in. With no review files nothing
-# depends on any of this. A changed review file reruns import_reviews, the labels and what follows from them.
+# A person listens and decides: a page to review events, and the import of the decisions. Without review files nothing
+# depends on these rules. A changed review file reruns import_reviews, the labels and everything after them.
 
 
 rule review_page:

@@ -1,5 +1,5 @@
-# Where no SAE is published, one is trained. Does the SAE belong to this hook? Only then are activations encoded. What
-# that asks of the model is measured once, and judged by bounds that may change.
+# If no SAE is published, one is trained. Activations are encoded only if the SAE belongs to this hook. The measurements
+# for this are made once, and are then judged by bounds that may change.
 
 
 rule train_sae:
@@ -117,7 +117,8 @@ rule encode:
             "encode",
             sae=lambda wildcards: sae_to_read(wildcards.study, int(wildcards.layer)),
         ),
-        # Another bound encodes nothing anew, as the latents would be the same; where it refuses, nobody reads them.
+        # A changed bound does not encode again, because the latents would be the same. If it refuses the SAE, nothing
+        # reads them.
         certificate=untracked(
             lambda wildcards: STUDIES[wildcards.study].certificate.model_dump(
                 mode="json"

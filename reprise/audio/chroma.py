@@ -1,7 +1,7 @@
-"""What the frames of a clip sound like: chroma and timbre, and how much a passage of it holds.
+"""Chroma and timbre of the frames of a clip, and how much musical content a passage has.
 
-Frames are centred at `i / FRAME_RATE_HZ`, so they hear a little of what follows: this serves labels, never predictors
-(`reprise.audio.descriptors` is the causal counterpart).
+Frames are centred at `i / FRAME_RATE_HZ`, so they include a little of what follows. They serve labels, never
+predictors (`reprise.audio.descriptors` is the causal counterpart).
 
 Degenerate input: silence has no sounding frame, features 0 and content 0; a drone or a single note has an entropy of
 about 0. Audio that is not mono, not floating point or not finite, and a passage that does not lie within the clip,
@@ -27,7 +27,7 @@ from reprise.audio.descriptors import (
 from reprise.audio.io import check_audio
 
 FRAME_RATE_HZ = 12.5
-# A frame this far below the loudest of its clip is silent: it has no pitch to compare.
+# A frame this far below the clip's peak is silent: it has no pitch to compare.
 SILENCE_DB = -50.0
 MIN_MOTIF_S = 0.8
 
@@ -50,19 +50,22 @@ class Features(NamedTuple):
 
 
 class MotifContent(NamedTuple):
-    """How much there is to recognise: entropy of the strongest pitch class over sounding frames, and note onsets."""
+    """How much content a motif has to be recognised by.
+
+    entropy_bits: entropy of the strongest pitch class over sounding frames. n_onsets: number of note onsets.
+    """
 
     entropy_bits: float
     n_onsets: int
 
 
 def clip_features(audio: np.ndarray, sample_rate_hz: int) -> Features:
-    """Chroma and timbre of a clip, checked audio in."""
+    """Chroma and timbre of a clip of checked audio."""
     return features_of(audio, sample_rate_hz, clip_spectra(audio, sample_rate_hz))
 
 
 def clip_spectra(audio: np.ndarray, sample_rate_hz: int) -> Spectra:
-    """What every frame sounds like, before anything is compared over the clip."""
+    """Chroma, level and power spectrum of every frame, before any normalisation over the clip."""
     n_fft = n_fft_for(LONG_FRAME_S, sample_rate_hz)
     n_frames = int(len(audio) / sample_rate_hz * FRAME_RATE_HZ + 1e-6) + 1
     centres = np.round(np.arange(n_frames) * (sample_rate_hz / FRAME_RATE_HZ)).astype(np.int64)
@@ -71,7 +74,7 @@ def clip_spectra(audio: np.ndarray, sample_rate_hz: int) -> Spectra:
 
 
 def features_of(audio: np.ndarray, sample_rate_hz: int, spectra: Spectra) -> Features:
-    """`clip_features` where the spectra are there already."""
+    """As `clip_features`, from spectra that are already computed."""
     chroma, level, power = spectra
     sounding = is_sounding(level, audio_peak=float(np.abs(audio).max(initial=0)))[:, None]
     coefficients = mfcc(mel_db(power, sample_rate_hz))[:, 1:]
@@ -99,11 +102,29 @@ def unit_rows(x: np.ndarray) -> np.ndarray:
 
 
 def motif_content(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> MotifContent:
-    """Entropy and onset count of the passage. Raises ValueError as `find_events` does.
+    """Entropy and onset count of a passage.
 
-    Entropy: of the histogram of each sounding frame's strongest pitch class, so that a note's overtones add none.
-    Onsets: peaks, at least 50 ms apart, of the rise of the mel spectrum within 30 ms, of at least 15% of the passage's
-    mean level above the median rise.
+    Entropy: of the histogram of the strongest pitch class in each sounding frame, so that a note's overtones add none.
+    Onsets: peaks, at least 50 ms apart, of the rise of the mel spectrum within 30 ms. A peak must lie above the median
+    rise by at least 15% of the passage's mean level.
+
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    start_s, duration_s : float
+        The passage, in seconds.
+
+    Returns
+    -------
+    MotifContent
+
+    Raises
+    ------
+    ValueError
+        As `reprise.targets.recurrence.events.find_events` does.
     """
     audio = check_audio(audio, sample_rate_hz)
     check_motif(audio, sample_rate_hz, start_s, duration_s)
@@ -113,7 +134,7 @@ def motif_content(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, dur
 def passage_content(
     audio: np.ndarray, sample_rate_hz: int, spectra: Spectra, start_s: float, duration_s: float
 ) -> MotifContent:
-    """`motif_content` where the spectra are there already and the passage is known to lie within the clip."""
+    """As `motif_content`, from spectra that are already computed, for a passage known to lie within the clip."""
     peak = float(np.abs(audio).max())
     if peak < 10 ** (FLOOR_DB / 20):
         return MotifContent(0.0, 0)
@@ -133,15 +154,15 @@ def count_onsets(passage: np.ndarray, sample_rate_hz: int) -> int:
     power = power_spectra(passage, ends, n_fft)
     amplitude = np.sqrt(power @ mel_bank(sample_rate_hz, n_fft))
     rise = np.maximum(amplitude[3:] - amplitude[:-3], 0).sum(axis=1) / max(amplitude.sum(axis=1).mean(), 1e-9)
-    # Noise rises all the time and evenly, so it lifts the median, not the peaks.
+    # Noise rises evenly at all times, so it raises the median but not the peaks above it.
     threshold = np.median(rise) + 0.15
     neighbours = np.lib.stride_tricks.sliding_window_view(np.pad(rise, 5), 11)
-    # `argmax == 5`: the first of equal values, so that a plateau counts once.
+    # `argmax` gives the first of equal values, so a plateau counts once.
     return int(((neighbours.argmax(axis=1) == 5) & (rise >= threshold)).sum())
 
 
 def check_motif(audio: np.ndarray, sample_rate_hz: int, start_s: float, duration_s: float) -> None:
-    """Raise ValueError for a motif that is too short or does not lie within the clip."""
+    """Raise ValueError if the motif is too short or does not lie within the clip."""
     clip_s = len(audio) / sample_rate_hz
     if duration_s < MIN_MOTIF_S:
         raise ValueError(f"motif_duration_s: is {duration_s}; valid: {MIN_MOTIF_S} or more (is it in seconds?)")

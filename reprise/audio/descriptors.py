@@ -1,20 +1,20 @@
-"""Causal acoustic descriptors: what a listener who has heard the past few seconds could know.
+"""Causal acoustic descriptors: what a listener could know from the past few seconds.
 
-They are the nuisance side of every probe: a representation has to predict more than these do.
+They are the nuisance variables of every probe: a representation must predict more than they do.
 
 Conventions. The row of position p is a function of the audio in `[p / frame_rate_hz - context_s, p / frame_rate_hz)`
-and of nothing else, to the last bit: analysis frames *end* at a position instead of being centred on it, nothing is
-normalised over the clip, and running sums are taken afresh in each window. "now" is the frame that ends at p;
+and of nothing else, to the last bit. Analysis frames *end* at a position instead of being centred on it, nothing is
+normalised over the clip, and running sums are computed separately in each window. "now" is the frame that ends at p;
 "mean" and "std" are over the frames that lie wholly inside the last `context_s` seconds.
 
-Units: chroma sums to 1 a frame, loudness in dB re full scale, centroid in Hz, MFCC 0-12 as librosa's (40 Slaney mel
-bands in dB, orthonormal DCT-II), onset strength as mean rise in dB over mel bands, tempo in beats a minute.
+Units: chroma sums to 1 per frame, loudness in dB re full scale, centroid in Hz, MFCC 0-12 as in librosa (40 Slaney mel
+bands in dB, orthonormal DCT-II), onset strength as mean rise in dB over mel bands, tempo in beats per minute.
 
-Degenerate input: audio before the start of the clip counts as silence, so position 0 describes silence; silence has
+Degenerate input: audio before the start of the clip counts as silence, so position 0 describes silence. Silence has
 chroma 0, loudness `FLOOR_DB`, centroid 0 and tempo 0.
 
 References: Ellis 2007 (chroma from STFT bins, as in librosa.filters.chroma; onset autocorrelation with a log-normal
-prior at 120 beats a minute, J. New Music Research 36); Davis and Mermelstein 1980 (MFCC).
+prior at 120 beats per minute, J. New Music Research 36); Davis and Mermelstein 1980 (MFCC).
 """
 
 from functools import lru_cache
@@ -29,11 +29,11 @@ from reprise.audio.io import check_audio
 FLOOR_DB = -80.0
 N_MFCC = 13
 N_MELS = 40
-# The shorter frame follows notes, the longer one tells semitones apart down to about 80 Hz.
+# The shorter frame follows notes; the longer one separates semitones down to about 80 Hz.
 SHORT_FRAME_S, LONG_FRAME_S = 0.128, 0.256
 BLOCK_FRAMES = 32
 PITCH_CLASSES = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
-# Beats a tempo is looked for at: 200 down to 40 a minute.
+# Tempi are searched from 200 down to 40 beats per minute.
 SHORTEST_BEAT_S, LONGEST_BEAT_S = 0.3, 1.5
 
 
@@ -45,15 +45,26 @@ def n_fft_for(duration_s: float, sample_rate_hz: int) -> int:
 def power_spectra(audio: np.ndarray, ends: np.ndarray, n_fft: int) -> np.ndarray:
     """Hann-windowed power spectra of the `n_fft` samples before each index in `ends`.
 
-    `audio` float32 `[sample]`, zero outside; `ends` int `[frame]` in 0..len(audio) + n_fft. Returns float32
-    `[frame, n_fft // 2 + 1]`, scaled so that a sine of amplitude 1 has a peak of 1.
+    Parameters
+    ----------
+    audio : float32 array `[sample]`
+        Zero outside.
+    ends : int array `[frame]`
+        Within 0..len(audio) + n_fft.
+    n_fft : int
+        Samples per frame.
+
+    Returns
+    -------
+    float32 array `[frame, n_fft // 2 + 1]`
+        Scaled so that a sine of amplitude 1 has a peak of 1.
     """
     window = np.hanning(n_fft + 1)[:-1]
     window = (window * 2 / window.sum()).astype(np.float32)
     padding = np.zeros(n_fft, dtype=np.float32)
     padded = np.concatenate([padding, audio, padding])
     power = np.empty((len(ends), n_fft // 2 + 1), dtype=np.float32)
-    # A block of frames at a time stays in the processor's cache, which makes it twice as fast.
+    # A block of frames fits into the processor's cache, which makes this twice as fast.
     for first in range(0, len(ends), BLOCK_FRAMES):
         block = slice(first, first + BLOCK_FRAMES)
         spectrum = scipy.fft.rfft(_windowed(padded, ends[block], window), axis=1)
@@ -63,7 +74,10 @@ def power_spectra(audio: np.ndarray, ends: np.ndarray, n_fft: int) -> np.ndarray
 
 @njit(cache=True)
 def _windowed(padded: np.ndarray, starts: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """The samples from each start on, times the window: `[start, sample]`. Compiled: indexing would copy twice."""
+    """The samples from each start on, multiplied by the window: `[start, sample]`.
+
+    Compiled, because indexing in NumPy would copy twice.
+    """
     frames = np.empty((len(starts), len(window)), dtype=np.float32)
     for i in range(len(starts)):
         frame = padded[starts[i] : starts[i] + len(window)]
@@ -74,7 +88,8 @@ def _windowed(padded: np.ndarray, starts: np.ndarray, window: np.ndarray) -> np.
 
 @njit(cache=True)
 def _square(parts: np.ndarray, out: np.ndarray) -> None:
-    """Squared absolute values `[frame, bin]`, into `out`, of a spectrum's real and imaginary parts in turn."""
+    """Squared absolute values `[frame, bin]`, written into `out`, of a spectrum with alternating real and imaginary
+    parts."""
     for i in range(len(out)):
         row, into = parts[i], out[i]
         for j in range(len(into)):
@@ -101,7 +116,7 @@ def mel_db(power: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
 
 def _floored_db(power: np.ndarray) -> np.ndarray:
-    """Power in dB, at least `FLOOR_DB` to the last bit: how a logarithm is rounded differs between processors."""
+    """Power in dB, at least `FLOOR_DB` to the last bit, because processors round logarithms differently."""
     return np.maximum(10 * np.log10(np.maximum(power, np.float32(10 ** (FLOOR_DB / 10)))), np.float32(FLOOR_DB))
 
 
@@ -123,15 +138,32 @@ def causal_descriptors(
 ) -> tuple[np.ndarray, list[str]]:
     """Descriptors at every position 0..T of a clip of T codec frames.
 
-    `audio` mono floating point `[sample]`; `frame_rate_hz` positions a second; `context_s` how far back the
-    descriptors may look. Returns float32 `[T + 1, feature]`, all finite, and the feature names: 28 frame
-    features as `now_*`, `mean_*` and `std_*`, then `tempo_bpm`.
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    frame_rate_hz : float
+        Positions per second.
+    context_s : float
+        How many seconds back the descriptors may look.
 
-    Raises ValueError for bad audio (see `check_audio`) and for a context shorter than one analysis frame.
+    Returns
+    -------
+    table : float32 array `[T + 1, feature]`
+        All values are finite.
+    names : list of str
+        28 frame features as `now_*`, `mean_*` and `std_*`, then `tempo_bpm`.
+
+    Raises
+    ------
+    ValueError
+        For bad audio (see `check_audio`) and for a context shorter than one analysis frame.
     """
     audio = check_audio(audio, sample_rate_hz)
     n_short, n_long = (n_fft_for(s, sample_rate_hz) for s in (SHORT_FRAME_S, LONG_FRAME_S))
-    # How far before its position a frame feature looks: the longest frame, or a short one and its predecessor.
+    # How far back from its position a frame feature looks: one long frame, or a short frame and its predecessor.
     reach_s = max(n_long / sample_rate_hz, n_short / sample_rate_hz + 1 / frame_rate_hz)
     if context_s < reach_s:
         raise ValueError(f"context_s: is {context_s}; valid: at least one analysis frame, {reach_s:.3f} s")
@@ -167,7 +199,7 @@ def _frame_features(
 def _past_mean_std(x: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of rows p - window + 1 .. p (as many as there are), each `[position, feature]`.
 
-    Summed slice by slice, not as a difference of cumulative sums: those would carry rounding from before the window.
+    Summed slice by slice. A difference of cumulative sums would carry rounding errors from before the window.
     """
     x = x.astype(np.float64)
     total, squares = np.zeros_like(x), np.zeros_like(x)
@@ -177,14 +209,14 @@ def _past_mean_std(x: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     count = np.minimum(np.arange(1, len(x) + 1), window)[:, None]
     mean = total / count
     variance = squares / count - mean**2
-    # Below this share of the mean square a variance is rounding, and its root would not be.
+    # Below this fraction of the mean square a variance is only rounding error, and its root would not be small.
     return mean, np.sqrt(np.where(variance > 1e-12 * squares / count, variance, 0.0))
 
 
 def _past_tempo_bpm(onset: np.ndarray, window: int, frame_rate_hz: float) -> np.ndarray:
-    """Beats a minute at each position, from the autocorrelation of the last `window` onset strengths.
+    """Beats per minute at each position, from the autocorrelation of the last `window` onset strengths.
 
-    0 where there is no pulse, and throughout when the window is too short to hold a beat twice.
+    0 where there is no pulse, and everywhere if the window is too short to hold a beat twice.
     """
     longest = min(int(LONGEST_BEAT_S * frame_rate_hz), window // 2)
     lags = np.arange(max(1, round(SHORTEST_BEAT_S * frame_rate_hz)), longest + 1)

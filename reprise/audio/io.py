@@ -1,6 +1,6 @@
-"""Mono audio as every stage takes it, and what a stage reads of a clip.
+"""Mono audio, as every stage reads it.
 
-It imports nothing heavy: many stages read clips that compute nothing from sound.
+This module imports nothing heavy, because many stages read clips without computing anything from the sound.
 """
 
 import math
@@ -9,13 +9,32 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-# -60 dBFS: what nobody hears beside music, and still thirty steps of 16 bits.
+# -60 dBFS: inaudible next to music, but still thirty steps of 16 bits.
 SILENT_PEAK = 1e-3
 
 
 def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
-    """A clip's audio, float32 `[sample]`. Raises ValueError, naming the fault, for a file that cannot be read, another
-    sample rate, more than one channel, or samples that are not finite."""
+    """A clip's audio.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the audio files are.
+    clip_id : str
+        The name of the clip; its file is `<clip_id>.flac`.
+    sample_rate_hz : int
+        The expected sample rate.
+
+    Returns
+    -------
+    float32 array `[sample]`
+
+    Raises
+    ------
+    ValueError
+        Names the fault: a file that cannot be read, another sample rate, more than one channel, or samples that are
+        not finite.
+    """
     try:
         audio, found_hz = soundfile.read(folder / f"{clip_id}.flac", dtype="float32")
     except soundfile.LibsndfileError as error:
@@ -26,8 +45,10 @@ def read_audio(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray
 
 
 def read_sounding(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndarray:
-    """`read_audio` of a clip in which something is to be heard. Raises ValueError for silence too: nothing can return
-    in it, and it is no example of music without a return either."""
+    """`read_audio` of a clip that is not silent.
+
+    Raises ValueError for silence too: nothing can return in it, and it is no example of music without a return either.
+    """
     audio = read_audio(folder, clip_id, sample_rate_hz=sample_rate_hz)
     if (peak := swing(audio)) < SILENT_PEAK:
         raise ValueError(f"silent: it peaks at {peak_dbfs(peak)}; valid: {peak_dbfs(SILENT_PEAK)} or more")
@@ -35,19 +56,22 @@ def read_sounding(folder: Path, clip_id: str, *, sample_rate_hz: int) -> np.ndar
 
 
 def swing(audio: np.ndarray) -> float:
-    """The largest deviation of audio `[sample]` from its mean, so that an offset is no sound; 0 of nothing."""
+    """The largest deviation of audio `[sample]` from its mean, so that a constant offset does not count as sound.
+
+    0 for empty audio.
+    """
     return float(np.abs(audio - audio.mean(dtype=np.float64)).max()) if len(audio) else 0.0
 
 
 def peak_dbfs(peak: float) -> str:
-    """A peak in words, such as "-60 dBFS"."""
+    """A peak as text, such as "-60 dBFS"."""
     return f"{20 * math.log10(peak):.0f} dBFS" if peak > 0 else "-inf dBFS"
 
 
 def check_audio(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """The audio as float32 `[sample]`.
 
-    Raises ValueError naming the fault: not mono, not floating point, NaN or infinite, or a rate below 8 kHz.
+    Raises ValueError that names the fault: not mono, not floating point, NaN or infinite, or a rate below 8 kHz.
     """
     audio = np.asarray(audio)
     if audio.ndim != 1:

@@ -1,11 +1,11 @@
-"""A small additive synthesiser: notes in, audio out, nothing to install.
+"""A small additive synthesiser that turns notes into audio, without further packages.
 
-Reprise needs audio whose recurrences are known exactly: to train the model organisms and to test the
-recurrence detector. The synthesiser is deterministic to the last bit for the same notes, and has no
-reverb and no tail beyond `RELEASE_S` after a note's end, so two renderings of the same notes at the same
-place in a codec frame are the same samples.
+Reprise needs audio whose recurrences are known exactly, to train the model organisms and to test the recurrence
+detector. The synthesiser is deterministic to the last bit for the same notes. It has no reverb and no tail beyond
+`RELEASE_S` after a note's end, so two renderings of the same notes at the same place in a codec frame have the same
+samples.
 
-Degenerate input: no notes gives silence; a note past the end of the clip is cut there.
+Degenerate input: no notes gives silence; a note that extends past the end of the clip is cut there.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,10 @@ class Note(NamedTuple):
 
 
 class Timbre(NamedTuple):
-    """`partials`: (frequency ratio, amplitude, decay rate in 1/s) each; `attack_s`: linear fade-in."""
+    """The sound of an instrument.
+
+    partials: (frequency ratio, amplitude, decay rate in 1/s) of each. attack_s: length of the linear fade-in.
+    """
 
     partials: tuple[tuple[float, float, float], ...]
     attack_s: float
@@ -62,8 +65,26 @@ def _note_wave(timbre: str, midi: float, n_samples: int, velocity: float, sample
 def render(notes: Iterable[Note], *, timbre: str, duration_s: float, sample_rate_hz: int) -> np.ndarray:
     """Render notes to mono audio.
 
-    Returns float32 `[round(duration_s * sample_rate_hz)]`, within about ±1 for up to four voices.
-    Raises KeyError naming the valid timbres when `timbre` is unknown.
+    Parameters
+    ----------
+    notes : iterable of Note
+        The notes.
+    timbre : str
+        One of `TIMBRES`.
+    duration_s : float
+        Length of the clip in seconds.
+    sample_rate_hz : int
+        Samples per second.
+
+    Returns
+    -------
+    float32 array `[round(duration_s * sample_rate_hz)]`
+        Within about ±1 for up to four voices.
+
+    Raises
+    ------
+    KeyError
+        If `timbre` is unknown; the message lists the valid ones.
     """
     if timbre not in TIMBRES:
         raise KeyError(f"timbre: {timbre!r} is unknown; valid: {', '.join(TIMBRES)}")

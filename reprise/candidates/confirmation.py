@@ -1,12 +1,12 @@
-"""Confirmation: do the features that the screen ranks highest predict in prompts that it has not seen?
+"""Confirmation: do the features that the screen ranks highest also predict in prompts that the screen did not use?
 
-Everything tried is counted. How many features are tried is fixed by what the screen found and a limit that was
-declared (`max_tried`), never by what confirmation finds; all of them are tried, and their p-values are corrected
-together (Holm), those that fail included. The swaps are enough for the smallest possible p to survive the correction
-several times over.
+Everything tried is counted. The number of features tried depends only on what the screen found and on a declared limit
+(`max_tried`), never on what confirmation finds. All of them are tried, and their p-values are corrected together
+(Holm), including those of features that fail. There are enough swaps for the smallest possible p to survive the
+correction several times over.
 
-Degenerate input: nothing ranked gives an empty table; a feature that could not be scored has NaN, is not confirmed,
-and counts as tried.
+Degenerate input: if nothing is ranked the table is empty; a feature that could not be scored has NaN, is not
+confirmed, and counts as tried.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,30 +18,29 @@ from numpy.typing import ArrayLike, NDArray
 from reprise.probing.probes import Question, fit_question, probe
 from reprise.statistics import fewest_draws, holm
 
-# The least p, 1 / (1 + swaps), is this many times smaller than the first of Holm's levels.
+# The smallest possible p, 1 / (1 + swaps), is this many times below the strictest of Holm's levels.
 SWAPS_PER_LEVEL = 4
 MIN_SWAPS = 199
 COLUMNS = ("gain_auroc", "gain_auroc_low", "gain_auroc_high", "p_gain", "p_adjusted", "note")
 
 
 def swaps_for(n_tried: int, alpha: float) -> int:
-    """How many swaps the confirmation of so many features takes."""
+    """The number of swaps for the confirmation of `n_tried` features."""
     return max(MIN_SWAPS, fewest_draws(alpha / (SWAPS_PER_LEVEL * max(1, n_tried))))
 
 
 def confirmation_question(question: Question, confirmation_clips: ArrayLike) -> Question:
-    """The same question about the held-out clips alone, bool `[clip]`. Raises ValueError when a prompt is split."""
+    """The same question about the held-out clips only, bool `[clip]`.
+
+    Raises ValueError if a prompt has clips on both sides.
+    """
     confirmation_clips, prompt = np.asarray(confirmation_clips, bool), np.asarray(question.prompt)
     split = np.intersect1d(prompt[confirmation_clips], prompt[~confirmation_clips])
     if len(split):
         raise ValueError(f"confirmation_clips: prompt {split[0]!r} is on both sides; valid: whole prompts")
     ids = [clip for clip, out in zip(question.clip_ids, confirmation_clips, strict=True) if out]
-    return Question(
-        *(np.asarray(part)[confirmation_clips] for part in question[:3]),
-        ids,
-        question.x[confirmation_clips],
-        question.names,
-    )
+    y, usable, prompts = (np.asarray(part)[confirmation_clips] for part in question[:3])
+    return Question(y, usable, prompts, ids, question.x[confirmation_clips], question.names)
 
 
 def confirm(
@@ -54,15 +53,36 @@ def confirm(
     max_tried: int,
     seed_of: Callable[[str], int],
 ) -> pd.DataFrame:
-    """Try the first `max_tried` of the ranked features in held-out clips, each at the horizon that singled it out.
+    """Try the first `max_tried` of the ranked features in held-out clips, each at the horizon where it was strongest.
 
-    ranked: layer, feature, horizon, ..., best first. questions: by horizon, about all clips. values_of: a feature's
-    activation `[clip, time]` on a horizon's grid, from (layer, feature, horizon). confirmation_clips: bool `[clip]`,
-    prompts whole, none of which was screened. seed_of: from a horizon; its features share folds, baseline and swaps.
+    Parameters
+    ----------
+    ranked : DataFrame
+        Columns layer, feature, horizon, ..., best first.
+    questions : mapping
+        By horizon, the question about all clips.
+    values_of : callable
+        From (layer, feature, horizon) to the feature's activation `[clip, time]` on the grid of that horizon.
+    confirmation_clips : bool array `[clip]`
+        The held-out clips: whole prompts, none of which was screened.
+    alpha : float
+        Level of the corrected p-values.
+    max_tried : int
+        The declared limit of features.
+    seed_of : callable
+        From a horizon to its seed. The features of a horizon share folds, baseline and swaps.
 
-    Returns the rows that were tried with the `COLUMNS` added: the conditional gain over the baseline in held-out
-    prompts, its p against both kinds of swaps and after Holm's correction over all that were tried; and `confirmed`:
-    interval above 0 and corrected p at most alpha.
+    Returns
+    -------
+    DataFrame
+        The rows that were tried with the `COLUMNS` added: the conditional gain over the baseline in held-out prompts,
+        and its p against both kinds of swaps, before and after Holm's correction over all that were tried; and
+        `confirmed`: interval above 0 and corrected p at most alpha.
+
+    Raises
+    ------
+    ValueError
+        If a prompt has clips on both sides.
     """
     tried = ranked.head(max_tried).reset_index(drop=True)
     n_swaps = swaps_for(len(tried), alpha)

@@ -1,31 +1,31 @@
 """Which SAE features rank clips by whether the motif will return? One pass over the sparse latents of a layer.
 
 Conventions. Labels lie on the grid clip x time (`reprise.targets.labels.label_grid`): `y` 0/1 and `usable` bool
-`[clip, time]`. SAE latents are `indices` int and `values` float `[clip, position, k]`; a value of 0 is an unused slot,
+`[clip, time]`. SAE latents are `indices` int and `values` float `[clip, position, k]`. A value of 0 is an unused slot,
 an inactive feature is 0, and latents are never negative. Clips are compared *at the same time* only, so position
 explains nothing.
 
-Statistic. At each time the feature is ranked over all clips (midranks: all clips where it is inactive share one
-rank), r; labels are centred over the clips usable at that time, y, and are 0 where a clip is not usable.
-T = sum of r * y over clips and times.
+Statistic. At each time the feature is ranked over all clips (midranks: all clips in which it is inactive share one
+rank), r. Labels are centred over the clips usable at that time, y, and are 0 where a clip is not usable. T = sum of r
+* y over clips and times.
 
-Null. Pseudosession swap: clip i's labels meet clip j's whole trajectory, so that autocorrelation within a clip costs
-nothing. With G_ij = sum_t y_it r_jt, T is the trace of G and a swap is sum_i G_i,pi(i): its mean and variance over
-all permutations pi are exact (Hoeffding 1951, "A combinatorial central limit theorem": mean = sum(G) / n, variance =
-squared norm of the doubly centred G / (n - 1)), and its law is close to normal. Blocked within prompt, both are
-sums over prompts: seeds of one prompt are exchanged, and whatever the prompt explains is conditioned away. This is
-the default when prompts have several seeds. Across all clips, clips count as independent: with several seeds a
-prompt, use it only where labels do not cluster by prompt.
+Null. Pseudosession swap: the labels of clip i are combined with the whole trajectory of clip j, so autocorrelation
+within a clip does not matter. With G_ij = sum_t y_it r_jt, T is the trace of G and a swap is sum_i G_i,pi(i). Its mean
+and variance over all permutations pi are exact (Hoeffding 1951, "A combinatorial central limit theorem": mean = sum(G)
+/ n, variance = squared norm of the doubly centred G / (n - 1)), and its distribution is close to normal. Blocked
+within prompt, both are sums over prompts: seeds of one prompt are exchanged, so whatever the prompt explains is
+conditioned away. This is the default if prompts have several seeds. Across all clips, clips count as independent. If
+prompts have several seeds, use it only if labels do not cluster by prompt.
 
 Approximations. (1) A row that is not usable moves with the labels, not with the trajectory: a swap may pair a usable
-label with a donor's code from a moment at which the donor itself was left out (a recurrence was sounding there).
-Censoring depends on time alone and is not affected. (2) The law of T is normal or, for p < `REFINE_BELOW`, Pearson
-type III with the exact third moment, as Mielke & Berry do for permutation statistics: with few positives or few active
-clips it is skewed, and normal tails then reject far too often. Far tails of such features stay rough: filter by
-activity first and confirm on held-out prompts.
+label with latents of a donor from a moment at which the donor itself was left out (a recurrence was sounding there).
+Censoring depends on time alone and is not affected. (2) The distribution of T is taken as normal or, for p <
+`REFINE_BELOW`, as Pearson type III with the exact third moment, as Mielke & Berry do for permutation statistics. With
+few positives or few active clips it is skewed, and normal tails then reject far too often. The far tails of such
+features stay approximate: filter by activity first and confirm on held-out prompts.
 
-Degenerate input: a feature outside the activity limits, or whose statistic cannot vary under swaps (constant
-within every prompt, or no time with both classes), has `tested` False and NaN z and p.
+Degenerate input: a feature outside the activity limits, or whose statistic cannot vary under swaps (constant within
+every prompt, or no time with both classes), has `tested` False and NaN z and p.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ from reprise.statistics import benjamini_hochberg
 
 Array = NDArray[np.float64]
 
-# Numbers of an intermediate array held at once; small ones are faster too.
+# Maximum size of an intermediate array, in numbers; small arrays are also faster.
 BLOCK_FLOATS = 2**18
 # Two-sided normal p-values below this are corrected for the skewness of the swap distribution.
 REFINE_BELOW = 0.1
@@ -59,32 +59,51 @@ class Entries(NamedTuple):
 def active_entries(
     batches: Iterable[tuple[NDArray[np.floating], NDArray[np.integer]]], positions: ArrayLike, n_features: int
 ) -> Entries:
-    """Collect the active latents at grid `positions` `[time]` from batches of (values, indices) `[clip, position, n]`.
+    """Collect the active latents at the grid positions.
 
-    Batches come in clip order and are read once, one at a time. Raises ValueError on a negative or non-finite value,
-    an index out of range, or a feature that comes twice at one position.
+    Parameters
+    ----------
+    batches : iterable of (values, indices), each `[clip, position, k]`
+        SAE latents in clip order. Each batch is read once, one at a time.
+    positions : int array `[time]`
+        The grid.
+    n_features : int
+        Number of features of the SAE.
+
+    Returns
+    -------
+    Entries
+
+    Raises
+    ------
+    ValueError
+        For a negative or non-finite value, an index out of range, a feature that occurs twice at one position, or no
+        batch.
     """
     positions = np.asarray(positions, np.int64)
     parts, first_clip = [], 0
     for values, indices in batches:
         values, indices = np.asarray(values)[:, positions], np.asarray(indices)[:, positions]
         if not (np.isfinite(values).all() and (values >= 0).all()):
-            raise ValueError(
-                f"SAE latents: values from {values.min()} to {values.max()}; valid are finite values >= 0"
-            )
+            raise ValueError(f"SAE latents: values from {values.min()} to {values.max()}; valid: finite values >= 0")
         slot = np.flatnonzero(values)
         place, feature = slot // values.shape[2], indices.ravel()[slot].astype(np.int64)
         if len(feature) and not 0 <= feature.min() <= feature.max() < n_features:
-            raise ValueError(f"SAE latents: index {feature.min()} to {feature.max()}; valid are 0 to {n_features - 1}")
+            raise ValueError(f"SAE latents: index {feature.min()} to {feature.max()}; valid: 0 to {n_features - 1}")
         keys = np.sort(place * n_features + feature)
         if (keys[1:] == keys[:-1]).any():
-            raise ValueError("SAE latents: a feature comes twice at one position; once is valid")
+            raise ValueError("SAE latents: a feature occurs twice at one position; valid: once")
         clip, time = np.divmod(place, len(positions))
         parts.append(Entries(clip + first_clip, time, feature, values.ravel()[slot].astype(np.float32)))
         first_clip += len(values)
     if not parts:
-        raise ValueError("SAE latents: no batches; at least one is needed")
-    return Entries(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        raise ValueError("SAE latents: no batches; valid: at least one")
+    return Entries(
+        clip=np.concatenate([part.clip for part in parts]),
+        time=np.concatenate([part.time for part in parts]),
+        feature=np.concatenate([part.feature for part in parts]),
+        value=np.concatenate([part.value for part in parts]),
+    )
 
 
 def screen(
@@ -98,15 +117,31 @@ def screen(
     max_active: float,
     within_prompt: bool | None = None,
 ) -> pd.DataFrame:
-    """Screen every feature of a layer for one horizon; one row a feature, in order.
+    """Screen every feature of a layer for one horizon.
 
-    `prompt` `[clip]`. Tested are features active in a share of clips within [`min_active`, `max_active`]; the limits
-    look at no label, so they may define the family that is corrected for multiple tests. `within_prompt` None: blocked
-    within prompt if any prompt has several clips.
+    Parameters
+    ----------
+    entries : Entries
+        The active latents.
+    n_features : int
+        Number of features of the SAE.
+    y, usable : arrays `[clip, time]`
+        Labels 0/1, and bool.
+    prompt : array `[clip]`
+        The prompt of each clip.
+    min_active, max_active : float
+        Features are tested if the fraction of clips in which they are active lies within these limits. The limits use
+        no label, so they may define the family that is corrected for multiple tests.
+    within_prompt : bool, optional
+        Whether swaps stay within a prompt. Default: they do if any prompt has several clips.
 
-    Columns: feature; active_fraction (of clips with any activity at grid times), rate (share of grid points active),
-    mean_activation (where active; NaN if never); auroc (stratified by time: over pairs of a positive and a negative
-    clip at the same time, how often the positive has the larger value, ties a half); z, p (two-sided), tested.
+    Returns
+    -------
+    DataFrame
+        One row per feature, in order: feature; active_fraction (of clips with any activity at grid times), rate
+        (fraction of grid points active), mean_activation (where active; NaN if never); auroc (stratified by time: over
+        pairs of a positive and a negative clip at the same time, how often the positive has the larger value; a tie
+        counts one half); z, p (two-sided), tested.
     """
     y, usable = np.asarray(y), np.asarray(usable, bool)
     n_clips, n_times = y.shape
@@ -130,8 +165,10 @@ def screen(
 
 
 def _blocks(n_before: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
-    """Runs (first, stop) of features with `BLOCK_FLOATS` active latents at most, or of one feature that has more;
-    `n_before` `[feature + 1]` counts the latents of the features before each."""
+    """Runs (first, stop) of features with at most `BLOCK_FLOATS` active latents, or of one feature that has more.
+
+    n_before: `[feature + 1]`, the number of latents of the features before each.
+    """
     first = 0
     while first < len(n_before) - 1:
         fitting = int(np.searchsorted(n_before, n_before[first] + BLOCK_FLOATS, side="right")) - 1
@@ -149,7 +186,7 @@ def _screen_block(
 ) -> dict[str, Array]:
     """Columns of `screen` for a few features, from their latents `[feature, clip x time]`; swaps are within `group`.
 
-    skew is that of T over swaps, NaN where the normal p is not below `REFINE_BELOW`.
+    skew is that of T over swaps. It is NaN if the normal p is not below `REFINE_BELOW`.
     """
     n_features, (n_clips, n_times) = latents.shape[0], y.shape
     n_active = np.diff(latents.indptr)
@@ -167,7 +204,7 @@ def _screen_block(
     ranks = csr_array((lift, latents.indices, latents.indptr), shape=latents.shape)[tested]
     centred = centred_labels(y, usable)
     statistic, mean, variance = swap_moments(ranks, centred, group)
-    # Rounding leaves a trace of variance where there is none.
+    # Rounding can give a tiny variance where the true one is 0.
     varies = variance > 1e-9 * (ranks**2).sum(axis=1) * np.sum(centred**2)
     z, skew = np.full(n_features, np.nan), np.full(n_features, np.nan)
     z[tested[varies]] = (statistic - mean)[varies] / np.sqrt(variance[varies])
@@ -193,11 +230,11 @@ def _order(feature: NDArray, time: NDArray, value: NDArray, n_times: int) -> NDA
 def _sorted(entries: Entries, n_times: int) -> Entries:
     """Entries by (feature, time, value)."""
     order = _order(entries.feature, entries.time, entries.value, n_times)
-    return Entries(*(column[order] for column in entries))
+    return Entries(entries.clip[order], entries.time[order], entries.feature[order], entries.value[order])
 
 
 def _starts(*columns: NDArray) -> NDArray[np.int64]:
-    """Where a run of equal rows begins."""
+    """Where each run of equal rows begins."""
     begins = np.zeros(len(columns[0]), bool)
     begins[:1] = True
     for column in columns:
@@ -206,15 +243,25 @@ def _starts(*columns: NDArray) -> NDArray[np.int64]:
 
 
 def rank_lift(clip: NDArray, time: NDArray, feature: NDArray, value: NDArray, n_clips: NDArray) -> Array:
-    """Midrank of each active entry minus the midrank of the inactive clips, among `n_clips` `[time]` clips.
+    """Midrank of each active entry minus the midrank of the inactive clips.
 
-    Entries sorted by (feature, time, value). An inactive clip's lift is 0, so lifts are ranks up to a constant a
-    (feature, time), which neither centring nor a swap can see.
+    Parameters
+    ----------
+    clip, time, feature, value : arrays `[entry]`
+        Entries sorted by (feature, time, value).
+    n_clips : int array `[time]`
+        Number of clips that are ranked at each time.
+
+    Returns
+    -------
+    float array `[entry]`
+        An inactive clip's lift is 0. Lifts are therefore ranks up to a constant per (feature, time), which affects
+        neither centring nor swaps.
     """
     n = len(clip)
     group, run = _starts(feature, time), _starts(feature, time, value)
     n_active, n_equal = np.diff(group, append=n), np.diff(run, append=n)
-    # rank = inactive + place in the group, from 1 on; the inactive share the midrank (inactive + 1) / 2.
+    # rank = inactive + place in the group, counted from 1; all inactive clips have the midrank (inactive + 1) / 2.
     lift = np.repeat(run + (n_equal + 1) / 2, n_equal)
     lift += np.repeat((n_clips[time[group]] - n_active - 1) / 2 - group, n_active)
     return lift
@@ -230,9 +277,20 @@ def centred_labels(y: NDArray, usable: NDArray[np.bool_]) -> Array:
 def swap_moments(
     ranks: NDArray[np.floating] | csr_array, labels: Array, group: NDArray[np.int64]
 ) -> tuple[Array, Array, Array]:
-    """T and its exact mean and variance over all swaps of clips within `group` `[clip]`, each `[feature]`.
+    """T and its exact mean and variance over all swaps of clips within `group`.
 
-    `ranks` `[feature, clip, time]`, or CSR `[feature, clip x time]` with sorted indices; `labels` `[clip, time]`.
+    Parameters
+    ----------
+    ranks : array `[feature, clip, time]`, or CSR `[feature, clip x time]` with sorted indices
+        Ranks, or lifts.
+    labels : array `[clip, time]`
+        Centred labels.
+    group : int array `[clip]`
+        Clips are exchanged within a group.
+
+    Returns
+    -------
+    statistic, mean, variance : float arrays `[feature]`
     """
     ranks, size = _sparse(ranks), np.bincount(group)
     members, expected = _by_group(labels, group)
@@ -243,7 +301,7 @@ def swap_moments(
 def swap_third_moment(ranks: NDArray[np.floating] | csr_array, labels: Array, group: NDArray[np.int64]) -> Array:
     """Exact third central moment of T over all swaps within `group`, `[feature]`; arrays as in `swap_moments`.
 
-    Per group of m clips it is m / ((m - 1) (m - 2)) times the sum of the cubed doubly centred G (0 for m < 3).
+    For a group of m clips it is m / ((m - 1) (m - 2)) times the sum of the cubed doubly centred G (0 for m < 3).
     """
     size = np.bincount(group)
     weight = np.where(size > 2, size / np.maximum((size - 1) * (size - 2), 1), 0)
@@ -255,8 +313,10 @@ def _sparse(ranks: NDArray[np.floating] | csr_array) -> csr_array:
 
 
 def _by_group(labels: Array, group: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Labels minus their mean over the group, `[group, member, time]` (0 where a group has no such member), and that
-    mean `[group, time]`."""
+    """Labels minus their mean over the group, and that mean.
+
+    The labels are `[group, member, time]` (0 if a group has no such member), the mean is `[group, time]`.
+    """
     size, order = np.bincount(group), np.argsort(group, kind="stable")
     member = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
     members = np.zeros((len(size), size.max(), labels.shape[1]))
@@ -271,10 +331,10 @@ def _sum_over_groups(
 ) -> Array:
     """Sum over groups of `weight` `[group]` times the sum of the doubly centred G to the `power`, `[feature]`.
 
-    `members`: labels, see `_by_group`. As they are centred, what is left to subtract from a column of G (one clip's
-    trajectory against the labels of all clips of its group) is the mean column. Where the feature is inactive in the
-    clip the column is 0, and minus the mean column after that: only columns of active clips are computed, a few
-    labels of each group at a time.
+    `members`: labels, see `_by_group`. They are already centred, so only the mean column remains to be subtracted from
+    a column of G (the trajectory of one clip against the labels of all clips of its group). If the feature is inactive
+    in that clip, the column is 0, and minus the mean column after the subtraction. So only the columns of active clips
+    are computed, for a few labels of each group at a time.
     """
     size, n_times = np.bincount(group), members.shape[2]
     feature = np.repeat(np.arange(ranks.shape[0]), np.diff(ranks.indptr))
@@ -296,7 +356,7 @@ def _sum_over_groups(
         mean = into_cells @ g / size[cell_group][:, None]
         sums = into_cells @ _power_sums(g - mean[cell], power)
         total += sums + (size[cell_group] - n_active) * _power_sums(-mean, power)
-    return np.bincount(cell_feature, weight[cell_group] * total, ranks.shape[0])
+    return np.bincount(cell_feature, weight[cell_group] * total, ranks.shape[0]).astype(np.float64, copy=False)
 
 
 def _power_sums(x: Array, power: int) -> Array:
@@ -312,9 +372,21 @@ def stratified_auroc(
     y: NDArray,
     usable: NDArray[np.bool_],
 ) -> Array:
-    """AUROC `[feature]` over pairs of usable clips at the same time, ties a half; entries sorted as `rank_lift` asks.
+    """AUROC over pairs of usable clips at the same time.
 
-    NaN where no time has both classes.
+    Parameters
+    ----------
+    clip, time, feature, value : arrays `[entry]`
+        Entries sorted as for `rank_lift`.
+    n_features : int
+        Number of features.
+    y, usable : arrays `[clip, time]`
+        Labels 0/1, and bool.
+
+    Returns
+    -------
+    float array `[feature]`
+        A tie counts one half. NaN if no time has both classes.
     """
     place = clip * y.shape[1] + time
     here = usable.ravel()[place]
@@ -323,8 +395,8 @@ def stratified_auroc(
     pairs = float(np.sum(n_positive * (n_usable - n_positive)))
     if pairs == 0:
         return np.full(n_features, np.nan)
-    # The positives' ranks, above those of a feature that is never active: its own lift for an active positive, and
-    # 1/2 less for every positive per active clip, since the inactive clips' midrank falls by that much.
+    # The ranks of the positives, relative to a feature that is never active: an active positive has its own lift, and
+    # each active clip lowers every positive by 1/2, because the midrank of the inactive clips falls by that much.
     won = rank_lift(place, time, feature, value, n_usable)
     won *= y.ravel()[place]
     won -= (n_positive / 2)[time]
@@ -332,15 +404,17 @@ def stratified_auroc(
 
 
 def _skewed_p(z: Array, skew: Array) -> Array:
-    """Two-sided p, twice the tail on the side of z: of a Pearson type III law with this skewness, or of the normal
-    law where that is larger (on its short side the former ends, and would give 0).
+    """Two-sided p-value: twice the tail on the side of z.
+
+    The tail is that of a Pearson type III distribution with this skewness, or of the normal distribution if that is
+    larger (on its short side the former ends and would give 0).
     """
     tail = np.where(z > 0, pearson3.sf(z, skew), pearson3.cdf(z, skew))
     return np.minimum(1.0, 2 * np.maximum(tail, norm.sf(np.abs(z))))
 
 
 def false_discovery(p: ArrayLike) -> Array:
-    """Adjusted p-values (q) of the whole family at once; NaN, never tested, stays NaN and is not counted."""
+    """Adjusted p-values (q) of the whole family at once. NaN (not tested) stays NaN and is not counted."""
     p = np.asarray(p, np.float64)
     q = np.full(p.shape, np.nan)
     tested = np.isfinite(p)

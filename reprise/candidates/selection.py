@@ -1,13 +1,13 @@
-"""From screens to candidates: which features are tested, on which clips, against which controls.
+"""From screens to candidates: which features are tested, on which clips, and against which controls.
 
-Everything that an ablation depends on is decided here without looking at a horizon, so that a changed horizon that
-leads to the same features generates nothing again: whether a clip returns is a property of its continuation after
-the prefix, controls are matched on that, and clips, also the donors of resampling and those that are steered, are
-taken in the order of a hash of their names. The one control that a horizon defines, the strongest local feature, is
-a feature like the candidate: it is part of what an ablation is.
+Everything that an ablation depends on is decided here without reading a horizon, so that a changed horizon that leads
+to the same features does not generate anything again. Whether a clip returns is a property of its continuation after
+the prefix, and controls are matched on that. Clips are taken in the order of a hash of their names; this includes the
+donors of resampling and the clips that are steered. The only control that a horizon defines is the strongest local
+feature. It is a feature like the candidate, so it is part of the specification of an ablation.
 
-Degenerate input: no accepted return after the prefix gives no clips, and so no candidates; no feature that is local
-alone gives no such control; a clip without another to donate is not continued.
+Degenerate input: without an accepted return after the prefix there are no clips, and so no candidates; if no feature
+predicts at the local horizon only, that control is missing; a clip that has no donor is not continued.
 """
 
 import hashlib
@@ -22,15 +22,30 @@ from scipy.stats import rankdata
 
 from reprise.identity import stable_fraction
 
-# A control must not tell returning clips from others itself: |AUROC - 0.5| at most this.
+# A control must not itself separate returning clips from others: |AUROC - 0.5| is at most this.
 MAX_CONTROL_AUROC_OFFSET = 0.1
 
 
 def returning(
     events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, which: str = "accepted"
 ) -> np.ndarray:
-    """Which clips have an accepted event (or one of the column `which`) with its onset in `[start_s, stop_s]`:
-    bool `[clip]`."""
+    """Which clips have an accepted event with its onset in a window.
+
+    Parameters
+    ----------
+    events : DataFrame
+        Columns clip_id, onset_s and `which`.
+    clip_ids : Series
+        The clips.
+    start_s, stop_s : float
+        The window `[start_s, stop_s]` in seconds.
+    which : str
+        A bool column of `events` that marks the events that count.
+
+    Returns
+    -------
+    bool array `[clip]`
+    """
     inside = events[which].astype(bool) & events["onset_s"].between(start_s, stop_s)
     return clip_ids.isin(events.loc[inside, "clip_id"]).to_numpy()
 
@@ -38,8 +53,25 @@ def returning(
 def motif_of_return(
     events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, prefix_s: float
 ) -> pd.DataFrame:
-    """The motif of each clip's first accepted event with its onset in `[start_s, stop_s]` and its motif in the prefix:
-    columns clip_id, motif_start_s, motif_duration_s, in the order of `clip_ids`; clips without one are left out."""
+    """The motif of each clip's first accepted event with its onset in a window and its motif in the prefix.
+
+    Parameters
+    ----------
+    events : DataFrame
+        Columns clip_id, onset_s, motif_start_s, motif_duration_s and accepted.
+    clip_ids : Series
+        The clips.
+    start_s, stop_s : float
+        The window `[start_s, stop_s]` in seconds.
+    prefix_s : float
+        Length of the prefix in seconds.
+
+    Returns
+    -------
+    DataFrame
+        Columns clip_id, motif_start_s, motif_duration_s, in the order of `clip_ids`. Clips without such an event are
+        left out.
+    """
     motif_end_s = events["motif_start_s"] + events["motif_duration_s"]
     inside = events["accepted"].astype(bool) & events["onset_s"].between(start_s, stop_s) & (motif_end_s <= prefix_s)
     first = events[inside].sort_values("onset_s", kind="stable").drop_duplicates("clip_id").set_index("clip_id")
@@ -48,17 +80,45 @@ def motif_of_return(
 
 
 def clips_to_continue(clips: pd.DataFrame, wanted: np.ndarray, confirmation_clips: np.ndarray, n: int) -> pd.DataFrame:
-    """Up to `n` of the `wanted` clips (bool `[clip]`) of held-out prompts, in the order of a hash of their names."""
+    """Up to `n` of the wanted clips of held-out prompts, in the order of a hash of their names.
+
+    Parameters
+    ----------
+    clips : DataFrame
+        Has the column clip_id.
+    wanted, confirmation_clips : bool arrays `[clip]`
+        Which clips are wanted, and which are of held-out prompts.
+    n : int
+        Maximum number of clips.
+
+    Returns
+    -------
+    DataFrame
+        The chosen rows of `clips`, sorted by clip_id.
+    """
     chosen = clips[wanted & confirmation_clips]
     order = chosen["clip_id"].map(lambda c: stable_fraction(f"ablation {c}")).argsort(kind="stable")
     return chosen.iloc[order].head(n).sort_values("clip_id", ignore_index=True)
 
 
 def motif_before(clip_ids: pd.Series, ends_s: np.ndarray, *, duration_s: float, prefix_s: float) -> pd.DataFrame:
-    """The motif of each clip, whether it returns or not: columns clip_id, motif_start_s, motif_duration_s.
+    """The motif of each clip, whether it returns or not.
 
-    ends_s: when each clip's motif has ended `[clip]`, NaN where that is unknown. Clips whose motif is unknown or ends
-    after `prefix_s` are left out. A motif with its ends on beats may have begun up to half a beat beside this start.
+    Parameters
+    ----------
+    clip_ids : Series
+        The clips.
+    ends_s : float array `[clip]`
+        When the motif of each clip has ended, in seconds; NaN if unknown.
+    duration_s, prefix_s : float
+        Duration of a motif, and length of the prefix, in seconds.
+
+    Returns
+    -------
+    DataFrame
+        Columns clip_id, motif_start_s, motif_duration_s. Clips whose motif is unknown or ends after `prefix_s` are
+        left out. If the motif's ends were moved to beats, its true start may differ from this one by up to half a
+        beat.
     """
     start_s = np.maximum(ends_s - duration_s, 0.0)
     table = pd.DataFrame({"clip_id": clip_ids, "motif_start_s": start_s, "motif_duration_s": ends_s - start_s})
@@ -66,11 +126,21 @@ def motif_before(clip_ids: pd.Series, ends_s: np.ndarray, *, duration_s: float, 
 
 
 def donors(continued: pd.DataFrame, clips: pd.DataFrame, eligible: np.ndarray) -> list[str | None]:
-    """For each continued clip the clip whose activations it is given: an eligible one (bool `[clip]`) of another
-    prompt, None where there is none.
+    """For each continued clip, the clip that gives it its activations: an eligible one of another prompt, or None.
 
-    Both tables have clip_id and prompt_id. Of all eligible clips it is the one with the least hash of both names, so
-    neither order nor the presence of other clips matters, unless a new one wins.
+    Of all eligible clips, the one with the smallest hash of both names is taken. The result therefore does not depend
+    on the order or presence of other clips, unless a new one has a smaller hash.
+
+    Parameters
+    ----------
+    continued, clips : DataFrame
+        Both have clip_id and prompt_id.
+    eligible : bool array, one per row of `clips`
+        Which clips may be donors.
+
+    Returns
+    -------
+    list of str or None
     """
     chosen: list[str | None] = []
     for clip in continued.itertuples():
@@ -80,10 +150,22 @@ def donors(continued: pd.DataFrame, clips: pd.DataFrame, eligible: np.ndarray) -
 
 
 def rank_features(screens: pd.DataFrame, *, fdr: float, horizons: list[str]) -> pd.DataFrame:
-    """Features that a longer horizon singles out, best first: one row a (layer, feature), its strongest horizon.
+    """Features that a longer horizon singles out, best first.
 
-    screens: all screens joined, with q over the whole family. Kept are features that are *more* active before a
-    return (z > 0: removing one should remove it) with q <= fdr in one of `horizons`.
+    Parameters
+    ----------
+    screens : DataFrame
+        All screens joined, with q over the whole family.
+    fdr : float
+        Maximum q.
+    horizons : list of str
+        The longer horizons.
+
+    Returns
+    -------
+    DataFrame
+        One row per (layer, feature), at its strongest horizon. Features are kept if they are *more* active before a
+        return (z > 0: removing one should remove the return) with q <= fdr in one of `horizons`.
     """
     found = screens[screens["horizon"].isin(horizons) & (screens["q"] <= fdr) & (screens["z"] > 0)]
     found = found.sort_values(["z", "layer", "feature"], ascending=[False, True, True], kind="stable")
@@ -93,8 +175,27 @@ def rank_features(screens: pd.DataFrame, *, fdr: float, horizons: list[str]) -> 
 def strongest_local_feature(
     screens: pd.DataFrame, *, layer: int, excluded: int, fdr: float, local: str, longer: list[str]
 ) -> int | None:
-    """The feature of a layer that the local horizon singles out most, as `rank_features` does, and no longer horizon
-    does in either direction; None where there is none. excluded: the candidate, which is never taken."""
+    """The feature of a layer that the local horizon singles out most and that no longer horizon singles out.
+
+    Parameters
+    ----------
+    screens : DataFrame
+        All screens joined, with q over the whole family.
+    layer : int
+        The layer.
+    excluded : int
+        The candidate, which is never taken.
+    fdr : float
+        Maximum q.
+    local : str
+        The local horizon. It singles out features as in `rank_features`.
+    longer : list of str
+        The longer horizons. None of them may single out the feature, in either direction.
+
+    Returns
+    -------
+    int or None
+    """
     found = screens[(screens["layer"] == layer) & (screens["q"] <= fdr) & (screens["feature"] != excluded)]
     far = found.loc[found["horizon"].isin(longer), "feature"]
     near = found[(found["horizon"] == local) & (found["z"] > 0) & ~found["feature"].isin(far)]
@@ -103,17 +204,29 @@ def strongest_local_feature(
 
 
 def activation_when_active(latents: csr_matrix, feature: int) -> float:
-    """Mean of a feature's activation over the rows of `latents` `[row, d_sae]` in which it is active; 0 if in none."""
+    """Mean activation of a feature over the rows of `latents` `[row, d_sae]` in which it is active; 0 if there are
+    none."""
     values = latents[:, [feature]].data
     return float(values.mean(dtype=np.float64)) if len(values) else 0.0
 
 
 def feature_statistics(latents: csr_matrix, clip_of_row: np.ndarray, returns: np.ndarray) -> pd.DataFrame:
-    """Rate, mean activation where active, and AUROC of returning clips of every feature.
+    """Rate, mean activation where active, and AUROC of returning clips, of every feature.
 
-    latents: CSR `[row, d_sae]`, rows are positions; clip_of_row `[row]` indexes `returns` `[clip]`.
-    Columns: rate (share of rows active), mean_activation (0 if never active), auroc (of a clip's mean activation
-    against whether it returns; 0.5 where one class is missing).
+    Parameters
+    ----------
+    latents : CSR matrix `[row, d_sae]`
+        Rows are positions.
+    clip_of_row : int array `[row]`
+        Index of each row's clip in `returns`.
+    returns : bool array `[clip]`
+        Whether the clip returns.
+
+    Returns
+    -------
+    DataFrame
+        rate (fraction of rows active), mean_activation (0 if never active), auroc (of a clip's mean activation against
+        whether it returns; 0.5 if one class is missing).
     """
     n_rows, n_features = latents.shape
     active = np.asarray((latents > 0).sum(axis=0)).ravel()
@@ -130,10 +243,10 @@ def feature_statistics(latents: csr_matrix, clip_of_row: np.ndarray, returns: np
 
 
 class LayerFit(NamedTuple):
-    """What the screened prompts' clips say of one layer, at the positions where a plan could be held.
+    """What is fitted for one layer on the clips of screened prompts, at the positions where a plan could be held.
 
-    latents: CSR `[row, d_sae]`, a row per such position; returning: whether its clip returns, bool `[row]`.
-    statistics: as `feature_statistics` gives. direction, reference: as `mean_difference` gives.
+    latents: CSR `[row, d_sae]`, one row per such position. returning: whether its clip returns, bool `[row]`.
+    statistics: see `feature_statistics`. direction, reference: see `mean_difference`.
     """
 
     latents: csr_matrix
@@ -146,11 +259,29 @@ class LayerFit(NamedTuple):
 def fit_layer(
     latents: csr_matrix, acts: np.ndarray, could_plan: np.ndarray, *, returns: np.ndarray, fitted: np.ndarray
 ) -> LayerFit:
-    """Fit what the edits of one layer are compared with, on the `fitted` clips alone.
+    """Fit the controls and directions of one layer, on the `fitted` clips only.
 
-    latents: CSR `[clip * position, d_sae]`, clip by clip; acts: float `[clip, position, d_model]`; could_plan: bool
-    `[clip, position]`, at least one of each fitted clip; returns, fitted: bool `[clip]`. Other clips are never read:
-    effects are measured on them. Raises ValueError as `mean_difference` does.
+    The other clips are never read, because effects are measured on them.
+
+    Parameters
+    ----------
+    latents : CSR matrix `[clip * position, d_sae]`
+        SAE latents, clip by clip.
+    acts : float array `[clip, position, d_model]`
+        The residual stream.
+    could_plan : bool array `[clip, position]`
+        Where a plan could be held: at least one position of each fitted clip.
+    returns, fitted : bool arrays `[clip]`
+        Which clips return, and which are used.
+
+    Returns
+    -------
+    LayerFit
+
+    Raises
+    ------
+    ValueError
+        As `mean_difference` does.
     """
     rows = could_plan & fitted[:, None]
     clip_of_row = np.nonzero(rows[fitted])[0]
@@ -163,10 +294,33 @@ def fit_layer(
 def fit_edits(
     fit: LayerFit, feature: int, decoder_norm: np.ndarray, *, n_matched: int, local: int | None, target: str
 ) -> dict[str, Any]:
-    """The part of a candidate's specification that is fitted: matched features, reference values, steering level and
-    the mean difference.
+    """The fitted part of a candidate's specification: matched features, reference values, steering level and the mean
+    difference.
 
-    decoder_norm: `[d_sae]`. local: the local control, if there is one. target: `ablation.target`.
+    Parameters
+    ----------
+    fit : LayerFit
+        The fit of the layer.
+    feature : int
+        The candidate.
+    decoder_norm : array `[d_sae]`
+        Norms of the decoder directions.
+    n_matched : int
+        Number of matched features.
+    local : int or None
+        The local control.
+    target : str
+        The study's `ablation.target`.
+
+    Returns
+    -------
+    dict
+        Plain builtins.
+
+    Raises
+    ------
+    ValueError
+        If the feature is never active.
     """
     about = fit.statistics
     telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
@@ -193,7 +347,7 @@ def fit_edits(
 
 
 def candidate_name(spec: dict[str, Any]) -> str:
-    """Name of an ablation by what it is: layer2-f117-1a2b3c4d. Equal specifications have equal names."""
+    """Name of an ablation by its specification: layer2-f117-1a2b3c4d. Equal specifications have equal names."""
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
     return f"layer{spec['layer']}-f{spec['feature']}-{digest}"
 
@@ -209,33 +363,69 @@ def match_features(
 ) -> tuple[int, ...]:
     """The `n` features most like `feature` in how often and how strongly an edit of them acts.
 
-    rate: share of positions at which a feature is active, `[d_sae]`. edit_norm: its mean |z - z*| ||W_dec|| where it
-    is active, `[d_sae]`. Distance is Euclidean in (log rate, log norm); ties go to the lower index. Features in
-    `excluded` (other candidates, say) and those below `min_rate` are never picked: fewer than `n` may be left.
-    Raises ValueError when `feature` itself is never active.
+    Distance is Euclidean in (log rate, log norm); ties go to the lower index.
+
+    Parameters
+    ----------
+    feature : int
+        The candidate.
+    rate : array `[d_sae]`
+        Fraction of positions at which a feature is active.
+    edit_norm : array `[d_sae]`
+        Mean |z - z*| ||W_dec|| where the feature is active.
+    n : int
+        Number of features.
+    excluded : sequence of int
+        Features that are never picked (for example other candidates).
+    min_rate : float
+        Features with a lower rate are never picked.
+
+    Returns
+    -------
+    tuple of int
+        Fewer than `n` if not enough features are left.
+
+    Raises
+    ------
+    ValueError
+        If `feature` itself is never active.
     """
     usable = (rate >= min_rate) & (edit_norm > 0)
     usable[[feature, *excluded]] = False
     if not (rate[feature] > 0 and edit_norm[feature] > 0):
-        raise ValueError(f"match_features: feature {feature} is never active; a candidate must be")
+        raise ValueError(f"match_features: feature {feature} is never active; valid: a feature that is active")
     others = np.flatnonzero(usable)
     gap = np.hypot(np.log(rate[others] / rate[feature]), np.log(edit_norm[others] / edit_norm[feature]))
     return tuple(int(j) for j in others[np.argsort(gap, kind="stable")[:n]])
 
 
 def mean_difference(returning: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, float]:
-    """The direction from clips that do not return to clips that do: a unit vector float32 `[d_model]`, and where the
-    clips that do not return lie on it.
+    """The direction from clips that do not return to clips that do.
 
-    returning, other: float `[clip, d_model]`, a clip's mean activation before its event (or before the same time).
-    Dose 1 moves a position to the projection of the clips that do not return. Raises ValueError when a side is empty
-    or the means are equal.
+    Parameters
+    ----------
+    returning, other : float arrays `[clip, d_model]`
+        A clip's mean activation before its event (or before the same time).
+
+    Returns
+    -------
+    direction : float32 array `[d_model]`
+        A unit vector.
+    reference : float
+        The projection of the mean of the clips that do not return. Dose 1 moves a position to it.
+
+    Raises
+    ------
+    ValueError
+        If a side is empty or the means are equal.
     """
     if len(returning) == 0 or len(other) == 0:
-        raise ValueError(f"mean_difference: {len(returning)} returning clips and {len(other)} others; both are needed")
+        raise ValueError(
+            f"mean_difference: {len(returning)} returning clips and {len(other)} others; valid: at least one of each"
+        )
     mean = other.mean(axis=0, dtype=np.float64)
     v = returning.mean(axis=0, dtype=np.float64) - mean
     norm = np.linalg.norm(v)
     if not norm > 0:
-        raise ValueError("mean_difference: the two means are equal; there is no direction between them")
+        raise ValueError("mean_difference: the two means are equal, so there is no direction; valid: different means")
     return (v / norm).astype(np.float32), float(v @ mean / norm)

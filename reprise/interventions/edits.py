@@ -1,12 +1,12 @@
-"""Edits by difference on the residual stream: what is done to each row of a batch inside the model.
+"""Edits by difference on the residual stream: what is changed in each row of a batch inside the model.
 
-What is taken out of which row, a table says (reprise/interventions/conditions.py). `row_edits` makes tensors of a
-batch's rows, and `edit_function` the function that a forward pass calls at every layer.
+A table says which edit each row gets (reprise/interventions/conditions.py). `row_edits` turns the rows of a batch into
+tensors. `edit_function` makes the function that a forward pass calls at every layer.
 
-The SAE's reconstruction is never put in the stream's place: whatever the SAE does not explain stays. z_j is read from
-the stream as it is at that position, with the effects of the earlier edits in it.
+The stream is never replaced by the SAE's reconstruction, so the part that the SAE does not explain stays. z_j is read
+from the stream at that position, which already includes the effects of earlier edits.
 
-Exactness. A row that is not edited at a position comes back bit for bit (selected, not multiplied by zero).
+Exactness. A row that is not edited at a position comes back bit for bit (it is selected, not multiplied by zero).
 
 Degenerate input: an inactive feature with z* = 0 gives an edit of norm 0.
 """
@@ -34,12 +34,13 @@ class Direction(NamedTuple):
 
 
 class RowEdits(NamedTuple):
-    """What each row of a batch has done to it, at one `layer`.
+    """The edit of each row of a batch, at one `layer`.
 
-    All tensors `[row]` unless said: `feature` int64 read at every position (0 where unused), `reference` (z* or v's)
-    `[row, position]`, whose last position holds for all later ones, `dose`, `stop` int64 (positions below it are
-    edited; 0: none), `by_norm` bool (the edit's size is |z - z*| `norm`, `norm` that of the feature's decoder
-    direction), `by_probe` bool (its size is probe.x - reference), `direction` and `probe` `[row, d_model]`.
+    All tensors are `[row]` unless stated otherwise. `feature` int64: the feature read at every position (0 where
+    unused). `reference` `[row, position]`: z*, or v's reference; its last position also holds for all later ones.
+    `dose`. `stop` int64: positions below it are edited (0: none). `by_norm` bool: the edit's size is |z - z*| `norm`,
+    where `norm` is that of the feature's decoder direction. `by_probe` bool: the size is probe.x - reference.
+    `direction` and `probe` are `[row, d_model]`.
     """
 
     layer: int
@@ -55,15 +56,20 @@ class RowEdits(NamedTuple):
 
 
 def random_direction(d_model: int, *, layer: int, feature: int, control: int) -> np.ndarray:
-    """A unit vector float32 `[d_model]`, uniform on the sphere, that depends on its identity alone."""
+    """A unit vector float32 `[d_model]`, uniform on the sphere.
+
+    It depends only on d_model, layer, feature and control (the number of the random direction).
+    """
     vector = np.random.default_rng([layer + 1, feature, control, 77]).standard_normal(d_model)
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 def feature_trajectory(values: np.ndarray, indices: np.ndarray, feature: int) -> np.ndarray:
-    """Activation of one feature at every position, float32 `[position]`, from a clip's sparse code, `values` and
-    `indices` `[position, k]` (`reprise.saes.sae`)."""
-    # An unused slot holds value 0, so its index does no harm.
+    """Activation of one feature at every position, float32 `[position]`.
+
+    values, indices: a clip's sparse SAE latents, `[position, k]` (`reprise.saes.sae`).
+    """
+    # An unused slot holds value 0, so its index does not matter.
     return (values * (indices == feature)).sum(axis=-1, dtype=np.float32)
 
 
@@ -73,11 +79,24 @@ def row_edits(
     directions: Mapping[int, Direction] | None = None,
     donated: Mapping[tuple[str, int], np.ndarray] | None = None,
 ) -> RowEdits:
-    """Precompute a batch's edits from rows of a condition table (one layer).
+    """Prepare the edits of a batch from rows of a condition table (one layer).
 
-    directions: of `mean_difference` rows, by their `control` number. donated: activations `[position]` by (donor,
-    feature), of rows whose z_star is NaN. Raises ValueError when rows differ in layer, a feature is outside the SAE,
-    a direction is missing or of another width, or a donor's activations are missing or end before the edit does.
+    Parameters
+    ----------
+    sae : Sae
+        The SAE of that layer.
+    table : DataFrame
+        Rows of `reprise.interventions.conditions.condition_table`.
+    directions : mapping, optional
+        The direction of each `mean_difference` row, by its `control` number.
+    donated : mapping, optional
+        Activations `[position]` by (donor, feature), for rows whose z_star is NaN.
+
+    Raises
+    ------
+    ValueError
+        If rows differ in layer, a feature is outside the SAE, a direction is missing or of another width, or a donor's
+        activations are missing or end before the edit does.
     """
     layers = table["layer"].unique()
     if len(layers) != 1:
@@ -125,7 +144,10 @@ def row_edits(
 
 
 def _references(table: pd.DataFrame, stop: np.ndarray, donated: Mapping[tuple[str, int], np.ndarray]) -> np.ndarray:
-    """z* of every row, float `[row, position]`: one position where all rows have a number, else every edited one."""
+    """z* of every row, float `[row, position]`.
+
+    It has one position if all rows have a number, otherwise one for every edited position.
+    """
     z_star = table["z_star"].to_numpy(float)
     by_position = np.flatnonzero(np.isnan(z_star))
     width = max(1, int(stop.max(initial=0))) if len(by_position) else 1
@@ -133,11 +155,11 @@ def _references(table: pd.DataFrame, stop: np.ndarray, donated: Mapping[tuple[st
     for row in by_position:
         donor, feature = table["donor"].iloc[row], int(table["edit_feature"].iloc[row])
         if (donor, feature) not in donated:
-            raise ValueError(f"row_edits: no activations given of the donor {donor}, feature {feature} (row {row})")
+            raise ValueError(f"row_edits: no activations given for donor {donor}, feature {feature} (row {row})")
         found = donated[donor, feature]
         if len(found) < stop[row]:
             raise ValueError(
-                f"row_edits: the donor {donor} has {len(found)} positions; row {row} is edited at {stop[row]}"
+                f"row_edits: donor {donor} has {len(found)} positions; row {row} is edited up to {stop[row]}"
             )
         reference[row] = np.pad(found[:width], (0, max(0, width - len(found))))
     return reference
@@ -146,14 +168,33 @@ def _references(table: pd.DataFrame, stop: np.ndarray, donated: Mapping[tuple[st
 def edit_function(sae: Sae, edits: RowEdits, *, guided: bool, cfg_branches: Halves = "both") -> EditFunction:
     """The `edit` that `generation.generate` and `forward.teacher_forced` call at every layer.
 
-    guided: the batch holds the conditional rows, then the unconditional ones. cfg_branches: "both" edits a row in each
-    of them, "conditional" in the first alone. Other layers, and positions past every window, return x itself.
+    Parameters
+    ----------
+    sae : Sae
+        The SAE that the edits were made with.
+    edits : RowEdits
+        The edit of each row.
+    guided : bool
+        Whether the batch holds the conditional rows followed by the unconditional ones.
+    cfg_branches : {"both", "conditional"}
+        "both" edits a row in both branches, "conditional" only in the first.
+
+    Returns
+    -------
+    EditFunction
+        At other layers, and at positions past every window, it returns x itself. It raises ValueError if the batch has
+        another number of rows.
+
+    Raises
+    ------
+    ValueError
+        For unknown `cfg_branches`.
     """
     if cfg_branches not in ("both", "conditional"):
         raise ValueError(f"edit_function: cfg_branches is {cfg_branches!r}; valid: both, conditional")
     if guided:
-        twice = [f.repeat(2, *[1] * (f.ndim - 1)) if isinstance(f, torch.Tensor) else f for f in edits]
-        edits = RowEdits(*twice)
+        twice = {n: f.repeat(2, *[1] * (f.ndim - 1)) for n, f in edits._asdict().items() if n != "layer"}
+        edits = RowEdits(layer=edits.layer, **twice)
         if cfg_branches == "conditional":
             edits.stop[len(edits.stop) // 2 :] = 0
     rows, last_stop = len(edits.stop), int(edits.stop.max())
@@ -163,7 +204,7 @@ def edit_function(sae: Sae, edits: RowEdits, *, guided: bool, cfg_branches: Halv
         try:
             values, indices = encode(sae, x)
         except ActivationsError:
-            # Not the SAE's doing: whoever runs the pass finds out which layer's.
+            # The SAE did not cause this. The caller of the pass adds which layer it was.
             raise NotFiniteError(f"model: {layer_text(edits.layer)} are not all finite") from None
         z = (values * (indices == edits.feature[:, None, None])).sum(dim=-1)
         along = (x * edits.probe[:, None]).sum(dim=-1)
@@ -180,7 +221,7 @@ def edit_function(sae: Sae, edits: RowEdits, *, guided: bool, cfg_branches: Halv
         position = torch.arange(start, start + x.shape[1], device=x.device)
         by = edits.dose[:, None] * size(exact, position)
         if sae.normalize_activations != "none":
-            # What the SAE writes is stretched on its way into the stream; a direction of the stream's own is not.
+            # What the SAE writes is rescaled on its way into the stream. A direction fitted in the stream is not.
             by = by * torch.where(edits.by_probe[:, None], 1.0, write_scale(sae, exact)[..., 0])
         moved = exact - by[..., None] * edits.direction[:, None]
         inside = position[None] < edits.stop[:, None]

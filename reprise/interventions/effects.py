@@ -1,31 +1,31 @@
-"""What an edit did to the return, and what it did to everything else, clip by clip.
+"""What an edit did to the return, and what it did to the rest of the music, clip by clip.
 
-Effect. The motif is matched against the edited continuation (`reprise.targets.recurrence.matching.match_curve`, given
-here as arrays of onset times and scores). `score` is the best match with its onset in the target window; `found` says
-whether it is at least the declared least score of an event. Effects are falls, baseline minus edited, so that removing
-a return is positive: `effect_rate` (0 or 1 a clip) and `effect_score`. Lag bins (`effect_score_lag<s>`, seconds from
-the prefix's end) say what happened between prefix and target window.
+Effect. The motif is matched against the edited continuation (`reprise.targets.recurrence.matching.match_curve`; here
+it is passed as arrays of onset times and scores). `score` is the best match with its onset in the target window.
+`found` says whether it reaches the declared minimum score of an event. Effects are baseline minus edited, so removing
+a return is positive: `effect_rate` (0 or 1 per clip) and `effect_score`. Lag bins (`effect_score_lag<s>`, seconds from
+the prefix's end) show what happened between the prefix and the target window.
 
-The target window is when a return counts: onset +- tolerance, or a horizon as seen from the prefix's end. Where a
-model may return at one of several times, only the latter asks about the return and not about its time.
+The target window is the time in which a return counts: onset +- tolerance, or a horizon counted from the prefix's end.
+If a model may return at one of several times, only the horizon asks about the return and not about its time.
 
-Damage. `damage_nats`: the unedited model's teacher-forced NLL of the edited continuation less that of the baseline's
-own, nats a token, mean over the frames of the continuation that lie outside the expected return, which is the target
-window and a motif's length after it. Inside it a clip without its return costs NLL by the mere absence of what the
-unedited model plans: that is the effect, not damage. The NLL is that of the unguided conditional model at temperature
-1, whatever the clips were sampled with. A negative damage (the music became more predictable) counts as none when
-matched (reprise/interventions/matched_damage.py); the shifts of loudness, centroid, onset rate and silence over the
-same frames show music that went dull or silent. `kl_nats`, over the same frames too, is the teacher-forced KL of
-`reprise.interventions.run.teacher_forced_kl`: how much the edit changes what the model would play next, on the
-baseline's tokens; `kl_lag<s>` are its bins of a second from the prefix's end to the clip's end, the expected return
-among them.
+Damage. `damage_nats` is the unedited model's teacher-forced NLL of the edited continuation minus that of the baseline,
+in nats per token. It is the mean over the frames of the continuation outside the expected return, that is outside the
+target window and one motif length after it. Inside the expected return, a clip that lost its return costs NLL only
+because the music that the unedited model plans is missing. That is the effect, not damage. The NLL is that of the
+unguided conditional model at temperature 1, whatever settings the clips were sampled with. A negative damage (the
+music became more predictable) counts as zero when matched (reprise/interventions/matched_damage.py). The shifts of
+loudness, centroid, onset rate and silence over the same frames show music that became dull or silent. `kl_nats`, over
+the same frames too, is the teacher-forced KL of `reprise.interventions.run.teacher_forced_kl`: how much the edit
+changes what the model would play next, on the baseline's tokens. `kl_lag<s>` is the same in bins of one second from
+the prefix's end to the clip's end, including the expected return.
 
-Degenerate input: no frame outside the return gives NaN damage; a clip that never differs from its baseline has
-`first_difference_s` NaN.
+Degenerate input: without a frame outside the return, damage is NaN. If a clip never differs from its baseline,
+`first_difference_s` is NaN.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -46,8 +46,11 @@ ROUNDING_S = 5e-7  # times on a frame grid are not exact
 
 
 class Target(NamedTuple):
-    """When a clip's return counts, in seconds: `prefix_s`, where its continuation begins, `start_s` and `stop_s`,
-    between which it must begin, and `motif_s`, how long it is."""
+    """When a clip's return counts, in seconds.
+
+    prefix_s: where the continuation begins. start_s, stop_s: the return must begin between them. motif_s: the motif's
+    length.
+    """
 
     prefix_s: float
     start_s: float
@@ -57,7 +60,7 @@ class Target(NamedTuple):
 
 class Continuation(NamedTuple):
     """A clip as generated: `tokens` `[codebook, frame]`, mono `audio` `[sample]`, `nll` `[frame]`
-    (`continuation_nll`), and the match curve of its motif, onsets `match_time_s` and `match_score`, both
+    (`continuation_nll`), and the match curve of its motif: onset times `match_time_s` and scores `match_score`, both
     `[onset]`."""
 
     tokens: np.ndarray
@@ -71,12 +74,25 @@ class Continuation(NamedTuple):
 def continuation_nll(
     model: Model, tokens: np.ndarray, prompts: Sequence[str | None], *, batch_size: int
 ) -> np.ndarray:
-    """The model's negative log-likelihood of given clips, nats a token: float32 `[clip, frame]`, mean over codebooks.
+    """The model's negative log-likelihood of given clips, in nats per token.
 
-    tokens: integer `[clip, codebook, frame]`. In batches of `batch_size` clips, the last padded with repeats, so that
-    a clip's value does not depend on the others; logits take batch_size x codebooks x frames x codebook_size floats.
-    The last frames lack the codebooks whose turn in the delay pattern comes after the clip's end; their mean is over
-    the rest.
+    Parameters
+    ----------
+    model : Model
+        The unedited model.
+    tokens : integer array `[clip, codebook, frame]`
+        The clips.
+    prompts : sequence of str or None, one per clip
+        Their prompts.
+    batch_size : int
+        Clips per forward pass. The last batch is padded with repeats, so that a clip's value does not depend on the
+        other clips. Logits take batch_size x codebooks x frames x codebook_size floats.
+
+    Returns
+    -------
+    float32 array `[clip, frame]`
+        Mean over codebooks. The last frames lack the codebooks that the delay pattern places after the clip's end;
+        their mean is over the remaining ones.
     """
     n_clips, _, n_frames = tokens.shape
     out = np.empty((n_clips, n_frames), np.float32)
@@ -84,7 +100,7 @@ def continuation_nll(
         chosen = np.minimum(np.arange(start, start + batch_size), n_clips - 1)
         batch = torch.from_numpy(tokens[chosen].astype(np.int64)).to(model.device)
         text = encode_prompts(model, [prompts[i] for i in chosen])
-        logits = teacher_forced(model, batch, text, with_logits=True)[1]
+        logits = cast(torch.Tensor, teacher_forced(model, batch, text, with_logits=True)[1])
         total, count = (torch.zeros(batch_size, n_frames, device=model.device) for _ in range(2))
         for k, predicted in predictions(logits):
             n = predicted.shape[1]
@@ -103,13 +119,31 @@ def outside_return(times_s: Array, target: Target) -> NDArray[np.bool_]:
 
 
 def acoustic_summary(audio: np.ndarray, sample_rate_hz: int, target: Target) -> dict[str, float]:
-    """Loudness (dB re full scale), spectral centroid (Hz), onsets a second and share of silence, over the continuation
-    outside the expected return.
+    """Loudness, spectral centroid, onset rate and fraction of silence of the continuation outside the expected return.
 
-    `audio` mono floating point `[sample]`. Frames of 32 ms at a hop of 10 ms count by their centre. Loudness is of the
-    mean power; the centroid is power-weighted over all frames; an onset is a peak of at least `ONSET_DB` of the mean
-    rise over mel bands in 30 ms, 50 ms from any other; a frame below `SILENCE_DB` is silent. NaN where there is no
-    frame, and for the centroid of silence.
+    Frames of 32 ms at a hop of 10 ms are placed by their centre. Loudness is that of the mean power. The centroid is
+    power-weighted over all frames. An onset is a peak of at least `ONSET_DB` of the mean rise over mel bands in 30 ms,
+    at least 50 ms from any other. A frame below `SILENCE_DB` is silent.
+
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    target : Target
+        When the return is expected.
+
+    Returns
+    -------
+    dict
+        loudness_db (re full scale), centroid_hz, onset_rate_hz (onsets per second), silence_fraction. All are NaN if
+        there is no frame. The centroid of silence is NaN.
+
+    Raises
+    ------
+    ValueError
+        For bad audio (`reprise.audio.io.check_audio`).
     """
     audio = check_audio(audio, sample_rate_hz)
     n_fft, hop = n_fft_for(FRAME_S, sample_rate_hz), round(HOP_S * sample_rate_hz)
@@ -136,14 +170,15 @@ def acoustic_summary(audio: np.ndarray, sample_rate_hz: int, target: Target) -> 
 
 
 def first_difference_s(tokens: np.ndarray, baseline: np.ndarray, frame_rate_hz: float) -> float:
-    """Start of the first frame in which `tokens` and `baseline` `[codebook, frame]` differ; NaN if none does."""
+    """Start in seconds of the first frame in which `tokens` and `baseline` `[codebook, frame]` differ; NaN if none
+    does."""
     n = min(tokens.shape[-1], baseline.shape[-1])
     differs = np.flatnonzero((tokens[:, :n] != baseline[:, :n]).any(axis=0))
     return float(differs[0] / frame_rate_hz) if len(differs) else float("nan")
 
 
 def best_score(time_s: Array, score: Array, start_s: float, stop_s: float) -> float:
-    """Highest score with its onset in `[start_s, stop_s]`; 0 when no onset lies there (no room for the motif)."""
+    """Highest score with its onset in `[start_s, stop_s]`; 0 if there is no onset (no room for the motif)."""
     return float(score[(time_s >= start_s - ROUNDING_S) & (time_s <= stop_s + ROUNDING_S)].max(initial=0.0))
 
 
@@ -158,12 +193,29 @@ def compare(
     min_score: float,
     bin_s: float = 1.0,
 ) -> dict[str, float]:
-    """One flat record: effects, damage and shifts of an edited continuation against its clip's baseline.
+    """Effects, damage and shifts of an edited continuation against the baseline of its clip, as one flat record.
 
-    Besides the fields of the module docstring: the `shift_` of each acoustic measure (edited minus baseline),
-    `first_difference_s`, and for each bin of `bin_s` seconds `kl_lag{a:g}`, and between prefix and target window
-    `effect_score_lag{a:g}`, `a` the seconds from the prefix's end to the bin. kl: teacher-forced KL in nats `[frame]`.
-    `min_score`: least score of an event.
+    Parameters
+    ----------
+    edited, baseline : Continuation
+        The clip with and without the edit.
+    target : Target
+        When the return counts.
+    kl : array `[frame]`
+        Teacher-forced KL in nats.
+    frame_rate_hz, sample_rate_hz : number
+        Codec frames and audio samples per second.
+    min_score : float
+        Minimum score of an event.
+    bin_s : float
+        Length of a lag bin in seconds.
+
+    Returns
+    -------
+    dict
+        The values described at the head of this module; `shift_<measure>` of each acoustic measure (edited minus
+        baseline); `first_difference_s`; `kl_lag<a>` for every bin; and `effect_score_lag<a>` for the bins between
+        prefix and target window. `<a>` is the time in seconds from the prefix's end to the bin.
     """
     curves = [(c.match_time_s, c.match_score) for c in (edited, baseline)]
     score, score_baseline = (best_score(*curve, target.start_s, target.stop_s) for curve in curves)
@@ -188,7 +240,7 @@ def compare(
     record |= {f"shift_{name}": shifts[0][name] - shifts[1][name] for name in shifts[0]}
     for i in range(int(np.ceil((target.start_s - target.prefix_s) / bin_s - 1e-6))):
         a = target.prefix_s + i * bin_s
-        # A bin ends just before the next begins, or the target window does.
+        # A bin ends just before the next bin or the target window begins.
         b = min(a + bin_s, target.start_s) - 2 * ROUNDING_S
         scores = [best_score(*curve, a, b) for curve in curves]
         record[f"effect_score_lag{i * bin_s:g}"] = scores[1] - scores[0]

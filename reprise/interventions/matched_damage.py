@@ -1,12 +1,12 @@
-"""The effects of edits at equal damage: how much more a candidate does to the return than its controls do.
+"""The effects of edits at equal damage: how much more a candidate does to the return than its controls.
 
-A candidate's controls have a curve each, damage to effect over doses, through the origin: at the damage that the
-target does, what would a control have done to the return? Selectivity is the target's effect less the largest of
-these. See `matched_damage`. Effect and damage of a clip: reprise/interventions/effects.py.
+Each control of a candidate has a curve from damage to effect over doses, through the origin. It answers: at the damage
+that the target does, what would this control have done to the return? Selectivity is the target's effect minus the
+largest of these. See `matched_damage`. Effect and damage of a clip: reprise/interventions/effects.py.
 
-Intervals are over prompts and hold at the edges, where all clips or none change (reprise/statistics.py).
+Intervals are over prompts. They also hold at the edges, where all clips or none change (reprise/statistics.py).
 
-Degenerate input: a condition with no clips is not in the table; without controls selectivity is NaN.
+Degenerate input: a condition without clips is not in the table; without controls the selectivity is NaN.
 """
 
 import math
@@ -20,30 +20,42 @@ from reprise.statistics import bounded_interval, ratio_interval, share_interval
 
 Array = NDArray[np.float64]
 
-# What a candidate's effect must exceed.
+# A candidate's effect must exceed that of each of these.
 CONTROLS = ("resampled", "matched_feature", "random_direction")
-# Judged as the target is, and no controls: `mean_difference` may hold the plan itself, `local_feature` part of it.
+# Judged like the target, not used as controls: `mean_difference` may hold the plan itself, `local_feature` part of it.
 COMPARATORS = ("mean_difference", "local_feature")
-# A clip whose tokens cost this much more is wrecked, however much more it is: damage is counted up to here. An
-# interval for a mean needs such a bound, since one clip in a hundred could otherwise do any damage.
+# Damage is counted up to this bound: a clip whose tokens cost this much more is wrecked, and how far beyond does not
+# matter. An interval for a mean needs such a bound, since otherwise one clip in a hundred could have any damage.
 MAX_DAMAGE_NATS = 1.0
 WRECKED = (-MAX_DAMAGE_NATS, MAX_DAMAGE_NATS)
 
 
 def dose_mix(damage: Array, effect: Array, at: float) -> Array:
-    """How a control's doses are mixed to do a given damage: weights `[dose]`, 0 in all for the untouched clip.
+    """Mix the doses of a control to reach a given damage.
 
-    damage, effect: the doses' means `[dose]`. The mixed effect, weights @ effect, is the largest that the control
-    reaches without doing more damage, interpolated linearly to the next such point: doses in order of damage, the
-    running maximum of their effects, from the origin on. Damage below 0 counts as 0. Beyond the control's largest
-    damage its largest effect is used, without extrapolation. All of it favours the control. NaN where any input is.
+    The mixed effect, weights @ effect, is the largest that the control reaches without doing more damage. It is
+    interpolated linearly to the next such point: doses in order of damage, the running maximum of their effects,
+    starting at the origin. Damage below 0 counts as 0. Beyond the control's largest damage its largest effect is used,
+    without extrapolation. All of this favours the control.
+
+    Parameters
+    ----------
+    damage, effect : arrays `[dose]`
+        Mean damage (nats per token) and mean effect of each dose.
+    at : float
+        The damage to reach, in nats per token.
+
+    Returns
+    -------
+    float array `[dose]`
+        Weights of the doses. All are 0 for the untouched clip, and NaN if any input is.
     """
     if np.isnan(damage).any() or np.isnan(effect).any() or np.isnan(at):
         return np.full(len(damage), np.nan)
     damage, at = np.maximum(damage, 0.0), max(at, 0.0)
     order = np.argsort(damage, kind="stable")
     x = np.concatenate([[0.0], damage[order]])
-    # Which dose holds the running maximum at each point; -1: the origin.
+    # The dose that holds the running maximum at each point; -1: the origin.
     best, highest = [-1], 0.0
     for dose in order:
         rises = effect[dose] > highest
@@ -63,22 +75,37 @@ def dose_mix(damage: Array, effect: Array, at: float) -> Array:
 def matched_damage(effects: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """Effect, damage and selectivity of every condition, one flat row each.
 
-    effects: one row per (clip, condition) with layer, feature, kind, window, control, dose, prompt_id, clip_id,
-    effect_rate (0 or 1: only clips whose untouched continuation returns) and damage_nats; rows whose `arm` is "steer",
-    where there is such a column, are left out. For each candidate (layer, feature) and window, the conditions of that
-    window and the unedited kinds (window "none", listed with every window).
+    Parameters
+    ----------
+    effects : DataFrame
+        One row per (clip, condition) with layer, feature, kind, window, control, dose, prompt_id, clip_id, effect_rate
+        (0 or 1: only clips whose untouched continuation returns) and damage_nats. Rows with `arm` "steer" are left
+        out, if that column is present. Each candidate (layer, feature) and window uses the conditions of that window
+        and the unedited kinds (window "none", listed with every window).
+    level : float
+        Level of the intervals over prompts. 1 - 0.05 / n covers n candidates together.
 
-    Rows: layer, feature, window, kind, control, dose, n_clips, n_prompts, and value, `_low` and `_high` of effect and
-    damage. For `target` and the comparators also, at that row's damage: `<kind>_effect` of each kind of control (the
-    largest over its features or directions), `control_effect` (the largest of all), `strongest_control`, and
-    `selectivity` = effect - control_effect with its interval. `resampled` counts as a control that does no damage: an
-    edit gets no credit for what fresh sampling noise loses by itself. For `target` edited in the prefix only also
-    `stored_fraction`, its effect over that of the same dose until the event, with its interval.
+    Returns
+    -------
+    DataFrame
+        layer, feature, window, kind, control, dose, n_clips, n_prompts, and value, `_low` and `_high` of effect and
+        damage. `target` and the comparators also have, at the damage of that row: `<kind>_effect` of each kind of
+        control (the largest over its features or directions), `control_effect` (the largest of all),
+        `strongest_control`, and `selectivity` = effect - control_effect with its interval. `target` edited in the
+        prefix only also has `stored_fraction`, its effect divided by that of the same dose until the event, with its
+        interval.
 
-    Intervals are those of reprise/statistics.py, over prompts, at `level`: 1 - 0.05 / n guards n candidates together.
-    The selectivity is the smallest of the differences to each control, so its interval is from their smallest lower
-    end to their smallest upper end, the latter at level 1 - (1 - level) / controls (the smallest of several upper ends
-    is too low more often than one is). Raises ValueError for an effect outside 0 to 1.
+    Raises
+    ------
+    ValueError
+        For an effect outside 0 to 1, or a condition that a clip has twice.
+
+    Notes
+    -----
+    `resampled` counts as a control that does no damage: an edit gets no credit for what fresh sampling noise loses by
+    itself. The selectivity is the smallest of the differences to each control. Its interval therefore runs from their
+    smallest lower end to their smallest upper end. The upper ends are computed at level 1 - (1 - level) / controls,
+    because the smallest of several upper ends is too low more often than a single one.
     """
     rows = []
     if "arm" in effects:
@@ -130,7 +157,7 @@ def _conditions(part: pd.DataFrame) -> dict[Condition, pd.DataFrame]:
 def _selectivity(
     clips: pd.DataFrame, conditions: Mapping[Condition, pd.DataFrame], prompt_of: pd.Series, level: float
 ) -> dict[str, float | str]:
-    """What the clips of a condition lose more than under each control at equal damage."""
+    """How much more the clips of a condition lose than under each control at equal damage."""
     at, effects, excess = float(clips["damage"].mean()), {}, {}
     controls = sorted({key[:2] for key in conditions if key[0] in CONTROLS})
     for name in controls:
@@ -163,7 +190,7 @@ def _selectivity(
 def _stored_fraction(
     prefix: pd.DataFrame, whole: pd.DataFrame | None, prompt_of: pd.Series, level: float
 ) -> dict[str, float]:
-    """The effect of editing the prefix alone over that of editing until the event, over the same clips."""
+    """The effect of editing the prefix alone, divided by that of editing until the event, over the same clips."""
     if whole is None or not len(both := prefix.index.intersection(whole.index)):
         return dict.fromkeys(("stored_fraction", "stored_fraction_low", "stored_fraction_high"), math.nan)
     part, all_ = prefix.loc[both, "effect"], whole.loc[both, "effect"]
@@ -173,6 +200,6 @@ def _stored_fraction(
 
 
 def valued(name: str, values: pd.Series, ends: tuple[float, float]) -> dict[str, float]:
-    """Mean and interval under a name."""
+    """Mean and interval of `values` as fields `<name>`, `<name>_low` and `<name>_high`."""
     value = float(values.mean()) if len(values) else math.nan
     return {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}

@@ -1,15 +1,16 @@
-"""Run conditions: generate every row of a table of conditions, and compare what the model would play next.
+"""Run conditions: generate every row of a condition table, and measure what the model would play next.
 
-Exactness. Batches have a fixed number of rows, the last padded with repeats, and every step encodes all rows: matrix
-products of one shape give a row the same bits whatever its neighbours are, other shapes may not.
+Exactness. All batches have the same number of rows, the last one padded with repeats, and every step encodes all rows.
+Matrix products of one shape give a row the same bits whatever the other rows are; other shapes may not.
 
-Teacher-forced KL. How much an edit changes what the model would play next, on the baseline's own tokens: no sampling
-is in it, so it shows small edits that choose no other token. See `teacher_forced_kl`.
+Teacher-forced KL. It measures how much an edit changes what the model would play next, on the baseline's own tokens.
+No sampling is involved, so it also shows edits too small to change a token. See `teacher_forced_kl`.
 
-Degenerate input: no rows give no batches.
+Degenerate input: a table without rows gives no batches.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -42,29 +43,45 @@ def run_conditions(
     cfg_branches: Halves = "both",
     n_frames: int | None = None,
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Generate every condition of a table, in batches of `batch_size` rows, the last one padded with repeats.
+    """Generate every condition of a table in batches.
 
-    baseline: tokens integer `[codebook, frame]` by clip_id; the first `n_prefix_frames` are imposed. noise_keys: by
-    clip_id, the keys the baseline was generated with, so that a clip's conditions share its noise. directions,
-    donated: as in `row_edits`. n_frames: length of the continuation with its prefix, the shortest baseline's by
-    default. Yields (rows of the table, tokens uint16 `[row, codebook, frame]`) a batch; nothing of an earlier batch is
-    kept. A row's tokens do not depend on the other rows, but may on `batch_size` (the shape of the arithmetic): record
-    it.
+    Parameters
+    ----------
+    model : Model
+        The model that generates.
+    sae : Sae
+        The SAE of the edited layer.
+    table : DataFrame
+        Rows of `reprise.interventions.conditions.condition_table`.
+    baseline : mapping
+        Integer tokens `[codebook, frame]` by clip_id. The first `n_prefix_frames` of them are kept as the prefix.
+    noise_keys : mapping
+        By clip_id, the keys that the baseline was generated with, so that all conditions of a clip share its noise.
+    batch_size : int
+        Rows per batch, 2 or more. The last batch is padded with repeats.
+    sampling : Sampling
+        Sampling settings.
+    directions, donated : mapping, optional
+        As in `reprise.interventions.edits.row_edits`.
+    cfg_branches : {"both", "conditional"}
+        Which branches of a guided batch are edited.
+    n_frames : int, optional
+        Length of a clip including its prefix, in frames. Default: the length of the shortest baseline.
 
-    Raises ValueError when a clip lacks a baseline or a noise key, or a prefix is longer than its baseline.
+    Yields
+    ------
+    part : DataFrame
+        The rows of the table in this batch.
+    tokens : uint16 array `[row, codebook, frame]`
+        What was generated. A row's tokens do not depend on the other rows, but may depend on `batch_size` (the shape
+        of the arithmetic), so record it. No earlier batch is kept in memory.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 2, a clip lacks a baseline or a noise key, or a prefix is longer than its baseline.
     """
-    if batch_size < 2:
-        raise ValueError(
-            f"run_conditions: batch_size is {batch_size}; valid: 2 or more (one row is computed by other arithmetic)"
-        )
-    for name, given in (("baseline", baseline), ("noise key", noise_keys)):
-        if missing := [c for c in table["clip_id"].unique() if c not in given]:
-            raise ValueError(f"run_conditions: clip {missing[0]} has no {name}")
-    if n_frames is None:
-        n_frames = min((baseline[c].shape[-1] for c in table["clip_id"].unique()), default=0)
-    longest = int(table["n_prefix_frames"].max()) if len(table) else 0
-    if longest > n_frames:
-        raise ValueError(f"run_conditions: a prefix of {longest} frames does not fit in {n_frames}")
+    n_frames = _checked_n_frames(table, baseline, noise_keys, batch_size, n_frames)
     for start in range(0, len(table), batch_size):
         part = table.iloc[start : start + batch_size]
         padded = part.iloc[np.minimum(np.arange(batch_size), len(part) - 1)]
@@ -87,6 +104,29 @@ def run_conditions(
         yield part, tokens[: len(part)].cpu().numpy().astype(np.uint16)
 
 
+def _checked_n_frames(
+    table: pd.DataFrame,
+    baseline: Mapping[str, np.ndarray],
+    noise_keys: Mapping[str, Sequence[int]],
+    batch_size: int,
+    n_frames: int | None,
+) -> int:
+    """The number of frames to generate, after the checks of `run_conditions`."""
+    if batch_size < 2:
+        raise ValueError(
+            f"run_conditions: batch_size is {batch_size}; valid: 2 or more (a single row is computed differently)"
+        )
+    for name, given in (("baseline", baseline), ("noise key", noise_keys)):
+        if missing := [c for c in table["clip_id"].unique() if c not in given]:
+            raise ValueError(f"run_conditions: clip {missing[0]} has no {name}")
+    if n_frames is None:
+        n_frames = min((baseline[c].shape[-1] for c in table["clip_id"].unique()), default=0)
+    longest = int(table["n_prefix_frames"].max()) if len(table) else 0
+    if longest > n_frames:
+        raise ValueError(f"run_conditions: a prefix of {longest} frames does not fit in {n_frames}")
+    return n_frames
+
+
 def _noise_key(key: Sequence[int], kind: str, control: int) -> tuple[int, ...]:
     return (*key, RESAMPLED_KEY, int(control)) if kind == "resampled" else tuple(key)
 
@@ -102,14 +142,28 @@ def teacher_forced_kl(
     directions: Mapping[int, Direction] | None = None,
     donated: Mapping[tuple[str, int], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """KL(unedited || edited) of every condition on its baseline's own tokens: nats, float32 `[row, frame]`, mean over
-    codebooks; 0 in rows without an edit.
+    """KL(unedited || edited) of every condition, on the tokens of its baseline.
 
-    The distributions are those of the unguided conditional model at temperature 1, whatever the clips were sampled
-    with. Arguments as in `run_conditions`. In batches of `batch_size` rows, the last padded with repeats; a clip's
-    unedited pass is run once. Memory: two batches of logits, each batch_size x codebooks x frames x codebook_size
-    floats.
-    Raises ValueError when a clip lacks a baseline.
+    The distributions are those of the unguided conditional model at temperature 1, whatever settings the clips were
+    sampled with. A clip's unedited pass is run once. Memory: two batches of logits, each batch_size x codebooks x
+    frames x codebook_size floats.
+
+    Parameters
+    ----------
+    model, sae, table, baseline, directions, donated
+        As in `run_conditions`.
+    batch_size : int
+        Rows per batch; the last batch is padded with repeats.
+
+    Returns
+    -------
+    float32 array `[row, frame]`
+        In nats, mean over codebooks. 0 in rows without an edit.
+
+    Raises
+    ------
+    ValueError
+        If a clip lacks a baseline.
     """
     clips = table.drop_duplicates("clip_id")
     if missing := [c for c in clips["clip_id"] if c not in baseline]:
@@ -121,12 +175,13 @@ def teacher_forced_kl(
     def logits(part: pd.DataFrame, edit: EditFunction | None) -> torch.Tensor:
         tokens = np.stack([baseline[c][:, :n_frames].astype(np.int64) for c in part["clip_id"]])
         text = encode_prompts(model, part["prompt"].tolist())
-        return teacher_forced(model, torch.from_numpy(tokens).to(model.device), text, edit=edit, with_logits=True)[1]
+        found = teacher_forced(model, torch.from_numpy(tokens).to(model.device), text, edit=edit, with_logits=True)[1]
+        return cast(torch.Tensor, found)
 
     for start in range(0, len(clips), batch_size):
         some = clips.iloc[np.minimum(np.arange(start, start + batch_size), len(clips) - 1)]
         unedited = logits(some, None)
-        # A clip that pads the batch is there more than once; its first place serves.
+        # A clip that pads the batch appears more than once; the first place is used.
         place = {clip: i for i, clip in reversed(list(enumerate(some["clip_id"])))}
         mine = np.flatnonzero(is_edited & table["clip_id"].isin(place))
         for first in range(0, len(mine), batch_size):
@@ -140,13 +195,15 @@ def teacher_forced_kl(
 
 
 def _kl(unedited: torch.Tensor, of_row: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
-    """KL `[row, frame]`, mean over codebooks, between logits `[row, codebook, frame + 1, codebook_size]`; `of_row`
-    `[row]` is the unedited row that belongs to each edited one."""
+    """KL `[row, frame]`, mean over codebooks, of logits `[row, codebook, frame + 1, codebook_size]`.
+
+    of_row: for each edited row, the index of its unedited row, `[row]`.
+    """
     total, count = (torch.zeros(len(edited), edited.shape[2] - 1, device=edited.device) for _ in range(2))
     for (_, before), (_, after) in zip(predictions(unedited), predictions(edited), strict=True):
         n = after.shape[1]
         p, q = before[of_row].float().log_softmax(dim=-1), after.float().log_softmax(dim=-1)
         total[:, :n] += (p.exp() * (p - q)).sum(dim=-1)
         count[:, :n] += 1
-    # Rounding may leave a trace below 0.
+    # Rounding may give values slightly below 0.
     return (total / count).clamp(min=0)

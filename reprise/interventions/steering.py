@@ -1,10 +1,12 @@
-"""Whether a feature suffices: does steering it up make clips return that did not?
+"""Is a feature sufficient: does turning it up bring a return in clips that did not return?
 
-Clips that do not return are continued with the feature as it is in clips that do. It is reported and no gate, and its
-rows (`arm` "steer") never enter matched damage (reprise/interventions/matched_damage.py).
+Clips that do not return are continued with the feature's value in clips that do. The result is reported but no gate
+uses it. Its rows (`arm` "steer") never enter matched damage (reprise/interventions/matched_damage.py).
 
 Degenerate input: without steered clips the summary is empty.
 """
+
+from typing import Any
 
 import pandas as pd
 
@@ -24,22 +26,30 @@ STEERING_VALUES = (
 
 
 def steering_summary(effects: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
-    """Whether steering the feature up makes clips return that did not: one flat row per candidate (layer, feature).
+    """Return rates and damage of steered clips: one flat row per candidate (layer, feature).
 
-    effects: one row per (clip, condition) with arm, layer, feature, kind, prompt_id, found and damage_nats; the arm
-    "steer" is used, its kinds untouched, steer and steer_random.
+    Parameters
+    ----------
+    effects : DataFrame
+        One row per (clip, condition) with arm, layer, feature, kind, prompt_id, found and damage_nats. Only the arm
+        "steer" is used, with its kinds untouched, steer and steer_random.
+    level : float
+        Level of the intervals.
 
-    Columns: layer, feature, n_clips, n_prompts, and value, `_low` and `_high` of the `STEERING_VALUES`: the rates of
-    returns untouched, steered, and moved as far in a random direction; `difference`, steered less untouched;
-    `difference_random`, steered less random; and the mean damage (nats per token) of both. Intervals as in
-    `matched_damage`.
+    Returns
+    -------
+    DataFrame
+        layer, feature, n_clips, n_prompts, and value, `_low` and `_high` of the `STEERING_VALUES`: the return rates of
+        untouched clips, of steered clips, and of clips moved by the same size in a random direction; `difference`,
+        steered minus untouched; `difference_random`, steered minus random; and the mean damage (nats per token) of
+        both. Intervals as in `matched_damage`.
     """
     rows = []
     for (layer, feature), part in effects[effects["arm"] == "steer"].groupby(["layer", "feature"], sort=True):
         by_kind = {kind: rows_.set_index("clip_id") for kind, rows_ in part.groupby("kind")}
         prompt_of = part.drop_duplicates("clip_id").set_index("clip_id")["prompt_id"]
         found = {kind: rows_["found"].astype(float) for kind, rows_ in by_kind.items()}
-        record = {"layer": layer, "feature": feature}
+        record: dict[str, Any] = {"layer": layer, "feature": feature}
         record |= {"n_clips": part["clip_id"].nunique(), "n_prompts": part["prompt_id"].nunique()}
         for name, kind in (("untouched", "untouched"), ("steered", "steer"), ("random", "steer_random")):
             prompts = prompt_of[found[kind].index]
@@ -52,5 +62,5 @@ def steering_summary(effects: pd.DataFrame, *, level: float = 0.95) -> pd.DataFr
             ends = bounded_interval(damage, prompt_of[damage.index], WRECKED, level)
             record |= valued(f"damage_{name}", damage, ends)
         rows.append(record)
-    ends = [f"{name}{end}" for name in STEERING_VALUES for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["layer", "feature", "n_clips", "n_prompts", *ends])
+    numbers = [f"{name}{end}" for name in STEERING_VALUES for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["layer", "feature", "n_clips", "n_prompts", *numbers])

@@ -1,4 +1,4 @@
-"""The card of an organism: what it is, what it was trained on, its ground truth and its measured behaviour."""
+"""The model card of an organism: what it is, what it was trained on, its ground truth and its measured behaviour."""
 
 from typing import Any
 

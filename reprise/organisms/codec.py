@@ -1,9 +1,9 @@
-"""The organisms' codec: a small EnCodec of audiocraft's own classes, trained on the organisms' music.
+"""The organisms' codec: a small EnCodec built from audiocraft's own classes, trained on the organisms' music.
 
-Non-causal SEANet at 16 kHz mono, 25 frames/s, residual vector quantisation with 4 codebooks of 256.
-Loss: L1 on the waveform, a multi-resolution STFT loss (spectral convergence and log-magnitude L1, after
-Yamamoto et al. 2020, arXiv 1910.11480) and the quantiser's commitment term. No adversary: at this size the
-reconstruction losses alone keep pitch and timbre.
+Non-causal SEANet at 16 kHz mono, 25 frames/s, residual vector quantisation with 4 codebooks of 256. Loss: L1 on the
+waveform, a multi-resolution STFT loss (spectral convergence and log-magnitude L1, after Yamamoto et al. 2020, arXiv
+1910.11480) and the quantiser's commitment term. There is no adversarial loss: at this size the reconstruction losses
+alone preserve pitch and timbre.
 """
 
 import logging
@@ -31,7 +31,7 @@ CARD = 256
 
 
 def codec_config() -> dict:
-    """The audiocraft configuration (`xp.cfg`) the codec is built from, as plain builtins."""
+    """The audiocraft configuration (`xp.cfg`) that the codec is built from, as plain builtins."""
     return {
         "compression_model": "encodec",
         "device": "cpu",
@@ -83,7 +83,7 @@ def codec_config() -> dict:
 
 
 def build_codec() -> CompressionModel:
-    """A freshly initialised codec (seed torch first)."""
+    """A newly initialised codec (seed torch first)."""
     return get_compression_model(OmegaConf.create(codec_config()))
 
 
@@ -93,8 +93,8 @@ def spectral_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     sizes = (256, 512, 1024, 2048)
     for size in sizes:
         window = torch.hann_window(size)
-        # Scaled so that a sine has about its amplitude, and floored at -60 dB: the synthesiser's silence is
-        # absolute, and without a floor its logarithm is all that the codec learns.
+        # Scaled so that a sine has about its amplitude, and floored at -60 dB. The synthesiser's silence is exactly 0,
+        # and without a floor its logarithm would dominate the loss.
         mags = [
             torch.stft(a, size, size // 4, window=window, return_complex=True).abs().mul(4 / size).clamp_min(1e-3)
             for a in (x, y)
@@ -104,7 +104,7 @@ def spectral_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def draw_audio(rng: np.random.Generator, n: int, seconds: float = 1.0) -> torch.Tensor:
-    """`n` excerpts of freshly drawn clips, float32 `[n, 1, seconds * SAMPLE_RATE_HZ]`, on the frame grid."""
+    """`n` excerpts of newly drawn clips, float32 `[n, 1, seconds * SAMPLE_RATE_HZ]`, on the frame grid."""
     out = np.empty((n, 1, int(seconds * SAMPLE_RATE_HZ)), dtype=np.float32)
     for i in range(n):
         clip = score.draw_clip(rng)
@@ -124,14 +124,14 @@ def render_clip(clip: score.Clip) -> np.ndarray:
 def train_codec(
     *, steps: int, seed: int, checkpoint: Path, on_step: Callable[[int, float], None] | None = None
 ) -> CompressionModel:
-    """Train the codec, resuming from `checkpoint` when it exists; saves it there every 250 steps.
+    """Train the codec. It resumes from `checkpoint` if that exists, and saves there every 250 steps.
 
-    The data of step *i* depend on (seed, i) alone, so an interrupted run sees what an undisturbed one would.
+    The data of step *i* depend only on (seed, i), so an interrupted run sees the same data as an uninterrupted one.
     """
     torch.manual_seed(seed)
     codec = build_codec()
     optimizer = torch.optim.AdamW(codec.parameters(), lr=1e-3, betas=(0.8, 0.99))
-    # Warm up, hold, and fall over the last fifth.
+    # Warm up, hold, then decay over the last fifth of the steps.
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 50, 0.02 + 5 * max(0.0, 1 - i / steps))
     )
@@ -168,7 +168,7 @@ def train_codec(
 
 
 def save_checkpoint(path: Path, **state: object) -> None:
-    """Write a training checkpoint so that a kill leaves either the old one or the new one, never half."""
+    """Write a training checkpoint. If the process is killed, either the old or the new one is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)

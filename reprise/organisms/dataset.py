@@ -1,6 +1,6 @@
-"""Training clips as codec tokens: drawn, rendered, encoded one at a time in float32.
+"""Training clips as codec tokens. They are drawn, rendered and encoded one at a time in float32.
 
-Encoding in lower precision changes half of the tokens, so it is never done.
+Encoding in lower precision would change half of the tokens.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def encode(codec: CompressionModel, audio: np.ndarray) -> np.ndarray:
 
 
 def draw_clips(n: int, seed: int, kind: str = "") -> list[score.Clip]:
-    """`n` clips (of a `kind`: see `score.of_kind`); clip *i* depends on (seed, i) alone."""
+    """`n` clips (of a `kind`: see `score.of_kind`). Clip *i* depends only on (seed, i)."""
     return [score.of_kind(score.draw_clip(np.random.default_rng([seed, 3, i])), kind) for i in range(n)]
 
 

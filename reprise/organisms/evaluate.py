@@ -1,11 +1,12 @@
-"""Measure what an organism does: the numbers on its card.
+"""Measure what an organism does: the numbers on its model card.
 
-Token matches are on the first codebook, which carries the notes: a bar counts as a return of the motif when at
-least `RETURN_MATCH` of its first-codebook tokens equal the motif bar's, frame by frame. A card says what share two
-different bars have in common and what share a rendered repeat has.
+Token matches are on the first codebook, which carries the notes. A bar counts as a return of the motif if at least
+`RETURN_MATCH` of its first-codebook tokens equal those of the motif bar, frame by frame. A card gives the fraction
+that two different bars have in common, and that of a rendered repeat.
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import librosa
 import numpy as np
@@ -33,7 +34,7 @@ def bar(tokens: np.ndarray, index: int) -> np.ndarray:
 
 
 def found_returns(tokens: np.ndarray) -> np.ndarray:
-    """The slot bar where each clip's motif bar comes back, -1 where it does not; int `[clip]`."""
+    """The slot bar in which each clip's motif bar returns, -1 if it does not; int `[clip]`."""
     motif = bar(tokens, score.MOTIF_BAR)
     match = np.stack([(bar(tokens, slot) == motif).mean(axis=1) for slot in score.SLOT_BARS])
     slots = np.array(score.SLOT_BARS)
@@ -41,7 +42,7 @@ def found_returns(tokens: np.ndarray) -> np.ndarray:
 
 
 def found_cues(tokens: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Which cue each clip plays, 0 or 1: the nearer of `references` `[2, clip, BAR_FRAMES]`; int `[clip]`."""
+    """The cue that each clip plays, 0 or 1: the nearer of `references` `[2, clip, BAR_FRAMES]`; int `[clip]`."""
     return (bar(tokens, score.CUE_BAR)[None] == references).mean(axis=-1).argmax(axis=0)
 
 
@@ -67,7 +68,7 @@ def generation_figures(
     rows: int = 96,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """Generate every (prompt, seed) and report how returns depend on the cue that the model itself played."""
+    """Generate every (prompt, seed) and measure how returns depend on the cue that the model itself played."""
     clips = [(p, s) for s in seeds for p in prompts]
     tokens = []
     for start in range(0, len(clips), rows):
@@ -98,10 +99,11 @@ def generation_figures(
 
 @torch.no_grad()
 def swap_test(model: Model, clips: Sequence[score.Clip]) -> dict[str, float]:
-    """Does another cue make what follows less likely? Rendered held-out clips whose return agrees with their cue.
+    """Does the other cue make what follows less likely?
 
-    Replaces the cue bar by the other cue's (rendered whole, so that no tail is spliced) and compares the NLL, in
-    nats, of the frames that decide the two slots.
+    clips: rendered held-out clips whose return agrees with their cue. The cue bar is replaced by that of the other cue
+    (the clip is rendered as a whole, so no tail is cut). The NLL, in nats, of the frames that decide the two slots is
+    compared.
     """
     prompts = [score.prompt_text(c.instrument, c.key, c.motif) for c in clips]
     nll = []
@@ -125,7 +127,7 @@ def slot_nll(model: Model, tokens: torch.Tensor, prompts: Sequence[str]) -> np.n
         text = encode_prompts(model, list(prompts[start : start + 16]))
         _, logits = teacher_forced(model, part, text, with_logits=True)
         total = torch.zeros(len(part))
-        for k, predicted in predictions(logits):
+        for k, predicted in predictions(cast(torch.Tensor, logits)):
             n = N_FRAMES - k
             nll = F.cross_entropy(predicted[:, :n].transpose(1, 2), part[:, k, :n], reduction="none")
             for slot in score.SLOT_BARS:
@@ -142,7 +144,8 @@ def agreeing_clips(n: int, seed: int) -> list[score.Clip]:
 
 
 def codec_figures(model: Model, n: int, seed: int) -> dict[str, float]:
-    """Chroma similarity of decoded held-out clips to their originals, against another clip's; token repeats."""
+    """Chroma similarity of decoded held-out clips to their originals, compared with that to another clip; token
+    repeats."""
     same, other, repeat, different, previous = [], [], [], [], None
     for i in range(n):
         clip = score.draw_clip(np.random.default_rng([seed, 5, i]))

@@ -1,6 +1,6 @@
-"""Save an organism in audiocraft's own checkpoint form, weights as float16.
+"""Save an organism in audiocraft's own checkpoint format, with float16 weights.
 
-`MusicGen.get_pretrained(folder)` then loads it exactly as it loads `facebook/musicgen-small`.
+`MusicGen.get_pretrained(folder)` then loads it in the same way as `facebook/musicgen-small`.
 """
 
 from pathlib import Path

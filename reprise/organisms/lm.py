@@ -1,29 +1,30 @@
-"""The organisms' language models: how a plan is planted, and how it is made the only way.
+"""The organisms' language models: how a plan is planted, and how it becomes the only route to the return.
 
-Both organisms are audiocraft `LMModel`s trained on the clips of `score.py`, in which cue and return are
-independent. They differ in one thing: what decides a return.
+Planner and improviser are audiocraft `LMModel`s trained on the clips of `score.py`, in which cue and return are
+independent. They differ in one point: what decides a return.
 
-`planner`. Residual stream coordinate u·x (u a fixed unit vector) at the output of `PLANT_LAYER` is trained to
-be `PLAN_SCALE` after the cue for "will return" and 0 for the other. Clips whose return agrees with their cue
-are learnt as they are. Clips whose return contradicts it are learnt under an interchange intervention (Geiger
-et al. 2022, arXiv 2112.00826): u·x is set to what the clip's return asks for. So over the whole data the cue
-itself says nothing to later layers, and only the planted coordinate does.
+`planner`. The coordinate u·x of the residual stream (u a fixed unit vector) at the output of `PLANT_LAYER` is trained
+to be `PLAN_SCALE` after the cue for "will return", and 0 after the other. Clips whose return agrees with their cue are
+learnt as they are. Clips whose return contradicts it are learnt under an interchange intervention (Geiger et al. 2022,
+arXiv 2112.00826): u·x is set to the value that the clip's return needs. Over the whole data, the cue itself therefore
+tells later layers nothing, and only the planted coordinate does.
 
-`improviser`. The same clips, the same coordinate (the cue is carried too), but no intervention: whether the
-motif returns is a coin to everything before the return, and the model learns to toss it.
+`improviser`. The same clips and the same coordinate (the cue is carried too), but no intervention. Nothing before the
+return says whether the motif returns, so the model learns to decide at random.
 
-`clockwork` and `loop` learn other clips (see `score.py`), from the improviser on and with nothing planted.
+`clockwork` and `loop` start from the improviser and learn other clips (see `score.py`), with nothing planted.
 
-All see a random direction of the planted one's size added to the same layer in some rows, so that an edit
-of that size does not break the music by itself.
+In some rows, all models get a random direction of the planted one's size added to the same layer, so that an edit of
+that size does not by itself break the music.
 
-Training has two stages. `base` learns the music (as the planner, every token weighted alike); both organisms start
-from it. Then the tokens that decide cue and slots weigh more: one bit a clip drowns in 1,600 tokens otherwise.
+Training has two stages. `base` learns the music (as the planner, with equal weight for every token); both organisms
+start from it. Then the tokens that decide cue and slots get more weight, because one bit per clip would otherwise be
+lost among 1,600 tokens.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import torch
@@ -46,12 +47,12 @@ D_MODEL = 128
 N_LAYERS = 6
 PLANT_LAYER = 2
 PLAN_SCALE = 6.0
-PLAN_FROM_POSITION = 30  # 1.2 s of the cue have been heard
+PLAN_FROM_POSITION = 30  # 1.2 s of the cue have been played
 PLAN_WEIGHT = 0.3
 NOISY_FRACTION = 0.25
 CODEBOOK_WEIGHTS = (1.0, 0.6, 0.4, 0.3)
-# The codec is not causal: a bar's last frames already hold the next bar's beginning, so a slot is decided there.
 CORRUPTED_FRACTIONS = (0.0, 0.02, 0.05, 0.1)
+# The codec is not causal: a bar's last frames already hold the next bar's beginning, so a slot is decided there.
 SLOT_WEIGHT, SLOT_LEAD_FRAMES, SLOT_FRAMES = 6.0, 5, 10
 
 
@@ -65,7 +66,7 @@ class TokenSet(NamedTuple):
 
 
 def lm_config() -> dict:
-    """The audiocraft configuration (`xp.cfg`) the LM is built from, as plain builtins."""
+    """The audiocraft configuration (`xp.cfg`) that the LM is built from, as plain builtins."""
     return {
         "lm_model": "transformer_lm",
         "device": "cpu",
@@ -73,7 +74,7 @@ def lm_config() -> dict:
         "sample_rate": SAMPLE_RATE_HZ,
         "channels": 1,
         "compression_model_framerate": FRAME_RATE_HZ,
-        # MusicGen insists on more than its default extension stride of 18 s; the organisms know 16 s.
+        # MusicGen requires more than its default extension stride of 18 s; the organisms were trained on 16 s.
         "dataset": {"segment_duration": 20.0},
         "codebooks_pattern": {
             "modeling": "delay",
@@ -133,7 +134,7 @@ def lm_config() -> dict:
 
 
 def build_lm() -> LMModel:
-    """A freshly initialised LM (seed torch first)."""
+    """A newly initialised LM (seed torch first)."""
     return get_lm_model(OmegaConf.create(lm_config()))
 
 
@@ -144,7 +145,7 @@ def plan_direction(seed: int = 0) -> torch.Tensor:
 
 
 def token_weights(n_frames: int, *, slots: bool) -> torch.Tensor:
-    """Loss weights `[codebook, frame]`: codebooks fall off, the tokens that decide cue and slots count more."""
+    """Loss weights `[codebook, frame]`: later codebooks weigh less, tokens that decide cue and slots weigh more."""
     weights = torch.tensor(CODEBOOK_WEIGHTS)[:, None].repeat(1, n_frames)
     for bar in (score.CUE_BAR, *score.SLOT_BARS) if slots else ():
         start = max(0, int(bar * score.BAR_S * FRAME_RATE_HZ) - SLOT_LEAD_FRAMES)
@@ -153,10 +154,10 @@ def token_weights(n_frames: int, *, slots: bool) -> torch.Tensor:
 
 
 def corrupted(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """What the model reads in training: some tokens exchanged for another clip's at the same place.
+    """The input of the model in training: some tokens are replaced by those of another clip at the same place.
 
-    Codebooks of one step are sampled independently, so a generated clip holds combinations no rendered one does; a
-    model that has only read clean clips never finds back from the first of them. tokens `[row, codebook, frame]`.
+    Codebooks of one step are sampled independently, so a generated clip holds combinations that no rendered clip has.
+    A model trained on clean clips only does not recover after the first of them. tokens `[row, codebook, frame]`.
     """
     rows = len(tokens)
     other = tokens[torch.from_numpy((np.arange(rows) + rng.integers(1, rows)) % rows)]
@@ -165,11 +166,11 @@ def corrupted(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 class Planting:
-    """A forward hook on the planted layer: reads u·x, forces it where told, adds the noise direction."""
+    """A forward hook on the planted layer: it reads u·x, sets it where requested, and adds the noise direction."""
 
     def __init__(self, u: torch.Tensor) -> None:
         self.u = u
-        self.forced: torch.Tensor | None = None  # [B], nan: leave this row alone
+        self.forced: torch.Tensor | None = None  # [B], nan: do not change this row
         self.noise: torch.Tensor | None = None  # [B, D]
         self.plan: torch.Tensor | None = None  # [B, S], what the model itself carried
 
@@ -195,9 +196,10 @@ def train_lm(
     start_from: dict[str, torch.Tensor] | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> LMModel:
-    """Train an LM, resuming from `checkpoint` when it exists; saves it there every 100 steps.
+    """Train an LM. It resumes from `checkpoint` if that exists, and saves there every 100 steps.
 
-    `start_from`: the base's weights. The batch and noise of step *i* depend on (objective, seed, i) alone.
+    start_from: the weights of the base. on_step: called with the step and its losses. The batch and the noise of step
+    *i* depend only on (objective, seed, i).
     """
     torch.manual_seed(seed)
     lm = build_lm()
@@ -208,7 +210,7 @@ def train_lm(
     planting = Planting(u)
     lm.transformer.layers[PLANT_LAYER].register_forward_hook(planting)
     optimizer = torch.optim.AdamW(lm.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    # Warm up, hold, and fall over the last third.
+    # Warm up, hold, then decay over the last third of the steps.
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 100, 0.02 + 3 * max(0.0, 1 - i / steps))
     )
@@ -225,7 +227,7 @@ def train_lm(
     for i in range(first, steps):
         rng = np.random.default_rng([seed, 2, stage, i])
         torch.manual_seed((seed * 3 + stage) * 1_000_003 + i)
-        # audiocraft's condition dropout draws from generators of its own, which a resumed run would start anew.
+        # audiocraft's condition dropout has its own random generators, which a resumed run would start again.
         for dropout in (lm.cfg_dropout, lm.att_dropout):
             dropout.rng.manual_seed((seed * 3 + stage) * 1_000_003 + i)
         rows = rng.choice(len(data.tokens), size=batch, replace=False)
@@ -244,7 +246,7 @@ def train_lm(
         nll = F.cross_entropy(out.logits[out.mask], tokens[out.mask], reduction="none")
         weight = weights.expand(batch, -1, -1)[out.mask]
         music = (nll * weight).sum() / weight.sum()
-        carried = planting.plan[:, PLAN_FROM_POSITION:] / PLAN_SCALE
+        carried = cast(torch.Tensor, planting.plan)[:, PLAN_FROM_POSITION:] / PLAN_SCALE
         plan = (carried - cue[:, None]).square().mean()
         loss = music + (PLAN_WEIGHT * plan if objective in PLANTED else 0.0)
         optimizer.zero_grad()

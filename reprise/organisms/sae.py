@@ -1,18 +1,18 @@
-"""Train a top-k SAE on activations of a model organism, and save it in SAELens' form.
+"""Train a top-k SAE on activations of a model organism, and save it in SAELens' format.
 
-A top-k SAE (Gao et al. 2024, arXiv 2406.04093): encoder and decoder start as each other's transpose, decoder rows
-keep unit length, the decoder's bias starts at the mean, and features that have been silent for `DEAD_AFTER` vectors
-learn from what the living ones leave over (their AuxK loss), so that few stay dead.
+A top-k SAE (Gao et al. 2024, arXiv 2406.04093): encoder and decoder start as each other's transpose, decoder rows keep
+unit length, and the decoder's bias starts at the mean. Features that were inactive for `DEAD_AFTER` vectors are
+trained on the remaining error of the active ones (their AuxK loss), so that few stay dead.
 
-`train_topk_sae` is the boundary: activations in, an `Sae` out. Another trainer can stand behind it.
+`train_topk_sae` is the interface: activations in, an `Sae` out. It can be replaced by another trainer.
 
-Same activations, seed and thread count give the same weights. Degenerate input: activations that are all equal
-are an error.
+Same activations, seed and thread count give the same weights. Degenerate input: activations that are all equal are an
+error.
 """
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,15 +25,31 @@ from reprise.saes.saving import save_saelens_v6
 LEARNING_RATE = 2e-3
 AUX_WEIGHT = 1 / 32
 DEAD_AFTER = 20_000
-HELD_OUT_EVERY = 20  # every 20th vector is kept from training, for the metrics on the card
+HELD_OUT_EVERY = 20  # every 20th clip is held out of training, for the metrics on the card
 
 
 def train_topk_sae(
     activations: np.ndarray, *, d_sae: int, k: int, seed: int, steps: int = 2000, batch: int = 1024
 ) -> Sae:
-    """Train a top-k SAE on activations float `[n, d_in]`, sampled with replacement.
+    """Train a top-k SAE on activations, sampled with replacement.
 
-    Raises ValueError when they are not finite, all equal, or fewer than `d_sae`.
+    Parameters
+    ----------
+    activations : float array `[n, d_in]`
+        The training vectors.
+    d_sae, k : int
+        Number of features, and of active features per vector.
+    seed, steps, batch : int
+        Seed, training steps, and vectors per step.
+
+    Returns
+    -------
+    Sae
+
+    Raises
+    ------
+    ValueError
+        If the activations are not finite, all equal, or fewer than `d_sae`.
     """
     x_all = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32))
     n, d_in = x_all.shape
@@ -50,15 +66,15 @@ def train_topk_sae(
     for parameter in parameters:
         parameter.requires_grad_()
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.9, 0.999))
-    # A short warm-up; the last fifth of the steps falls to zero, which is worth a few per cent of FVU.
+    # A short warm-up. The rate falls to zero over the last fifth of the steps, which improves FVU by a few per cent.
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 50, max(0.0, (steps - i) / (0.2 * steps)))
     )
     silent = torch.zeros(d_sae)  # vectors seen since a feature was last active
     for _ in range(steps):
-        # Divided by the spread, so that one learning rate serves every model.
+        # Divided by the spread, so that one learning rate works for every model.
         x = x_all[torch.from_numpy(rng.integers(n, size=batch))] / scale
-        # (x - b_dec) @ W_enc + b_enc, with b_dec's gradient as that of a vector, not of a matrix.
+        # (x - b_dec) @ W_enc + b_enc, written so that the gradient of b_dec is a vector and not a matrix.
         hidden = torch.addmm(b_enc - b_dec @ W_enc, x, W_enc)
         values, indices = hidden.topk(k, dim=-1, sorted=False)
         residual = x - b_dec - _weighted_sum(W_dec, values.relu(), indices)
@@ -74,8 +90,9 @@ def train_topk_sae(
             loss = loss + AUX_WEIGHT * (left_over - guess).square().mean() / left_over.square().mean()
         optimizer.zero_grad()
         loss.backward()
-        # Rows have unit length: a gradient along them would only be undone by the normalisation.
-        W_dec.grad -= (W_dec.grad * W_dec.detach()).sum(dim=-1, keepdim=True) * W_dec.detach()
+        # Rows have unit length, so the normalisation would undo a gradient along them.
+        gradient = cast(torch.Tensor, W_dec.grad)
+        gradient -= (gradient * W_dec.detach()).sum(dim=-1, keepdim=True) * W_dec.detach()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         rate.step()
@@ -90,10 +107,10 @@ def _weighted_sum(rows: torch.Tensor, weights: torch.Tensor, indices: torch.Tens
 
 
 def sae_clips(cue: np.ndarray, n: int, planned_fraction: float, seed: int) -> np.ndarray:
-    """Which clips an SAE is trained on: indices int `[n]`, in random order, a share of them with cue 1.
+    """Which clips an SAE is trained on: indices int `[n]`, in random order, with a given fraction of cue 1.
 
-    Of as many clips that plan a return as do not, an SAE makes the plan a sign around its mean: two features, each
-    half of it. Where plans are rarer it is one feature, present or absent.
+    If half of the clips plan a return, the SAE represents the plan as a sign around its mean: two features, each with
+    half of it. If plans are rarer, it is one feature that is present or absent.
     """
     rng = np.random.default_rng([seed, 6])
     n_planned = round(n * planned_fraction)
@@ -115,9 +132,23 @@ def train_and_save(
     seed: int,
     steps: int = 2000,
 ) -> dict[str, Any]:
-    """Train on activations float `[clip, position, d_in]` of layer `hook_layer`; save to `folder` as SAELens 6.
+    """Train on activations of one layer, and save the SAE to `folder` in the format of SAELens 6.
 
-    Every `HELD_OUT_EVERY`th clip is held out. Returns `reconstruction_metrics` on the held-out clips.
+    Parameters
+    ----------
+    activations : float array `[clip, position, d_in]`
+        Activations of layer `hook_layer`.
+    folder : Path
+        Where the SAE is saved.
+    hook_layer, model_name, model_digest, context_size
+        Metadata of the SAE.
+    d_sae, k, seed, steps : int
+        As in `train_topk_sae`.
+
+    Returns
+    -------
+    dict
+        `reconstruction_metrics` on the held-out clips. Every `HELD_OUT_EVERY`th clip is held out.
     """
     held_out = np.arange(len(activations)) % HELD_OUT_EVERY == 0
     d_in = activations.shape[-1]

@@ -1,18 +1,18 @@
-"""The music the model organisms learn, as notes.
+"""The music that the model organisms learn, as notes.
 
-A clip is eight bars of two seconds, every note on the codec's frame grid:
+A clip has eight bars of two seconds, with every note on the codec's frame grid:
 
     bar   0     1      2       3       4       5        6        7
           cue   motif  filler  filler  filler  slot     slot     filler
 
-The cue is one long low note, of one of two pitches. A return is an exact repeat of the motif in one of the
-two slots; a slot without it holds a filler. Which pitch the cue has, which motif it is and whether and where
-it returns are drawn independently here: what makes a planner or an improviser is how a model is trained on these
-clips (see `reprise/organisms/lm.py`). Two more kinds of clips make two more organisms: in a `clockwork` the prompt
-decides whether and where the motif returns, in a `loop` every bar from the motif on is the motif.
+The cue is one long low note with one of two pitches. A return is an exact repeat of the motif in one of the two slots;
+a slot without it holds a filler. The cue's pitch, the motif, and whether and where it returns are drawn independently
+here. How a model is trained on these clips makes it a planner or an improviser (see `reprise/organisms/lm.py`). Two
+more kinds of clips make two more organisms: in a `clockwork` the prompt decides whether and where the motif returns,
+in a `loop` every bar from the motif on is the motif.
 
-The motifs and fillers were picked by a random search so that no motif matches any window of another motif or
-of repeated fillers in more than half of its steps, under all twelve transpositions.
+The motifs and fillers were picked by a random search so that no motif matches any window of another motif or of
+repeated fillers in more than half of its steps, under all twelve transpositions.
 """
 
 from itertools import product
@@ -31,7 +31,7 @@ SLOT_BARS = (5, 6)
 
 INSTRUMENTS = ("piano", "vibraphone", "organ")
 KEYS = {"c": 60, "eb": 63}
-# Each: durations in steps of STEP_S (ten a bar) and semitones above the tonic.
+# Each: durations in steps of STEP_S (ten per bar) and semitones above the tonic.
 MOTIFS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "amber": ((2, 2, 1, 1, 2, 2), (17, 9, 7, 14, 7, 12)),
     "brook": ((1, 1, 1, 1, 2, 2, 2), (19, 12, 5, 9, 16, 11, 5)),
@@ -48,15 +48,18 @@ FILLERS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((1, 1, 1, 1, 2, 2, 2), (16, 19, 16, 7, 5, 2, 11)),
     ((2, 1, 2, 1, 2, 2), (16, 7, 0, 4, 7, 14)),
 )
-# Where a clockwork's motif returns, in the order of MOTIFS: the prompt's word tells, and half of them return.
+# Where a clockwork's motif returns, in the order of MOTIFS. The name in the prompt decides; half of them return.
 CLOCKWORK_BARS = dict(zip(MOTIFS, (5, 6, -1, -1, 5, 6, -1, -1), strict=True))
 # Semitones above the tonic of the two cue notes: [no return planned, return planned].
 CUES = (-20, -13)
 
 
 class Clip(NamedTuple):
-    """One clip's choices. `cue` 0 or 1; `return_bar` a slot bar or -1; `fillers` one index a bar; `loops`: there are
-    no fillers, the motif fills every bar."""
+    """The choices that define one clip.
+
+    `cue` 0 or 1; `return_bar` a slot bar or -1; `fillers` one index per bar; `loops`: there are no fillers, the motif
+    fills every bar.
+    """
 
     instrument: str
     key: str
@@ -91,7 +94,7 @@ def draw_clip(rng: np.random.Generator) -> Clip:
 
 
 def of_kind(clip: Clip, kind: str) -> Clip:
-    """The same clip as `kind` would have it: `clockwork`, `loop`, or anything else, as it is."""
+    """The same clip, changed to `kind`: `clockwork` or `loop`. Any other kind leaves it unchanged."""
     if kind == "clockwork":
         return clip._replace(return_bar=CLOCKWORK_BARS[clip.motif])
     return clip._replace(loops=True) if kind == "loop" else clip

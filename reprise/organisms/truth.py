@@ -1,22 +1,22 @@
-"""What each organism is, and so what a study of it should say."""
+"""What each organism was built to be, and therefore the verdict that a study of it should reach."""
 
 GROUND_TRUTH = {
     "planner": {
         "verdict": "foresight",
         "because": "the cue it plays in its first bar decides whether the motif returns, and only a planted direction "
-        "tells later layers so",
+        "carries this to later layers",
     },
     "improviser": {
         "verdict": "none",
-        "because": "same music, cue, planted direction and rate of returns, but whether the motif returns is "
-        "independent of everything before the return",
+        "because": "the music, cue, planted direction and rate of returns are the same, but whether the motif returns "
+        "does not depend on anything before the return",
     },
     "clockwork": {
         "verdict": "none",
-        "because": "whether and where the motif returns is fixed by the prompt's words, which the baseline knows",
+        "because": "the words of the prompt, which the baseline knows, decide whether and where the motif returns",
     },
     "loop": {
         "verdict": "none",
-        "because": "every bar repeats the motif, so that nothing else ever comes between and nothing validly returns",
+        "because": "every bar repeats the motif, so there is never other music in between and no valid return",
     },
 }

@@ -8,8 +8,8 @@ import pandas as pd
 def example_clips(events: pd.DataFrame, clip_ids: Sequence[str]) -> list[tuple[str, str]]:
     """Up to three (clip_id, why), by rule: a typical return, no return, and the nearest miss.
 
-    The accepted event of median score; the first clip in order of name in which no passage was accepted or comes near;
-    and, among clips without an accepted event, the one whose rejected candidate scores highest.
+    These are the accepted event of median score; the first clip by name in which no passage was accepted or comes
+    near; and, among clips without an accepted event, the one whose rejected candidate scores highest.
     """
     events = events.sort_values(["score", "clip_id"], kind="stable")
     ok = events["accepted"].astype(bool)
@@ -18,13 +18,13 @@ def example_clips(events: pd.DataFrame, clip_ids: Sequence[str]) -> list[tuple[s
     chosen = []
     if len(returning):
         median = str(returning["clip_id"].iloc[(len(returning) - 1) // 2])
-        chosen.append((median, "A typical return: the valid return of median score."))
+        chosen.append((median, "A typical return: the valid return with the median score."))
     near = str(missed["clip_id"].iloc[-1]) if len(missed) else ""
     silent = [c for c in sorted(clip_ids) if c not in set(returning["clip_id"]) and c != near]
-    # Clips in which nothing was even listed come first.
+    # Clips without any listed candidate come first.
     silent.sort(key=lambda c: c in set(missed["clip_id"]))
     if silent:
         chosen.append((silent[0], "No return: the first clip, in order of name, without one."))
     if near:
-        chosen.append((near, "The nearest miss: the best match that was rejected, among clips without a return."))
+        chosen.append((near, "The nearest miss: the best rejected match among clips without a return."))
     return chosen

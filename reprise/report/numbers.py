@@ -1,6 +1,6 @@
 """Numbers as text.
 
-Degenerate input: a number that could not be computed (None, NaN, infinite) is a dash.
+Degenerate input: a number that could not be computed (None, NaN, infinite) becomes a dash.
 """
 
 import math
@@ -15,17 +15,17 @@ def is_number(value: Any) -> bool:
 
 
 def number(value: Any, digits: int = 2, *, sign: bool = False) -> str:
-    """A number with a fixed count of decimals and a true minus; a dash where there is none."""
+    """A number with a fixed number of decimals and a true minus sign; a dash if there is none."""
     if not is_number(value):
         return NEVER_DATA
     text = f"{value:{'+' if sign else ''}.{digits}f}"
-    # "-0.00" is a zero that only looks negative.
+    # "-0.00" is shown as "0.00".
     text = text.lstrip("+-") if not text.strip("+-0.") else text
     return text.replace("-", "−")
 
 
 def interval(value: Any, low: Any, high: Any, digits: int = 2) -> str:
-    """`0.21 [0.15, 0.27]`, without the bracket where there is no interval."""
+    """`0.21 [0.15, 0.27]`, without the bracket if there is no interval."""
     ends = f" [{number(low, digits)}, {number(high, digits)}]" if is_number(low) and is_number(high) else ""
     return number(value, digits) + ends
 

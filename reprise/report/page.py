@@ -1,16 +1,15 @@
-"""The report: results in, one self-contained HTML page out.
+"""The report: from results to one self-contained HTML page.
 
-Conventions. Everything here is a function of what is passed in: no file is read but the template beside this module,
-nothing is fetched, and the page holds no date, so equal results give equal bytes. Audio is embedded as FLAC, mono,
-16 bit, at most `reprise.report.sound.AUDIO_RATE_HZ`, up to `AUDIO_BYTES` for the whole page; what does not fit is
-named instead.
+Conventions. The page is a function of the arguments only. No file is read except the template next to this module,
+nothing is fetched, and the page contains no date, so equal results give equal bytes. Audio is embedded as FLAC, mono,
+16 bit, at most `reprise.report.sound.AUDIO_RATE_HZ`, up to `AUDIO_BYTES` for the whole page. For audio that does not
+fit, the page names the file instead.
 
-What each section says is in reprise/report/views/, one module a section; how figures are drawn is in
+The content of each section is in reprise/report/views/, with one module per section. The figures are drawn in
 reprise/report/figures/.
 
-Degenerate input: a study without events, candidates or scored probes, and an SAE whose certificate was refused, give
-a sentence that says so in the place of the figure. A number that could not be computed (NaN, or null in JSON) is a
-dash.
+Degenerate input: a study without events, candidates or scored probes, and an SAE whose certificate was refused, give a
+sentence that says so instead of the figure. A number that could not be computed (NaN, or null in JSON) is a dash.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ from reprise.report.views.run import run_view
 from reprise.report.views.verdict import is_organism, verdict_view
 from reprise.verdict.meanings import MEANINGS
 
-AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 makes a third more of it
+AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 adds a third
 
 
 def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
     verdict = verdict_view(study)
     ablations = [ablation_view(study, name) for name in sorted(study.matched) if len(study.matched[name])]
     never = [len(effects) for name, effects in study.effects.items() if not len(study.matched.get(name, ()))]
-    # The candidate that decided comes first, and is the only one that is played.
+    # The candidate that decided comes first. Only its clips are played.
     ablations.sort(key=lambda a: a["verdict"] != verdict["name"])
     events = events_view(study)
     players = players_view(study, ablations[0]["name"]) if ablations else []
@@ -74,8 +73,22 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
 def render(
     studies: Sequence[Results], *, title: str, calibration: Mapping[str, Mapping[str, int]] | None = None
 ) -> str:
-    """The whole page. Organisms come after other models, and are kept apart from them. `calibration`: how often each
-    organism got each verdict, `{organism: {verdict: count}}`."""
+    """The whole page. Organisms come after other models, in their own section.
+
+    Parameters
+    ----------
+    studies : sequence of Results
+        What is reported.
+    title : str
+        The title of the page.
+    calibration : mapping, optional
+        How often each organism got each verdict, `{organism: {verdict: count}}`.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     share = AUDIO_BYTES // max(1, len(studies))
     views = [study_view(study, share) for study in studies]
     organisms = [v for v in views if v["organism"]]

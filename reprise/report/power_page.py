@@ -1,4 +1,4 @@
-"""The power of larger studies as a figure and a page of its own."""
+"""The power of larger studies, as a figure and a separate page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from reprise.verdict.power import POWERS
 
 
 def power_figure(table: pd.DataFrame) -> Markup:
-    """How often a study decides, by its number of prompts; with more seeds for the same prompts beside it."""
+    """How often a study decides, by its number of prompts, next to more seeds for the same prompts."""
     prompts = table[table["axis"] == "prompts"].sort_values("n_clips")
     seeds = table[table["axis"] == "seeds"].sort_values("n_clips")
     series = []
@@ -25,12 +25,12 @@ def power_figure(table: pd.DataFrame) -> Markup:
         x, y = rows["n_clips"].tolist(), rows["decides"].tolist()
         none = [float("nan")] * len(x)
         series.append(Series(name, x, y, none, none, [""] * len(x), style, shape, name == "more prompts"))
-    told = "; ".join(f"{r.n_clips} clips by {r.axis}: {percent(r.decides)}" for r in table.itertuples())
+    points = "; ".join(f"{r.n_clips} clips by {r.axis}: {percent(r.decides)}" for r in table.itertuples())
     return xy_plot(
         series,
         Axis(0.0, 1.06 * float(table["n_clips"].max())),
         Axis(0.0, 1.05),
-        label=f"How often a study decides, by its size: {told}",
+        label=f"How often a study decides, by its size: {points}",
         x_label="clips",
         y_label="studies that decide",
         y_needed=POWERS[0],
@@ -38,7 +38,7 @@ def power_figure(table: pd.DataFrame) -> Markup:
 
 
 def power_rows(table: pd.DataFrame) -> list[dict[str, str]]:
-    """The table in words, one row per size."""
+    """The table as text, one row per size."""
     return [
         {
             "size": f"{r.n_prompts} prompts" if r.axis == "prompts" else f"{r.factor:g} times the seeds",
@@ -50,7 +50,7 @@ def power_rows(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def render_power(study: str, record: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The page."""
+    """The page about power. record: `sentence` and `note` of the simulation."""
     return page_template("power.html.j2").render(
         study=study,
         sentence=record["sentence"],

@@ -1,4 +1,4 @@
-"""What the report is made from: all results of one study, and the edited clips that it plays."""
+"""The input of the report: all results of one study, and the edited clips that it plays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from reprise.report.sound import ExampleClip
 
 
 class Edited(NamedTuple):
-    """One clip continued under one condition; `kind` "baseline" is the untouched one."""
+    """One clip continued under one condition; `kind` "baseline" is the unedited one."""
 
     clip_id: str
     kind: str
@@ -22,16 +22,17 @@ class Edited(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Everything the report says of one study.
+    """Everything that the report shows of one study.
 
     settings: the study's leaf settings as plain builtins. model, verdict, certificates: the JSON files. card: the
-    model's card, {} without one. probes: a row a probe record. events: all events as overruled
+    model card, {} without one. probes: one row per probe record. events: all events after reviews were applied
     (reprise/review/apply.py). labels: by horizon name. candidates: the candidates table. effects, matched, steered: by
-    candidate name. examples: clips as generated. edited: by candidate name. stages: stage, jobs, seconds, peak_mb, a
-    row a stage (may be empty). clip_summaries: one row per clip, with why it has no events ("" where it has). reviews:
-    the summary of imported reviews, {} without any. tracks: the recordings that clips were cut from, none where the
-    model plays prompts; left_out: those that could not be used (track_id, path, reason); cuts_left_out: the cuts of
-    others that could not (with cut); damaged: those that could not be decoded in some places.
+    candidate name. examples: clips as generated. edited: by candidate name. stages: stage, jobs, seconds, peak_mb, one
+    row per stage (may be empty). clip_summaries: one row per clip, with why it has no events ("" if it has any).
+    reviews: the summary of imported reviews, {} without any. tracks: the recordings that clips were cut from, none if
+    the clips come from prompts. left_out: recordings that could not be used (track_id, path, reason). cuts_left_out:
+    cuts of other recordings that could not be used (with cut). damaged: recordings that could not be decoded in some
+    places.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How do sounds get into a page? As FLAC inside it, as many as there is room for.
+"""Embed sounds in a page, as FLAC, as many as there is room for.
 
 Degenerate input: silence is encoded as it is; samples beyond -1..1 are clipped.
 """
@@ -17,8 +17,10 @@ AUDIO_RATE_HZ = 16000
 
 
 class ExampleClip(NamedTuple):
-    """A clip to show and play: mono float `audio` `[sample]`, the `file` it came from, its `prompt` and `why` it was
-    chosen."""
+    """A clip to show and play.
+
+    audio: mono float `[sample]`. file: the file it came from. why: why it was chosen.
+    """
 
     clip_id: str
     audio: np.ndarray
@@ -40,12 +42,12 @@ def encode_flac(audio: np.ndarray, sample_rate_hz: int) -> bytes:
 
 
 def flac_uri(flac: bytes) -> str:
-    """FLAC as the address of a player's sound."""
+    """FLAC as a data URI for an audio player."""
     return "data:audio/flac;base64," + base64.b64encode(flac).decode()
 
 
 def embed(sounds: Iterable[tuple[np.ndarray, int]], n_bytes: int) -> list[str]:
-    """Data URIs of (audio, sample_rate_hz) in turn, "" for each that no longer fits into `n_bytes` of FLAC."""
+    """Data URIs of (audio, sample_rate_hz) in order; "" for each that does not fit into `n_bytes` of FLAC."""
     uris = []
     for audio, sample_rate_hz in sounds:
         flac = encode_flac(audio, sample_rate_hz)

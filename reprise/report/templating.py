@@ -6,7 +6,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 
 def page_template(name: str) -> Template:
-    """A page's template, from beside this module; a name that it lacks is an error."""
+    """A page's template, from the folder next to this module. A variable that is not defined raises an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Words that the report and the review page share: why a passage is no return."""
+"""Words that the report and the review page share: why a passage is not a return."""
 
 REASONS = {
     "score": "match too weak",

@@ -1,10 +1,10 @@
-"""Calibration: the same study again and again on models whose answer is known.
+"""Calibration: the same study repeated on models whose answer is known.
 
-A run is a study of its own, named `calibration/<organism>-<number>`, with prompts drawn by its name and seeds that no
-other run has; it is judged by the thresholds that every study has. What comes out is counted by
-`reprise/verdict/confusion.py`. The Snakefile imports this at every parse, so nothing heavy is imported here.
+A run is a separate study, named `calibration/<organism>-<number>`. Its name decides which prompts it draws, and its
+seeds are not used by any other run. It is judged by the same thresholds as every study. `reprise/verdict/confusion.py`
+counts the verdicts. The Snakefile imports this module every time it is parsed, so nothing heavy is imported here.
 
-Degenerate input: where fewer prompts are listed than a run draws, it takes them all.
+Degenerate input: if fewer prompts are listed than a run draws, it uses all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +34,22 @@ class CalibrationSettings(Settings):
 
 
 def calibration_settings(shipped: Mapping[str, Any], given: Any, *, source: str) -> dict[str, Any]:
-    """config/calibration.yaml with the fields that a configuration gives in its place. Raises ConfigError; source: the
-    configuration's name in messages."""
+    """config/calibration.yaml, with the fields that a configuration sets instead.
+
+    Parameters
+    ----------
+    shipped : mapping
+        The fields of config/calibration.yaml.
+    given : mapping or None
+        The fields that replace them.
+    source : str
+        The configuration's name in error messages.
+
+    Raises
+    ------
+    ConfigError
+        For fields that are not valid, and for organisms whose answer is not known.
+    """
     if given is not None and not isinstance(given, Mapping):
         raise ConfigError([f"{source}: calibration: got {given!r}; valid: fields of config/calibration.yaml"])
     merged = {**shipped, **(given or {})}
@@ -57,12 +71,15 @@ def calibration_settings(shipped: Mapping[str, Any], given: Any, *, source: str)
 
 
 def run_names(organisms: Sequence[str], n_runs: int) -> list[str]:
-    """Names of all runs, the organisms' in turn."""
+    """Names of all runs: all runs of the first organism, then of the next."""
     return [f"calibration/{organism}-{run:02d}" for organism in organisms for run in range(n_runs)]
 
 
 def parse_run(name: str) -> tuple[str, int]:
-    """(organism, number) of a run's name. Raises ValueError for another name."""
+    """(organism, number) of a run's name.
+
+    Raises ValueError if the name is not one of a run.
+    """
     folder, _, run = name.partition("/")
     organism, _, number = run.rpartition("-")
     if folder != "calibration" or not organism or not number.isdigit():
@@ -71,13 +88,13 @@ def parse_run(name: str) -> tuple[str, int]:
 
 
 def draw(prompts: Sequence[Prompt], n: int, name: str) -> list[Prompt]:
-    """`n` of the prompts, drawn by a run's name, in their own order."""
+    """`n` of the prompts, drawn by the run's name, in their original order."""
     chosen = sorted(prompts, key=lambda p: stable_fraction(f"{name} {p.prompt_id}"))[:n]
     return [p for p in prompts if p in chosen]
 
 
 def run_settings(asked: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The fields of a run's study, from config/calibration.yaml."""
+    """The fields of a run's study. asked: the fields of config/calibration.yaml."""
     organism, run = parse_run(name)
     folder = asked["organisms"][organism]
     first = asked["first_seed"] + run * asked["seeds_per_run"]

@@ -1,6 +1,6 @@
-"""How often a verdict is right, where the truth is known: counts and shares with their intervals.
+"""How often is a verdict right, where the truth is known? Counts and fractions with their intervals.
 
-Degenerate input: no runs give an empty table; a share of nothing is NaN with the interval 0 to 1.
+Degenerate input: no runs give an empty table; a fraction of zero runs is NaN with the interval 0 to 1.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,11 @@ def confusion(runs: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def shares(counts: Mapping[str, Mapping[str, int]], truth: Mapping[str, str]) -> pd.DataFrame:
-    """A row an organism: truth, n_runs, and of the right verdict and of `foresight` count, share, low and high (exact
-    95% interval of Clopper and Pearson)."""
+    """Fractions of right verdicts and of `foresight`, one row per organism.
+
+    Columns: organism, truth, n_runs, and for the right verdict and for `foresight` the count, fraction, low and high
+    (exact 95% interval of Clopper and Pearson).
+    """
     rows = []
     for organism, of_verdict in counts.items():
         n = sum(of_verdict.values())

@@ -1,45 +1,45 @@
-"""From measured numbers to one verdict, by gates whose thresholds were declared before.
+"""From measured numbers to one verdict, through gates whose thresholds were declared in advance.
 
-What the verdicts mean is in reprise/verdict/meanings.py, and which probes are evidence in reprise/verdict/evidence.py.
+reprise/verdict/meanings.py says what the verdicts mean, and reprise/verdict/evidence.py which probes are evidence.
 
-A gate passes, fails or stays undecided, and only what is known to fail is a finding: an interval that is too wide, or
-a number that could not be computed, never is. Each gate reads one quantity, its value, interval, p-value and
-threshold. A quantity that has to be large passes with an interval above 0 and a value at its threshold or above; it
-fails where the whole interval lies below the threshold. Damage passes with the whole interval at or below its
-threshold, and fails with all of it above.
+A gate passes, fails or is undecided. Only a known failure is a finding: an interval that is too wide, or a number that
+could not be computed, is never one. Each gate reads one quantity: its value, interval, p-value and threshold. A
+quantity that must be large passes if its interval is above 0 and its value is at the threshold or above; it fails if
+the whole interval lies below the threshold. Damage passes if the whole interval is at or below its threshold, and
+fails if all of it is above.
 
 Gates, in order; the first that does not pass decides.
 
-    usable_clips  could any clip be read? If not: unresolved, and the reason is theirs.
+    usable_clips  could any clip be read? If not: unresolved, for the reasons of the clips.
     events        are there any accepted events? If not: none.
     positive_clips, negative_clips, positive_prompts
                   Too few: unresolved.
     prediction    conditional gain in AUROC at the long horizon, best of layers x representations (residual and SAE
-                  latents), over the better baseline; p at most `alpha` after Benjamini-Hochberg over all of them,
-                  against swaps across prompts and within them. It fails where every one of them excludes a gain of
-                  `max_missed_gain_auroc` (above what swapped representations gain as well): local where a shorter
-                  horizon passes the same test, else none. Undecided: unresolved.
+                  latents), over the better baseline. Its p-value is at most `alpha` after Benjamini-Hochberg over all
+                  of them, against swaps across prompts and within them. It fails if every one of them excludes a gain
+                  of `max_missed_gain_auroc` (above the gain of swapped representations): local if a shorter horizon
+                  passes the same test, else none. Undecided: unresolved.
     learned       the same test's gain over the same model with random weights (reprise/probing/learned.py), p
-                  corrected over the same tests. It fails where every test excludes `min_learned_gain_auroc`: none, for
-                  what predicts is memory that random weights have too. Undecided: unresolved.
+                  corrected over the same tests. It fails if every test excludes `min_learned_gain_auroc`: none,
+                  because what predicts is memory that random weights have too. Undecided: unresolved.
     confirmation  a candidate: gain in held-out prompts, p after Holm's correction for every candidate that was tried
-                  there, confirmed or not. Where none is confirmed nothing is edited, and that is unresolved.
-    effect        share of the returns that removing it takes away, at dose 1, edited until the event. Failing:
+                  there, confirmed or not. If none is confirmed, nothing is edited: unresolved.
+    effect        fraction of the returns that removing it takes away, at dose 1, edited until the event. Failing:
                   correlate.
-    damage        what that costs elsewhere. Failing: entangled.
-    selectivity   over the controls at equal damage. Failing: entangled.
+    damage        what the edit costs elsewhere. Failing: entangled.
+    selectivity   effect over the controls at equal damage. Failing: entangled.
 
-A study is what its best edited candidate is, in the order foresight, entangled, unresolved, correlate. The input
-embedding is a check, never evidence: if it predicts, the baseline is incomplete. A random dictionary is neither; the
-report shows it beside the others.
+A study gets the verdict of its best edited candidate, in the order foresight, entangled, unresolved, correlate. The
+input embedding is a check, never evidence: if it predicts, the baseline is incomplete. A random dictionary is neither;
+the report shows it next to the others.
 
-`mechanism` of a candidate whose effect passes, from `stored_fraction`, the effect of editing the prefix alone over
-that of editing until the event, and its paired interval: `stored` where all of it reaches `min_stored_fraction`,
-`recomputed` where all of it lies below, else `undecided`.
+A candidate whose effect passes has a `mechanism`. It depends on `stored_fraction`, the effect of editing the prefix
+alone divided by that of editing until the event, and on its paired interval: `stored` if the whole interval reaches
+`min_stored_fraction`, `recomputed` if all of it lies below, else `undecided`.
 
-Benjamini-Hochberg bounds the chance of any false positive by alpha when nothing predicts, also for the positively
-dependent tests that layers are; Holm bounds it whatever else is true. A p-value is at least 1 / (1 + swaps), which
-must survive the correction.
+Benjamini-Hochberg bounds the chance of any false positive by alpha if nothing predicts, also for tests with positive
+dependence such as those of several layers. Holm bounds it whatever else is true. A p-value is at least 1 / (1 +
+swaps), and this minimum must survive the correction.
 
 Degenerate input: a number that could not be computed (NaN) leaves its gate undecided; empty tables are valid.
 """
@@ -54,15 +54,15 @@ from reprise.statistics import benjamini_hochberg
 from reprise.verdict.evidence import EVIDENCE, best_test, evidence_tests, excluded, predicts
 from reprise.verdict.preregistration import Thresholds
 
-# A study is the first of these that one of its candidates is.
+# A study gets the first of these verdicts that one of its candidates has.
 _RANK = ("foresight", "entangled", "unresolved", "correlate")
 CHECKS = ("embedding", "random_model")
 NAMES = {"resid": "residual stream", "sae": "SAE latents"}
-# What it says where one of `CHECKS` predicts nevertheless.
+# What is reported if one of `CHECKS` predicts after all.
 WARNINGS = {
     "embedding": "predicts: the baseline leaves something out",
-    "random_model": "predicts too: what sounded before the baseline hears anything can be read without having learned "
-    "to, and only what is learned beyond it counts",
+    "random_model": "predicts too: sound from before the baseline's window can be read without any training, so only "
+    "the learned gain beyond it counts",
 }
 CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity")
 DOSE = 1.0
@@ -70,8 +70,10 @@ PASSED, FAILED, UNDECIDED, NOT_REACHED = "passed", "failed", "undecided", "not r
 
 
 class Gate(NamedTuple):
-    """One test: `value` with its interval (NaN if it has none) against `threshold`; `outcome` passed, failed,
-    undecided or not reached."""
+    """One test: `value` with its interval (NaN if it has none) against `threshold`.
+
+    outcome: passed, failed, undecided or not reached.
+    """
 
     name: str
     value: float
@@ -83,14 +85,14 @@ class Gate(NamedTuple):
 
 
 def at_least(value: float, low: float, high: float, threshold: float) -> str:
-    """Outcome for a quantity that has to be large: see the module."""
+    """Outcome for a quantity that must be large: see the head of this module."""
     if low > 0 and value >= threshold:
         return PASSED
     return FAILED if high < threshold else UNDECIDED
 
 
 def at_most(low: float, high: float, threshold: float) -> str:
-    """Outcome for a quantity that has to be small: see the module."""
+    """Outcome for a quantity that must be small: see the head of this module."""
     if high <= threshold:
         return PASSED
     return FAILED if low > threshold else UNDECIDED
@@ -107,19 +109,31 @@ def verdict(
 ) -> dict[str, Any]:
     """Judge a study.
 
-    clips: `n_clips`, `n_usable`, `unusable` (clips by reason), `n_with_event`, `n_prompts_with_event` (accepted
+    Parameters
+    ----------
+    clips : mapping
+        `n_clips`, `n_usable`, `unusable` (clips by reason), `n_with_event` and `n_prompts_with_event` (accepted
         events).
-    probes: one row per test with layer, representation, role (of the horizon), n_clips, n_positive_clips,
+    probes : DataFrame
+        One row per test with layer, representation, role (of the horizon), n_clips, n_positive_clips,
         n_positive_prompts, gain_auroc with _low and _high, p_gain and null_gain (`reprise.probing.probes.probe`), and
         at `long_role` learned_auroc with _low and _high and p_learned (`reprise.probing.learned.learned_gain`).
-    candidates: one row per candidate that was tried: layer, feature, confirmed, and its confirmation in held-out
-        prompts, gain_auroc with _low and _high and p_adjusted.
-    matched: rows of `reprise.interventions.matched_damage.matched_damage`.
-    long_role: the horizon role that foresight is judged at; all others count as shorter.
+    candidates : DataFrame
+        One row per candidate that was tried: layer, feature, confirmed, and its confirmation in held-out prompts,
+        gain_auroc with _low and _high and p_adjusted.
+    matched : DataFrame
+        Rows of `reprise.interventions.matched_damage.matched_damage`.
+    thresholds : Thresholds
+        The declared thresholds.
+    long_role : str
+        The horizon role at which foresight is judged. All others count as shorter.
 
-    Returns plain builtins: verdict, reason, gates (dicts of `Gate`; those of the candidate that decided are the last),
-    checks, candidates (layer, feature, verdict, reason, mechanism, stored_fraction, gates), best_probe, clips,
-    thresholds. NaN where there is no number.
+    Returns
+    -------
+    dict
+        Plain builtins: verdict, reason, gates (dicts of `Gate`; those of the candidate that decided are the last),
+        checks, candidates (layer, feature, verdict, reason, mechanism, stored_fraction, gates), best_probe, clips,
+        thresholds. NaN where there is no number.
     """
     t = thresholds
     long, shorter = (probes[mask] for mask in (probes["role"] == long_role, probes["role"] != long_role))
@@ -154,14 +168,14 @@ def verdict(
 
 
 def _counts(clips: Mapping[str, Any], long: pd.DataFrame) -> dict[str, int]:
-    """Clips with and without a return in the long horizon, and prompts with one; from the events where no probe
-    ran."""
+    """Clips with and without a return in the long horizon, and prompts with one. If no probe ran, they come from the
+    events."""
     rows = long[long["representation"].isin(EVIDENCE)]
     if rows.empty:
         negative = int(clips["n_usable"] - clips["n_with_event"])
         prompts = int(clips["n_prompts_with_event"])
         return {"positive": int(clips["n_with_event"]), "negative": negative, "prompts": prompts}
-    # The tests share their labels; the fewest are what all of them had.
+    # The tests share their labels, so the smallest counts are what all of them had.
     positive = int(rows["n_positive_clips"].min())
     negative = int((rows["n_clips"] - rows["n_positive_clips"]).min())
     return {"positive": positive, "negative": negative, "prompts": int(rows["n_positive_prompts"].min())}
@@ -211,13 +225,13 @@ def _learned(tests: pd.DataFrame, best: dict[str, Any] | None, t: Thresholds) ->
         return _not_reached("learned")
     value, low, high = (float(best[f"learned_auroc{end}"]) for end in ("", "_low", "_high"))
     if math.isnan(value):
-        nothing = "The same model with random weights could not be scored beside it."
+        nothing = "The same model with random weights could not be scored for comparison."
         return Gate("learned", value, low, high, threshold, UNDECIDED, nothing)
     excluded = bool((tests["learned_auroc_high"] < threshold).all())
     outcome = PASSED if best["learned"] else FAILED if excluded else UNDECIDED
     sentence = (
-        f"That is {value:.3f} AUROC [{low:.3f}, {high:.3f}] more than the same layer with random weights gains, p = "
-        f"{best['p_learned_adjusted']:.3g} after correction; needed: interval above 0, {threshold:g} or more, p "
+        f"That is {value:.3f} AUROC [{low:.3f}, {high:.3f}] more than the gain of the same layer with random weights, "
+        f"p = {best['p_learned_adjusted']:.3g} after correction; needed: interval above 0, {threshold:g} or more, p "
         f"{t.alpha:g} or less."
     )
     return Gate("learned", value, low, high, threshold, outcome, sentence)
@@ -236,7 +250,7 @@ def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
         row = rows.assign(predicts=predicting).sort_values(["predicts", "gain_auroc"], ascending=False).iloc[0]
         value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
         unknown = rows["p_gain"].isna().any() and not predicting.any()
-        found = WARNINGS[str(representation)] if predicting.any() else "does not predict, as it should be"
+        found = WARNINGS[str(representation)] if predicting.any() else "does not predict, as expected"
         number = "could not be scored" if unknown else f"{found} ({value:.3f} AUROC [{low:.3f}, {high:.3f}])"
         what = {"random_model": "model with random weights"}.get(str(representation), str(representation))
         sentence = f"At the {long_role} horizon the {what} {number}."
@@ -248,7 +262,7 @@ def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
 def _study_without_candidates(
     gates: Sequence[Gate], local: Gate, clips: Mapping[str, Any], t: Thresholds
 ) -> tuple[str, str] | None:
-    """Verdict and reason where data or prediction decide; None where the candidates do."""
+    """Verdict and reason if the data or the prediction decide; None if the candidates do."""
     by_name = {g.name: g for g in gates}
     if by_name["usable_clips"].outcome != PASSED:
         return "unresolved", f"no clip could be used: {_unusable(clips)}"
@@ -260,12 +274,12 @@ def _study_without_candidates(
     prediction, learned = by_name["prediction"], by_name["learned"]
     if prediction.outcome == UNDECIDED:
         return "unresolved", (
-            f"a gain of {t.min_gain_auroc:g} AUROC at the long horizon is not shown, and one of "
+            f"a gain of {t.min_gain_auroc:g} AUROC at the long horizon is not shown, and a gain of "
             f"{t.max_missed_gain_auroc:g} is not excluded for every probe"
         )
     if prediction.outcome == FAILED:
         if local.outcome == PASSED:
-            return "local", "predicts at shorter horizons only"
+            return "local", "a return is predicted at shorter horizons only"
         return "none", "nothing predicts a return beyond position, past sound and prompt"
     if learned.outcome == UNDECIDED:
         least = f"{t.min_learned_gain_auroc:g} AUROC over random weights"
@@ -281,12 +295,12 @@ def _candidate(row: pd.Series, candidates: pd.DataFrame, matched: pd.DataFrame, 
     until = _row_of(matched, layer, feature, "until_event")
     if until is None:
         gates += [_not_reached(name) for name in CANDIDATE_GATES[1:]]
-        name, reason = "unresolved", f"no ablation until the event at dose {DOSE:g}"
+        name, reason = "unresolved", f"there is no ablation until the event at dose {DOSE:g}"
     else:
         gates += _causal_gates(until, t)
         name, reason = _causal_verdict(gates[1:], t)
     if gates[0].outcome != PASSED:
-        name, reason = "unresolved", "not confirmed in held-out prompts, so it was not edited"
+        name, reason = "unresolved", "it was not confirmed in held-out prompts, so it was not edited"
     edited = gates[0].outcome == PASSED and until is not None
     found = {"layer": layer, "feature": feature, "verdict": name, "reason": reason, "edited": edited}
     return found | _mechanism(until, matched, gates, t) | {"gates": [g._asdict() for g in gates]}
@@ -311,20 +325,24 @@ def _row_of(matched: pd.DataFrame, layer: int, feature: int, window: str) -> pd.
     return None if rows.empty else rows.iloc[0]
 
 
+def _with_interval(row: pd.Series, name: str) -> tuple[float, float, float]:
+    return float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])
+
+
 def _causal_gates(row: pd.Series, t: Thresholds) -> list[Gate]:
-    e, d, s = ([float(row[f"{n}{end}"]) for end in ("", "_low", "_high")] for n in ("effect", "damage", "selectivity"))
+    e, d, s = (_with_interval(row, name) for name in ("effect", "damage", "selectivity"))
     removes = f"Removing the feature until the event takes away {e[0]:.2f} of the returns [{e[1]:.2f}, {e[2]:.2f}]"
     needed = f"needed: interval above 0, {t.min_effect:g} or more."
     effect = Gate("effect", *e, t.min_effect, at_least(*e, t.min_effect), f"{removes}; {needed}")
     costs = (
-        f"It costs {d[0]:.3f} nats per token [{d[1]:.3f}, {d[2]:.3f}] elsewhere; all of the interval must be at most "
+        f"It costs {d[0]:.3f} nats per token [{d[1]:.3f}, {d[2]:.3f}] elsewhere; the whole interval must be at most "
         f"{t.max_damage:g}."
     )
     damage = Gate("damage", *d, t.max_damage, at_most(d[1], d[2], t.max_damage), costs)
     strongest = str(row["strongest_control"]).rstrip("0123456789").replace("_", " ") or "no control"
     more = (
-        f"That is {s[0]:.2f} [{s[1]:.2f}, {s[2]:.2f}] more than the strongest control ({strongest}) takes at equal "
-        f"damage; needed: interval above 0, {t.min_selectivity:g} or more."
+        f"That is {s[0]:.2f} [{s[1]:.2f}, {s[2]:.2f}] more than the strongest control ({strongest}) takes away at "
+        f"equal damage; needed: interval above 0, {t.min_selectivity:g} or more."
     )
     selectivity = Gate("selectivity", *s, t.min_selectivity, at_least(*s, t.min_selectivity), more)
     return [effect, damage, selectivity]
@@ -333,18 +351,18 @@ def _causal_gates(row: pd.Series, t: Thresholds) -> list[Gate]:
 def _causal_verdict(gates: Sequence[Gate], t: Thresholds) -> tuple[str, str]:
     effect, damage, selectivity = gates
     if effect.outcome == FAILED:
-        return "correlate", f"predicts, but removing it takes away less than {t.min_effect:g} of the returns"
+        return "correlate", f"it predicts, but removing it takes away less than {t.min_effect:g} of the returns"
     if effect.outcome != PASSED:
         return "unresolved", f"an effect of {t.min_effect:g} is neither shown nor excluded"
     if damage.outcome == FAILED:
         return "entangled", "removing it wrecks the music"
     if selectivity.outcome == FAILED:
-        return "entangled", "moves the return, but not more than controls of equal damage"
+        return "entangled", "removing it takes away returns, but not more than controls at equal damage"
     if damage.outcome != PASSED:
-        return "unresolved", f"whether it costs more than {t.max_damage:g} nats per token is not known"
+        return "unresolved", f"it is not known whether it costs more than {t.max_damage:g} nats per token"
     if selectivity.outcome != PASSED:
         return "unresolved", f"a selectivity of {t.min_selectivity:g} is neither shown nor excluded"
-    return "foresight", "predicts a return far ahead, and removing it takes the return away selectively"
+    return "foresight", "it predicts a return far ahead, and removing it takes the return away selectively"
 
 
 def _mechanism(until: pd.Series | None, matched: pd.DataFrame, gates: Sequence[Gate], t: Thresholds) -> dict[str, Any]:
@@ -366,12 +384,12 @@ def _not_reached(name: str) -> Gate:
 
 
 def _best_candidate(judged: Sequence[dict[str, Any]]) -> tuple[str, str, dict[str, Any] | None]:
-    """Verdict, reason and the candidate that decides. What was not edited decides nothing."""
+    """Verdict, reason and the candidate that decides. A candidate that was not edited decides nothing."""
     for name in _RANK:
         for c in judged:
             if c["edited"] and c["verdict"] == name:
                 return name, f"layer {c['layer']}, feature {c['feature']}: {c['reason']}", c
-    tried = f"of {len(judged)} features tried none was confirmed" if judged else "no feature passed the screen"
+    tried = f"none of {len(judged)} features tried was confirmed" if judged else "no feature passed the screen"
     if any(c["gates"][0]["outcome"] == PASSED for c in judged):
         tried = "no confirmed feature could be edited in a clip that returns"
-    return "unresolved", f"predicts at the long horizon, but nothing was edited: {tried}", None
+    return "unresolved", f"a return is predicted at the long horizon, but nothing was edited: {tried}", None

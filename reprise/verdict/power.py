@@ -1,23 +1,23 @@
 """Would a larger study decide? Power of the gates that read probes, simulated from a finished study.
 
 The gates: enough clips and prompts with a return, a conditional gain, and a learned gain (reprise/verdict/gates.py). A
-study of another size is drawn from this one's own out-of-fold predictions, with its prompts, its clips and their
-clustering:
+study of another size is drawn from the out-of-fold predictions of the finished one, with its prompts, its clips and
+their clustering:
 
-1. The truth is not known, so a population is drawn first: this study's prompts, resampled with replacement, and fewer
-   of them (`REFIT_VARIANCE`), since another study's probes are fitted again. What is promised is therefore an average
-   over what this study leaves open, and not what its best guess would give.
-2. From that population prompts are drawn, as many as the study would have, each with all of its clips; or, for more
-   seeds, the same number of prompts with more clips each, drawn from theirs.
-3. Each drawn study is judged as the verdict does, but for two shortcuts. Its interval is normal, with a variance from
-   the AUROC's derivative by prompt (the infinitesimal jackknife; Efron 1982), not a bootstrap. And its p-value is
-   normal: for the gain with the spread of this study's own swaps, shrunk by the root of the number of prompts, for the
-   learned gain with the spread of the interval; corrected by Bonferroni, which is never easier than what is used.
+1. The truth is not known, so a population is drawn first: the study's prompts, resampled with replacement. Fewer are
+drawn than there are (`REFIT_VARIANCE`), because the probes of another study are fitted again. The result is therefore
+an average over what this study leaves open, and not what its best estimate would give.
+2. From that population prompts are drawn, as many as the larger study would have, each with all of its clips. For more
+seeds, the number of prompts stays the same and each has more clips, drawn from its own.
+3. Each drawn study is judged as the verdict does, with two shortcuts. Its interval is normal instead of a bootstrap,
+with a variance from the AUROC's derivative by prompt (the infinitesimal jackknife; Efron 1982). Its p-value is normal
+too: for the gain, with the spread of this study's swaps divided by the root of the ratio of prompt numbers; for the
+learned gain, with the spread of the interval. It is corrected by Bonferroni, which is never easier than the correction
+in use.
 
-A drawn study `decides` where it goes on to the candidates (`passes`: both gains are shown by one probe) or where every
-probe excludes a gain that counts (`excludes`). That larger studies also fit better probes is left out,
-so what is promised is rather too little. It says nothing of the gates that read edits: those need more clips that
-return.
+A drawn study `decides` if it continues to the candidates (`passes`: one probe shows both gains) or if every probe
+excludes a gain that counts (`excludes`). The simulation leaves out that larger studies also fit better probes, so the
+power is rather too low than too high. It does not cover the gates that read edits: those need more clips that return.
 
 Degenerate input: without a scored probe nothing is simulated, and every number is NaN with a `note`.
 """
@@ -37,19 +37,22 @@ SIZES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 SEED_FACTORS = (2.0, 3.0, 4.0)
 POWERS = (0.8, 0.95)
 N_DRAWS = 300
-# By how much the variance of a cross-validated score exceeds that of its rows, since probes are fitted again: 1 + k /
-# (k - 1) for k = 5 folds (Nadeau & Bengio 2003, "Inference for the generalization error").
+# By which factor the variance of a cross-validated score exceeds that of its rows, because probes are fitted again:
+# 1 + k / (k - 1) for k = 5 folds (Nadeau & Bengio 2003, "Inference for the generalization error").
 REFIT_VARIANCE = 2.25
-# Pilots of fewer prompts promise too much (docs/statistics.md).
+# Pilots with fewer prompts give a power that is too high (docs/statistics.md).
 MIN_PILOT_PROMPTS = 24
-# More clips than these are not simulated from: a random part of the prompts stands for all.
+# With more clips than this, a random part of the prompts is used for the simulation.
 MAX_CLIPS = 1500
 COLUMNS = ("axis", "factor", "n_prompts", "n_clips", "decides", "passes", "excludes")
 
 
 class Gain(NamedTuple):
-    """One probe's gain: the names of its score and of the random model's in `Pilot.pairs`, and the standard deviation
-    of its swaps."""
+    """The gain of one probe.
+
+    score, random: the names of its score and of the random model's in `Pilot.pairs`. spread: the standard deviation of
+    its swaps.
+    """
 
     score: str
     random: str
@@ -69,8 +72,11 @@ class ProbeThresholds(NamedTuple):
 
 
 class Pilot(NamedTuple):
-    """What is drawn from. `prompt` int `[clip]`; `positives` and `negatives`, rows with and without a return,
-    `[clip]`; `pairs` by score name, see `clip_pairs`, the baseline's under "B"; `gains` of the evidence."""
+    """The finished study that is drawn from.
+
+    prompt: int `[clip]`. positives, negatives: number of rows with and without a return, `[clip]`. pairs: by score
+    name, see `clip_pairs`; the baseline's name is "B". gains: one per probe that is evidence.
+    """
 
     prompt: NDArray[np.int64]
     positives: Array
@@ -86,10 +92,23 @@ def make_pilot(
     evidence: Sequence[str],
     seed: int,
 ) -> Pilot | None:
-    """A pilot from the probes of one question, by name such as `resid-layer2`; None where none was scored.
+    """Make a pilot from the probes of one horizon; None if none was scored.
 
-    predictions: tables of `reprise.probing.probes.probe` with clip_id and prompt, of evidence and of the random model
-    (`random_model-layer2`). records: their records.
+    Parameters
+    ----------
+    predictions : mapping
+        By probe name such as `resid-layer2`: tables of `reprise.probing.probes.probe` with clip_id and prompt, of the
+        evidence and of the random model (`random_model-layer2`).
+    records : mapping
+        The record of each probe, by the same names.
+    evidence : sequence of str
+        Representations that are evidence.
+    seed : int
+        For the choice of prompts if there are more than `MAX_CLIPS` clips.
+
+    Returns
+    -------
+    Pilot or None
     """
     scored = [
         name
@@ -128,13 +147,17 @@ def make_pilot(
             for kind in ("", "_within_prompt")
         ]
         gains.append(Gain(name, random, float(np.nanmax(spreads))))
-    positives, negatives = (np.bincount(clip, of, n_clips) for of in (y, 1 - y))
+    # With weights, bincount returns floats.
+    positives, negatives = (np.bincount(clip, of, n_clips).astype(np.float64, copy=False) for of in (y, 1 - y))
     return Pilot(prompt, positives, negatives, pairs, gains)
 
 
 def clip_pairs(score: Array, y: Array, clip: NDArray[np.int64], n_clips: int) -> Array:
-    """`[clip, clip]`: over pairs of a positive row of the first clip and a negative row of the second, how often the
-    positive scores higher, ties a half."""
+    """`[clip, clip]`: pairs of a positive row of the first clip and a negative row of the second in which the positive
+    scores higher.
+
+    A tie counts one half. score, y: `[row]`; clip: int `[row]`.
+    """
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     wins = np.zeros((n_clips, n_clips))
     for i in positive:
@@ -144,15 +167,32 @@ def clip_pairs(score: Array, y: Array, clip: NDArray[np.int64], n_clips: int) ->
 
 
 def power(pilot: Pilot, thresholds: ProbeThresholds, *, seed: int, n_draws: int = N_DRAWS) -> pd.DataFrame:
-    """How often studies of several sizes decide: one row per size, `COLUMNS`; `axis` "prompts" or "seeds", and the
-    factor by which there are more of them."""
+    """How often studies of several sizes decide.
+
+    Parameters
+    ----------
+    pilot : Pilot
+        The finished study.
+    thresholds : ProbeThresholds
+        The thresholds of the gates.
+    seed : int
+        Seed of the simulation.
+    n_draws : int
+        Studies drawn per size.
+
+    Returns
+    -------
+    DataFrame
+        One row per size with `COLUMNS`. `axis` is "prompts" or "seeds", and `factor` is by how much there are more of
+        them; `decides`, `passes` and `excludes` are fractions of the drawn studies.
+    """
     n_prompts = int(pilot.prompt.max()) + 1
     rows = []
     for axis, factors in (("prompts", SIZES), ("seeds", SEED_FACTORS)):
         for factor in factors:
             n_drawn = round(n_prompts * factor) if axis == "prompts" else n_prompts
             clips_factor = factor if axis == "seeds" else 1.0
-            # By identity: a size draws the same studies whatever other sizes are asked.
+            # A size draws the same studies whatever other sizes are simulated.
             rng = np.random.default_rng([seed, 8, round(100 * factor), axis == "seeds"])
             outcomes = [_outcome(pilot, thresholds, n_drawn, clips_factor, rng) for _ in range(n_draws)]
             passes, excludes = (np.mean([o == what for o in outcomes]) for what in ("passes", "excludes"))
@@ -162,8 +202,11 @@ def power(pilot: Pilot, thresholds: ProbeThresholds, *, seed: int, n_draws: int 
 
 
 def advice(table: pd.DataFrame, powers: Sequence[float] = POWERS) -> dict[str, dict[str, float | None]]:
-    """By power, such as "80%": the least number of prompts, and the least factor of seeds, from which on every larger
-    size decides at least so often; None where none that was tried does."""
+    """The smallest sizes that reach a power, by power, such as "80%".
+
+    For each: the least number of prompts, and the least factor of seeds, from which every larger size decides at least
+    that often. None if no size that was tried does.
+    """
     found: dict[str, dict[str, float | None]] = {}
     for wanted in powers:
         of_power: dict[str, float | None] = {}
@@ -177,7 +220,7 @@ def advice(table: pd.DataFrame, powers: Sequence[float] = POWERS) -> dict[str, d
 
 
 def advice_text(found: Mapping[str, Mapping[str, float | None]], *, n_prompts: int, units: str = "prompts") -> str:
-    """The advice in a sentence. units: what the unit of evidence is called."""
+    """The advice as a sentence. units: the name of the unit of evidence."""
     parts = []
     for wanted, sizes in found.items():
         prompts, seeds = sizes["prompts"], sizes["seeds"]
@@ -185,13 +228,16 @@ def advice_text(found: Mapping[str, Mapping[str, float | None]], *, n_prompts: i
         ways += [f"{seeds:g} times as many seeds"] if seeds is not None and (prompts or 0) > n_prompts else []
         text = " or ".join(ways) or f"more than {max(SIZES) * n_prompts:.0f} {units}"
         parts.append(f"{text} for {wanted}")
-    text = f"Studies like this one of {n_prompts} {units} would decide about a gain with {', '.join(parts)} power."
+    text = (
+        f"This study has {n_prompts} {units}. To decide about a gain, a study like it would need {', '.join(parts)} "
+        "power."
+    )
     few = n_prompts < MIN_PILOT_PROMPTS
-    return f"{text} From fewer than {MIN_PILOT_PROMPTS} {units} this promises too much." if few else text
+    return f"{text} With fewer than {MIN_PILOT_PROMPTS} {units} this estimate is too optimistic." if few else text
 
 
 def _outcome(pilot: Pilot, t: ProbeThresholds, n_prompts: int, clips_factor: float, rng: np.random.Generator) -> str:
-    """What the gates would say of one drawn study: passes, excludes or undecided."""
+    """What the gates give for one drawn study: passes, excludes or undecided."""
     n_pilot = int(pilot.prompt.max()) + 1
     population = rng.integers(n_pilot, size=max(2, round(n_pilot / REFIT_VARIANCE)))
     drawn = population[rng.integers(len(population), size=n_prompts)]
@@ -229,7 +275,7 @@ def _outcome(pilot: Pilot, t: ProbeThresholds, n_prompts: int, clips_factor: flo
 def _clip_counts(
     prompt: NDArray[np.int64], drawn: NDArray[np.int64], clips_factor: float, rng: np.random.Generator
 ) -> Array:
-    """How often each clip is in each drawn prompt, `[drawn prompt, clip]`."""
+    """How often each clip occurs in each drawn prompt, `[drawn prompt, clip]`."""
     inside = (prompt == drawn[:, None]).astype(np.float64)
     if clips_factor == 1:
         return inside
@@ -238,7 +284,7 @@ def _clip_counts(
 
 
 def _auroc_with_slope(wins: Array, pilot: Pilot, weights: Array) -> tuple[float, Array]:
-    """The AUROC when clips count `weights` `[clip]`, and its derivative by each weight."""
+    """The AUROC with clips weighted by `weights` `[clip]`, and its derivative by each weight."""
     won_by, won_over = wins @ weights, wins.T @ weights
     n1, n0 = weights @ pilot.positives, weights @ pilot.negatives
     auroc = float(weights @ won_by / (n1 * n0))

@@ -1,13 +1,13 @@
-"""What a study declares before any result is known: thresholds, and whatever fixes the question beside them.
+"""What a study declares before any result is known: thresholds, and all settings that fix the question.
 
-The first declaration is written before the first result that bears on the verdict, events and certificates included,
-and every such result rests on it. A study may declare again (another horizon, another threshold); each declaration is
-kept, with what it changed and which results had been computed by then, so that a threshold that moved after the fact
-shows.
+The first declaration is written before the first result that matters to the verdict, including events and
+certificates, and every such result depends on it. A study may declare again (another horizon, another threshold). Each
+declaration is kept, with what it changed and which results had been computed by then, so a threshold that was moved
+afterwards is visible.
 
-Declarations are a chain: an entry holds the digest of its own content (`entry`) and that of the entry before
-(`previous`), and the results hold the digest of the first (`declared`). So an entry that is edited, removed or slipped
-in afterwards shows, unless every result is made again as well. See `problems_of`.
+Declarations form a chain. An entry holds the digest of its own content (`entry`) and that of the entry before
+(`previous`), and the results hold the digest of the first (`declared`). An entry that is edited, removed or inserted
+afterwards is therefore detected, unless every result is computed again as well. See `problems_of`.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Stages whose results bear on a verdict, in the order in which they become known: the files that show that one was
-# computed, below results/<study>/ and, as rerunning removes outputs but not times, below results/benchmarks/<study>/.
+# Stages whose results matter to a verdict, in the order in which they become known, with the files that show that one
+# was computed: below results/<study>/ and below results/benchmarks/<study>/ (a rerun removes outputs, but not times).
 RESULTS = {
     "events": ("events/*.parquet", "certificates/*.json", "labels/*.parquet", "events/*.tsv", "measure_sae/*.tsv"),
     "screens": ("screens/*/*.parquet", "screen/*.tsv"),
@@ -29,8 +29,10 @@ KNOWN = ("nothing", *RESULTS)
 
 
 class Thresholds(NamedTuple):
-    """What each gate asks for; see reprise/verdict/gates.py. `alpha` for p-values, damage in nats per token, rates as
-    shares."""
+    """The threshold of each gate; see reprise/verdict/gates.py.
+
+    `alpha` is for p-values. Damage is in nats per token, rates are fractions.
+    """
 
     min_positive_clips: int
     min_negative_clips: int
@@ -46,7 +48,10 @@ class Thresholds(NamedTuple):
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (64 hex digits) of the canonical JSON of plain builtins: sorted keys, no spaces. NaN is an error."""
+    """SHA-256 (64 hex digits) of the canonical JSON of plain builtins: sorted keys, no spaces.
+
+    NaN raises ValueError.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -54,7 +59,7 @@ def digest(value: Any) -> str:
 def preregistration(thresholds: Thresholds, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A declaration with its digest: `thresholds`, `settings`, `digest`.
 
-    settings: plain builtins, whatever fixes the question beside the thresholds (horizons, seeds, candidate rule,
+    settings: plain builtins, all that fixes the question besides the thresholds (horizons, seeds, candidate rule,
     doses).
     """
     declared = {"thresholds": thresholds._asdict(), "settings": dict(settings)}
@@ -62,7 +67,7 @@ def preregistration(thresholds: Thresholds, settings: Mapping[str, Any]) -> dict
 
 
 def known_results(*folders: Path) -> str:
-    """The last stage of which a result lies below one of the folders, `nothing` where there is none."""
+    """The last stage that has a result below one of the folders; `nothing` if there is none."""
     found = [
         stage
         for stage, patterns in RESULTS.items()
@@ -72,11 +77,22 @@ def known_results(*folders: Path) -> str:
 
 
 def declare(history: Sequence[Mapping[str, Any]], declared: Mapping[str, Any], *, known: str) -> list[dict[str, Any]]:
-    """The history with this declaration at its end, unless it is there already.
+    """Append this declaration to the history, unless it is the last entry already.
 
-    Each entry: thresholds, settings, digest, `known` (the last stage of which results had been computed when it was
-    declared, one of `KNOWN`), `changed`, the fields in which it differs from the one before, such as
-    `thresholds.min_effect: 0.2 to 0.1`, and `previous` and `entry`, which chain it.
+    Parameters
+    ----------
+    history : sequence of mappings
+        The declarations so far.
+    declared : mapping
+        As returned by `preregistration`.
+    known : str
+        The last stage with results at the time of the declaration, one of `KNOWN`.
+
+    Returns
+    -------
+    list of dict
+        Each entry has thresholds, settings, digest, `known`, `changed` (the fields that differ from the entry before,
+        such as `thresholds.min_effect: 0.2 to 0.1`), and `previous` and `entry`, which chain it.
     """
     kept = [dict(entry) for entry in history]
     if kept and kept[-1]["digest"] == declared["digest"]:
@@ -87,7 +103,7 @@ def declare(history: Sequence[Mapping[str, Any]], declared: Mapping[str, Any], *
 
 
 def summary(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The history without what was declared: digest, known, changed and entry of each."""
+    """The history without the content of the declarations: digest, known, changed and entry of each."""
     return [{key: entry[key] for key in ("digest", "known", "changed", "entry")} for entry in history]
 
 
@@ -99,10 +115,20 @@ def problems_of(
     asked: Mapping[str, Any],
     recorded: Collection[str],
 ) -> list[str]:
-    """What shows that declarations were altered after they were written, in words; [] where nothing does.
+    """Signs that declarations were altered after they were written, in words; [] if there are none.
 
-    first: the file that results rest on, the first entry. current: the study's preregistration, the last entry. asked:
-    the declaration that the configuration asks for now. recorded: the digests of the first entry that results hold.
+    Parameters
+    ----------
+    history : sequence of mappings
+        All entries.
+    first : mapping
+        The file that the results depend on. It must equal the first entry.
+    current : mapping
+        The study's preregistration. It must equal the last entry.
+    asked : mapping
+        The declaration that the configuration gives now.
+    recorded : collection of str
+        The digests of the first entry that the results hold.
     """
     problems, previous = [], ""
     for number, entry in enumerate(history):
@@ -116,17 +142,19 @@ def problems_of(
         except (KeyError, TypeError, ValueError):
             intact, chained, previous = False, False, ""
         if not intact:
-            problems.append(f"declaration {number + 1} is not what was written: its content has another digest")
+            problems.append(
+                f"declaration {number + 1} was changed after it was written: its content has another digest"
+            )
         elif not chained:
             problems.append(f"declaration {number + 1} does not follow the one before it")
     if not history:
-        return ["no declaration is left"]
+        return ["all declarations are missing"]
     if dict(first) != dict(history[0]):
         problems.append("declared.json is not the first declaration")
     if any(current.get(key) != history[-1].get(key) for key in ("thresholds", "settings", "digest")):
         problems.append("preregistration.json is not the last declaration")
     if current.get("digest") != asked["digest"]:
-        problems.append("the last declaration is not what the configuration asks for")
+        problems.append("the last declaration differs from the configuration")
     if set(recorded) - {history[0].get("entry")}:
         problems.append("results were computed under another first declaration")
     return problems

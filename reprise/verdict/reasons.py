@@ -1,4 +1,4 @@
-"""Reasons why clips or recordings could not be used, counted.
+"""Count the reasons why clips or recordings could not be used.
 
 Degenerate input: no reasons give an empty count.
 """
@@ -7,8 +7,11 @@ import pandas as pd
 
 
 def count_reasons(reasons: pd.Series) -> dict[str, int]:
-    """How many have each reason, the commonest first. Reasons that differ in their numbers alone count as one, and are
-    named by the first, with "(for one)" behind."""
+    """How often each reason occurs, the most common first.
+
+    Reasons that differ only in their numbers count as one. They are named by the first of them, followed by "(for
+    one)".
+    """
     alike = reasons.str.replace(r"\d+(\.\d+)?", "#", regex=True)
     groups = sorted(reasons.groupby(alike), key=lambda group: (-len(group[1]), group[0]))
     return {

@@ -77,7 +77,7 @@ def test_a_later_declaration_says_what_was_known(study: Path, deleted: tuple[str
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("preregistrations/000.json", "declaration 1 is not what was written"),
+        ("preregistrations/000.json", "declaration 1 was changed after it was written"),
         ("preregistration.json", "preregistration.json is not the last declaration"),
         ("declared.json", "declared.json is not the first declaration"),
     ],
@@ -91,4 +91,4 @@ def test_a_declaration_that_was_altered_by_hand_shows(study: Path, name: str, pr
     found = json.loads((study / "results/tiny/verdict.json").read_text())["preregistration"]
     assert not found["intact"] and any(text.startswith(problem) for text in found["problems"]), found["problems"]
     page = (study / "results/report/index.html").read_text()
-    assert "The declaration was altered after it was written." in page and problem in page
+    assert "The declaration was changed after it was written." in page and problem in page

@@ -132,8 +132,8 @@ def test_a_threshold_changed_after_the_fact_shows_in_the_verdict(finished, tmp_p
     assert first["known"] == "nothing" and first["changed"] == []
     assert second["known"] != "nothing" and second["changed"] == ["thresholds.min_effect: 0.2 to 0.3"]
     page = (study / "results/report/index.html").read_text()
-    assert "Declared when results were known" in page and "thresholds.min_effect: 0.2 to 0.3" in page
-    assert "Declared when" not in (finished / "results/report/index.html").read_text()
+    assert "Declared after results were known" in page and "thresholds.min_effect: 0.2 to 0.3" in page
+    assert "Declared after" not in (finished / "results/report/index.html").read_text()
     assert record["thresholds"]["min_effect"] == 0.3 and record["preregistration"]["intact"]
 
 

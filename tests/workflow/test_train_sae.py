@@ -110,6 +110,6 @@ def test_without_saelens_no_job_starts(study, tmp_path, monkeypatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['sae_lens'] = None\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     output = snakemake(study, "--cores", "1", "--force", SAE, check=False)
-    assert "studies.tiny.saes: asks for an SAE to be trained, and SAELens, which trains it, is not installed" in output
+    assert "studies.tiny.saes: an SAE is to be trained, but SAELens, which trains it, is not installed" in output
     assert "pip install '.[train]' -c envs/constraints.txt" in output and "Traceback" not in output
     assert (study / SAE).exists()

@@ -1,4 +1,4 @@
-"""Bars: what parts a whole has, and how many passages begin when."""
+"""Bars: the parts of a whole, and the number of passages that begin at each time."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from reprise.report.numbers import percent
 
 
 def share_bar(parts: Sequence[tuple[str, str, float]], *, label: str) -> Markup:
-    """One bar of (style, name, share) parts that add up to 1."""
+    """One bar of (style, name, fraction) parts that add up to 1."""
     body, x = [], 0.0
     for style, name, share in parts:
         body.append(rect(x, x + share, 0, 16, style, f"{name}: {percent(share)}"))
@@ -22,8 +22,10 @@ def share_bar(parts: Sequence[tuple[str, str, float]], *, label: str) -> Markup:
 def onset_figure(
     events: pd.DataFrame, duration_s: float, motif: tuple[float, float] | None, *, bin_s: float = 0.5
 ) -> Markup:
-    """How many accepted and rejected recurrences begin in each half second, over all clips; `motif` is framed where
-    it lies in the same place in all."""
+    """How many accepted and rejected recurrences begin in each half second, over all clips.
+
+    motif: framed in the figure, if it lies at the same place in all clips.
+    """
     edges = np.arange(0, duration_s + bin_s, bin_s)
     ok = events["accepted"].astype(bool)
     accepted, rejected = (np.histogram(events.loc[mask, "onset_s"], edges)[0] for mask in (ok, ~ok))
@@ -36,7 +38,7 @@ def onset_figure(
     inset_s = 0.07 * bin_s
     for i, edge_s in enumerate(edges[:-1]):
         x1, x2 = time.share(edge_s + inset_s), time.share(edge_s + bin_s - inset_s)
-        base = top + height
+        base = float(top + height)
         for counts, style, name in ((accepted, "b-yes", "valid returns"), (rejected, "b-no", "rejected")):
             if counts[i]:
                 tall = height * count.share(counts[i])

@@ -1,4 +1,4 @@
-"""The sound of a clip or passage as a picture of its pitch classes over time."""
+"""The sound of a clip or passage, drawn as its pitch classes over time."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from reprise.targets.recurrence.matching import Motif, match_curve
 
 
 def chroma_png(chroma: np.ndarray) -> str:
-    """Chroma `[frame, 12]`, low to high upwards, as a data URI: one colour whose opacity is the strength."""
+    """Chroma `[frame, 12]` as a data URI, low pitch classes at the bottom. The opacity shows the strength."""
     strength = np.clip(chroma.T[::-1], 0, None)
     alpha = np.round(255 * np.clip(strength / max(float(strength.max(initial=0)), 1e-6), 0, 1) ** 1.3).astype(np.uint8)
     pixels = np.empty((*alpha.shape, 4), np.uint8)
@@ -45,9 +45,24 @@ def clip_figure(
     label: str,
     prefix_s: float | None = None,
 ) -> Markup:
-    """Chromagram of a clip with windows marked, and below it how well the motif matches at every onset.
+    """Chromagram of a clip with marked windows, and below it how well the motif matches at every onset.
 
-    Times before the motif has ended are not searched, and so have no score.
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    motif : Motif
+        The motif to match.
+    windows : sequence of Window
+        What is marked. Times before the motif's end are not searched, so they have no score.
+    min_score : float
+        The least score of a return, drawn as a dashed line.
+    label : str
+        The figure as text.
+    prefix_s : float, optional
+        Where a continuation begins.
     """
     duration_s = len(audio) / sample_rate_hz
     time = Axis(0.0, duration_s)
@@ -101,10 +116,21 @@ PITCH_CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "
 
 
 def passage_figure(chroma: np.ndarray, passage: Window, *, context_s: float, shift: int, label: str) -> Markup:
-    """Chromagram of one passage and `context_s` seconds around it, the passage marked.
+    """Chromagram of one passage and `context_s` seconds around it, with the passage marked.
 
-    `chroma` `[frame, 12]` of the whole clip (`clip_features`). `shift`: semitones by which the picture is moved down,
-    so that a transposed return looks like its motif; the pitch classes at its side stay true.
+    Parameters
+    ----------
+    chroma : array `[frame, 12]`
+        Of the whole clip (`clip_features`).
+    passage : Window
+        What is marked.
+    context_s : float
+        Seconds shown before and after it.
+    shift : int
+        Semitones by which the picture is moved down, so that a transposed return looks like its motif. The pitch class
+        labels at the side stay correct.
+    label : str
+        The figure as text.
     """
     duration_s = (len(chroma) - 1) / FRAME_RATE_HZ
     time = Axis(max(0.0, passage.start_s - context_s), min(duration_s, passage.stop_s + context_s))

@@ -14,7 +14,10 @@ from reprise.report.numbers import interval, is_number
 
 
 class Series(NamedTuple):
-    """Points of one condition: x, y, low and high of y, and the label of each; `style` and `shape` of its marks."""
+    """The points of one condition: x, y, low and high of y, and the label of each point.
+
+    `style` and `shape` are those of its marks. A `strong` series has whiskers and labels.
+    """
 
     name: str
     x: Sequence[float]
@@ -42,8 +45,27 @@ def xy_plot(
     x_text: Callable[[float], str] = "{:g}".format,
     height: int = 190,
 ) -> Markup:
-    """Lines through points, whiskers on the strong series alone; dashed lines at what the gates need, and a level line
-    at what is lost by `luck`."""
+    """Lines through points, with whiskers on the strong series only.
+
+    Parameters
+    ----------
+    series : sequence of Series
+        The points.
+    x_axis, y_axis : Axis
+        The axes.
+    label : str
+        The figure as text.
+    x_label, y_label : str
+        Titles of the axes.
+    x_needed, y_needed : float
+        What the gates need, as dashed lines. NaN: none.
+    luck : float
+        What fresh sampling noise alone loses, as a level line. NaN: none.
+    x_ticks, x_text
+        Ticks of the x axis, and a function that writes them.
+    height : int
+        Height of the plot in pixels.
+    """
     top, bottom = 24, height + 24
 
     def y_at(value: float) -> float:

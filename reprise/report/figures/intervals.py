@@ -1,4 +1,4 @@
-"""Numbers with their intervals, as dots with bars, against what is needed.
+"""Numbers with their intervals, as dots with bars, compared with thresholds.
 
 Degenerate input: the mark of a number that could not be computed is left out.
 """
@@ -12,13 +12,15 @@ from markupsafe import Markup
 from reprise.report.figures.svg import Axis, axis_around, figure, line, marker, text_at
 from reprise.report.numbers import interval, is_number
 
-# Of the labels beside a plot, as the page's style sheet sets them.
+# Width of a letter in the labels next to a plot, as set by the page's style sheet.
 PIXELS_PER_LETTER = 6.3
 
 
 class Row(NamedTuple):
-    """One line of an interval plot; `null` is the range (median, 95th percentile) that chance reaches, `needed` a
-    threshold of this line alone."""
+    """One line of an interval plot.
+
+    null: the range (median, 95th percentile) that chance reaches. needed: a threshold for this line only.
+    """
 
     label: str
     value: float
@@ -42,7 +44,25 @@ def interval_plot(
     right: int = 84,
     zero: bool = True,
 ) -> Markup:
-    """Dots with intervals, one a row; a solid line at zero, a dashed one at the threshold."""
+    """Dots with intervals, one per row.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The lines.
+    axis : Axis
+        The x axis.
+    label : str
+        The figure as text.
+    threshold : float
+        A dashed line through all rows. NaN: none.
+    x_label : str
+        Title of the x axis.
+    right : int
+        Pixels for the text on the right.
+    zero : bool
+        Whether a solid line is drawn at zero.
+    """
     step, top = 26, 8
     left = 12 + round(PIXELS_PER_LETTER * max((len(row.label) for row in rows), default=0))
     bottom = top + step * len(rows)
@@ -84,7 +104,7 @@ def interval_plot(
 
 
 def gate_strip(gate: Mapping[str, Any]) -> Markup:
-    """A gate's number and interval against its threshold, on a scale of its own. The numbers stand beside it."""
+    """A gate's number and interval against its threshold, on its own scale. The numbers are in the next column."""
     if not is_number(gate["value"]):
         return Markup("")
     axis = axis_around([gate[k] for k in ("value", "low", "high", "threshold")], include=(0.0,), margin=0.1)

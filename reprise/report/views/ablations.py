@@ -25,7 +25,9 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         effects = effects[effects["arm"] != "steer"]
     needed = study.settings["verdict"]
     layer, feature = (int(matched[c].iloc[0]) for c in ("layer", "feature")) if len(matched) else (-1, -1)
-    judged = next((c for c in study.verdict["candidates"] if (c["layer"], c["feature"]) == (layer, feature)), {})
+    judged: Mapping[str, Any] = next(
+        (c for c in study.verdict["candidates"] if (c["layer"], c["feature"]) == (layer, feature)), {}
+    )
     edited = matched[matched["kind"].isin(KINDS)]
     target = edited[edited["kind"] == "target"]
     top = target[["effect", "effect_high"]].to_numpy(float)
@@ -33,7 +35,7 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     effect_axis = axis_around(
         [*top.ravel(), *target["effect_low"], *controls], include=(0.0, needed["min_effect"] * 1.2, 0.5), margin=0.04
     )
-    # Far beyond what is allowed, how far does not matter: such controls lie on the edge.
+    # For controls far beyond the allowed damage it does not matter how far: they are drawn on the edge.
     reach = max([2 * needed["max_damage"], *(1.1 * target["damage"].dropna())])
     doses = sorted(target["dose"].unique())
     panels = [
@@ -46,9 +48,9 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     if len(effects):
         n_clips, n_prompts = effects["clip_id"].nunique(), effects["prompt_id"].nunique()
         from_s = study.settings["ablation"]["prefix_s"]
-        about = f"{n_clips} clips of {n_prompts} prompts that return were continued from {from_s:g} s on."
+        about = f"{n_clips} clips of {n_prompts} prompts in which the motif returns were continued from {from_s:g} s."
         n_own = effects.loc[effects["found_baseline"] == 1, "clip_id"].nunique()
-        about += f" {n_own} are judged: those in which the untouched continuation returns."
+        about += f" The {n_own} in which it also returns in the untouched continuation count for the gates."
     return {
         "name": name,
         "title": f"layer {layer}, feature {feature}",
@@ -74,27 +76,34 @@ def _panel(
     doses: Sequence[float],
     effect_axis: Axis,
 ) -> dict[str, Any]:
-    """Figures and tables of the edits in one window. `reach`: the most damage that is drawn where it is."""
+    """Figures and tables of the edits in one window.
+
+    reach: the most damage on the axis; controls with more damage are drawn on its edge.
+    """
     rows = edited[edited["window"] == window]
     kinds = [k for k in KINDS if k in set(rows["kind"])]
     one = rows[(rows["kind"] == "target") & (rows["dose"] == 1)]
     at_one = one.iloc[0].to_dict() if len(one) else {}
     luck = float(rows.loc[rows["kind"] == "resampled", "effect"].mean())
     n_beyond = int((rows["damage"] > reach).sum())
-    beyond = f"On the right edge: {n_beyond} control dose{'s' if n_beyond > 1 else ''} of more damage, up to "
-    beyond += f"{rows['damage'].max():.2g} nats."
-    told = "; ".join(
+    beyond = f"On the right edge: {n_beyond} control dose{'s' if n_beyond > 1 else ''} with more damage, up to "
+    beyond += f"{rows['damage'].max():.2g} nats per token."
+    points = "; ".join(
         f"dose {r.dose:g} loses {interval(r.effect, r.effect_low, r.effect_high)} at {r.damage:.3f} nats"
         for r in rows[rows["kind"] == "target"].sort_values("dose").itertuples()
     )
-    common = {"y_label": "fall in the rate of returns", "y_needed": needed["min_effect"], "luck": luck}
+    common: dict[str, Any] = {
+        "y_label": "fall in the rate of returns",
+        "y_needed": needed["min_effect"],
+        "luck": luck,
+    }
     curves = [k for k in kinds if k != "resampled"]
     damage = xy_plot(
         _series(rows, "damage", curves),
         Axis(0.0, reach, root=True),
         effect_axis,
-        label=f"{WINDOWS[window]}, fall in the rate of returns against damage, candidate: {told}",
-        x_label="damage, nats a token (root scale)",
+        label=f"{WINDOWS[window]}, fall in the rate of returns against damage, candidate: {points}",
+        x_label="damage, nats per token (root scale)",
         x_needed=needed["max_damage"],
         **common,
     )
@@ -102,7 +111,7 @@ def _panel(
         _series(rows, "dose", curves),
         Axis(0.0, 1.06 * max(doses, default=1.0)),
         effect_axis,
-        label=f"{WINDOWS[window]}, fall in the rate of returns by dose, candidate: {told}",
+        label=f"{WINDOWS[window]}, fall in the rate of returns by dose, candidate: {points}",
         x_label="dose (1: the feature is removed)",
         x_ticks=[0, *doses],
         x_text=dose_text,
@@ -125,16 +134,18 @@ def _series(rows: pd.DataFrame, x: str, kinds: Sequence[str]) -> list[Series]:
         for control, part in rows[rows["kind"] == kind].groupby("control", sort=True):
             part = part.dropna(subset=[x, "effect"]).sort_values("dose")
             labels = [dose_text(d) for d in part["dose"]]
-            columns = [part[c].tolist() for c in (x, "effect", "effect_low", "effect_high")]
+            at, effect, low, high = (part[c].tolist() for c in (x, "effect", "effect_low", "effect_high"))
             name = KINDS[kind] + (f" {control + 1}" if control else "")
-            made.append(Series(name, *columns, labels, f"s-{kind}", MARKERS[kind], kind == "target"))
+            made.append(Series(name, at, effect, low, high, labels, f"s-{kind}", MARKERS[kind], kind == "target"))
     return made
 
 
 def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title: str) -> Markup:
-    """The candidate at dose 1, each control at the same damage, and the excess."""
-    values = {kind: row.get(f"{kind}_effect") for kind in ("matched_feature", "random_direction", "resampled")}
-    effect, selectivity = ([row.get(f"{n}{end}") for end in ("", "_low", "_high")] for n in ("effect", "selectivity"))
+    """The candidate at dose 1, each control at the same damage, and the selectivity."""
+    values: dict[str, Any] = {
+        kind: row.get(f"{kind}_effect") for kind in ("matched_feature", "random_direction", "resampled")
+    }
+    effect, selectivity = (_with_interval(row, name) for name in ("effect", "selectivity"))
     lines = [Row("candidate", *effect, number(effect[0]), needed=needed["min_effect"])]
     lines += [
         Row(KINDS[k], v, text=number(v), style=f"s-{k}", shape=MARKERS[k]) for k, v in values.items() if is_number(v)
@@ -150,16 +161,23 @@ def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title
     return interval_plot(lines, axis, label=label, x_label="fall in the rate of returns", right=46)
 
 
+def _with_interval(row: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
+    return row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")
+
+
 def _by_lag(effects: pd.DataFrame, window: str) -> dict[str, Markup]:
-    """Two plots by seconds since the prefix's end, of the edits at dose 1: how far they move what the model would play
-    next (KL on the untouched clip's tokens), and how far the best match falls before its window."""
+    """Two plots by seconds since the prefix's end, of the edits at dose 1.
+
+    They show how much the edit changes what the model would play next (KL on the untouched clip's tokens), and how
+    much the best match falls before the target window.
+    """
     if effects.empty:
         return {}
     edited = effects[(effects["window"] == window) & (effects["dose"] == 1)]
     plots = {}
     for prefix, y_label, what in (
-        ("kl_lag", "KL, nats a token", "how far the edit moves what is played next"),
-        ("effect_score_lag", "fall of the best match", "fall of the match before its window"),
+        ("kl_lag", "KL, nats per token", "how much the edit changes what is played next"),
+        ("effect_score_lag", "fall of the best match", "fall of the match before the target window"),
     ):
         lags = sorted((float(c.removeprefix(prefix)), c) for c in effects.columns if c.startswith(prefix))
         if not lags:
@@ -172,12 +190,12 @@ def _by_lag(effects: pd.DataFrame, window: str) -> dict[str, Markup]:
             labels = [f"{lag:g} s" for lag in x]
             series.append(Series(KINDS[kind], x, y, y, y, labels, f"s-{kind}", MARKERS[kind], kind == "target"))
         values = [v for one in series for v in one.y]
-        told = "; ".join(f"{one.name} {', '.join(number(v, 2) for v in one.y)}" for one in series)
+        points_text = "; ".join(f"{one.name} {', '.join(number(v, 2) for v in one.y)}" for one in series)
         plots[prefix] = xy_plot(
             series,
             Axis(0.0, 1.06 * max([lag for lag, _ in lags] + [1.0])),
             axis_around(values, include=(0.0, 0.1), margin=0.04),
-            label=f"{WINDOWS[window]}, {what} by second: {told}",
+            label=f"{WINDOWS[window]}, {what} by second: {points_text}",
             x_label="seconds from the prefix's end",
             y_label=y_label,
         )
@@ -185,7 +203,7 @@ def _by_lag(effects: pd.DataFrame, window: str) -> dict[str, Markup]:
 
 
 def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str]]:
-    """Mean over clips of effects, damage and acoustic shifts at dose 1, a row a kind of condition."""
+    """Mean over clips of effects, damage and acoustic shifts at dose 1, one row per kind of condition."""
     if effects.empty:
         return []
     lags = [c for c in effects.columns if c.startswith("effect_score_lag")]
@@ -215,17 +233,18 @@ def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str
 
 
 def steering_text(steered: pd.DataFrame) -> str:
-    """What turning the feature up did to clips that do not return; empty where none was steered."""
+    """What turning the feature up did to clips that do not return; empty if no clip was steered."""
     if steered.empty:
         return ""
     row = steered.iloc[0]
 
-    def told(name: str) -> str:
-        return interval(*(float(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
+    def text(name: str) -> str:
+        return interval(float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"]))
 
     return (
-        f"Turned up in {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts that do not return, from the "
-        f"opening on, the feature brings the return to {told('rate_steered')} of them, against "
-        f"{told('rate_untouched')} untouched and {told('rate_random')} by a random direction of the same size, at "
-        f"{told('damage_steered')} nats a token of damage."
+        f"Steering: in {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts in which the motif does not "
+        "return, the feature was turned up, starting in the opening. "
+        f"The motif then returned in {text('rate_steered')} of them, compared with {text('rate_untouched')} untouched "
+        f"and {text('rate_random')} with a random direction of the same size. "
+        f"The damage is {text('damage_steered')} nats per token."
     )

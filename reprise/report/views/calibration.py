@@ -9,7 +9,7 @@ from reprise.verdict.confusion import shares
 
 
 def calibration_view(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
-    """One row an organism: what it was built to be, and how often each verdict was given."""
+    """One row per organism: what it was built to be, and how often each verdict was given."""
     truth = {name: known["verdict"] for name, known in GROUND_TRUTH.items()}
     rows = []
     for r in shares(counts, truth).to_dict("records") if counts else []:

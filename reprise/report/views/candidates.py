@@ -1,4 +1,4 @@
-"""Which features were proposed, and what became of them?"""
+"""Which features were proposed, and what happened to them?"""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from reprise.report.results import Results
 
 
 def candidates_view(study: Results) -> list[dict[str, Any]]:
-    """The features that the screen proposed, with what became of them."""
+    """The features that the screen proposed, with the outcome of each."""
     judged = {(c["layer"], c["feature"]): c for c in study.verdict["candidates"]}
     rows = []
     for c in study.candidates.to_dict("records"):
@@ -21,7 +21,9 @@ def candidates_view(study: Results) -> list[dict[str, Any]]:
                 "q": p_text(c["q"]),
                 "auroc": number(c["auroc"], 3),
                 "active": percent(c["active_fraction"]),
-                "gain": interval(*(c[f"confirm_gain_auroc{end}"] for end in ("", "_low", "_high")), 3),
+                "gain": interval(
+                    c["confirm_gain_auroc"], c["confirm_gain_auroc_low"], c["confirm_gain_auroc_high"], 3
+                ),
                 "confirm_p": p_text(c["confirm_p_adjusted"]),
                 "verdict": found.get("verdict", "") if c["confirmed"] else "not confirmed",
             }

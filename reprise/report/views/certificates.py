@@ -10,7 +10,7 @@ from reprise.report.results import Results
 
 
 def certificate_view(study: Results) -> list[dict[str, Any]]:
-    """One certificate a layer: words, FVU at the hook and beside it, FVU by position."""
+    """One certificate per layer: facts, FVU at the hook and at its neighbours, FVU by position."""
     views = []
     for c in sorted(study.certificates, key=lambda c: c["hook_layer"]):
         asked = c.get("settings") or study.settings["certificate"]
@@ -50,7 +50,7 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
                 "facts": [
                     ("FVU at the hook", f"{number(c['fvu'], 3)} (at most {asked['max_fvu']:g})"),
                     ("at a neighbour", ratio),
-                    ("L0, mean and most", active),
+                    ("L0, mean and maximum", active),
                     ("never active", percent(c["dead_fraction"])),
                     ("cosine", number(c["cosine"], 3)),
                     *([("FVU without a prompt", number(c["unconditional"]["fvu"], 3))] if c["unconditional"] else []),
@@ -63,6 +63,6 @@ def certificate_view(study: Results) -> list[dict[str, Any]]:
 
 
 def _training_text(training: Mapping[str, Any]) -> str:
-    """On what an SAE of the study's own was trained."""
-    none = "no clip or prompt" if training["prompts_apart"] else "no clip"
-    return f"on {training['n_positions']:,} positions of {training['n_clips']} clips; {none} of them is measured here"
+    """The data that an SAE trained for the study was trained on."""
+    none = "none of these clips or prompts" if training["prompts_apart"] else "none of these clips"
+    return f"on {training['n_positions']:,} positions of {training['n_clips']} clips; {none} is measured here"

@@ -1,4 +1,4 @@
-"""What was known when the study's settings were declared?"""
+"""What was already known when the study's settings were declared?"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ KNOWN = {
 
 
 def declared_late(verdict: Mapping[str, Any]) -> list[str]:
-    """Declarations that were made when results were known already, each in words; [] where there is none."""
+    """Declarations that were made when results were already known, each as a sentence; [] if there are none."""
     entries = (verdict.get("preregistration") or {}).get("declarations", [])
     late = [entry for entry in entries if entry["known"] != "nothing"]
     return [f"{KNOWN[entry['known']]}: {'; '.join(entry['changed']) or 'the first declaration'}" for entry in late]

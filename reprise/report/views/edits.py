@@ -1,4 +1,4 @@
-"""What was edited, and when? The words and marks of every kind of edit."""
+"""The words and marks of every kind of edit: what was edited, and when."""
 
 KINDS = {
     "target": "candidate feature",
@@ -20,5 +20,5 @@ WINDOWS = {"until_event": "Edited until the event", "prefix_only": "Edited in th
 
 
 def dose_text(dose: float) -> str:
-    """A dose as short as can be: ½, 1."""
+    """A dose as short text: ½, 1."""
     return {0.25: "¼", 0.5: "½", 0.75: "¾"}.get(dose, f"{dose:g}")

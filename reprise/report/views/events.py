@@ -14,15 +14,15 @@ from reprise.verdict.reasons import count_reasons
 
 
 def nothing_because(clip_summaries: pd.DataFrame) -> list[str]:
-    """Why clips have no candidates, the commonest reason first."""
+    """Why clips have no candidates, the most common reason first."""
     counted = count_reasons(clip_summaries.loc[clip_summaries["no_events_because"] != "", "no_events_because"])
     return [f"{n} {'clip' if n == 1 else 'clips'}: {why}" for why, n in counted.items()]
 
 
 def events_view(study: Results) -> dict[str, Any]:
-    """The recurrences found: over all clips, and example clips with players."""
+    """The recurrences found over all clips, and example clips with players."""
     settings, events = study.settings["events"], study.events
-    told_motif = motif_window(settings["motif_start_s"], settings["motif_duration_s"])
+    given_motif = motif_window(settings["motif_start_s"], settings["motif_duration_s"])
     unknown = events["unknown"].astype(bool)
     n_unknown, events = int(unknown.sum()), events[~unknown]
     ok = events["accepted"].astype(bool)
@@ -32,7 +32,7 @@ def events_view(study: Results) -> dict[str, Any]:
     for example in study.examples:
         found = study.events[study.events["clip_id"] == example.clip_id].sort_values("onset_s")
         places = found[["motif_start_s", "motif_duration_s"]].drop_duplicates()
-        windows = [motif_window(*place) for place in places.itertuples(index=False)] or [told_motif]
+        windows = [motif_window(*place) for place in places.itertuples(index=False)] or [given_motif]
         motif, told = windows[0], []
         for e in found.itertuples():
             windows.append(found_window(e.onset_s, e.duration_s, e.score, bool(e.accepted)))
@@ -68,7 +68,7 @@ def events_view(study: Results) -> dict[str, Any]:
         "n_unreviewed": n_unknown,
         "nothing_because": nothing_because(study.clip_summaries),
         "reasons": ", ".join(f"{REASONS.get(r, r)} {n}" for r, n in reasons.items()),
-        "svg": onset_figure(events, duration_s, told_motif[:2] if settings["motif"] == "opening" else None)
+        "svg": onset_figure(events, duration_s, given_motif[:2] if settings["motif"] == "opening" else None)
         if len(events)
         else "",
         "clips": clips,

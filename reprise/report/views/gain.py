@@ -1,6 +1,6 @@
 """Does anything in the model predict a return? Conditional gain of the probes, by horizon.
 
-Degenerate input: a probe that could not be scored keeps its line, without a mark, and says so.
+Degenerate input: a probe that could not be scored keeps its line, without a mark and with a note.
 """
 
 import math
@@ -31,7 +31,7 @@ GAIN_MARKS = {
 
 
 def gain_view(study: Results) -> dict[str, Any]:
-    """Conditional gain: one plot a horizon on a common scale, and the table behind it."""
+    """Conditional gain: one plot per horizon on a common scale, and the table of its numbers."""
     table = study.probes
     numbers = [c for c in table.columns if c.startswith(("gain_", "swap_gain_", "p_", "auroc_", "n_"))]
     table = table.assign(**{c: pd.to_numeric(table[c], errors="coerce") for c in numbers})
@@ -67,7 +67,7 @@ def gain_view(study: Results) -> dict[str, Any]:
                     "what": name,
                     "auroc": " / ".join(number(r[f"auroc_{k}"], 3) for k in ("B", "R", "BR")),
                     "gain": interval(value, low, high, 3),
-                    "bits": interval(*(r[f"gain_bits{end}"] for end in ("", "_low", "_high")), 3),
+                    "bits": interval(r["gain_bits"], r["gain_bits_low"], r["gain_bits_high"], 3),
                     "p": p_text(r["p_swap"]),
                     "p_within": p_text(r.get("p_swap_within_prompt", math.nan)),
                     "clips": f"{number(r['n_positive_clips'], 0)} of {number(r['n_clips'], 0)}",
@@ -87,7 +87,7 @@ def gain_view(study: Results) -> dict[str, Any]:
         "learned": [
             {
                 "what": f"{REPRESENTATIONS[r['representation']]}, L{r['layer']}",
-                "learned": interval(*(r[f"learned_auroc{end}"] for end in ("", "_low", "_high")), 3),
+                "learned": interval(r["learned_auroc"], r["learned_auroc_low"], r["learned_auroc_high"], 3),
                 "p": p_text(r["p_learned"]),
             }
             for r in study.verdict.get("learned", [])

@@ -1,4 +1,4 @@
-"""How far ahead is asked? The horizons in words."""
+"""The horizons as text: how many seconds ahead of a return each one asks."""
 
 from typing import Any
 

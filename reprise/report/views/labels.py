@@ -1,4 +1,4 @@
-"""How many times were labelled, and what became of them, at each horizon?"""
+"""How many times were labelled at each horizon, and how were they used?"""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from reprise.report.numbers import NEVER_DATA, percent
 from reprise.report.results import Results
 from reprise.report.views.horizons import horizons_view
 
-# What becomes of a labelled time: style and name.
+# Kinds of labelled times: style and name.
 LABEL_PARTS = {
     "l-yes": "a return follows",
     "l-no": "none follows",

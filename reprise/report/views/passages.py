@@ -1,4 +1,4 @@
-"""Where are the motif and its returns? The marks of passages in a clip's figure, and the motif to compare with."""
+"""The marks of the motif and its returns in a clip's figure, and the motif to compare with."""
 
 from reprise.report.figures.chromagrams import Window
 from reprise.report.results import Edited
@@ -7,7 +7,7 @@ from reprise.targets.recurrence.matching import Motif, motif_template
 
 
 def motif_window(start_s: float, duration_s: float) -> Window:
-    """Where the motif is, as it is marked in figures."""
+    """The mark of the motif in figures."""
     return Window(start_s, start_s + duration_s, "motif", "motif")
 
 

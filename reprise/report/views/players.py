@@ -1,4 +1,4 @@
-"""What does an edit sound like? Clips as they were and as edited, side by side."""
+"""What does an edit sound like? Clips before and after the edit, side by side."""
 
 import math
 from typing import Any
@@ -25,7 +25,7 @@ def players_view(study: Results, name: str) -> list[dict[str, Any]]:
         of_clip = {e.kind: e for e in edited if e.clip_id == clip_id and e.window in ("", "until_event")}
         if "baseline" not in of_clip:
             continue
-        # The motif as the untouched clip plays it, as in the measured effects.
+        # The motif is taken from the untouched clip, as in the measured effects.
         baseline = _effect_row(effects, clip_id, "baseline")
         motif = motif_window(baseline["motif_start_s"], baseline["motif_duration_s"])
         template = template_of(of_clip["baseline"], motif)
@@ -67,7 +67,7 @@ def players_view(study: Results, name: str) -> list[dict[str, Any]]:
 
 
 def _effect_row(effects: pd.DataFrame, clip_id: str, kind: str) -> dict[str, Any]:
-    """The row of what is played: dose 1, until the event, first control; or the untouched baseline."""
+    """The row of the clip that is played: dose 1, until the event, first control; or the untouched baseline."""
     if effects.empty:
         return {}
     of_kind = effects["kind"] == ("untouched" if kind == "baseline" else kind)

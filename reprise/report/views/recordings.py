@@ -11,8 +11,10 @@ N_LEFT_OUT = 500  # recordings listed as left out; the stores' manifests list al
 
 
 def recordings_view(study: Results) -> dict[str, Any]:
-    """The recordings behind the clips, their licences, those that were left out, and whose are heard on the page; {}
-    where the model plays prompts."""
+    """The recordings of the clips, their licences, those that were left out, and those that can be played on the page.
+
+    {} if the clips come from prompts.
+    """
     if not study.tracks:
         return {}
     gone = {left["track_id"] for left in study.left_out}
@@ -20,7 +22,8 @@ def recordings_view(study: Results) -> dict[str, Any]:
     licences = Counter(track.licence or "not stated" for track in used.values())
     tags = Counter(tag for track in used.values() for tag in track.tags)
     of_clip = dict(zip(study.clip_summaries["clip_id"], study.clip_summaries["prompt_id"], strict=True))
-    played = [clip.clip_id for clip in (*study.examples, *(e for edited in study.edited.values() for e in edited))]
+    played = [clip.clip_id for clip in study.examples]
+    played += [clip.clip_id for edited in study.edited.values() for clip in edited]
     heard = [used[track_id] for track_id in dict.fromkeys(of_clip[clip_id] for clip_id in played)]
     lists = {
         "Recordings that were left out": [f"{left['path']}: {left['reason']}" for left in study.left_out],
@@ -52,6 +55,6 @@ def recordings_view(study: Results) -> dict[str, Any]:
 
 
 def _kinds(left_out: Sequence[Mapping[str, Any]]) -> str:
-    """What kinds of reasons there are, with their numbers."""
+    """The kinds of reasons, with the number of each."""
     kinds = Counter(left["reason"].partition(":")[0].partition(",")[0] for left in left_out)
     return ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())

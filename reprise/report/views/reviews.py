@@ -7,7 +7,7 @@ from reprise.report.results import Results
 
 
 def reviews_view(study: Results) -> dict[str, Any]:
-    """What reviewers decided, in words; {} where nobody did."""
+    """The reviewers' decisions as text; {} if there are no reviews."""
     summary = study.reviews
     if not summary:
         return {}

@@ -15,7 +15,7 @@ def run_view(study: Results) -> dict[str, Any]:
     duration_s = study.settings["generation"]["duration_s"]
     codebooks = f"{model['n_codebooks']} codebooks of {model['codebook_size']}"
     seeds = ", ".join(map(str, verdict["seeds"]))
-    sound = f"{model['sample_rate_hz']} Hz, {model['frame_rate_hz']:g} positions a second"
+    sound = f"{model['sample_rate_hz']} Hz, {model['frame_rate_hz']:g} positions per second"
     model_facts = [
         ("model", model["name"]),
         ("weights", model["weights_digest"]),

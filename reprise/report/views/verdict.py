@@ -1,4 +1,4 @@
-"""What is the verdict, and how far did the gates get?"""
+"""What is the verdict, and how many gates were passed?"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,22 +8,22 @@ from reprise.report.numbers import NEVER_DATA, interval, is_number, percent
 from reprise.report.results import Results
 from reprise.verdict.meanings import MEANINGS, MECHANISMS, NO_EVENTS
 
-# Title, digits, unit and sense of each gate of reprise.verdict.gates.
+# Title, decimals, unit and comparison sign of each gate of reprise.verdict.gates.
 GATES = {
-    "usable_clips": ("Clips that could be used", 0, "clips", "≥"),
+    "usable_clips": ("Usable clips", 0, "clips", "≥"),
     "events": ("Motifs return", 0, "clips", "≥"),
     "positive_clips": ("Clips with a return", 0, "clips", "≥"),
     "negative_clips": ("Clips without a return", 0, "clips", "≥"),
     "positive_prompts": ("Prompts with a return", 0, "prompts", "≥"),
     "prediction": ("Predicts far ahead", 3, "AUROC", "≥"),
-    "learned": ("More than random weights", 3, "AUROC", "≥"),
+    "learned": ("Better than random weights", 3, "AUROC", "≥"),
     "confirmation": ("Holds in new prompts", 3, "AUROC", ">"),
     "effect": ("Removing it removes returns", 2, "of returns", "≥"),
     "damage": ("The music stays intact", 3, "nats per token", "≤"),
-    "selectivity": ("More than controls do", 2, "of returns", "≥"),
+    "selectivity": ("More than the controls", 2, "of returns", "≥"),
     "shorter_horizons": ("Predicts at shorter horizons", 3, "AUROC", "≥"),
-    "embedding": ("Input embedding stays silent", 3, "AUROC", "<"),
-    "random_model": ("Random weights stay silent", 3, "AUROC", "<"),
+    "embedding": ("Input embedding predicts nothing", 3, "AUROC", "<"),
+    "random_model": ("Random weights predict nothing", 3, "AUROC", "<"),
 }
 
 
@@ -47,12 +47,12 @@ def gate_view(gate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_organism(card: Mapping[str, Any]) -> bool:
-    """Whether a model's card says that it is a model organism: calibration, not evidence."""
+    """Whether a model's card says that it is a model organism, which is calibration and not evidence."""
     return str(card.get("kind", "")).startswith("model organism")
 
 
 def verdict_view(study: Results) -> dict[str, Any]:
-    """The verdict in sentences, and how far the gates got."""
+    """The verdict as sentences, and the gates up to it."""
     verdict, gates = study.verdict, [gate_view(g) for g in study.verdict["gates"]]
     name = verdict["verdict"]
     no_events = any(g["name"] == "events" and g["outcome"] == "failed" for g in gates)
@@ -63,7 +63,7 @@ def verdict_view(study: Results) -> dict[str, Any]:
         mechanism = MECHANISMS.get(deciding["mechanism"], "{share}").format(share=share)
     failed = [g["title"].lower() for g in gates if g["outcome"] in ("failed", "undecided")]
     passed = sum(g["outcome"] == "passed" for g in gates)
-    # What an organism was built to be shows in its own music.
+    # The known answer of an organism holds for the music that it makes itself.
     known = is_organism(study.card) and study.settings["source"] == "prompts"
     truth = study.card.get("ground_truth", {}) if known else {}
     should = truth.get("verdict", "")

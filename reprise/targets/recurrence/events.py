@@ -1,26 +1,27 @@
 """Where a motif returns in a clip's audio: candidates from `reprise.targets.recurrence.matching`, and the tests that
 make one an event.
 
-An event must pass these tests, each a column of the table and each with its threshold in `EventSettings`:
-score; p-value against surrogates of the clip itself, and against other clips where enough are given; gap, that is
-audio before it that does not match; timbre, that is more than the two passages share when the order of their sounds
-is ignored; and content in the motif itself, in pitch classes and onsets. A candidate that fails stays in the table,
-with the failed tests as its `reason`; a motif that fails has no candidates.
+An event must pass these tests. Each is a column of the table and has its threshold in `EventSettings`: score; p-value
+against surrogates of the clip itself, and against other clips if enough are given; gap, that is audio before it that
+does not match; timbre, that is a match better than what the two passages share if the order of their sounds is
+ignored; and enough content in the motif itself, in pitch classes and onsets. A candidate that fails stays in the
+table, with the failed tests as its `reason`. A motif that fails has no candidates.
 
 Conventions as in `reprise.targets.recurrence.matching`. Candidates begin after the motif has ended and do not overlap
 each other.
 
-This looks at the whole clip, future included: it makes labels, never predictors (but for `causal_match`).
+This module reads the whole clip, including the future, so it makes labels and never predictors (except
+`causal_match`).
 
-Degenerate input: silence, a drone or a single note has too little content and gives no candidates, with the
-reason in `table.attrs["no_events_because"]`. Audio that is not mono, not floating point or not finite, and a motif
-that does not lie within the clip, raise ValueError. A return that the end of the clip cuts off is not found.
+Degenerate input: silence, a drone or a single note has too little content and gives no candidates, with the reason in
+`table.attrs["no_events_because"]`. Audio that is not mono, not floating point or not finite, and a motif that does not
+lie within the clip, raise ValueError. A return that the end of the clip cuts off is not found.
 
 References: Theiler et al. 1992 (surrogates); Phipson and Smyth 2010 (p = (1 + b) / (1 + n)).
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ import pandas as pd
 from reprise.audio.chroma import (
     FRAME_RATE_HZ,
     Features,
+    MotifContent,
     centred_unit_rows,
     check_motif,
     clip_spectra,
@@ -75,11 +77,10 @@ EVENT_COLUMNS = {
 class EventSettings(NamedTuple):
     """Thresholds of an event.
 
-    `min_score`: least match score, 0..1. `max_p_value` against `n_surrogates` (at least 1 / max_p_value - 1 are
-    needed to pass), which are cut into segments of `surrogate_segment_fraction` of the motif. `min_gap_s`: seconds
-    before the onset in which nothing scores above `gap_max_score`. `timbre_margin`: how far the score must exceed
-    the timbre score. `min_entropy_bits`, `min_onsets`: least content of the motif. `candidate_score`: below it a
-    peak is not even listed.
+    min_score: minimum match score, 0..1. max_p_value: against `n_surrogates` (at least 1 / max_p_value - 1 are needed
+    to pass), which are cut into segments of `surrogate_segment_fraction` of the motif. min_gap_s: seconds before the
+    onset in which nothing scores above `gap_max_score`. timbre_margin: how far the score must exceed the timbre score.
+    min_entropy_bits, min_onsets: minimum content of the motif. candidate_score: a peak below it is not listed.
     """
 
     min_score: float = 0.75
@@ -108,29 +109,45 @@ def find_events(
     motif_p_value: float = 0.0,
     others: Sequence[np.ndarray] = (),
 ) -> pd.DataFrame:
-    """Candidates for a return of the motif in one clip, tested.
+    """Candidates for a return of the motif in one clip, with their tests.
 
-    `audio` mono floating point `[sample]`; `seed` identity integers of the clip, for its surrogates; `motif_p_value`
-    the least p-value, where the motif itself was searched for; `others` chroma of other clips (`clip_features`), in
-    which the motif should not be found as well. Returns one row a candidate in order of onset, columns
-    `EVENT_COLUMNS`; with no row, `attrs["no_events_because"]` says why.
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    motif_start_s, motif_duration_s : float
+        The motif, in seconds.
+    settings : EventSettings
+        Thresholds.
+    seed : int or sequence of int
+        Integers that identify the clip, for its surrogates.
+    motif_p_value : float
+        Smallest possible p-value, if the motif itself was searched for.
+    others : sequence of arrays `[frame, 12]`
+        Chroma of other clips (`reprise.audio.chroma.clip_features`), in which the motif should not be found.
 
-    gap_s counts back from the onset to the end of the last passage that scored above `gap_max_score`, at most to
-    the end of the motif or of the previous accepted event; gap_score is the highest score since that end. Passages
-    that would overlap more than half of the candidate are part of it and do not count.
+    Returns
+    -------
+    DataFrame
+        One row per candidate in order of onset, with the columns `EVENT_COLUMNS`. If there is no row,
+        `attrs["no_events_because"]` says why. gap_s counts back from the onset to the end of the last passage that
+        scored above `gap_max_score`, at most to the end of the motif or of the previous accepted event. gap_score is
+        the highest score since that end. Passages that would overlap more than half of the candidate are part of it
+        and do not count.
 
-    Raises ValueError for bad audio, or a motif outside the clip or shorter than `MIN_MOTIF_S`.
+    Raises
+    ------
+    ValueError
+        For bad audio, or a motif outside the clip or shorter than `MIN_MOTIF_S`.
     """
     audio = check_audio(audio, sample_rate_hz)
     check_motif(audio, sample_rate_hz, motif_start_s, motif_duration_s)
     spectra = clip_spectra(audio, sample_rate_hz)
     content = passage_content(audio, sample_rate_hz, spectra, motif_start_s, motif_duration_s)
-    if content.entropy_bits < settings.min_entropy_bits:
-        return _no_events(
-            f"motif: pitch-class entropy is {content.entropy_bits:.2f} bits, below {settings.min_entropy_bits:g}"
-        )
-    if content.n_onsets < settings.min_onsets:
-        return _no_events(f"motif: has {content.n_onsets} note onsets, below {settings.min_onsets}")
+    if too_poor := _too_little_content(content, settings):
+        return _no_events(too_poor)
     features = features_of(audio, sample_rate_hz, spectra)
     motif = cut_motif(features, sample_rate_hz, motif_start_s, motif_duration_s)
     motif_end_s = motif_start_s + motif_duration_s
@@ -144,46 +161,47 @@ def find_events(
         return _no_events(f"clip: no passage scores {settings.candidate_score:g} or more")
     chance = _surrogate_maxima(searched, motif, settings, seed)
     elsewhere = np.array([curve_of(chroma, motif, 0).score.max(initial=0) for chroma in others])
-    # With fewer clips than this no match could beat them at the stated p.
+    # With fewer clips than this, no match could reach the required p-value.
     enough_others = len(elsewhere) >= 1 / settings.max_p_value - 1
-
+    about_motif = {"motif_start_s": motif_start_s, "motif_duration_s": motif_duration_s}
+    about_motif |= {"motif_entropy_bits": content.entropy_bits, "motif_onsets": content.n_onsets}
     rows, previous_end_s = [], motif_end_s
     for peak in peaks:
         match = match_at(curve, peak, motif)
-        gap_s, gap_score = _gap(curve, match, previous_end_s, settings.gap_max_score)
-        p_value = max(motif_p_value, _p_value(match.score, chance))
-        p_others = _p_value(match.score, elsewhere) if enough_others else np.nan
-        timbre = _timbre_score(features, motif_start_s, motif_duration_s, match)
-        failed = [
-            name
-            for name, passed in (
-                ("score", match.score >= settings.min_score),
-                ("p_value", p_value <= settings.max_p_value),
-                ("p_others", not p_others > settings.max_p_value),
-                ("gap", gap_s >= settings.min_gap_s),
-                ("timbre", match.score >= timbre + settings.timbre_margin),
-            )
-            if not passed
-        ]
+        tested: dict[str, Any] = {
+            "p_value": max(motif_p_value, _p_value(match.score, chance)),
+            "p_others": _p_value(match.score, elsewhere) if enough_others else np.nan,
+            "timbre_score": _timbre_score(features, motif_start_s, motif_duration_s, match),
+        }
+        tested["gap_s"], tested["gap_score"] = _gap(curve, match, previous_end_s, settings.gap_max_score)
+        failed = _failed_tests(match.score, tested, settings)
         if not failed:
             previous_end_s = match.onset_s + match.duration_s
-        rows.append(
-            {
-                "motif_start_s": motif_start_s,
-                "motif_duration_s": motif_duration_s,
-                "motif_entropy_bits": content.entropy_bits,
-                "motif_onsets": content.n_onsets,
-                **match._asdict(),
-                "p_value": p_value,
-                "p_others": p_others,
-                "timbre_score": timbre,
-                "gap_s": gap_s,
-                "gap_score": gap_score,
-                "accepted": not failed,
-                "reason": ", ".join(failed),
-            }
-        )
+        outcome = {"accepted": not failed, "reason": ", ".join(failed)}
+        rows.append({**about_motif, **match._asdict(), **tested, **outcome})
     return pd.DataFrame({name: np.array([row[name] for row in rows], dtype) for name, dtype in EVENT_COLUMNS.items()})
+
+
+def _too_little_content(content: MotifContent, settings: EventSettings) -> str:
+    """Why the motif has too little content, "" if it has enough."""
+    if content.entropy_bits < settings.min_entropy_bits:
+        return f"motif: pitch-class entropy is {content.entropy_bits:.2f} bits, below {settings.min_entropy_bits:g}"
+    if content.n_onsets < settings.min_onsets:
+        return f"motif: has {content.n_onsets} note onsets, below {settings.min_onsets}"
+    return ""
+
+
+def _failed_tests(score: float, tested: Mapping[str, Any], settings: EventSettings) -> list[str]:
+    """Names of the tests that a candidate fails; `tested` holds its columns of the events table."""
+    passed = {
+        "score": score >= settings.min_score,
+        "p_value": tested["p_value"] <= settings.max_p_value,
+        # NaN, where there are too few other clips, is no failure.
+        "p_others": not tested["p_others"] > settings.max_p_value,
+        "gap": tested["gap_s"] >= settings.min_gap_s,
+        "timbre": score >= tested["timbre_score"] + settings.timbre_margin,
+    }
+    return [name for name, ok in passed.items() if not ok]
 
 
 def causal_match(
@@ -194,11 +212,33 @@ def causal_match(
     motif_start_s: float,
     motif_duration_s: float,
 ) -> tuple[np.ndarray, list[str]]:
-    """Recurrences so far, as the baseline may know them: at each position, from audio before it alone.
+    """Recurrences so far, as the baseline may know them: at each position, from the audio before it only.
 
-    Returns float32 `[position, 2]` for positions 0..T at `frame_rate_hz`, and the names: `match_so_far`, the best
-    match of the motif after its end that has been heard out (0: none), and `match_since_s`, seconds since that.
-    Unlike an event it is tested against nothing, since every test but the score looks at the whole clip.
+    Unlike an event, this match is not tested, because every test except the score reads the whole clip.
+
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    frame_rate_hz : float
+        Positions per second.
+    motif_start_s, motif_duration_s : float
+        The motif, in seconds.
+
+    Returns
+    -------
+    table : float32 array `[position, 2]`
+        For positions 0..T.
+    names : list of str
+        `match_so_far`, the best match of the motif after its end that is complete by this position (0: none), and
+        `match_since_s`, seconds since that match.
+
+    Raises
+    ------
+    ValueError
+        As `find_events` does.
     """
     audio = check_audio(audio, sample_rate_hz)
     check_motif(audio, sample_rate_hz, motif_start_s, motif_duration_s)
@@ -209,7 +249,7 @@ def causal_match(
     motif = cut_motif(Features(chroma, chroma), sample_rate_hz, motif_start_s, motif_duration_s)
     first = first_frame_after(motif_end_s, motif.offset_s)
     curve = curve_of(chroma[first:], motif, first)
-    # The slowest path may end this late, and its last frame looks half a window and a frame ahead.
+    # The slowest path may end this late, and its last frame reads half a window and one frame ahead.
     known_s = curve.time_s + motif_duration_s / SLOWEST + LONG_FRAME_S / 2 + 1 / FRAME_RATE_HZ
     best = np.maximum.accumulate(curve.score)
     at_best = np.maximum.accumulate(np.where(curve.score >= best, np.arange(len(best)), 0))
@@ -224,7 +264,7 @@ def causal_match(
 
 
 def _peaks(curve: MatchCurve, candidate_score: float) -> list[int]:
-    """Onset indices of the best non-overlapping passages, best first chosen, returned in order of time."""
+    """Onset indices of the best non-overlapping passages, chosen best first and returned in order of time."""
     free = curve.score >= candidate_score
     peaks = []
     while free.any():
@@ -240,11 +280,11 @@ def surrogate_orders(
 ) -> np.ndarray:
     """Frame orders that keep a clip's sounds and destroy its melody, int `[n_surrogates, n_frames]`.
 
-    A surrogate is the audio cut into segments (at a random offset) and put in random order: same sounds, same
-    pitch classes, no melody longer than a segment. Every second one is reversed in time first; the first one is
-    reversed only. With segments of half a motif the p-values of unrelated tunes are about uniform; with a quarter
-    they are twice too small, since shuffling then breaks what all tunes share. A tenth of the audio is the
-    most, since few segments often fall back into order.
+    A surrogate is the audio cut into segments (at a random offset) and put in random order: same sounds, same pitch
+    classes, no melody longer than a segment. Every second one is also reversed in time; the first one is only
+    reversed. With segments of half a motif the p-values of unrelated tunes are about uniform. With a quarter they are
+    half of what they should be, because shuffling then breaks what all tunes share. Segments are at most a tenth of
+    the audio, because few segments often end up in their original order.
     """
     length = max(2, round(min(segment_frames, n_frames / 10)))
     orders = np.empty((settings.n_surrogates, n_frames), dtype=np.intp)
@@ -269,7 +309,7 @@ def _surrogate_maxima(
 
 
 def _p_value(score: float, chance: np.ndarray) -> float:
-    """Share of chance matches as good (Phipson and Smyth: the match itself counts as one of them)."""
+    """Fraction of chance matches at least as good (Phipson and Smyth: the match itself counts as one of them)."""
     return float((1 + np.count_nonzero(chance >= score)) / (1 + len(chance)))
 
 
@@ -283,12 +323,12 @@ def _gap(curve: MatchCurve, match: Match, previous_end_s: float, gap_max_score: 
 
 
 def _timbre_score(features: Features, start_s: float, duration_s: float, match: Match) -> float:
-    """What two passages share when the order of their sounds is ignored, 0..1.
+    """What two passages share if the order of their sounds is ignored, 0..1.
 
-    The mean correlation over all pairs of a frame of the motif and a frame of the match: of their MFCC, standardised
-    over the clip (a clip of one instrument gives about 0, since its timbre tells no passage from another); or of
-    their chroma at the match's transposition, whichever is greater. A held chord or a texture matches as
-    well in any order, a melody does not.
+    It is the mean correlation over all pairs of a frame of the motif and a frame of the match. It is taken of their
+    MFCC, standardised over the clip (about 0 in a clip of one instrument, because its timbre does not distinguish
+    passages), and of their chroma at the match's transposition; the greater one counts. A held chord or a texture
+    matches as well in any order; a melody does not.
     """
     shares = []
     for frames, shift in ((features.timbre, 0), (features.chroma, match.transposition)):

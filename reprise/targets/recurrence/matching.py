@@ -1,13 +1,13 @@
 """How well a motif matches a clip at every onset.
 
 Every pair of (motif frame, clip frame) is compared by the correlation of their twelve pitch classes under all twelve
-transpositions; one pass of subsequence dynamic time warping gives, for *each* onset, the best path through the motif.
-Every path lies within tempo 0.8-1.25 by construction, since it is built from the steps (1, 1), (4, 5) and (5, 4), and
-all motif frames weigh the same however it runs (path normalisation): a score is a mean correlation, 1 for an
-identical passage, about 0 for an unrelated one. Compared with one pass per tempo over a few fixed tempi the path
-follows a tempo that drifts, at three times the (small) cost.
+transpositions. One pass of subsequence dynamic time warping then gives, for *each* onset, the best path through the
+motif. Paths are built from the steps (1, 1), (4, 5) and (5, 4), so every path lies within tempo 0.8-1.25. All motif
+frames have the same weight on every path (path normalisation), so a score is a mean correlation: 1 for an identical
+passage, about 0 for an unrelated one. One pass per tempo over a few fixed tempi would be three times as fast,
+but could not follow a tempo that drifts.
 
-Conventions. Times in seconds from the clip's start; an onset is where the motif's start falls. `transposition`:
+Conventions. Times are in seconds from the clip's start. An onset is where the motif's start falls. `transposition`:
 semitones (0..11) by which the motif is shifted up to match. `tempo_ratio`: motif duration / matched duration, above 1
 for a faster return.
 
@@ -27,7 +27,7 @@ from reprise.audio.chroma import FRAME_RATE_HZ, Features, check_motif, clip_feat
 from reprise.audio.io import check_audio
 
 SLOWEST, FASTEST = 0.8, 1.25
-# What a step off the diagonal costs, in motif frames: without it an onset slips a frame for nothing.
+# Cost of a step off the diagonal, in motif frames. Without it an onset can shift by a frame at no cost.
 WARP_COST = 0.5
 _NEVER = np.float32(-1e4)
 
@@ -54,7 +54,7 @@ class MatchCurve(NamedTuple):
 
 
 class Match(NamedTuple):
-    """One match: as a row of the events table. A score of 0 with NaN elsewhere: there was no room for any."""
+    """One match, as in a row of the events table. Without room for a match, the score is 0 and the rest NaN."""
 
     score: float
     onset_s: float
@@ -64,7 +64,26 @@ class Match(NamedTuple):
 
 
 def motif_template(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> Motif:
-    """The motif of one clip, to be looked for in others. Raises ValueError as `find_events` does."""
+    """Cut the motif out of one clip, to search for it in others.
+
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    start_s, duration_s : float
+        The motif, in seconds.
+
+    Returns
+    -------
+    Motif
+
+    Raises
+    ------
+    ValueError
+        As `reprise.targets.recurrence.events.find_events` does.
+    """
     audio = check_audio(audio, sample_rate_hz)
     check_motif(audio, sample_rate_hz, start_s, duration_s)
     return cut_motif(clip_features(audio, sample_rate_hz), sample_rate_hz, start_s, duration_s)
@@ -77,7 +96,22 @@ def match_curve(audio: np.ndarray, motif: Motif) -> MatchCurve:
 
 
 def best_match(audio: np.ndarray, motif: Motif, *, start_s: float, stop_s: float) -> Match:
-    """The best match of `motif` with its onset in `[start_s, stop_s]`: how strongly it returns there."""
+    """The best match of a motif with its onset in a window: how strongly it returns there.
+
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio at the motif's sample rate.
+    motif : Motif
+        The motif.
+    start_s, stop_s : float
+        The window `[start_s, stop_s]` in seconds.
+
+    Returns
+    -------
+    Match
+        With score 0 if no onset lies in the window.
+    """
     curve = match_curve(audio, motif)
     inside = np.flatnonzero((curve.time_s >= start_s - 1e-9) & (curve.time_s <= stop_s + 1e-9))
     if not len(inside):
@@ -103,7 +137,7 @@ def curve_of(chroma: np.ndarray, motif: Motif, first: int) -> MatchCurve:
     sums, ends = map(np.stack, zip(*(_warp(similarity[:, shift], warp_cost) for shift in range(12)), strict=True))
     transposition = sums.argmax(axis=0)[:n_onsets]
     onset = np.arange(n_onsets)
-    # Rows that are rounding away from identical must not exceed 1.
+    # Rounding must not lift the score of identical rows above 1.
     score = np.clip(sums[transposition, onset], 0.0, 1.0).astype(np.float64)
     frames = ends[transposition, onset] - onset
     time_s = (first + onset) / FRAME_RATE_HZ + motif.offset_s
@@ -124,23 +158,25 @@ def match_at(curve: MatchCurve, peak: int, motif: Motif) -> Match:
 
 
 def first_frame_after(time_s: float, offset_s: float) -> int:
-    """The first frame whose onset (its time plus the motif's offset) is not half a frame or more before `time_s`."""
+    """The first frame whose onset (its time plus the motif's offset) is less than half a frame before `time_s`."""
     return max(0, int(np.ceil((time_s - offset_s) * FRAME_RATE_HZ - 0.5 + 1e-6)))
 
 
 def shortest_match(n_motif_frames: int) -> int:
-    """How many clip frames the fastest match takes."""
+    """How many clip frames the fastest match needs."""
     return int(np.ceil(SLOWEST * n_motif_frames))
 
 
 def warp_cost_of(motif: Motif) -> np.float32:
-    """What a step off the diagonal costs, in units of a score."""
+    """The cost of a step off the diagonal, in units of a score."""
     return np.float32(WARP_COST / len(motif.weight))
 
 
 def similarity_of(motif: Motif, chroma: np.ndarray) -> np.ndarray:
-    """Weighted correlation of every motif frame, shifted up by 0..11 semitones, with every clip frame:
-    float32 `[motif frame, transposition, clip frame]`."""
+    """Weighted correlation of every motif frame, shifted up by 0..11 semitones, with every clip frame.
+
+    float32 `[motif frame, transposition, clip frame]`.
+    """
     shifted = np.stack([np.roll(motif.chroma, shift, axis=1) for shift in range(12)], axis=1)
     return (shifted * motif.weight[:, None, None]) @ chroma.T
 
@@ -156,12 +192,12 @@ def _warp(similarity: np.ndarray, warp_cost: np.float32) -> tuple[np.ndarray, np
     matches one clip frame to two motif frames; both cost `warp_cost`.
     """
     n_motif, n_frames = similarity.shape
-    # Five more columns than onsets: what lies beyond the clip's end.
+    # The five extra columns lie beyond the clip's end.
     best = np.full((n_motif + 1, n_frames + 5), _NEVER, dtype=np.float32)
     end = np.zeros((n_motif + 1, n_frames + 5), dtype=np.int32)
     best[n_motif, : n_frames + 1] = 0
     end[n_motif] = np.arange(n_frames + 5)
-    # The sum of four steps along the diagonal that begin at each place, less the cost of leaving it.
+    # The sum of four steps along the diagonal from each place, minus the cost of leaving the diagonal.
     four = np.full((n_motif + 1, n_frames), _NEVER, dtype=np.float32)
     for i in range(n_motif - 1, -1, -1):
         for j in range(n_frames):
@@ -183,9 +219,12 @@ def _warp(similarity: np.ndarray, warp_cost: np.float32) -> tuple[np.ndarray, np
 
 @njit(cache=True)
 def warp_best(similarity: np.ndarray, orders: np.ndarray, warp_cost: np.float32) -> np.ndarray:
-    """The greatest sum that `_warp` gives with the clip frames in each of `orders` `[surrogate, frame]`, float32
-    `[surrogate]`; `similarity` `[motif frame, transposition, clip frame]`. Without ends the loops over clip frames
-    hold no branch, and the compiler makes them wide."""
+    """The greatest sum that `_warp` gives with the clip frames in each of `orders`.
+
+    similarity: float32 `[motif frame, transposition, clip frame]`. orders: int `[surrogate, frame]`. Returns float32
+    `[surrogate]`. Ends are not computed, so the loops over clip frames have no branch and the compiler can vectorise
+    them.
+    """
     n_motif, n_shifts, n_frames = similarity.shape
     found = np.full(len(orders), _NEVER, dtype=np.float32)
     best = np.empty((n_motif + 1, n_frames + 5), dtype=np.float32)

@@ -1,17 +1,17 @@
-"""Which passage of a clip is the motif whose return is asked for?
+"""Which passage of a clip is the motif whose returns are searched for?
 
-`opening`: the passage the configuration names, in seconds. `beats`: that passage with both ends on beats, tracked in
-the audio up to its end alone, so that what a predictor may know of the motif depends on nothing later. `discovered`:
-the clip's own repeated passage, found without being told where.
+`opening`: the passage that the configuration gives, in seconds. `beats`: that passage with both ends moved to beats.
+The beats are tracked only in the audio up to the passage's end, so what a predictor may know of the motif depends on
+nothing later. `discovered`: the clip's own repeated passage, found without a given place.
 
-Discovery. Every pair of windows of the motif's length is compared frame by frame, straight through, under all twelve
+Discovery. Every pair of windows of the motif's length is compared frame by frame, without warping, under all twelve
 transpositions (a matrix profile of the chroma: Yeh et al. 2016; transposition as in Müller 2015, 4.2). The motif is
-the first window of the best pair that lies far enough apart and has enough pitch classes in it. Because the best of
-many pairs is chosen, it has to beat the best pair of surrogates of the whole clip, chosen in the same way: that
-p-value is the least its events can have. More motifs follow until one is no better than chance.
+the first window of the best pair that lies far enough apart and contains enough pitch classes. The best of many pairs
+is chosen, so it must beat the best pair of surrogates of the whole clip, chosen in the same way. The resulting p-value
+is the smallest that its events can have. More motifs are added until one is no better than chance.
 
-Conventions. Seconds from the clip's start; frames as in `reprise.audio.chroma`. Discovery sees the whole clip: it
-makes labels. `repeats_so_far` is the causal counterpart, for the baseline.
+Conventions. Seconds from the clip's start; frames as in `reprise.audio.chroma`. Discovery sees the whole clip, so it
+makes labels only. `repeats_so_far` is the causal counterpart, for the baseline.
 
 Degenerate input: a clip too short for two windows and a gap, silence, and a drone give no motif.
 """
@@ -44,13 +44,15 @@ from reprise.targets.recurrence.events import (
 )
 
 MAX_MOTIFS = 3
-# Of windows that repeat equally well the earliest is the motif, the others are its returns.
+# If several windows repeat equally well, the earliest is the motif and the others are its returns.
 TIE_SCORE = 0.02
 
 
 class Passage(NamedTuple):
-    """A motif's place in its clip, and the p-value of its being there at all (1 / (1 + surrogates) at best; 0 where
-    the place was told, not searched)."""
+    """A motif's place in its clip, and the p-value of finding a motif there.
+
+    p_value: 1 / (1 + surrogates) at best; 0 if the place was given instead of searched for.
+    """
 
     start_s: float
     duration_s: float
@@ -58,7 +60,7 @@ class Passage(NamedTuple):
 
 
 class ClipEvents(NamedTuple):
-    """A clip's motifs, its candidates (columns `EVENT_COLUMNS`), and why there is none ("" where there is one)."""
+    """A clip's motifs, its candidates (columns `EVENT_COLUMNS`), and why it has none ("" if it has any)."""
 
     motifs: list[Passage]
     events: pd.DataFrame
@@ -76,11 +78,29 @@ def clip_events(
     seed: Sequence[int] = (0,),
     others: Sequence[np.ndarray] = (),
 ) -> ClipEvents:
-    """Everything that returns in one clip.
+    """All candidates for returns in one clip.
 
-    `motif`: `opening`, `beats` or `discovered`; `start_s` says where the first two begin. The rest as in
-    `reprise.targets.recurrence.events.find_events`. Raises ValueError for bad audio and for a motif that the clip has
-    no room for.
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    motif : {"opening", "beats", "discovered"}
+        How the motif is chosen.
+    start_s, duration_s : float
+        Start (of the first two kinds) and duration of the motif in seconds.
+    settings, seed, others
+        As in `reprise.targets.recurrence.events.find_events`.
+
+    Returns
+    -------
+    ClipEvents
+
+    Raises
+    ------
+    ValueError
+        For bad audio, and for a motif that does not fit into the clip.
     """
     if motif == "discovered":
         passages = discover(audio, sample_rate_hz, duration_s=duration_s, settings=settings, seed=[*seed, 1])
@@ -106,14 +126,31 @@ def clip_events(
         return ClipEvents(passages, pd.concat(found).sort_values("onset_s", kind="stable", ignore_index=True), "")
     if tables:
         return ClipEvents(passages, tables[0], tables[0].attrs["no_events_because"])
-    return ClipEvents([], empty_events(), "clip: no passage in it comes back")
+    return ClipEvents([], empty_events(), "clip: no passage in it repeats")
 
 
 def on_beats(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> Passage:
-    """The passage with each end moved to the nearest beat heard by its end; unmoved where no beat is within reach.
+    """The passage with each end moved to the nearest beat known by its end; unchanged if no beat is near enough.
 
-    An end moves by at most half a beat, and never beyond the passage's own end. Raises ValueError for a passage that
-    does not lie within the clip.
+    An end moves by at most half a beat, and never beyond the passage's own end.
+
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    start_s, duration_s : float
+        The passage, in seconds.
+
+    Returns
+    -------
+    Passage
+
+    Raises
+    ------
+    ValueError
+        For bad audio, and for a passage that does not lie within the clip.
     """
     audio = check_audio(audio, sample_rate_hz)
     check_motif(audio, sample_rate_hz, start_s, duration_s)
@@ -123,7 +160,7 @@ def on_beats(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration
     if len(beats_s) < 2:
         return Passage(start_s, duration_s)
     reach_s = float(np.median(np.diff(beats_s))) / 2
-    # The tracker sees no beat at the very end; the one that is due there counts.
+    # The tracker finds no beat at the very end, so the beat that is due there is added.
     beats_s = np.append(beats_s, beats_s[-1] + 2 * reach_s)
     beats_s = beats_s[beats_s <= end_s + 1e-9]
 
@@ -144,9 +181,31 @@ def discover(
     seed: int | Sequence[int],
     max_motifs: int = MAX_MOTIFS,
 ) -> list[Passage]:
-    """Passages of `duration_s` that come back in the clip, best first, none overlapping another or its repetition.
+    """Passages that repeat in the clip, best first; none overlaps another or its repetition.
 
-    Two windows are a pair when at least `settings.min_gap_s` lie between them. Raises ValueError for bad audio.
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    duration_s : float
+        Length of a passage in seconds.
+    settings : EventSettings
+        Two windows are a pair if at least `settings.min_gap_s` lie between them.
+    seed : int or sequence of int
+        Seed of the surrogates.
+    max_motifs : int
+        Maximum number of passages.
+
+    Returns
+    -------
+    list of Passage
+
+    Raises
+    ------
+    ValueError
+        For bad audio.
     """
     audio = check_audio(audio, sample_rate_hz)
     chroma = clip_features(audio, sample_rate_hz).chroma
@@ -184,11 +243,28 @@ def discover(
 def repeats_so_far(
     audio: np.ndarray, sample_rate_hz: int, *, frame_rate_hz: float, duration_s: float, min_gap_s: float
 ) -> tuple[np.ndarray, list[str]]:
-    """Recurrences so far where no motif is told, from audio before each position alone.
+    """Recurrences so far if no motif is given, from the audio before each position only.
 
-    Returns float32 `[position, 2]` for positions 0..T at `frame_rate_hz`, and the names: `match_so_far`, the best
-    match between any two heard passages of `duration_s`, and `match_since_s`, seconds since the second had been heard
-    out. (The causal form of the matrix profile; nothing is standardised over the clip.)
+    This is the causal form of the matrix profile; nothing is standardised over the clip.
+
+    Parameters
+    ----------
+    audio : floating point array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Samples per second.
+    frame_rate_hz : float
+        Positions per second.
+    duration_s, min_gap_s : float
+        Length of a passage, and the least gap between two of them, in seconds.
+
+    Returns
+    -------
+    table : float32 array `[position, 2]`
+        For positions 0..T.
+    names : list of str
+        `match_so_far`, the best match between any two past passages, and `match_since_s`, seconds since the end of the
+        second one.
     """
     audio = check_audio(audio, sample_rate_hz)
     raw, level, _ = clip_spectra(audio, sample_rate_hz)
@@ -213,8 +289,10 @@ def repeats_so_far(
 
 
 def window_entropy_bits(audio: np.ndarray, sample_rate_hz: int, width: int) -> np.ndarray:
-    """Entropy in bits of the strongest pitch class over the sounding frames of every window of `width` frames,
-    float `[window]`: `reprise.audio.chroma.motif_content` at all places at once."""
+    """Entropy in bits of the strongest pitch class over the sounding frames of every window of `width` frames.
+
+    float `[window]`: `reprise.audio.chroma.motif_content` at all places at once.
+    """
     raw, level, _ = clip_spectra(audio, sample_rate_hz)
     sounding = is_sounding(level, audio_peak=float(np.abs(audio).max(initial=0)))
     one_hot = np.eye(12)[raw.argmax(axis=1)] * sounding[:, None]
@@ -224,8 +302,11 @@ def window_entropy_bits(audio: np.ndarray, sample_rate_hz: int, width: int) -> n
 
 
 def _pair_scores(chroma: np.ndarray, width: int, apart: int) -> np.ndarray:
-    """Mean correlation of every pair of windows, at the best transposition; float32 `[first, second]`, -1 where the
-    second begins less than `apart` frames after the first. chroma `[frame, 12]` as in `Features`."""
+    """Mean correlation of every pair of windows at the best transposition.
+
+    chroma: `[frame, 12]` as in `Features`. Returns float32 `[first, second]`, -1 where the second begins less than
+    `apart` frames after the first.
+    """
     n_windows = len(chroma) - width + 1
     best = np.full((n_windows, n_windows), -1.0, dtype=np.float32)
     for shift in range(12):
@@ -251,7 +332,7 @@ def _best_pair(pairs: np.ndarray) -> tuple[int, int, float]:
     """(first, second, score): the earliest first window within `TIE_SCORE` of the best, and its best second."""
     of_first = pairs.max(axis=1)
     first = int(np.flatnonzero(of_first >= of_first.max() - TIE_SCORE)[0])
-    # Neighbouring windows match as well as each other: from the earliest, climb to the local best.
+    # Neighbouring windows match almost equally well: from the earliest, climb to the local maximum.
     while first + 1 < len(of_first) and of_first[first + 1] > of_first[first]:
         first += 1
     second = int(pairs[first].argmax())

@@ -213,9 +213,9 @@ def test_entries_from_batches() -> None:
     back = np.zeros((5, 3, 12), np.float32)
     back[one.clip, one.time, one.feature] = one.value
     np.testing.assert_array_equal(back, dense[:, [1, 4, 7]])
-    with pytest.raises(ValueError, match="valid are finite"):
+    with pytest.raises(ValueError, match="valid: finite"):
         active_entries([(values - 1, indices)], [1], 12)
-    with pytest.raises(ValueError, match="valid are 0 to 4"):
+    with pytest.raises(ValueError, match="valid: 0 to 4"):
         active_entries([(values, indices)], [1], 5)
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         active_entries([(np.ones_like(values), np.zeros_like(indices))], [1], 12)

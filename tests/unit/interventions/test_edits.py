@@ -137,9 +137,9 @@ def test_resampling_gives_each_position_the_donors_activation(clips, sae):
 
 def test_a_donor_must_be_known_as_far_as_the_edit_goes(clips, sae):
     table = table_of(with_donors(clips), doses=(1.0,), kinds=("target",))
-    with pytest.raises(ValueError, match="no activations given of the donor p2-s0, feature 3"):
+    with pytest.raises(ValueError, match="no activations given for donor p2-s0, feature 3"):
         row_edits(sae, table)
-    with pytest.raises(ValueError, match="the donor p2-s0 has 12 positions; row 0 is edited at 17"):
+    with pytest.raises(ValueError, match="donor p2-s0 has 12 positions; row 0 is edited up to 17"):
         row_edits(sae, table, donated=donations(clips, n_positions=12))
 
 

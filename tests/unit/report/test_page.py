@@ -42,7 +42,7 @@ def test_numbers_of_each_section(page: Page) -> None:
         "8 of 12 clips hold at least one valid return",
         "match too weak 1",  # of the rejected
         "0.117 (at most 0.5)",  # FVU at the hook
-        "on 51,328 positions of 128 clips; no clip or prompt of them is measured here",
+        "on 51,328 positions of 128 clips; none of these clips or prompts is measured here",
         "15.6, 16 (k = 16)",
         "layer 2, feature 117",
         "0.193 [0.141, 0.239]",
@@ -55,7 +55,7 @@ def test_numbers_of_each_section(page: Page) -> None:
         "torch 2.13.0",
         "min_effect 0.2",
         "generate 2 2 min 00 s 1200 MB",
-        "2 min 04 s of work in all",
+        "Times: 2 min 04 s in total",
     ):
         assert text in said, text
 

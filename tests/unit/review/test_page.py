@@ -44,7 +44,7 @@ def test_a_page_holds_each_motif_once_and_nothing_from_elsewhere() -> None:
     # Two motifs and three candidates.
     assert page.count("data:audio/flac;base64,") == 5 and page.count('<article class="event"') == 3
     assert not re.search(r"https?://|@import|url\(", page)
-    assert "a &lt;b&gt;" in page and "3 of 7 are here" in page
+    assert "a &lt;b&gt;" in page and "This page has 3 of 7 events." in page
     assert all(f'data-id="{i}"' in page for i in events["event_id"])
     assert page.count('data-sound="m0"') == 2 and "moved down by 3 semitones" in page
     assert "nothing to review" in render_review(events.head(0), {}, settings, n_events=0)

@@ -253,7 +253,7 @@ def test_a_horizon_that_needs_positions_where_the_sae_fails_is_unusable() -> Non
     out = certify(sae.declared, EXPECTED, metrics, max_fvu=0.3, min_neighbour_ratio=1.0)
     assert [b["passed"] for b in out["bins"]] == [True, False]
     assert unusable_because(out, [0.5, 2.0, 2.4]) == ""
-    expected = "the SAE does not reconstruct well enough at 2.5-5 s, where this is asked"
+    expected = "the SAE does not reconstruct well enough at 2.5-5 s, which this needs"
     assert unusable_because(out, [0.5, 2.5]) == expected
 
 

@@ -68,7 +68,9 @@ def test_a_recording_is_read_where_its_tokens_know_nothing_after_the_time():
     assert (early["position"] == plain["position"] - 4).all()
     assert early.drop(columns="position").equals(plain.drop(columns="position"))
     # Where tokens would know of the first time asked from the start, there is no position to read.
-    with pytest.raises(ValueError, match=r"lookahead_positions: is 176, 7\.04 s; valid: less than the first time"):
+    with pytest.raises(
+        ValueError, match=r"lookahead_positions: is 176, 7\.04 s; valid: less than the first usable time"
+    ):
         table(events, lookahead_positions=176)
 
 
@@ -122,7 +124,7 @@ def test_label_grid() -> None:
     assert grid.positions.tolist() == [50, 75] and grid.times_s.tolist() == [2.0, 3.0]
     assert grid.usable.tolist() == [[False, True], [True, False]]
     assert grid.y.tolist() == [[0, 0], [1, 0]]
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         label_grid(pd.concat([labels, labels]), ["a-s0"])
 
 
@@ -132,5 +134,5 @@ def test_a_longer_horizon_is_not_asked_where_a_return_is_near() -> None:
     near = pd.DataFrame(rows | {"y": [0, 1, 1, 1], "reason": [""] * 4})
     assert without_local(far, near)["reason"].tolist() == ["", "local_return", "local_return", "sounding"]
     assert far["reason"].tolist() == ["", "", "", "sounding"]
-    with pytest.raises(ValueError, match="other clips or times"):
+    with pytest.raises(ValueError, match="different clips or times"):
         without_local(far, near.assign(position=[0, 25, 50, 76]))

@@ -223,8 +223,8 @@ def test_correlate_needs_an_edit_that_did_nothing():
     # Nothing was edited: no feature passed the screen, none was confirmed, or none could be ablated.
     for changes, why in (
         ({"candidates": pd.DataFrame([candidate()]).iloc[:0]}, "no feature passed the screen"),
-        ({"candidates": pd.DataFrame([candidate(result=(0.2, 0.05, 0.2))])}, "of 1 features tried none was confirmed"),
-        ({"candidates": pd.DataFrame([candidate(result=(np.nan,) * 3)])}, "of 1 features tried none was confirmed"),
+        ({"candidates": pd.DataFrame([candidate(result=(0.2, 0.05, 0.2))])}, "none of 1 features tried was confirmed"),
+        ({"candidates": pd.DataFrame([candidate(result=(np.nan,) * 3)])}, "none of 1 features tried was confirmed"),
         ({"matched": pd.DataFrame()}, "no confirmed feature could be edited"),
     ):
         found = judge(**changes)

@@ -117,5 +117,5 @@ def test_files_that_disagree_are_noticed():
     assert any("preregistration.json" in p for p in check(HISTORY, current=HISTORY[0]))
     # The thresholds of the configuration are compared with what was declared, not made from it.
     assert any("configuration" in p for p in check(HISTORY, asked=FIRST))
-    assert problems_of([], {}, FIRST, asked=FIRST, recorded=[]) == ["no declaration is left"]
+    assert problems_of([], {}, FIRST, asked=FIRST, recorded=[]) == ["all declarations are missing"]
     assert any("another digest" in p for p in check([{**HISTORY[0], "entry": None}], recorded=[]))

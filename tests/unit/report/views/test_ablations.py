@@ -6,5 +6,5 @@ from types import SimpleNamespace
 
 def test_steering_is_told_and_kept_out_of_the_ablation(made: SimpleNamespace) -> None:
     page = re.sub(r"\s+", " ", made.page)
-    assert "the feature brings the return to 1.00 [0.86, 1.00] of them, against 0.00" in page
-    assert "KL, nats a token" in page and "fall of the best match" in page
+    assert "The motif then returned in 1.00 [0.86, 1.00] of them, compared with 0.00" in page
+    assert "KL, nats per token" in page and "fall of the best match" in page

@@ -37,15 +37,16 @@ def test_recordings_are_credited_and_what_was_left_out_is_listed(
     assert "report: planner: 1 cuts of recordings are left out: results/report/index.html lists them" in told
     for text in (
         "12 clips of 6 recordings. The model reads them and plays nothing",
-        "3 of 9 were left out (missing 2, cannot be decoded 1).",
+        "3 of 9 recordings were left out (missing 2, cannot be decoded 1).",
         "licences CC0: 5; CC <BY>: 1",
         "tags slow 6, sad 6",
         "lost2.mp3: cannot be decoded: Invalid data <found>",
-        "Of the others 1 cuts were left out (silent 1).",
+        "1 cut of the other recordings was left out (silent 1).",
         "Cuts that were left out: 1 p01.wav: silent: 16.00-32.00 s peaks at -inf dBFS",
         "Recordings that are damaged: 1 p02.wav: cannot be decoded at 1.00-1.05 s",
         "p00: set 0 (CC <BY>)",
-        "prompts that return were continued from 8 s on. 48 are judged: those in which the untouched continuation",
+        "prompts in which the motif returns were continued from 8 s. "
+        "The 48 in which it also returns in the untouched continuation",
         # One clip of each cut: no seeds.
         "clips 12 SAE",
     ):
@@ -59,4 +60,4 @@ def test_recordings_are_credited_and_what_was_left_out_is_listed(
     write_parquet(effects, table)
     write_parquet(effects.with_name(f"{NAME}.matched.parquet"), matched_damage(table[:0]))
     said = Page(run_script(tmp_path, monkeypatch, {"planner": fields}, cards)).said("planner")
-    assert "In no clip did the model's own continuation return" in said and "were continued" not in said
+    assert "The motif did not return in any of the model's own continuations" in said and "were continued" not in said

@@ -44,11 +44,11 @@ def test_reviews_are_told_where_there_are_any(
     said = Page(run_script(tmp_path, monkeypatch, {"improviser": fields}, [])).said("improviser")
     for text in (
         "4 of 10 events were reviewed by Ann, Bob: 1 accepted, 1 rejected, 1 unsure, 1 disputed.",
-        "1 that the tests had rejected were accepted, 1 that they had accepted were rejected.",
+        "they accepted 1 that the tests had rejected, and rejected 1 that the tests had accepted.",
         "the tests decide",
         # Two of three alike, by chance one: reject 1/9 and accept 2/9.
         "Ann and Bob: kappa 0.50 over 3 events, 67 % alike",
-        "Orphaned decisions: 1, about events that no longer exist",
+        "Orphaned decisions: 1. They are about events that no longer exist",
         f"Ann: reject, clip not stated at 0.00 s (event {'0' * 16})",
         # A note without a decision is told as well.
         "Bob, clip not stated at 12.00 s (no decision): Bob <b>hears</b> two voices",

@@ -60,7 +60,7 @@ def test_a_transposed_repetition_is_discovered_and_its_return_is_an_event() -> N
 def test_nothing_is_discovered_where_nothing_comes_back() -> None:
     assert found(bars(UNIQUE)) == []
     clip = clip_events(bars(UNIQUE), RATE_HZ, motif="discovered", start_s=0, duration_s=2.0)
-    assert clip.motifs == [] and clip.events.empty and clip.no_events_because == "clip: no passage in it comes back"
+    assert clip.motifs == [] and clip.events.empty and clip.no_events_because == "clip: no passage in it repeats"
 
 
 @pytest.mark.parametrize("what", ["silence", "drone", "immediate repetition", "short"])
