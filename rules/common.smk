@@ -38,6 +38,14 @@ from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_
 from reprise.workflow.provenance import code_digest, fingerprint
 from reprise.workflow.resources import job_needs
 from reprise.review.files import read_reviews
+from reprise.probing.representations import (
+    of_probe,
+    probe_names,
+    probe_pattern,
+    reads_random_weights,
+    sources_of,
+    versions,
+)
 from reprise.saes.formats.registry import sae_files
 from reprise.checkpoints.variants import read_facts
 from reprise.checkpoints.weights import needed_files

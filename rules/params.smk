@@ -9,7 +9,8 @@ from reprise.config.schema import ReportSettings
 def settings(script, *groups, **extra):
     """A rule's `params.settings`: the leaf settings of `groups` (study fields), `extra` (values, or functions of the
     wildcards), and the digest of the code the script uses, as one dict of plain builtins. What studies share says
-    nothing of which study asked for it."""
+    nothing of which study asked for it. `versions` of what other packages add are there only where there are any.
+    """
 
     def of(wildcards):
         fields = study_config(wildcards).model_dump(mode="json")
@@ -19,6 +20,8 @@ def settings(script, *groups, **extra):
             key: value(wildcards) if callable(value) else value
             for key, value in extra.items()
         }
+        if not made.get("versions"):
+            made.pop("versions", None)
         return {
             **({"study": wildcards.study} if "study" in wildcards.keys() else {}),
             **{group: fields[group] for group in groups},

@@ -21,6 +21,10 @@ TRAIN = "train"
 # `organisms` overrides config/organisms.yaml and is read by the training recipe alone.
 TOP_LEVEL = ("studies", "defaults", "report", "organisms", "calibration")
 
+# What is probed where a study does not say. All that can be: reprise/probing/representations.py.
+_PROBED = ("resid", "sae", "embedding", "random_dictionary", "random_model")
+_PROBEABLE = f"one of {', '.join(_PROBED)}, or a name that an installed package adds"
+
 
 class ModelSettings(Settings):
     """The music model."""
@@ -175,9 +179,10 @@ class ProbeSettings(Settings):
     """Linear probes, their folds and their null."""
 
     representations: Annotated[
-        tuple[Literal["resid", "sae", "embedding", "random_dictionary", "random_model"], ...], AfterValidator(unique)
+        tuple[Annotated[str, Field(examples=list(_PROBED), json_schema_extra={"valid": _PROBEABLE})], ...],
+        AfterValidator(unique),
     ] = leaf(
-        ("resid", "sae", "embedding", "random_dictionary", "random_model"),
+        _PROBED,
         "What is probed. Evidence are resid and sae; the others say what those are worth: embedding, the input to "
         "layer 0; random_dictionary, latents by random directions; random_model, the stream of the same model with "
         "random weights, dumped for it.",

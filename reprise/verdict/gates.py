@@ -31,7 +31,7 @@ Gates, in order; the first that does not pass decides.
 
 A study is what its best edited candidate is, in the order foresight, entangled, unresolved, correlate. The input
 embedding is a check, never evidence: if it predicts, the baseline is incomplete. A random dictionary is neither; the
-report shows it beside the others.
+report shows it beside the others. Which role each representation has: reprise/probing/representations.py.
 
 `mechanism` of a candidate whose effect passes, from `stored_fraction`, the effect of editing the prefix alone over
 that of editing until the event, and its paired interval: `stored` where all of it reaches `min_stored_fraction`,
@@ -50,20 +50,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from reprise.probing.representations import CHECK, find, with_role
 from reprise.statistics import benjamini_hochberg
-from reprise.verdict.evidence import EVIDENCE, best_test, evidence_tests, excluded, predicts
+from reprise.verdict.evidence import best_test, evidence_tests, excluded, is_evidence, predicts
 from reprise.verdict.preregistration import Thresholds
 
 # A study is the first of these that one of its candidates is.
 _RANK = ("foresight", "entangled", "unresolved", "correlate")
-CHECKS = ("embedding", "random_model")
-NAMES = {"resid": "residual stream", "sae": "SAE latents"}
-# What it says where one of `CHECKS` predicts nevertheless.
-WARNINGS = {
-    "embedding": "predicts: the baseline leaves something out",
-    "random_model": "predicts too: what sounded before the baseline hears anything can be read without having learned "
-    "to, and only what is learned beyond it counts",
-}
 CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity")
 DOSE = 1.0
 PASSED, FAILED, UNDECIDED, NOT_REACHED = "passed", "failed", "undecided", "not reached"
@@ -156,7 +149,7 @@ def verdict(
 def _counts(clips: Mapping[str, Any], long: pd.DataFrame) -> dict[str, int]:
     """Clips with and without a return in the long horizon, and prompts with one; from the events where no probe
     ran."""
-    rows = long[long["representation"].isin(EVIDENCE)]
+    rows = long[is_evidence(long["representation"])]
     if rows.empty:
         negative = int(clips["n_usable"] - clips["n_with_event"])
         prompts = int(clips["n_prompts_with_event"])
@@ -224,22 +217,23 @@ def _learned(tests: pd.DataFrame, best: dict[str, Any] | None, t: Thresholds) ->
 
 
 def _named(test: Mapping[str, Any]) -> str:
-    return f"{NAMES[test['representation']]} at layer {test['layer']}, {test['role']}"
+    return f"{find(test['representation']).words.text} at layer {test['layer']}, {test['role']}"
 
 
 def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
     """Representations that should not predict: passed if they do not. Both nulls count, as for evidence."""
     checks = []
-    for representation, rows in long[long["representation"].isin(CHECKS)].groupby("representation", sort=True):
+    named = with_role(long["representation"], CHECK)
+    for representation, rows in long[long["representation"].isin(named)].groupby("representation", sort=True):
+        words = find(str(representation)).words
         rows = rows.assign(p_adjusted=benjamini_hochberg(rows["p_gain"]))
         predicting = predicts(rows, t)
         row = rows.assign(predicts=predicting).sort_values(["predicts", "gain_auroc"], ascending=False).iloc[0]
         value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
         unknown = rows["p_gain"].isna().any() and not predicting.any()
-        found = WARNINGS[str(representation)] if predicting.any() else "does not predict, as it should be"
+        found = words.warning if predicting.any() else "does not predict, as it should be"
         number = "could not be scored" if unknown else f"{found} ({value:.3f} AUROC [{low:.3f}, {high:.3f}])"
-        what = {"random_model": "model with random weights"}.get(str(representation), str(representation))
-        sentence = f"At the {long_role} horizon the {what} {number}."
+        sentence = f"At the {long_role} horizon the {words.text} {number}."
         outcome = UNDECIDED if unknown else FAILED if predicting.any() else PASSED
         checks.append(Gate(str(representation), value, low, high, t.min_gain_auroc, outcome, sentence))
     return checks
