@@ -51,6 +51,13 @@ def fingerprints(files):
     return {file.name: fingerprint(file) for file in files}
 
 
+def sae_versions(study, *layers):
+    """The versions of formats of SAEs that other packages add, by format; an SAE trained here is of a built-in one."""
+    given = [layer for layer in layers if not trained_sae(study, layer)]
+    found = [format_versions(sae_folder(sae_of(study, int(layer)))) for layer in given]
+    return {name: version for each in found for name, version in each.items()}
+
+
 def reviewed_only(wildcards):
     return STUDIES[wildcards.study].labels.reviewed_only
 
