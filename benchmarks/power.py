@@ -10,11 +10,13 @@ from scipy.stats import binomtest
 
 from reprise.probing.learned import learned_gain
 from reprise.probing.probes import fit_question, probe
-from reprise.verdict.evidence import EVIDENCE, best_test, evidence_tests, excluded
+from reprise.probing.representations import BUILT_IN, with_role
+from reprise.verdict.evidence import best_test, evidence_tests, excluded
 from reprise.verdict.power import advice, make_pilot, power
 from reprise.verdict.preregistration import Thresholds
 
 LAYER, RANDOM = 2, "random_model"
+EVIDENCE = with_role((entry.name for entry in BUILT_IN), "evidence")
 N_SWAPS, N_BOOTSTRAP, POWER = 99, 1000, "80%"
 
 # A study's question, under `question`, and its representations `[clip, time, d]` by kind: evidence, and that of the

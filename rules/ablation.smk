@@ -92,6 +92,9 @@ checkpoint candidates:
                 layer: sae_to_read(wildcards.study, layer)
                 for layer in STUDIES[wildcards.study].layers
             },
+            versions=lambda wildcards: sae_versions(
+                wildcards.study, *STUDIES[wildcards.study].layers
+            ),
         ),
     script:
         "../workflow_scripts/candidates.py"
@@ -131,6 +134,9 @@ rule ablate:
             "ablation",
             sampling=lambda wildcards: sampling(wildcards.study),
             sae=lambda wildcards: sae_to_read(
+                wildcards.study, layer_of(wildcards.candidate)
+            ),
+            versions=lambda wildcards: sae_versions(
                 wildcards.study, layer_of(wildcards.candidate)
             ),
         ),

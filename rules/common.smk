@@ -34,11 +34,25 @@ from reprise.config.reading import check_command_line, read_yaml, told_by
 from reprise.config.validation import validate
 from reprise.config.errors import ConfigError
 from reprise.config.corpora import corpus_name
-from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_place
+from reprise.checkpoints.hub import (
+    MODEL_FILES,
+    model_folder,
+    model_place,
+    sae_folder,
+    sae_place,
+)
 from reprise.workflow.provenance import code_digest, fingerprint
 from reprise.workflow.resources import job_needs
 from reprise.review.files import read_reviews
-from reprise.saes.formats.registry import sae_files
+from reprise.probing.representations import (
+    of_probe,
+    probe_names,
+    probe_pattern,
+    reads_random_weights,
+    sources_of,
+    versions,
+)
+from reprise.saes.formats.registry import format_versions, sae_files
 from reprise.checkpoints.variants import read_facts
 from reprise.checkpoints.weights import needed_files
 

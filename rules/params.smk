@@ -9,7 +9,8 @@ from reprise.config.schema import ReportSettings
 def settings(script, *groups, **extra):
     """A rule's `params.settings`: the leaf settings of `groups` (study fields), `extra` (values, or functions of the
     wildcards), and the digest of the code the script uses, as one dict of plain builtins. Settings of outputs that
-    studies share do not name the study."""
+    studies share do not name the study. `versions` of what other packages add are there only if there are any.
+    """
 
     def of(wildcards):
         fields = study_config(wildcards).model_dump(mode="json")
@@ -19,6 +20,8 @@ def settings(script, *groups, **extra):
             key: value(wildcards) if callable(value) else value
             for key, value in extra.items()
         }
+        if not made.get("versions"):
+            made.pop("versions", None)
         return {
             **({"study": wildcards.study} if "study" in wildcards.keys() else {}),
             **{group: fields[group] for group in groups},
@@ -46,6 +49,13 @@ def template_digest(name):
 def fingerprints(files):
     """Fingerprints of large files, by name."""
     return {file.name: fingerprint(file) for file in files}
+
+
+def sae_versions(study, *layers):
+    """The versions of formats of SAEs that other packages add, by format; an SAE trained here is of a built-in one."""
+    given = [layer for layer in layers if not trained_sae(study, layer)]
+    found = [format_versions(sae_folder(sae_of(study, int(layer)))) for layer in given]
+    return {name: version for each in found for name, version in each.items()}
 
 
 def reviewed_only(wildcards):

@@ -43,7 +43,7 @@ def hooks(study):
 
 def random_hooks(study):
     """What is dumped of the model with random weights, where it is probed."""
-    probed = "random_model" in STUDIES[study].probes.representations
+    probed = reads_random_weights(STUDIES[study].probes.representations)
     return [f"random-layer{layer}" for layer in STUDIES[study].layers] if probed else []
 
 
@@ -137,20 +137,12 @@ def clip_summary_tables(study):
 
 
 def probe_results(study):
-    """Results of every probe of a study: representation x layer (the embedding once) x horizon."""
-    study_settings = STUDIES[study]
-    names = []
-    for representation in study_settings.probes.representations:
-        if representation == "embedding":
-            names.append("embedding")
-        else:
-            names += [
-                f"{representation}-layer{layer}" for layer in study_settings.layers
-            ]
+    """Results of every probe of a study: representation x layer (once where it is of none) x horizon."""
     return [
         f"results/{study}/probes/{horizon}/{name}.json"
         for horizon in horizons(study)
-        for name in names
+        for representation in STUDIES[study].probes.representations
+        for name in probe_names(representation, STUDIES[study].layers)
     ]
 
 
@@ -205,25 +197,21 @@ def given_sae(study, layer):
 
 
 def representation_stores(study, probe):
-    """Manifests of what a probe reads: SAE latents, or the activations of a hook."""
-    kind, _, hook = probe.partition("-")
-    if kind == "sae":
-        return stores("latents", study, hook)
-    if kind == "random_model":
-        return stores("activations", study, f"random-{hook}")
-    return stores("activations", study, hook or "embedding")
-
-
-def as_wide_as(study, probe):
-    """The SAE latents that a random dictionary is given the size of; none for another probe."""
-    kind, _, hook = probe.partition("-")
-    return stores("latents", study, hook)[:1] if kind == "random_dictionary" else []
+    """Manifests of what a probe reads, source by source."""
+    return [
+        manifest
+        for source in sources_of(probe)
+        for manifest in stores(source.kind, study, source.hook)[
+            : 1 if source.size_only else None
+        ]
+    ]
 
 
 def certificate_of(study, probe):
     """The certificate of the SAE whose latents are probed, which says where in a clip they can be trusted."""
-    kind, _, hook = probe.partition("-")
-    return [certificate(study, hook.removeprefix("layer"))] if kind == "sae" else []
+    entry, hook = of_probe(probe)
+    layer = hook.removeprefix("layer")
+    return [certificate(study, layer)] if entry.needs_certificate else []
 
 
 def horizons_by_role(study):

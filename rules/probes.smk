@@ -38,7 +38,6 @@ rule probe:
         representation=lambda wildcards: representation_stores(
             wildcards.study, wildcards.probe
         ),
-        latents=lambda wildcards: as_wide_as(wildcards.study, wildcards.probe),
         certificate=lambda wildcards: certificate_of(wildcards.study, wildcards.probe),
     output:
         record="results/{study}/probes/{horizon}/{probe}.json",
@@ -48,7 +47,7 @@ rule probe:
     benchmark:
         "results/benchmarks/{study}/probe/{horizon}-{probe}.tsv"
     wildcard_constraints:
-        probe=r"embedding|(resid|sae|random_dictionary|random_model)-layer\d+",
+        probe=probe_pattern(),
     conda:
         "../envs/reprise.yaml"
     resources:
@@ -62,6 +61,7 @@ rule probe:
                 key: getattr(STUDIES[wildcards.study].probes, key)
                 for key in ("n_folds", "n_swaps", "n_bootstrap")
             },
+            versions=lambda wildcards: versions(of_probe(wildcards.probe)[0].name),
         ),
     script:
         "../workflow_scripts/probe.py"

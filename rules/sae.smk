@@ -64,6 +64,7 @@ rule measure_sae:
             guided=lambda wildcards: STUDIES[wildcards.study].generation.cfg_coef != 1,
             layer=lambda wildcards: int(wildcards.layer),
             sae=lambda wildcards: sae_to_read(wildcards.study, int(wildcards.layer)),
+            versions=lambda wildcards: sae_versions(wildcards.study, wildcards.layer),
             files=lambda wildcards: fingerprints(
                 given_sae(wildcards.study, wildcards.layer)
             ),
@@ -116,6 +117,7 @@ rule encode:
         settings=settings(
             "encode",
             sae=lambda wildcards: sae_to_read(wildcards.study, int(wildcards.layer)),
+            versions=lambda wildcards: sae_versions(wildcards.study, wildcards.layer),
         ),
         # A changed bound does not encode again, because the latents would be the same. If it refuses the SAE, nothing
         # reads them.

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from reprise.identity import seed_from
+from reprise.probing.representations import EVIDENCE, of_probe, with_role
 from reprise.report.power_page import render_power
 from reprise.storage.files import read_records, write_json, write_text
-from reprise.verdict.evidence import EVIDENCE
 from reprise.verdict.power import ProbeThresholds, advice, advice_text, make_pilot, power
 from reprise.workflow.job import log, start
 
@@ -18,7 +18,8 @@ names = [Path(path).stem for path in inputs.probes]
 records = dict(zip(names, read_records(inputs.probes).to_dict("records"), strict=True))
 predictions = {Path(path).stem: pd.read_parquet(path) for path in inputs.predictions}
 seed = seed_from("power", settings["study"])[0]
-pilot = make_pilot(predictions, records, evidence=EVIDENCE, seed=seed)
+evidence = with_role((of_probe(name)[0].name for name in names), EVIDENCE)
+pilot = make_pilot(predictions, records, evidence=evidence, seed=seed)
 if pilot is None:
     table, record = pd.DataFrame(columns=["axis"]), {"sentence": "", "note": "no probe was scored"}
     log.warning("no simulation: %s", record["note"])

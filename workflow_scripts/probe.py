@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from reprise.identity import seed_from
-from reprise.probing.probes import probe, random_latents
+from reprise.probing.probes import probe
 from reprise.probing.questions import read_baseline, read_question
+from reprise.probing.representations import Inputs, by_source, of_probe
 from reprise.saes.certificate import require_passed
-from reprise.saes.latents import read_latents, sae_size
-from reprise.storage.artifacts import read_array, read_clips
+from reprise.storage.artifacts import read_clips
 from reprise.storage.files import write_json, write_parquet
 from reprise.targets.labels import label_grid, unusable_because, without_local
 from reprise.workflow.job import log, start
@@ -27,16 +27,9 @@ if snakemake.input.local:
 grid = label_grid(labels, clips["clip_id"])
 question = read_question(snakemake.input.descriptors, clips, grid)
 baseline = read_baseline(snakemake.input.baseline)
-sources = snakemake.input.representation
-kind, _, hook = name.partition("-")
-if kind == "sae":
-    representation = read_latents(sources, grid.positions)
-else:
-    representation = read_array(sources, "resid_post", grid.positions).astype("float32")
-if kind == "random_dictionary":
-    d_sae, k = sae_size(snakemake.input.latents)
-    seed = seed_from("random dictionary", settings["study"], hook)[0]
-    representation = random_latents(representation, d_sae=d_sae, k=k, seed=seed)
+entry, hook = of_probe(name)
+stores = by_source(snakemake.input.representation)
+representation = entry.make(Inputs(stores, grid.positions, settings["study"], hook))
 log.info("%d clips, %d times, %d baseline columns", *grid.y.shape, len(question.names))
 unusable = [unusable_because(certificate, grid.times_s) for certificate in certificates]
 
@@ -51,7 +44,7 @@ result = probe(
     n_bootstrap=asked["n_bootstrap"],
     unusable_because="".join(unusable),
 )
-record = {"study": settings["study"], "horizon": horizon, "representation": kind, "hook": hook or "embedding"}
+record = {"study": settings["study"], "horizon": horizon, "representation": entry.name, "hook": hook or "embedding"}
 record["declared"] = json.loads(Path(snakemake.input.declared).read_text())["entry"]
 log.info("%s", result.record)
 write_json(Path(snakemake.output.record), record | result.record)

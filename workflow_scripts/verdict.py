@@ -7,10 +7,11 @@ import pandas as pd
 
 from reprise.identity import seed_from
 from reprise.probing.learned import learned_gain
+from reprise.probing.representations import REFERENCE
 from reprise.review.apply import read_events
 from reprise.storage.artifacts import hook_layer
 from reprise.storage.files import read_records, write_json
-from reprise.verdict.evidence import EVIDENCE
+from reprise.verdict.evidence import is_evidence
 from reprise.verdict.gates import verdict
 from reprise.verdict.preregistration import Thresholds, preregistration, problems_of
 from reprise.verdict.reasons import count_reasons
@@ -31,10 +32,10 @@ probes = read_records(inputs.probes)
 probes["layer"] = probes["hook"].map(hook_layer)
 probes["role"] = probes["horizon"].map(role_of)
 predictions = {Path(path).stem: pd.read_parquet(path) for path in inputs.predictions}
-for index, row in probes[(probes["role"] == long_role) & probes["representation"].isin(EVIDENCE)].iterrows():
+for index, row in probes[(probes["role"] == long_role) & is_evidence(probes["representation"])].iterrows():
     # The same seed as for the probes, so that the resamples are the same.
     seed = seed_from("probe", settings["study"], row["horizon"])[0]
-    trained, random = (predictions[f"{name}-{row['hook']}"] for name in (row["representation"], "random_model"))
+    trained, random = (predictions[f"{name}-{row['hook']}"] for name in (row["representation"], REFERENCE))
     learned = learned_gain(trained, random, seed=seed, n_bootstrap=settings["probes"]["n_bootstrap"])
     for name in ("learned_auroc", "learned_auroc_low", "learned_auroc_high", "p_learned"):
         probes.loc[index, name] = learned[name]
@@ -55,7 +56,7 @@ record = verdict(
     thresholds=thresholds,
     long_role=long_role,
 )
-scored = probes["representation"].isin(EVIDENCE) & (probes["role"] == long_role)
+scored = is_evidence(probes["representation"]) & (probes["role"] == long_role)
 columns = ["layer", "representation", "learned_auroc", "learned_auroc_low", "learned_auroc_high", "p_learned"]
 record["learned"] = probes.loc[scored, columns].to_dict("records")
 

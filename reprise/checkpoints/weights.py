@@ -37,6 +37,7 @@ from reprise.checkpoints.variants import (
     unsupported,
     unsupported_in_transformers,
 )
+from reprise.saes.errors import SaeError
 from reprise.saes.formats.registry import description_problem, format_of, missing_files, sae_files, said_layer
 
 # Without its tokenizer's file transformers makes one of four words up, and says nothing.
@@ -147,7 +148,11 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
         if not folder.is_dir():
             return [f'there is no directory "{name}"; valid: the directory of layer {layer}\'s SAE']
         anew = "valid: its files, whole"
-    if format_of(folder) is None:
+    try:
+        found = format_of(folder)
+    except SaeError as error:
+        return [f"{said}: {error}"]
+    if found is None:
         return [f"{said} {missing_files(folder)}" + (f"; {_to_do(fetch)}" if fetch else "")]
     broken = folder_problems(folder, [(file,) for file in sae_files(folder)])
     if broken:

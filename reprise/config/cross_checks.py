@@ -9,6 +9,8 @@ from reprise.config.horizons import horizon_name
 from reprise.config.messages import Problem, show, valid_text
 from reprise.config.reading import states
 from reprise.config.schema import RecordingSettings, Study
+from reprise.extensions import ExtensionError
+from reprise.probing.representations import BUILT_IN, EVIDENCE, REFERENCE, find, names, with_role
 
 MAX_SEED = 2**63 - 1
 # Longest clip of a recording.
@@ -22,8 +24,6 @@ _UNUSED = {
     "audio": ("prompts", "seeds", "recordings.continue_from_s"),
     "continuation": ("prompts",),
 }
-# Representations that count as evidence of a plan. The others are controls.
-_EVIDENCE = ("resid", "sae")
 
 
 def unused_problems(study: Study, entry: Mapping) -> Iterator[Problem]:
@@ -181,17 +181,20 @@ def _continuation_problems(study: Study, opening: _Opening) -> Iterator[Problem]
 def _evidence_problems(study: Study) -> Iterator[Problem]:
     """Settings that make a verdict impossible: needed evidence is left out, or a null has too few draws."""
     e, probes = study.events, study.probes
-    evidence = [r for r in probes.representations if r in _EVIDENCE]
-    if not evidence:
-        valid = f"at least one of {', '.join(_EVIDENCE)}, because the verdict depends on it"
+    unknown = list(_unknown_representations(study))
+    yield from unknown
+    evidence = [] if unknown else with_role(probes.representations, EVIDENCE)
+    if not evidence and not unknown:
+        listed = with_role((entry.name for entry in BUILT_IN), EVIDENCE)
+        valid = f"at least one of {', '.join(listed)}, because the verdict depends on it"
         text = f"got {', '.join(probes.representations)}; valid: {valid}"
         yield Problem(("probes", "representations"), text, ("probes.representations",))
     if e.n_surrogates < (least := _fewest_draws(e.max_p_value)):
         text = f"got {e.n_surrogates}, too few for any p-value to reach events.max_p_value {e.max_p_value:g}"
         uses: tuple[str, ...] = ("events.n_surrogates", "events.max_p_value")
         yield Problem(("events", "n_surrogates"), f"{text}; valid: at least {least}", uses)
-    if evidence and "random_model" not in probes.representations:
-        valid = "a list with random_model in it, because the learned gain is compared with it"
+    if evidence and REFERENCE not in probes.representations:
+        valid = f"a list with {REFERENCE} in it, because the learned gain is compared with it"
         text = f"got {', '.join(probes.representations)}; valid: {valid}"
         yield Problem(("probes", "representations"), text, ("probes.representations",))
     n_horizons = max(1, len(study.horizons) - 1)
@@ -207,6 +210,19 @@ def _evidence_problems(study: Study) -> Iterator[Problem]:
             name = f"{needed:g}" if isinstance(needed, float) else needed
             text = f"got {show(given)}; valid: a list with {name} in it, because the verdict depends on it"
             yield Problem(("ablation", field), text, (f"ablation.{field}",))
+
+
+def _unknown_representations(study: Study) -> Iterator[Problem]:
+    """Representations that there are not, or that an installed package adds in a way that cannot be used."""
+    for i, name in enumerate(study.probes.representations):
+        try:
+            if name in names():
+                find(name)
+                continue
+            text = f"got {show(name)}; valid: one of {', '.join(names())}"
+        except ExtensionError as error:
+            text = f"got {show(name)}: {error}"
+        yield Problem(("probes", "representations", i), text, ("probes.representations",))
 
 
 def _selection_problems(study: Study) -> Iterator[Problem]:

@@ -21,6 +21,10 @@ TRAIN = "train"
 # `organisms` overrides config/organisms.yaml; only the training recipe reads it.
 TOP_LEVEL = ("studies", "defaults", "report", "organisms", "calibration")
 
+# What is probed where a study does not say. All that can be: reprise/probing/representations.py.
+_PROBED = ("resid", "sae", "embedding", "random_dictionary", "random_model")
+_PROBEABLE = f"one of {', '.join(_PROBED)}, or a name that an installed package adds"
+
 
 class ModelSettings(Settings):
     """The music model."""
@@ -189,9 +193,10 @@ class ProbeSettings(Settings):
     """Linear probes, their folds and their null distribution."""
 
     representations: Annotated[
-        tuple[Literal["resid", "sae", "embedding", "random_dictionary", "random_model"], ...], AfterValidator(unique)
+        tuple[Annotated[str, Field(examples=list(_PROBED), json_schema_extra={"valid": _PROBEABLE})], ...],
+        AfterValidator(unique),
     ] = leaf(
-        ("resid", "sae", "embedding", "random_dictionary", "random_model"),
+        _PROBED,
         "Representations to probe. resid and sae count as evidence; the others are controls. embedding: the input to "
         "layer 0. random_dictionary: latents from random directions. random_model: the residual stream of the same "
         "model with random weights.",

@@ -1,6 +1,7 @@
 """Which probes are evidence, what do they show, and which of them does a study rest on?
 
-Evidence are the probes of the residual stream and of SAE latents. Their p-values are corrected together.
+Which representations are evidence is said in reprise/probing/representations.py: of the built-in ones the residual
+stream and SAE latents. Their p-values are corrected together.
 
 Degenerate input: a probe that could not be scored (NaN) shows nothing and excludes nothing; without any scored probe a
 study rests on none.
@@ -11,15 +12,19 @@ from typing import Any
 
 import pandas as pd
 
+from reprise.probing.representations import EVIDENCE, with_role
 from reprise.statistics import benjamini_hochberg
 from reprise.verdict.preregistration import Thresholds
 
-EVIDENCE = ("resid", "sae")
+
+def is_evidence(representations: pd.Series) -> pd.Series:
+    """Which rows are of a representation that counts as evidence, bool, from their names."""
+    return representations.isin(with_role(representations, EVIDENCE))
 
 
 def evidence_tests(rows: pd.DataFrame) -> pd.DataFrame:
     """The evidence among probes, with p-values corrected over all of it."""
-    rows = rows[rows["representation"].isin(EVIDENCE)].reset_index(drop=True)
+    rows = rows[is_evidence(rows["representation"])].reset_index(drop=True)
     if "p_learned" not in rows:
         rows = rows.assign(
             **dict.fromkeys(("learned_auroc", "learned_auroc_low", "learned_auroc_high", "p_learned"), math.nan)

@@ -31,7 +31,7 @@ Gates, in order; the first that does not pass decides.
 
 A study gets the verdict of its best edited candidate, in the order foresight, entangled, unresolved, correlate. The
 input embedding is a check, never evidence: if it predicts, the baseline is incomplete. A random dictionary is neither;
-the report shows it next to the others.
+the report shows it next to the others. Which role each representation has: reprise/probing/representations.py.
 
 A candidate whose effect passes has a `mechanism`. It depends on `stored_fraction`, the effect of editing the prefix
 alone divided by that of editing until the event, and on its paired interval: `stored` if the whole interval reaches
@@ -50,20 +50,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from reprise.probing.representations import CHECK, find, with_role
 from reprise.statistics import benjamini_hochberg
-from reprise.verdict.evidence import EVIDENCE, best_test, evidence_tests, excluded, predicts
+from reprise.verdict.evidence import best_test, evidence_tests, excluded, is_evidence, predicts
 from reprise.verdict.preregistration import Thresholds
 
 # A study gets the first of these verdicts that one of its candidates has.
 _RANK = ("foresight", "entangled", "unresolved", "correlate")
-CHECKS = ("embedding", "random_model")
-NAMES = {"resid": "residual stream", "sae": "SAE latents"}
-# What is reported if one of `CHECKS` predicts after all.
-WARNINGS = {
-    "embedding": "predicts: the baseline leaves something out",
-    "random_model": "predicts too: sound from before the baseline's window can be read without any training, so only "
-    "the learned gain beyond it counts",
-}
 CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity")
 DOSE = 1.0
 PASSED, FAILED, UNDECIDED, NOT_REACHED = "passed", "failed", "undecided", "not reached"
@@ -170,7 +163,7 @@ def verdict(
 def _counts(clips: Mapping[str, Any], long: pd.DataFrame) -> dict[str, int]:
     """Clips with and without a return in the long horizon, and prompts with one. If no probe ran, they come from the
     events."""
-    rows = long[long["representation"].isin(EVIDENCE)]
+    rows = long[is_evidence(long["representation"])]
     if rows.empty:
         negative = int(clips["n_usable"] - clips["n_with_event"])
         prompts = int(clips["n_prompts_with_event"])
@@ -238,22 +231,23 @@ def _learned(tests: pd.DataFrame, best: dict[str, Any] | None, t: Thresholds) ->
 
 
 def _named(test: Mapping[str, Any]) -> str:
-    return f"{NAMES[test['representation']]} at layer {test['layer']}, {test['role']}"
+    return f"{find(test['representation']).words.text} at layer {test['layer']}, {test['role']}"
 
 
 def _checks(long: pd.DataFrame, long_role: str, t: Thresholds) -> list[Gate]:
     """Representations that should not predict: passed if they do not. Both nulls count, as for evidence."""
     checks = []
-    for representation, rows in long[long["representation"].isin(CHECKS)].groupby("representation", sort=True):
+    named = with_role(long["representation"], CHECK)
+    for representation, rows in long[long["representation"].isin(named)].groupby("representation", sort=True):
+        words = find(str(representation)).words
         rows = rows.assign(p_adjusted=benjamini_hochberg(rows["p_gain"]))
         predicting = predicts(rows, t)
         row = rows.assign(predicts=predicting).sort_values(["predicts", "gain_auroc"], ascending=False).iloc[0]
         value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
         unknown = rows["p_gain"].isna().any() and not predicting.any()
-        found = WARNINGS[str(representation)] if predicting.any() else "does not predict, as expected"
+        found = words.warning if predicting.any() else "does not predict, as expected"
         number = "could not be scored" if unknown else f"{found} ({value:.3f} AUROC [{low:.3f}, {high:.3f}])"
-        what = {"random_model": "model with random weights"}.get(str(representation), str(representation))
-        sentence = f"At the {long_role} horizon the {what} {number}."
+        sentence = f"At the {long_role} horizon the {words.text} {number}."
         outcome = UNDECIDED if unknown else FAILED if predicting.any() else PASSED
         checks.append(Gate(str(representation), value, low, high, t.min_gain_auroc, outcome, sentence))
     return checks

@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import norm
 
+from reprise.probing.representations import REFERENCE
+
 Array = NDArray[np.float64]
 
 SIZES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
@@ -115,7 +117,7 @@ def make_pilot(
         for name in predictions
         if name.partition("-")[0] in evidence
         and "p_BR" in predictions[name]
-        and "p_BR" in predictions.get(f"random_model-{name.partition('-')[2]}", ())
+        and "p_BR" in predictions.get(f"{REFERENCE}-{name.partition('-')[2]}", ())
     ]
     if not scored:
         return None
@@ -136,7 +138,7 @@ def make_pilot(
     y = rows["y"].to_numpy(float)[inside]
     pairs, gains = {}, []
     for name in scored:
-        random = f"random_model-{name.partition('-')[2]}"
+        random = f"{REFERENCE}-{name.partition('-')[2]}"
         for key, table, column in ((name, name, "p_BR"), ("B", name, "p_B"), (random, random, "p_BR")):
             if key not in pairs:
                 score = logit(np.clip(predictions[table][column].to_numpy(float)[inside], 1e-12, 1 - 1e-12))

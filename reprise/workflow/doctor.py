@@ -26,6 +26,7 @@ from reprise.config.schema import TRAIN, Study
 from reprise.models.delay_pattern import n_positions
 from reprise.models.device import pick_device
 from reprise.models.memory import free_memory, generation_need, memory_problem
+from reprise.probing.representations import reads_random_weights
 from reprise.saes.certificate import disagreements
 from reprise.saes.errors import SaeError
 from reprise.saes.formats.format import Format
@@ -236,7 +237,7 @@ def stores_bytes(
         return {}
     tokens = token_arrays(n_clips, n_codebooks=facts["n_codebooks"], n_frames=n_frames)
     acts = activation_arrays(n_clips, n_positions=n_positions(n_frames), d_model=facts["d_model"])
-    n_hooks = 1 + len(study.layers) * (1 + ("random_model" in study.probes.representations))
+    n_hooks = 1 + len(study.layers) * (1 + reads_random_weights(study.probes.representations))
     latents = 0
     for sae in saes:
         if sae is not None:

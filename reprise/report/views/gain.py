@@ -8,26 +8,19 @@ from typing import Any
 
 import pandas as pd
 
+from reprise.probing.representations import BUILT_IN, EVIDENCE, find, report_order
 from reprise.report.figures.intervals import Row, interval_plot
 from reprise.report.figures.svg import axis_around, legend
 from reprise.report.numbers import interval, is_number, number, p_text
 from reprise.report.results import Results
 from reprise.report.views.horizons import horizons_view
 
-REPRESENTATIONS = {
-    "resid": "residual",
-    "sae": "SAE latents",
-    "embedding": "input embedding",
-    "random_dictionary": "random dictionary",
-    "random_model": "random weights",
-}
-GAIN_MARKS = {
-    "resid": ("s-target", "circle", "residual stream"),
-    "sae": ("s-target", "square", "SAE latents"),
-    "embedding": ("s-check", "diamond", "input embedding, a check"),
-    "random_dictionary": ("s-check", "square", "random dictionary"),
-    "random_model": ("s-check", "circle", "random weights"),
-}
+
+def mark(name: str) -> tuple[str, str, str]:
+    """The mark of a representation: its colour class, its shape, and what the legend says."""
+    entry = find(name)
+    colour = "s-target" if entry.role == EVIDENCE else "s-check"
+    return colour, entry.words.mark, entry.words.legend or entry.words.label
 
 
 def gain_view(study: Results) -> dict[str, Any]:
@@ -35,7 +28,7 @@ def gain_view(study: Results) -> dict[str, Any]:
     table = study.probes
     numbers = [c for c in table.columns if c.startswith(("gain_", "swap_gain_", "p_", "auroc_", "n_"))]
     table = table.assign(**{c: pd.to_numeric(table[c], errors="coerce") for c in numbers})
-    order = {name: i for i, name in enumerate(("embedding", "resid", "random_model", "sae", "random_dictionary"))}
+    order = {name: i for i, name in enumerate(report_order(table["representation"]))}
     table = table.assign(order=table["representation"].map(order)).sort_values(["order", "hook"])
     needed = study.settings["verdict"]["min_gain_auroc"]
     alpha = study.settings["probes"]["alpha"]
@@ -45,7 +38,7 @@ def gain_view(study: Results) -> dict[str, Any]:
     for horizon in horizons_view(study):
         lines = []
         for r in table[table["horizon"] == horizon["name"]].to_dict("records"):
-            what = REPRESENTATIONS.get(r["representation"], r["representation"])
+            what = find(r["representation"]).words.label
             name = what if r["hook"] == "embedding" else f"{what}, L{r['hook'].removeprefix('layer')}"
             value, low, high = (r[f"gain_auroc{end}"] for end in ("", "_low", "_high"))
             shows = bool(is_number(low) and low > 0 and is_number(r["p_gain"]) and r["p_gain"] <= alpha)
@@ -56,7 +49,7 @@ def gain_view(study: Results) -> dict[str, Any]:
                     low,
                     high,
                     number(value, 3, sign=True) if is_number(value) else "not scored",
-                    *GAIN_MARKS.get(r["representation"], GAIN_MARKS["embedding"])[:2],
+                    *mark(r["representation"])[:2],
                     shows,
                     (r["swap_gain_q50"], r["swap_gain_q95"]),
                 )
@@ -82,12 +75,12 @@ def gain_view(study: Results) -> dict[str, Any]:
             panels.append({"title": horizon["text"], "svg": svg})
     return {
         "panels": panels,
-        "legend": legend(GAIN_MARKS.values()),
+        "legend": legend(map(mark, dict.fromkeys([*(entry.name for entry in BUILT_IN), *order]))),
         "rows": rows,
         "learned": [
             {
-                "what": f"{REPRESENTATIONS[r['representation']]}, L{r['layer']}",
-                "learned": interval(r["learned_auroc"], r["learned_auroc_low"], r["learned_auroc_high"], 3),
+                "what": f"{find(r['representation']).words.label}, L{r['layer']}",
+                "learned": interval(*(r[f"learned_auroc{end}"] for end in ("", "_low", "_high")), 3),
                 "p": p_text(r["p_learned"]),
             }
             for r in study.verdict.get("learned", [])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reprise.probing.representations import find, names
 from reprise.report.figures.intervals import gate_strip
 from reprise.report.numbers import NEVER_DATA, interval, is_number, percent
 from reprise.report.results import Results
@@ -22,15 +23,23 @@ GATES = {
     "damage": ("The music stays intact", 3, "nats per token", "≤"),
     "selectivity": ("More than the controls", 2, "of returns", "≥"),
     "shorter_horizons": ("Predicts at shorter horizons", 3, "AUROC", "≥"),
-    "embedding": ("Input embedding predicts nothing", 3, "AUROC", "<"),
-    "random_model": ("Random weights predict nothing", 3, "AUROC", "<"),
 }
+
+
+def gate_words(name: str) -> tuple[str, int, str, str]:
+    """Title, digits, unit and sense of a gate, or of a representation that is a check."""
+    if name in GATES:
+        return GATES[name]
+    if name in names():
+        words = find(name).words
+        return words.silent or f"No gain: {words.label}", 3, "AUROC", "<"
+    return name.replace("_", " ").capitalize(), 3, "", "≥"
 
 
 def gate_view(gate: Mapping[str, Any]) -> dict[str, Any]:
     """A gate as a row of the table."""
     name = gate["name"]
-    title, digits, unit, sense = GATES.get(name, (name.replace("_", " ").capitalize(), 3, "", "≥"))
+    title, digits, unit, sense = gate_words(name)
     value = interval(gate["value"], gate["low"], gate["high"], digits)
     outcome = gate["outcome"]
     return {

@@ -22,6 +22,8 @@ class Format(NamedTuple):
     read(folder): the arguments of `make_sae`, or SaeError. It alone may import torch, and does so when it is called.
     problem(cfg, folder): why an SAE can't be used, by what its description says; None where nothing shows.
     said_layer(cfg): the layer that it says it is of, and in words why, where that is not the number that it says.
+    version: of a format that another package adds, any text; another one makes stale what reads its SAEs. Built-in
+    code is followed itself.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Format(NamedTuple):
     problem: Callable[[Mapping[str, Any], Path], str | None] = _nothing_wrong
     said_layer: Callable[[Mapping[str, Any]], tuple[int | None, str]] = _unsaid
     beside: tuple[str, ...] = ()
+    version: str = ""
 
     @property
     def files(self) -> tuple[str, str]:

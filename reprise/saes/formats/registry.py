@@ -1,19 +1,26 @@
 """The file formats of SAEs, and what a look at a folder tells before any weight is read.
 
 To add a format: write a module beside this one that has a `FORMAT` (reprise/saes/formats/format.py), by the example of
-`sparsify.py`, and add a line to `FORMATS`. `load_sae`, the checks before a run, the doctor and the Snakefile all ask
-here.
+`sparsify.py`, and add a line to `FORMATS`; or name it as an entry point of the group `reprise.sae_formats` in a
+package of your own (docs/how-to/add-an-sae-format.md). `load_sae`, the checks before a run, the doctor and the
+Snakefile all ask here.
 
-Nothing heavy is imported here: the Snakefile asks this at every parse.
+Nothing heavy is imported here: the Snakefile asks this at every parse. What other packages add is imported only where
+a folder is of no built-in format.
 """
 
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from reprise.extensions import ExtensionError, installed, load, refused
+from reprise.saes.errors import SaeError
 from reprise.saes.formats import dc_sae, dictionary_learning, saelens, sparsify
 from reprise.saes.formats.format import Format
 
+GROUP = "reprise.sae_formats"
 # The first whose files a folder holds is its format.
 FORMATS = (
     saelens.FORMAT,
@@ -23,9 +30,46 @@ FORMATS = (
 )
 
 
+def formats() -> Iterator[Format]:
+    """All formats: built in, then of installed packages. Raises SaeError for one of theirs that cannot be used."""
+    yield from FORMATS
+    yield from _installed_formats()
+
+
+@cache
+def _installed_formats() -> tuple[Format, ...]:
+    found: list[Format] = []
+    try:
+        for name in installed(GROUP):
+            each = load(GROUP, name, Format)
+            if problem := _problem(each, name, [*FORMATS, *found]):
+                raise ExtensionError(f"{refused(GROUP, name)}: {problem}")
+            found.append(each)
+    except ExtensionError as error:
+        raise SaeError(str(error)) from error
+    return tuple(found)
+
+
+def _problem(each: Format, name: str, others: list[Format]) -> str:
+    """What is wrong with a format that another package adds under a name; "" where nothing is."""
+    if each.name != name:
+        return f"name is {each.name!r}; valid: the entry point's"
+    if not (isinstance(each.version, str) and each.version):
+        return f"version is {each.version!r}; valid: a text that changes with what read gives"
+    if same := next((other for other in others if set(other.files) <= {*each.files, *each.beside}), None):
+        return f"its files are those of {same.name}; valid: another description or weights file, to tell them apart"
+    return ""
+
+
 def format_of(folder: Path) -> Format | None:
     """The format of the SAE in a folder, or None where the files of none are there."""
-    return next((found for found in FORMATS if all((folder / file).is_file() for file in found.files)), None)
+    return next((found for found in formats() if all((folder / file).is_file() for file in found.files)), None)
+
+
+def format_versions(folder: Path) -> dict[str, str]:
+    """What a job's settings say of code that cannot be followed: the version of a format that another package adds."""
+    found = format_of(folder)
+    return {found.name: found.version} if found and found.version else {}
 
 
 def sae_files(folder: Path) -> list[str]:
@@ -51,9 +95,9 @@ def description_problem(folder: Path) -> str | None:
 
 def missing_files(folder: Path) -> str:
     """What a folder lacks, in words."""
-    known = sorted({file for each in FORMATS for file in each.files})
+    known = sorted({file for each in formats() for file in each.files})
     found = [file for file in known if (folder / file).is_file()]
-    valid = "; ".join(f"{each.name}: {' and '.join(each.files)}" for each in FORMATS)
+    valid = "; ".join(f"{each.name}: {' and '.join(each.files)}" for each in formats())
     return f"has {'only ' + ', '.join(found) if found else 'no file of an SAE'}; valid: {valid}"
 
 

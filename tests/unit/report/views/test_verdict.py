@@ -8,7 +8,7 @@ import pytest
 
 from reprise.config.schema import ReportSettings
 from reprise.report.numbers import interval
-from reprise.report.views.verdict import GATES
+from reprise.report.views.verdict import GATES, gate_words
 from reprise.storage.files import write_json
 from reprise.verdict.meanings import MEANINGS, VERDICTS
 from tests.unit.report.html_page import Page
@@ -23,7 +23,7 @@ def test_every_verdict_and_gate_number_is_said(made: SimpleNamespace, page: Page
     assert f"{study} {record['verdict']}" in said
     assert record["reason"] in said
     for gate in [*record["gates"], *record["checks"]]:
-        title, digits, _, sense = GATES[gate["name"]]
+        title, digits, _, sense = gate_words(gate["name"])
         assert title in said
         assert (gate["sentence"] if gate["outcome"] != "not reached" else f"{title} not reached") in said
         if gate["value"] is not None:
