@@ -24,9 +24,10 @@ from reprise.models.transformer import Transformer
 class Model(NamedTuple):
     """A loaded music model and the few facts the stages ask of it.
 
-    `embed_text`: a prompt (None: none) to float `[word, d_model]`. `audio_to_tokens`: float32 `[1, 1, sample]` to
-    int64 `[1, codebook, frame]`; `tokens_to_audio`: back, to float32 `[1, channel, sample]`. `lm`, `codec`: the
-    library's own modules, which hold the weights.
+    `embed_text`: a prompt (None: none) to float `[word, d_model]`. `audio_to_tokens`: float32 `[1, 1, sample]`, mono,
+    to int64 `[1, codebook, frame]`; `tokens_to_audio`: back, to float32 `[1, channel, sample]`. `lm`, `codec`: the
+    library's own modules, which hold the weights. `delays`: how many steps each codebook lags behind the first
+    (reprise/models/delay_pattern.py).
     """
 
     transformer: Transformer
@@ -39,6 +40,7 @@ class Model(NamedTuple):
     frame_rate_hz: float
     sample_rate_hz: int
     n_codebooks: int
+    delays: tuple[int, ...]
     codebook_size: int
     n_layers: int
     d_model: int

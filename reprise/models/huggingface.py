@@ -63,6 +63,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         frame_rate_hz=codec.config.sampling_rate / codec.config.hop_length,
         sample_rate_hz=codec.config.sampling_rate,
         n_codebooks=lm.config.num_codebooks,
+        delays=tuple(range(lm.config.num_codebooks)),
         codebook_size=lm.config.vocab_size,
         n_layers=len(decoder.layers),
         d_model=lm.config.hidden_size,

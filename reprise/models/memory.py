@@ -59,7 +59,8 @@ def weights_bytes(facts: Mapping[str, Any], *, dtype: str) -> float:
 
 def generation_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, guided: bool) -> Need:
     """What `generation.generate` takes for clips of `n_frames`, and decoding them afterwards."""
-    steps = n_steps(n_frames, facts["n_codebooks"])
+    # As if each codebook came a step after the last: what a stereo model lacks of that is a few steps.
+    steps = n_steps(n_frames, range(facts["n_codebooks"]))
     a_half = 2 * facts["n_layers"] * facts["d_model"] * steps * ITEMSIZE[dtype] + prompt_bytes(facts, dtype=dtype)
     a_half += LOGITS_COPIES * facts["n_codebooks"] * facts["codebook_size"] * 4
     return Need(weights_bytes(facts, dtype=dtype), (1 + guided) * a_half, decoding_bytes(facts, n_frames=n_frames))
