@@ -43,9 +43,13 @@ from reprise.saes.formats.registry import description_problem, format_of, missin
 TEXT_ENCODER_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"), ("tokenizer.json", "spiece.model"))
 CODEC_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
 # What the published models read prompts with; of others it shows in their checkpoint.
-TEXT_ENCODER = "t5-base"
-_PUBLISHED = re.compile(r"facebook/musicgen-(small|medium|large)")
-_REFUSED = re.compile(r"facebook/(musicgen-(melody|stereo|style)|magnet|jasco)")
+_PUBLISHED = (
+    (re.compile(r"facebook/musicgen-(stereo-)?(small|medium|large)"), "t5-base"),
+    (re.compile(r"facebook/audiogen-medium"), "t5-large"),
+)
+_REFUSED = re.compile(r"facebook/(musicgen-(stereo-)?(melody|style)|(audio-)?magnet|jasco)")
+# In the form of transformers only one channel runs.
+_REFUSED_IN_TRANSFORMERS = re.compile(r"facebook/musicgen-stereo")
 
 MISSING = "is missing"
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -109,7 +113,9 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
         other = next((b for b in MODEL_FILES if b != backend and not folder_problems(folder, MODEL_FILES[b])), None)
         if problems and other:
             return [f'"{name}" holds a model in the form of {other}; valid: model.backend {other} for it']
-    elif _REFUSED.match(place.repository):
+    elif _REFUSED.match(place.repository) or (
+        backend == "transformers" and _REFUSED_IN_TRANSFORMERS.match(place.repository)
+    ):
         return [f"{place.repository} cannot be run; valid: {SUPPORTED}"]
     else:
         folder = fetched_folder(place, cache) or cache
@@ -117,8 +123,8 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
     if not problems and folder.is_dir() and not (problems := _wrong_kind(name, folder, backend)):
         problems = [f'"{name}": {text}' for text in model_names_problems(folder, backend=backend)]
         parts = _parts(folder) if backend == "audiocraft" else []
-    elif place and backend == "audiocraft" and _PUBLISHED.fullmatch(place.repository):
-        parts = [_reads_with(TEXT_ENCODER)]
+    elif place and backend == "audiocraft":
+        parts = [_reads_with(encoder) for name, encoder in _PUBLISHED if name.fullmatch(place.repository)]
     else:
         parts = []
     for part in parts:

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from reprise.models.delay_pattern import n_positions, n_steps
 
 ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
-# MusicGen's EnCodec and t5-base's encoder in float32: 59 and 110 million weights. The embedded models have less.
+# MusicGen's EnCodec and t5-base's encoder in float32: 59 and 110 million weights. The embedded models have less;
+# AudioGen's t5-large has 225 million more.
 CODEC_BYTES, TEXT_ENCODER_BYTES = 0.24e9, 0.44e9
 # MusicGen's codec on one clip, measured: its decoder has 64 channels of every sample, six times over.
 DECODING_BYTES_A_SAMPLE = 1650
