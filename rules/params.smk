@@ -15,6 +15,8 @@ def settings(script, *groups, **extra):
         fields = study_config(wildcards).model_dump(mode="json")
         # Where a model runs never changes what it computes.
         fields["model"].pop("device")
+        # The code of a family from outside this package cannot be followed.
+        fields["model"] |= family_identity(fields["model"]["backend"])
         made = {
             key: value(wildcards) if callable(value) else value
             for key, value in extra.items()
@@ -147,6 +149,8 @@ def report_settings():
     for fields in studies.values():
         # Where a model runs never changes what it computes.
         fields["model"].pop("device")
+        # The code of a family from outside this package cannot be followed.
+        fields["model"] |= family_identity(fields["model"]["backend"])
     title = ReportSettings.model_validate(config.get("report") or {}).title
     template = template_digest("report.html.j2")
     code = code_digest("workflow_scripts/report.py")
@@ -196,7 +200,7 @@ def trained(organism):
 def model_facts(name, backend):
     """What a model's files say of its size; nothing where they are not there (yet)."""
     try:
-        return read_facts(model_folder(name, backend=backend), backend=backend)
+        return family_of(backend).facts(model_folder(name, backend=backend))
     except (OSError, ValueError):
         return {}
 

@@ -94,7 +94,7 @@ record |= {
     "horizons": settings["horizons_by_role"],
     "seeds": settings["seeds"],
     "declared": current["settings"],
-    "versions": package_versions(identity["backend"]),
+    "versions": package_versions(identity.get("library", identity["backend"])),
 }
 if inputs.review_summary:
     # People overruled events, and a verdict says so.

@@ -25,9 +25,11 @@ TOP_LEVEL = ("studies", "defaults", "report", "organisms", "calibration")
 class ModelSettings(Settings):
     """The music model."""
 
-    backend: Literal["audiocraft", "transformers"] = leaf(
+    backend: str = leaf(
         "audiocraft",
-        "Library that loads the model, from files of its own form. Both give the same activations and tokens.",
+        "Library that loads the model, from files of its own form. audiocraft and transformers give the same "
+        "activations and tokens.",
+        valid="one of audiocraft, transformers, or a model family of an installed package",
     )
     name: str = leaf(
         ...,

@@ -49,7 +49,7 @@ class Needs(NamedTuple):
 
 
 def job_needs(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: int, on_gpu: bool) -> Needs:
-    """Needs of a job of `stage`. facts: of the model (`variants.read_facts`); n_clips: of the whole study."""
+    """Needs of a job of `stage`. facts: of the model (`Family.facts`); n_clips: of the whole study."""
     facts = {**EMBEDDED, **facts}
     if stage in MODEL_STAGES:
         return _of_model(stage, study, facts, n_clips=n_clips, on_gpu=on_gpu)
