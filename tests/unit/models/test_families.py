@@ -40,7 +40,7 @@ CONFIG = {
     "delays": [0, 0, 1],
     "sample_rate_hz": 8000,
     "hop": 320,
-    "max_duration_s": 12.0,
+    "max_duration_s": 20.0,
 }
 
 
@@ -216,17 +216,17 @@ def test_the_configuration_takes_every_family_and_no_other(package, model_dir):
     (page,) = (yaml.safe_load(fence.text) for fence in fences(PAGE) if fence.text.startswith("studies:"))
     assert validate(page, check_files=False).studies["my-study"].model.backend == "tiny"
     asked = page["studies"]["my-study"] | {"prompts": "config/prompts.tsv"}
-    for name, seconds in (("tiny", 12), ("tiny", 13), ("tinny", 13)):
+    for name, seconds in (("tiny", 16), ("tiny", 21), ("tinny", 21)):
         asked |= {"model": {"name": str(model_dir), "backend": name}, "generation": {"duration_s": seconds}}
         for check_files in (False, True):
             found = config_problems({"studies": {"mine": asked}}, check_files=check_files)
             if name == "tinny":
                 valid = "valid: one of audiocraft, transformers, tiny"
                 assert found == [f'model.backend: got "tinny": no model family has this name; {valid}']
-            elif seconds == 12 or not check_files:
+            elif seconds == 16 or not check_files:
                 assert found == []
             else:
-                assert len(found) == 1 and found[0].startswith("generation.duration_s: got 13; valid: at most 12, wh")
+                assert len(found) == 1 and found[0].startswith("generation.duration_s: got 21; valid: at most 20, wh")
 
 
 def config_problems(raw, *, check_files):
