@@ -89,7 +89,7 @@ def read_transformers_config(folder: Path) -> dict[str, Any]:
 class Stub(dict):
     """Stands for any class or function that a pickle names, and for what that would have made."""
 
-    __hash__ = object.__hash__  # some are keys
+    __hash__ = object.__hash__  # type: ignore[assignment]  # some are keys
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__()

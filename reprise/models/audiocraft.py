@@ -7,6 +7,7 @@ channel, used twice.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -46,7 +47,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     for conditioner in of_t5:
         _check_of_hub(conditioner.name, conditioner.t5, allowed=is_of_t5_decoder)
     if isinstance(plain_codec, HFEncodecCompressionModel):
-        _check_of_hub(read_checkpoint(folder / CODEC_FILE).pretrained, plain_codec.model)
+        _check_of_hub(str(read_checkpoint(folder / CODEC_FILE).pretrained), plain_codec.model)
     check_finite_weights(
         {LM_FILE: lm, CODEC_FILE: codec, **{conditioner.name: conditioner.t5 for conditioner in of_t5}}
     )
@@ -90,6 +91,7 @@ def as_model(
     max_duration_s: float,
 ) -> Model:
     """audiocraft's modules as the stages take a model. Without a codec nothing can be encoded or decoded."""
+    codec_module = cast("Any", codec)
 
     def embed_text(prompt: str | None) -> torch.Tensor:
         attributes = [ConditioningAttributes(text={"description": prompt})]
@@ -97,7 +99,7 @@ def as_model(
 
     def audio_to_tokens(audio: torch.Tensor) -> torch.Tensor:
         # Mono is the same in both channels of a stereo model, as audiocraft has it.
-        tokens, scale = codec.encode(audio.expand(-1, codec.channels, -1))
+        tokens, scale = codec_module.encode(audio.expand(-1, codec_module.channels, -1))
         if scale is not None:
             raise ValueError(
                 "model: its codec scales clips by their loudness; valid: one that does not, as MusicGen's"
@@ -108,14 +110,14 @@ def as_model(
         transformer=transformer_of(lm),
         embed_text=embed_text,
         audio_to_tokens=audio_to_tokens,
-        tokens_to_audio=lambda tokens: codec.decode(tokens),
+        tokens_to_audio=lambda tokens: codec_module.decode(tokens),
         lm=lm,
-        codec=codec,
+        codec=codec_module,
         weights_digest=digest,
         frame_rate_hz=frame_rate_hz,
         sample_rate_hz=sample_rate_hz,
         n_codebooks=lm.n_q,
-        delays=tuple(int(delay) for delay in lm.pattern_provider.delays),
+        delays=tuple(int(delay) for delay in cast("Any", lm.pattern_provider).delays),
         codebook_size=lm.card,
         n_layers=len(lm.transformer.layers),
         d_model=lm.dim,
@@ -125,6 +127,8 @@ def as_model(
 
 def transformer_of(lm: LMModel) -> Transformer:
     """The weights of audiocraft's language model; no tensor is copied."""
+    # torch says of what a module holds only that it is a module.
+    modules = cast("Any", lm)
 
     def attention(module: StreamingMultiheadAttention) -> Attention:
         return Attention(module.in_proj_weight, module.in_proj_bias, module.out_proj, module.num_heads)
@@ -140,13 +144,13 @@ def transformer_of(lm: LMModel) -> Transformer:
             activation=layer.activation,
             linear2=layer.linear2,
         )
-        for layer in lm.transformer.layers
+        for layer in modules.transformer.layers
     ]
     return Transformer(
-        embeddings=list(lm.emb),
+        embeddings=list(modules.emb),
         layers=layers,
-        out_norm=lm.out_norm,
-        heads=list(lm.linears),
-        positional_scale=lm.transformer.positional_scale,
-        max_period=lm.transformer.max_period,
+        out_norm=modules.out_norm,
+        heads=list(modules.linears),
+        positional_scale=modules.transformer.positional_scale,
+        max_period=modules.transformer.max_period,
     )

@@ -62,9 +62,10 @@ def prompt_keys(model: Model, text: TextConditions) -> PromptKeys:
         attention = layer.cross_attention
         _, k, v = attention.in_proj_weight.chunk(3)
         bias = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
-        out.append(
-            tuple(_heads(F.linear(text.embeddings, w, b), attention.n_heads) for w, b in ((k, bias[1]), (v, bias[2])))
+        keys, values = (
+            _heads(F.linear(text.embeddings, w, b), attention.n_heads) for w, b in ((k, bias[1]), (v, bias[2]))
         )
+        out.append((keys, values))
     return PromptKeys(out, text.mask[:, None, None, :])
 
 
