@@ -126,7 +126,7 @@ def time_capture() -> dict[str, list[float]]:
 
     @torch.no_grad()
     def plain() -> None:
-        sequence = delayed(torch.from_numpy(tokens.astype(np.int64)), CARD)
+        sequence = delayed(torch.from_numpy(tokens.astype(np.int64)), CARD, model.delays)
         embedded = sum(embedding(sequence[:, k]) for k, embedding in enumerate(model.lm.emb))
         model.lm.transformer(embedded, cross_attention_src=text.embeddings)
 

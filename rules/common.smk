@@ -34,13 +34,7 @@ from reprise.config.reading import check_command_line, read_yaml, told_by
 from reprise.config.validation import validate
 from reprise.config.errors import ConfigError
 from reprise.config.corpora import corpus_name
-from reprise.checkpoints.hub import (
-    MODEL_FILES,
-    model_folder,
-    model_place,
-    sae_folder,
-    sae_place,
-)
+from reprise.checkpoints.hub import model_folder, model_place, sae_folder, sae_place
 from reprise.workflow.provenance import code_digest, fingerprint
 from reprise.workflow.resources import job_needs
 from reprise.review.files import read_reviews
@@ -53,8 +47,8 @@ from reprise.probing.representations import (
     versions,
 )
 from reprise.saes.formats.registry import format_versions, sae_files
-from reprise.checkpoints.variants import read_facts
 from reprise.checkpoints.weights import needed_files
+from reprise.models.families.registry import family_identity, family_of
 
 
 def refused(error):
@@ -194,7 +188,7 @@ if (
     )
 for _study in STUDIES if _CHECK_FILES and not _own_environments else ():
     _backend = STUDIES[_study].model.backend
-    if find_spec(_backend) is None:
+    if find_spec(family_of(_backend).library) is None:
         raise WorkflowError(
             f"studies.{_study}.model.backend: got {_backend}, which is not installed; nothing was run. "
             "Valid: the backend that is installed. To install this one: make install"

@@ -16,6 +16,8 @@ def settings(script, *groups, **extra):
         fields = study_config(wildcards).model_dump(mode="json")
         # The device of a model never changes a result.
         fields["model"].pop("device")
+        # The code of a family from outside this package cannot be followed.
+        fields["model"] |= family_identity(fields["model"]["backend"])
         made = {
             key: value(wildcards) if callable(value) else value
             for key, value in extra.items()
@@ -157,6 +159,8 @@ def report_settings():
     for fields in studies.values():
         # The device of a model never changes a result.
         fields["model"].pop("device")
+        # The code of a family from outside this package cannot be followed.
+        fields["model"] |= family_identity(fields["model"]["backend"])
     title = ReportSettings.model_validate(config.get("report") or {}).title
     template = template_digest("report.html.j2")
     code = code_digest("workflow_scripts/report.py")
@@ -206,7 +210,7 @@ def trained(organism):
 def model_facts(name, backend):
     """The size of a model according to its files; empty if they do not exist (yet)."""
     try:
-        return read_facts(model_folder(name, backend=backend), backend=backend)
+        return family_of(backend).facts(model_folder(name, backend=backend))
     except (OSError, ValueError):
         return {}
 

@@ -165,7 +165,9 @@ def given_model(model):
     if trained_model(model) or model_place(model.name):
         return []
     folder = Path(model.name)
-    return [folder / file for file in needed_files(folder, MODEL_FILES[model.backend])]
+    return [
+        folder / file for file in needed_files(folder, family_of(model.backend).files)
+    ]
 
 
 def openings(wildcards):

@@ -95,7 +95,7 @@ record |= {
     "horizons": settings["horizons_by_role"],
     "seeds": settings["seeds"],
     "declared": current["settings"],
-    "versions": package_versions(identity["backend"]),
+    "versions": package_versions(identity.get("library", identity["backend"])),
 }
 if inputs.review_summary:
     # The verdict states that reviewers changed events.

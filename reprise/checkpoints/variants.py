@@ -1,4 +1,5 @@
-"""What a MusicGen checkpoint says of itself: which kind of model it is, its size, its text encoder.
+"""What a checkpoint of a MusicGen or an AudioGen says of itself: which kind of model it is,
+its size, its text encoder.
 
 Conventions. A checkpoint (`state_dict.bin`, `compression_state_dict.bin`) holds beside its weights `xp.cfg`, the
 configuration it was built from: YAML text, or in some an OmegaConf object; or, for a codec, `pretrained`: the hub id
@@ -35,7 +36,10 @@ _TRANSFORMER = {
 }
 # The files of transformers' form do not say how long the clips of its training were. All published models had 30 s.
 TRANSFORMERS_MAX_DURATION_S = 30.0
-SUPPORTED = "a mono text-to-music model, such as facebook/musicgen-small, -medium or -large"
+SUPPORTED = (
+    "a model that reads text alone, such as facebook/musicgen-small, -medium or -large; from audiocraft's files also "
+    "facebook/musicgen-stereo-small, -medium or -large and facebook/audiogen-medium"
+)
 
 
 class UnsupportedModelError(ValueError):
@@ -85,7 +89,7 @@ def read_transformers_config(folder: Path) -> dict[str, Any]:
 class Stub(dict):
     """Stands for any class or function that a pickle names, and for what that would have made."""
 
-    __hash__ = object.__hash__  # some are keys
+    __hash__ = object.__hash__  # type: ignore[assignment]  # some are keys
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__()
@@ -122,9 +126,10 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     """What of a language model's configuration `reprise/models/forward.py` does not run, a field each; [] where it
     runs.
 
-    It runs codebook k delayed by k steps, the text as cross-attention and nothing else fused in, and pre-norm layers
-    with sinusoidal positions. So not MusicGen's melody and style models, which put a melody before the music, the
-    stereo ones, which delay eight codebooks by pairs, MAGNeT or JASCO.
+    It runs codebooks that lag behind the first by any steps, none less than the one before, the text as
+    cross-attention and nothing else fused in, and pre-norm layers with sinusoidal positions: MusicGen, mono or stereo,
+    and AudioGen. So not MusicGen's melody and style models, which put melody and text before the music and move all
+    its positions by that, MAGNeT or JASCO.
     """
     if not config:
         return []
@@ -132,15 +137,19 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     pattern, fuser = config.get("codebooks_pattern") or {}, config.get("fuser") or {}
     delay, stereo = pattern.get("delay") or {}, config.get("interleave_stereo_codebooks") or {}
     n_q, delays = transformer.get("n_q"), list(delay.get("delays") or [])
-    in_order = list(range(n_q)) if isinstance(n_q, int) else delays
+    of_stereo = [
+        ("transformer_lm.n_q", n_q, _even(n_q)),
+        # Otherwise left and right come one after the other, a frame of sound in two frames of tokens.
+        ("interleave_stereo_codebooks.per_timestep", stereo.get("per_timestep", False), False),
+    ]
     fields = [
         ("lm_model", config.get("lm_model"), "transformer_lm"),
         # The oldest checkpoints name the pattern in the transformer.
         ("codebooks_pattern.modeling", pattern.get("modeling") or transformer.get("q_modeling"), "delay"),
-        ("codebooks_pattern.delay.delays", delays or in_order, in_order),
+        ("codebooks_pattern.delay.delays", delays, _valid_delays(delays, n_q)),
         ("codebooks_pattern.delay.flatten_first", delay.get("flatten_first", 0), 0),
         ("codebooks_pattern.delay.empty_initial", delay.get("empty_initial", 0), 0),
-        ("interleave_stereo_codebooks.use", stereo.get("use", False), False),
+        *(of_stereo if _said(stereo.get("use")) and stereo.get("use") else []),
         ("conditioners", sorted(set(config.get("conditioners") or {}) - {"args"}), ["description"]),
         *[(f"fuser.{how}", list(fuser.get(how) or []), only) for how, only in _FUSED.items()],
         ("fuser.cross_attention_pos_emb", fuser.get("cross_attention_pos_emb", False), False),
@@ -154,6 +163,21 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} is {value!r} (supported: {runs!r})" for name, value, runs in fields if value != runs and _said(value)
     ]
+
+
+def _valid_delays(delays: Sequence[Any], n_q: Any) -> Sequence[Any]:
+    """`delays`, where `reprise/models/delay_pattern.py` can use them; else those of a plain model. [] stands for
+    these, and says nothing wrong."""
+    if not delays:
+        return delays
+    whole = all(type(delay) is int for delay in delays) and delays[0] == 0 and list(delays) == sorted(delays)
+    n_codebooks = n_q if type(n_q) is int else len(delays)
+    return delays if whole and len(delays) == n_codebooks else list(range(n_codebooks))
+
+
+def _even(n: Any) -> Any:
+    """A number of codebooks that two channels can share: n, or the next that can be."""
+    return n + n % 2 if type(n) is int else n
 
 
 def unsupported_in_transformers(config: Mapping[str, Any]) -> list[str]:

@@ -98,7 +98,7 @@ def encodec_names(config: Mapping[str, Any]) -> set[str] | None:
         for k in range(int(1000 * bandwidth // (frame_rate_hz * n_bits)))
         for part in _CODEBOOK
     }
-    parts = ("conv.bias", "conv.weight", "norm.weight", "norm.bias")
+    parts: tuple[str, ...] = ("conv.bias", "conv.weight", "norm.weight", "norm.bias")
     if norm == "weight_norm":
         parts = ("conv.bias", *(f"conv.parametrizations.weight.original{i}" for i in (0, 1)))
     for kind, module in _seanet(

@@ -9,15 +9,12 @@ Problems are texts, with what is valid or the command that fetches what is lacki
 The Snakefile imports this at every parse, so it imports nothing heavy.
 """
 
-import re
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from reprise.checkpoints.contents import adapters, model_content_problems, safetensors_header, shards
+from reprise.checkpoints.contents import adapters, safetensors_header, shards
 from reprise.checkpoints.hub import (
-    MODEL_FILES,
     SHARDS,
     HubError,
     Place,
@@ -28,25 +25,10 @@ from reprise.checkpoints.hub import (
     repository_folder,
     sae_place,
 )
-from reprise.checkpoints.name_checks import codec_problems, model_names_problems, text_encoder_problems
-from reprise.checkpoints.variants import (
-    SUPPORTED,
-    read_checkpoint,
-    read_transformers_config,
-    text_encoders,
-    unsupported,
-    unsupported_in_transformers,
-)
+from reprise.models.families.family import Family
+from reprise.models.families.registry import BUILT_IN, family_of
 from reprise.saes.errors import SaeError
 from reprise.saes.formats.registry import description_problem, format_of, missing_files, sae_files, said_layer
-
-# Without its tokenizer's file transformers makes one of four words up, and says nothing.
-TEXT_ENCODER_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"), ("tokenizer.json", "spiece.model"))
-CODEC_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
-# What the published models read prompts with; of others it shows in their checkpoint.
-TEXT_ENCODER = "t5-base"
-_PUBLISHED = re.compile(r"facebook/musicgen-(small|medium|large)")
-_REFUSED = re.compile(r"facebook/(musicgen-(melody|stereo|style)|magnet|jasco)")
 
 MISSING = "is missing"
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -100,28 +82,28 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
         place = model_place(name, base_dir=base_dir)
     except HubError as error:
         return [str(error)]
-    needed, cache = MODEL_FILES[backend], cache_folder(backend)
+    family, cache = family_of(backend), cache_folder(backend)
+    needed = family.files
     if place is None:
         folder = base_dir / name
         if folder.is_dir() and adapters(folder):
             # Often all that a folder has.
-            return _wrong_kind(name, folder, backend)
+            return _wrong_kind(name, folder, family)
         problems = _directory_problems(name, folder, needed)
-        other = next((b for b in MODEL_FILES if b != backend and not folder_problems(folder, MODEL_FILES[b])), None)
+        others = (other for other in BUILT_IN if other != backend)
+        other = next((b for b in others if not folder_problems(folder, BUILT_IN[b].files)), None)
         if problems and other:
             return [f'"{name}" holds a model in the form of {other}; valid: model.backend {other} for it']
-    elif _REFUSED.match(place.repository):
-        return [f"{place.repository} cannot be run; valid: {SUPPORTED}"]
+    elif family.hub_refused(place.repository):
+        return [f"{place.repository} cannot be run; valid: {family.supported}"]
     else:
         folder = fetched_folder(place, cache) or cache
         problems = [f"{place.repository} {text}" for text in _lacking(place, cache, needed)]
-    if not problems and folder.is_dir() and not (problems := _wrong_kind(name, folder, backend)):
-        problems = [f'"{name}": {text}' for text in model_names_problems(folder, backend=backend)]
-        parts = _parts(folder) if backend == "audiocraft" else []
-    elif place and backend == "audiocraft" and _PUBLISHED.fullmatch(place.repository):
-        parts = [_reads_with(TEXT_ENCODER)]
+    if not problems and folder.is_dir() and not (problems := _wrong_kind(name, folder, family)):
+        problems = [f'"{name}": {text}' for text in family.names_problems(folder)]
+        parts = family.parts(folder, None)
     else:
-        parts = []
+        parts = family.parts(None, place.repository) if place else []
     for part in parts:
         cache = cache_folder()
         wrong = [f"which {text}" for text in _lacking(part.place, cache, part.needed)]
@@ -167,42 +149,12 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
     return []
 
 
-class _Part(NamedTuple):
-    """What a checkpoint of audiocraft's takes from the hub, by name: what the model does with it, and its files."""
-
-    does: str
-    place: Place
-    needed: tuple[tuple[str, ...], ...]
-    problems: Callable[[Path], list[str]]
-
-
-def _reads_with(encoder: str) -> _Part:
-    return _Part("reads prompts with", Place(encoder, None), TEXT_ENCODER_FILES, text_encoder_problems)
-
-
-def _parts(folder: Path) -> list[_Part]:
-    """What the checkpoints in a folder take from the hub."""
-    encoders = text_encoders(read_checkpoint(folder / "state_dict.bin").config)
-    codec = read_checkpoint(folder / "compression_state_dict.bin").pretrained
-    # Not a hub id: descript-audio-codec's.
-    named = codec and not codec.startswith("dac_")
-    decodes = [_Part("decodes with", Place(codec, None), CODEC_FILES, codec_problems)] if named else []
-    return [*map(_reads_with, encoders), *decodes]
-
-
-def _wrong_kind(name: str, folder: Path, backend: str) -> list[str]:
+def _wrong_kind(name: str, folder: Path, family: Family) -> list[str]:
     """Why a folder's files are no model that is run: not an exported one, or one of another kind."""
-    if wrong := model_content_problems(folder, backend=backend):
+    if wrong := family.content_problems(folder):
         return [f'"{name}": {text}' for text in wrong]
-    if backend == "audiocraft":
-        refused = unsupported(read_checkpoint(folder / "state_dict.bin").config)
-    else:
-        refused = unsupported_in_transformers(read_transformers_config(folder))
-    return [_refusal(name, refused)] if refused else []
-
-
-def _refusal(name: str, refused: Sequence[str]) -> str:
-    return f'"{name}" cannot be run: {", ".join(refused)}; valid: {SUPPORTED}'
+    refused = family.refusals(folder)
+    return [f'"{name}" cannot be run: {", ".join(refused)}; valid: {family.supported}'] if refused else []
 
 
 def _directory_problems(name: str, folder: Path, needed: Sequence[Sequence[str]]) -> list[str]:

@@ -10,6 +10,7 @@ from reprise.config.messages import Problem, show, valid_text
 from reprise.config.reading import states
 from reprise.config.schema import RecordingSettings, Study
 from reprise.extensions import ExtensionError
+from reprise.models.families.registry import FamilyError, family_of
 from reprise.probing.representations import BUILT_IN, EVIDENCE, REFERENCE, find, names, with_role
 
 MAX_SEED = 2**63 - 1
@@ -36,6 +37,7 @@ def unused_problems(study: Study, entry: Mapping) -> Iterator[Problem]:
 
 def cross_problems(study: Study) -> Iterator[Problem]:
     """Problems that involve more than one field."""
+    yield from _family_problems(study)
     opening = yield from _opening(study)
     if study.source != "prompts":
         yield from _recording_problems(study)
@@ -51,6 +53,14 @@ def cross_problems(study: Study) -> Iterator[Problem]:
         yield Problem(("generation", "top_p"), text, ("generation.top_p", "generation.top_k"))
     yield from _evidence_problems(study)
     yield from _selection_problems(study)
+
+
+def _family_problems(study: Study) -> Iterator[Problem]:
+    """A backend that names no model family, or one that is registered wrongly."""
+    try:
+        family_of(study.model.backend)
+    except FamilyError as error:
+        yield Problem(("model", "backend"), f"got {show(study.model.backend)}: {error}", ("model.backend",))
 
 
 class _Opening(NamedTuple):

@@ -7,26 +7,29 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from reprise.checkpoints.hub import model_folder
-from reprise.checkpoints.variants import compatibility_errors, read_facts
+from reprise.checkpoints.variants import compatibility_errors
 from reprise.checkpoints.weights import model_problems, sae_problems
 from reprise.config.clips import count_clips, study_tracks
 from reprise.config.errors import ConfigError
 from reprise.config.messages import Problem, show, valid_text
 from reprise.config.prompts import Prompt, read_prompts
 from reprise.config.schema import TRAIN, RecordingSettings, Study
+from reprise.models.families.registry import family_of, is_family
 from reprise.recordings.manifest import Track
 
 
 def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
     """Problems with the files a study names, and settings that need more clips, prompts or tracks than there are."""
     name, backend = study.model.name, study.model.backend
-    if problems := model_problems(name, backend=backend, base_dir=base_dir):
+    if not is_family(backend):
+        pass  # said across fields
+    elif problems := model_problems(name, backend=backend, base_dir=base_dir):
         for text in problems:
             yield Problem(("model", "name"), text, ("model.name", "model.backend"))
     else:
-        facts = read_facts(model_folder(name, backend=backend, base_dir=base_dir), backend=backend)
-        duration_s = study.generation.duration_s
-        for path, text in compatibility_errors(facts, name=name, layers=study.layers, duration_s=duration_s):
+        facts = family_of(backend).facts(model_folder(name, backend=backend, base_dir=base_dir))
+        asked = {"layers": study.layers, "duration_s": study.generation.duration_s}
+        for path, text in compatibility_errors(facts, name=name, **asked):
             yield Problem(path, text, ("model.name", ".".join(path)))
     for layer, sae in study.saes.items():
         for text in [] if sae == TRAIN else sae_problems(sae, layer, base_dir=base_dir):

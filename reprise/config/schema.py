@@ -29,9 +29,11 @@ _PROBEABLE = f"one of {', '.join(_PROBED)}, or a name that an installed package 
 class ModelSettings(Settings):
     """The music model."""
 
-    backend: Literal["audiocraft", "transformers"] = leaf(
+    backend: str = leaf(
         "audiocraft",
-        "Library that loads the model; each needs its own file format. Both give the same activations and tokens.",
+        "Library that loads the model; each needs its own file format. audiocraft and transformers give the same "
+        "activations and tokens.",
+        valid="one of audiocraft, transformers, or a model family of an installed package",
     )
     name: str = leaf(
         ...,

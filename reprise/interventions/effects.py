@@ -102,7 +102,7 @@ def continuation_nll(
         text = encode_prompts(model, [prompts[i] for i in chosen])
         logits = cast(torch.Tensor, teacher_forced(model, batch, text, with_logits=True)[1])
         total, count = (torch.zeros(batch_size, n_frames, device=model.device) for _ in range(2))
-        for k, predicted in predictions(logits):
+        for k, predicted in predictions(logits, model.delays):
             n = predicted.shape[1]
             total[:, :n] += torch.nn.functional.cross_entropy(
                 predicted.float().transpose(1, 2), batch[:, k, :n], reduction="none"

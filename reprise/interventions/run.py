@@ -189,18 +189,19 @@ def teacher_forced_kl(
             part = table.iloc[chosen]
             edit = edit_function(sae, row_edits(sae, part, directions, donated), guided=False)
             of_row = torch.tensor([place[c] for c in part["clip_id"]], device=model.device)
-            found = _kl(unedited, of_row, logits(part, edit)).cpu().numpy()
+            found = _kl(unedited, of_row, logits(part, edit), model.delays).cpu().numpy()
             out[mine[first : first + batch_size]] = found[: len(mine) - first]
     return out
 
 
-def _kl(unedited: torch.Tensor, of_row: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+def _kl(unedited: torch.Tensor, of_row: torch.Tensor, edited: torch.Tensor, delays: Sequence[int]) -> torch.Tensor:
     """KL `[row, frame]`, mean over codebooks, of logits `[row, codebook, frame + 1, codebook_size]`.
 
-    of_row: for each edited row, the index of its unedited row, `[row]`.
+    of_row: for each edited row, the index of its unedited row, `[row]`. delays: of the codebooks.
     """
     total, count = (torch.zeros(len(edited), edited.shape[2] - 1, device=edited.device) for _ in range(2))
-    for (_, before), (_, after) in zip(predictions(unedited), predictions(edited), strict=True):
+    both = zip(predictions(unedited, delays), predictions(edited, delays), strict=True)
+    for (_, before), (_, after) in both:
         n = after.shape[1]
         p, q = before[of_row].float().log_softmax(dim=-1), after.float().log_softmax(dim=-1)
         total[:, :n] += (p.exp() * (p - q)).sum(dim=-1)

@@ -1,13 +1,10 @@
 """What the stages ask of a loaded music model, whichever family and library it is of.
 
-To add a model family or a library:
-
-1. Write a module like `audiocraft.py` or `huggingface.py` beside this one. Its `load(folder, dtype=, device=)` gives a
-   `Model`: the transformer's weights as a `Transformer` (reprise/models/transformer.py), functions that embed a prompt
-   and that encode and decode audio, and a few facts. Of weights it checks what reprise/models/weight_checks.py offers.
-2. Let `load_model` (reprise/models/loading.py) call it for a backend's name, and say which files such a model has
-   (`MODEL_FILES` in reprise/checkpoints/hub.py) and what of a configuration does not run
-   (reprise/checkpoints/variants.py).
+To add a model family or a library, write a module whose `load(folder, dtype=, device=)` gives a `Model`: the
+transformer's weights as a `Transformer` (reprise/models/transformer.py), functions that embed a prompt and that encode
+and decode audio, and a few facts. Of weights it checks what reprise/models/weight_checks.py offers. A `Family`
+(reprise/models/families/family.py) says which files such a model has and which do not run, and is registered in
+reprise/models/families/registry.py. docs/how-to/add-a-model-family.md shows it step by step.
 
 Everything else is the same for all: the forward pass (forward.py), keys and values (kv_cache.py), the delay pattern
 of the codebooks (delay_pattern.py), sampling (generation.py) and the capture of activations (capture.py).
@@ -24,9 +21,10 @@ from reprise.models.transformer import Transformer
 class Model(NamedTuple):
     """A loaded music model and the few facts the stages ask of it.
 
-    `embed_text`: a prompt (None: none) to float `[word, d_model]`. `audio_to_tokens`: float32 `[1, 1, sample]` to
-    int64 `[1, codebook, frame]`; `tokens_to_audio`: back, to float32 `[1, channel, sample]`. `lm`, `codec`: the
-    library's own modules, which hold the weights.
+    `embed_text`: a prompt (None: none) to float `[word, d_model]`. `audio_to_tokens`: float32 `[1, 1, sample]`, mono,
+    to int64 `[1, codebook, frame]`; `tokens_to_audio`: back, to float32 `[1, channel, sample]`. `lm`, `codec`: the
+    library's own modules, which hold the weights. `delays`: how many steps each codebook lags behind the first
+    (reprise/models/delay_pattern.py).
     """
 
     transformer: Transformer
@@ -39,6 +37,7 @@ class Model(NamedTuple):
     frame_rate_hz: float
     sample_rate_hz: int
     n_codebooks: int
+    delays: tuple[int, ...]
     codebook_size: int
     n_layers: int
     d_model: int

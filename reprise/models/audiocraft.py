@@ -1,14 +1,21 @@
-"""MusicGen as audiocraft loads it: a directory with `state_dict.bin` and `compression_state_dict.bin`."""
+"""MusicGen and AudioGen as audiocraft loads them: a directory with `state_dict.bin` and `compression_state_dict.bin`.
+
+AudioGen is the same language model with another codec (16 kHz), another text encoder and clips of 10 s. A stereo
+MusicGen reads the codebooks of a left and a right channel in turn, with delays in pairs; its codec is one for a single
+channel, used twice.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 import reprise.models.audiocraft_setup  # noqa: F401
-from audiocraft.models import MusicGen
+from audiocraft.models.builders import get_wrapped_compression_model
 from audiocraft.models.encodec import CompressionModel, HFEncodecCompressionModel
 from audiocraft.models.lm import LMModel
+from audiocraft.models.loaders import load_compression_model, load_lm_model
 from audiocraft.modules.conditioners import ConditioningAttributes
 from audiocraft.modules.transformer import StreamingMultiheadAttention
 from reprise.checkpoints.contents import CODEC_FILE, LM_FILE
@@ -23,17 +30,24 @@ from reprise.models.weight_checks import check_finite_weights, check_names, weig
 def load(folder: Path, *, dtype: str, device: str) -> Model:
     """Load a model from its directory; see `reprise.models.loading.load_model`. Raises UnsupportedModelError and
     WeightsError."""
+    # Before anything is built: a melody model would look for the network that takes songs apart.
+    if problems := unsupported(read_checkpoint(folder / LM_FILE).config):
+        raise UnsupportedModelError(", ".join(problems))
     # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
-    musicgen = MusicGen.get_pretrained(str(folder), device="cpu")
-    lm, codec = musicgen.lm.eval(), musicgen.compression_model.eval()
+    lm = load_lm_model(str(folder), device="cpu").eval()
     if problems := unsupported(lm.cfg):
+        raise UnsupportedModelError(", ".join(problems))
+    plain_codec = load_compression_model(str(folder), device="cpu")
+    # As audiocraft does it: two channels where the configuration says so, and as many codebooks as it says.
+    codec = get_wrapped_compression_model(plain_codec, lm.cfg).eval()
+    if problems := codec_problems(codec, lm):
         raise UnsupportedModelError(", ".join(problems))
     # T5 is hidden from `to` and from what a digest sees, as it is from the checkpoint.
     of_t5 = [c for c in lm.condition_provider.conditioners.values() if vars(c).get("t5") is not None]
     for conditioner in of_t5:
         _check_of_hub(conditioner.name, conditioner.t5, allowed=is_of_t5_decoder)
-    if isinstance(codec, HFEncodecCompressionModel):
-        _check_of_hub(read_checkpoint(folder / CODEC_FILE).pretrained, codec.model)
+    if isinstance(plain_codec, HFEncodecCompressionModel):
+        _check_of_hub(str(read_checkpoint(folder / CODEC_FILE).pretrained), plain_codec.model)
     check_finite_weights(
         {LM_FILE: lm, CODEC_FILE: codec, **{conditioner.name: conditioner.t5 for conditioner in of_t5}}
     )
@@ -48,10 +62,16 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         lm,
         codec.to(device),
         digest=digest,
-        frame_rate_hz=float(musicgen.frame_rate),
-        sample_rate_hz=int(musicgen.sample_rate),
-        max_duration_s=float(musicgen.max_duration),
+        frame_rate_hz=float(codec.frame_rate),
+        sample_rate_hz=int(codec.sample_rate),
+        max_duration_s=float(lm.cfg.dataset.segment_duration),
     )
+
+
+def codec_problems(codec: CompressionModel, lm: LMModel) -> list[str]:
+    """Where a codec makes other tokens than a language model reads, a text each; [] where they fit."""
+    fields = [("codebooks", codec.num_codebooks, lm.n_q), ("tokens in a codebook", codec.cardinality, lm.card)]
+    return [f"the codec has {got} {what} (supported: the language model's {n})" for what, got, n in fields if got != n]
 
 
 def _check_of_hub(name: str, module: torch.nn.Module, *, allowed: Callable[[str], bool] = is_benign) -> None:
@@ -71,13 +91,15 @@ def as_model(
     max_duration_s: float,
 ) -> Model:
     """audiocraft's modules as the stages take a model. Without a codec nothing can be encoded or decoded."""
+    codec_module = cast("Any", codec)
 
     def embed_text(prompt: str | None) -> torch.Tensor:
         attributes = [ConditioningAttributes(text={"description": prompt})]
         return lm.condition_provider(lm.condition_provider.tokenize(attributes))["description"][0][0]
 
     def audio_to_tokens(audio: torch.Tensor) -> torch.Tensor:
-        tokens, scale = codec.encode(audio)
+        # Mono is the same in both channels of a stereo model, as audiocraft has it.
+        tokens, scale = codec_module.encode(audio.expand(-1, codec_module.channels, -1))
         if scale is not None:
             raise ValueError(
                 "model: its codec scales clips by their loudness; valid: one that does not, as MusicGen's"
@@ -88,13 +110,14 @@ def as_model(
         transformer=transformer_of(lm),
         embed_text=embed_text,
         audio_to_tokens=audio_to_tokens,
-        tokens_to_audio=lambda tokens: codec.decode(tokens),
+        tokens_to_audio=lambda tokens: codec_module.decode(tokens),
         lm=lm,
-        codec=codec,
+        codec=codec_module,
         weights_digest=digest,
         frame_rate_hz=frame_rate_hz,
         sample_rate_hz=sample_rate_hz,
         n_codebooks=lm.n_q,
+        delays=tuple(int(delay) for delay in cast("Any", lm.pattern_provider).delays),
         codebook_size=lm.card,
         n_layers=len(lm.transformer.layers),
         d_model=lm.dim,
@@ -104,6 +127,8 @@ def as_model(
 
 def transformer_of(lm: LMModel) -> Transformer:
     """The weights of audiocraft's language model; no tensor is copied."""
+    # torch says of what a module holds only that it is a module.
+    modules = cast("Any", lm)
 
     def attention(module: StreamingMultiheadAttention) -> Attention:
         return Attention(module.in_proj_weight, module.in_proj_bias, module.out_proj, module.num_heads)
@@ -119,13 +144,13 @@ def transformer_of(lm: LMModel) -> Transformer:
             activation=layer.activation,
             linear2=layer.linear2,
         )
-        for layer in lm.transformer.layers
+        for layer in modules.transformer.layers
     ]
     return Transformer(
-        embeddings=list(lm.emb),
+        embeddings=list(modules.emb),
         layers=layers,
-        out_norm=lm.out_norm,
-        heads=list(lm.linears),
-        positional_scale=lm.transformer.positional_scale,
-        max_period=lm.transformer.max_period,
+        out_norm=modules.out_norm,
+        heads=list(modules.linears),
+        positional_scale=modules.transformer.positional_scale,
+        max_period=modules.transformer.max_period,
     )

@@ -70,4 +70,4 @@ def _spacy_model_is_missing() -> bool:
 
 
 if _spacy_model_is_missing():
-    conditioners.WhiteSpaceTokenizer = OfflineWhiteSpaceTokenizer
+    conditioners.WhiteSpaceTokenizer = OfflineWhiteSpaceTokenizer  # type: ignore[misc, assignment]

@@ -6,8 +6,8 @@ libraries' own forward passes is tested. What it adds: cross-attention keys are 
 its own edit.
 
 Conventions. Position p is a step of the delay pattern (`reprise/models/delay_pattern.py`): its output predicts
-codebook k of frame p - k. `layer L` is the residual stream after layer L (0-based), before `out_norm`; layer -1 is the
-input embedding including the position.
+codebook k of frame p - delays[k]. `layer L` is the residual stream after layer L (0-based), before `out_norm`; layer
+-1 is the input embedding including the position.
 
 Activations or logits that are NaN or infinite, as where they overflow in float16, are a NotFiniteError that names the
 first layer that has them. It is looked for only then: every pass asks one number of its last activations and logits.
@@ -62,9 +62,10 @@ def prompt_keys(model: Model, text: TextConditions) -> PromptKeys:
         attention = layer.cross_attention
         _, k, v = attention.in_proj_weight.chunk(3)
         bias = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
-        out.append(
-            tuple(_heads(F.linear(text.embeddings, w, b), attention.n_heads) for w, b in ((k, bias[1]), (v, bias[2])))
+        keys, values = (
+            _heads(F.linear(text.embeddings, w, b), attention.n_heads) for w, b in ((k, bias[1]), (v, bias[2]))
         )
+        out.append((keys, values))
     return PromptKeys(out, text.mask[:, None, None, :])
 
 
@@ -148,7 +149,7 @@ def teacher_forced(
 
     tokens: int64 `[row, codebook, frame]`. Returns the residual stream `[row, frame + 1, d_model]` of each of
     `layers` (-1: input embedding) and, if asked, logits `[row, codebook, frame + 1, codebook_size]`, where position p
-    predicts codebook k of frame p - k. Causal: position p depends on nothing after it. Raises NotFiniteError.
+    predicts codebook k of frame p - delays[k]. Causal: position p depends on nothing after it. Raises NotFiniteError.
     """
     prompt = prompt_keys(model, text)
     last = model.n_layers if with_logits else max(layers, default=-1) + 1
@@ -157,7 +158,7 @@ def teacher_forced(
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
     def run(watch: Watch) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
-        sequence = delayed(tokens, model.codebook_size)
+        sequence = delayed(tokens, model.codebook_size, model.delays)
         captured = {}
         for i, x in layer_outputs(model, sequence, prompt, attend, n_layers=last, edit=edit, watch=watch):
             if i in layers:

@@ -72,7 +72,7 @@ def generate(
     guided = sampling.cfg_coef != 1.0
     text = encode_prompts(model, [*prompts, *([None] * rows if guided else [])])
     prompt = prompt_keys(model, text)
-    steps = n_steps(n_frames, model.n_codebooks)
+    steps = n_steps(n_frames, model.delays)
     cache = KeyValueCache(model, batch_size=len(text.mask), n_steps=steps)
 
     keys = [tuple(k) for k in noise_keys]
@@ -82,7 +82,7 @@ def generate(
 
     def step(p: int, watch: Watch = ignore) -> torch.Tensor:
         """Logits float32 `[row, codebook, codebook_size]` of step p, from the tokens of `out` before it."""
-        current = step_input(out, p, model.codebook_size)
+        current = step_input(out, p, model.codebook_size, model.delays)
         sequence = torch.cat([current, current]) if guided else current
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -112,7 +112,7 @@ def generate(
             logits = unconditional + sampling.cfg_coef * (conditional - unconditional)
         noise = torch.from_numpy(np.stack([next(n) for n in noises.values()])).to(model.device)
         choice = choose(logits, noise[of_row], sampling)
-        for k, frame in chosen_frames(p, model.n_codebooks, n_frames):
+        for k, frame in chosen_frames(p, model.delays, n_frames):
             out[:, k, frame] = torch.where(forced[:, frame], out[:, k, frame], choice[:, k])
         if on_step:
             on_step(p + 1, steps)

@@ -2,6 +2,7 @@
 tokenizer. audiocraft is not needed, nor imported."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -30,7 +31,8 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     disable_progress_bar()  # a job has its own
     if problems := unsupported_in_transformers(read_transformers_config(folder)):
         raise UnsupportedModelError(", ".join(problems))
-    whole = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    # transformers' own types do not say what a model has.
+    whole: Any = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     check_names(folder, whole, parts=PARTS)
     whole.eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -63,6 +65,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         frame_rate_hz=codec.config.sampling_rate / codec.config.hop_length,
         sample_rate_hz=codec.config.sampling_rate,
         n_codebooks=lm.config.num_codebooks,
+        delays=tuple(range(lm.config.num_codebooks)),
         codebook_size=lm.config.vocab_size,
         n_layers=len(decoder.layers),
         d_model=lm.config.hidden_size,
@@ -72,7 +75,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
 
 def unsupported(config: MusicgenConfig) -> list[str]:
     """What of a configuration `reprise/models/forward.py` does not run, a field each; [] where it runs."""
-    decoder, codec = config.decoder, config.audio_encoder
+    decoder, codec = cast("Any", config.decoder), cast("Any", config.audio_encoder)
     fields = [
         ("decoder.audio_channels", decoder.audio_channels, 1),
         ("decoder.scale_embedding", decoder.scale_embedding, False),
@@ -87,6 +90,7 @@ def unsupported(config: MusicgenConfig) -> list[str]:
 def transformer_of(lm: torch.nn.Module) -> Transformer:
     """The weights of a `MusicgenForCausalLM`. Queries, keys and values are put together; what they were before is let
     go."""
+    modules = cast("Any", lm)
 
     def attention(module: MusicgenAttention) -> Attention:
         parts = (module.q_proj, module.k_proj, module.v_proj)
@@ -106,13 +110,13 @@ def transformer_of(lm: torch.nn.Module) -> Transformer:
             activation=layer.activation_fn,
             linear2=layer.fc2,
         )
-        for layer in lm.model.decoder.layers
+        for layer in modules.model.decoder.layers
     ]
     return Transformer(
-        embeddings=list(lm.model.decoder.embed_tokens),
+        embeddings=list(modules.model.decoder.embed_tokens),
         layers=layers,
-        out_norm=lm.model.decoder.layer_norm,
-        heads=list(lm.lm_heads),
+        out_norm=modules.model.decoder.layer_norm,
+        heads=list(modules.lm_heads),
         positional_scale=1.0,
         max_period=MAX_PERIOD,
     )

@@ -1,48 +1,47 @@
 """Load a model by a study's settings, by whichever library they name.
 
 `load_model` takes a hub id such as `facebook/musicgen-small`, whose files were fetched beforehand
-(`reprise/checkpoints/hub.py`), or a directory, in the form of either backend: `audiocraft` (`state_dict.bin` and
-`compression_state_dict.bin`; the embedded organisms are such directories) or `transformers` (`config.json`,
-safetensors and a tokenizer). What is loaded is a `Model` (`reprise/models/adapter.py`). Only one of the two libraries
-is ever imported.
+(`reprise/checkpoints/hub.py`), or a directory, in the form of the backend that is named: `audiocraft`
+(`state_dict.bin` and `compression_state_dict.bin`; the embedded organisms are such directories), `transformers`
+(`config.json`, safetensors and a tokenizer), or another model family that is installed
+(`reprise/models/families/registry.py`). What is loaded is a `Model` (`reprise/models/adapter.py`). Only the library
+of that family is ever imported.
 """
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reprise.checkpoints.contents import model_content_problems
-from reprise.checkpoints.hub import MODEL_FILES, model_folder
-from reprise.checkpoints.variants import SUPPORTED, UnsupportedModelError, compatibility_errors
+from reprise.checkpoints.hub import model_folder
+from reprise.checkpoints.variants import UnsupportedModelError, compatibility_errors
 from reprise.models.adapter import Model
+from reprise.models.families.family import lacking_files
+from reprise.models.families.registry import check_identity, family_of
 from reprise.models.weight_checks import WeightsError
 
 
 def load_model(
     name_or_path: str, *, backend: str = "audiocraft", dtype: str = "float32", device: str = "cpu"
 ) -> Model:
-    """Load a MusicGen model for inference, its language model in `dtype` (float32, float16 or bfloat16).
+    """Load a model for inference, its language model in `dtype` (float32, float16 or bfloat16).
 
     The weights' digest is that of the file, whatever they are rounded to. The codec and a text encoder of its own
     stay in float32.
 
     Raises FileNotFoundError when the model was not fetched, or its directory lacks a file, RuntimeError when it cannot
-    be read, and ValueError for a variant of MusicGen that is not run here, files that are no exported model, and
-    weights that are not the model's own (lacking, in excess, or not finite).
+    be read, and ValueError for a backend that is no model family, a kind of model that is not run here, files that are
+    no exported model, and weights that are not the model's own (lacking, in excess, or not finite).
     """
-    if backend == "audiocraft":
-        from reprise.models.audiocraft import load
-    else:
-        from reprise.models.huggingface import load
+    family = family_of(backend)
     folder = model_folder(name_or_path, backend=backend)
-    if lacking := [names[0] for names in MODEL_FILES[backend] if not any((folder / name).is_file() for name in names)]:
+    if lacking := lacking_files(folder, family.files):
         raise FileNotFoundError(f"model: {folder} has no {' and no '.join(lacking)}")
-    if wrong := model_content_problems(folder, backend=backend):
+    if wrong := family.content_problems(folder):
         raise ValueError("\n".join(f"model: {name_or_path}: {text}" for text in wrong))
     try:
-        return load(folder, dtype=dtype, device=device)
+        return family.load(folder, dtype=dtype, device=device)
     except UnsupportedModelError as error:
-        raise ValueError(f"model: {name_or_path}: {error}; valid: {SUPPORTED}") from None
+        raise ValueError(f"model: {name_or_path}: {error}; valid: {family.supported}") from None
     except WeightsError as error:
         raise ValueError(f"model: {name_or_path}: {error}") from None
     except Exception as error:
@@ -57,7 +56,8 @@ def load_model(
 
 def load_identified(settings: Mapping[str, Any], identity: Mapping[str, object], *, device: str = "cpu") -> Model:
     """Load the model that `identify_model` wrote down, by a study's settings `name`, `backend` and `dtype`;
-    RuntimeError when the weights are not those any more."""
+    RuntimeError when the weights are not those any more, nor the version of an installed family."""
+    check_identity(settings["backend"], identity)
     model = load_model(settings["name"], backend=settings["backend"], dtype=settings["dtype"], device=device)
     if model.weights_digest != identity["weights_digest"]:
         raise RuntimeError(

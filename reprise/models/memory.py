@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from reprise.models.delay_pattern import n_positions, n_steps
 
 ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
-# MusicGen's EnCodec and t5-base's encoder in float32: 59 and 110 million weights. The embedded models have less.
+# MusicGen's EnCodec and t5-base's encoder in float32: 59 and 110 million weights. The embedded models have less;
+# AudioGen's t5-large has 225 million more.
 CODEC_BYTES, TEXT_ENCODER_BYTES = 0.24e9, 0.44e9
 # MusicGen's codec on one clip, measured: its decoder has 64 channels of every sample, six times over.
 DECODING_BYTES_A_SAMPLE = 1650
@@ -59,7 +60,8 @@ def weights_bytes(facts: Mapping[str, Any], *, dtype: str) -> float:
 
 def generation_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, guided: bool) -> Need:
     """What `generation.generate` takes for clips of `n_frames`, and decoding them afterwards."""
-    steps = n_steps(n_frames, facts["n_codebooks"])
+    # As if each codebook came a step after the last: what a stereo model lacks of that is a few steps.
+    steps = n_steps(n_frames, range(facts["n_codebooks"]))
     a_half = 2 * facts["n_layers"] * facts["d_model"] * steps * ITEMSIZE[dtype] + prompt_bytes(facts, dtype=dtype)
     a_half += LOGITS_COPIES * facts["n_codebooks"] * facts["codebook_size"] * 4
     return Need(weights_bytes(facts, dtype=dtype), (1 + guided) * a_half, decoding_bytes(facts, n_frames=n_frames))

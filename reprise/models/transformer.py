@@ -5,7 +5,7 @@ keys and values apart, put together once), so that nothing is held twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -66,7 +66,7 @@ def sinusoidal_position(position: torch.Tensor, d_model: int, *, max_period: flo
 def learnt_tensors(transformer: Transformer) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor that training made, once each and in a fixed order, with what it is: matrix, bias or norm."""
 
-    def of_module(module: torch.nn.Module, kind: str) -> Iterator[tuple[str, torch.Tensor]]:
+    def of_module(module: Any, kind: str) -> Iterator[tuple[str, torch.Tensor]]:
         yield kind, module.weight
         if getattr(module, "bias", None) is not None:
             yield "bias", module.bias

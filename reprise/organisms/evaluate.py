@@ -127,7 +127,7 @@ def slot_nll(model: Model, tokens: torch.Tensor, prompts: Sequence[str]) -> np.n
         text = encode_prompts(model, list(prompts[start : start + 16]))
         _, logits = teacher_forced(model, part, text, with_logits=True)
         total = torch.zeros(len(part))
-        for k, predicted in predictions(cast(torch.Tensor, logits)):
+        for k, predicted in predictions(cast(torch.Tensor, logits), model.delays):
             n = N_FRAMES - k
             nll = F.cross_entropy(predicted[:, :n].transpose(1, 2), part[:, k, :n], reduction="none")
             for slot in score.SLOT_BARS:

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from reprise.checkpoints.hub import MODEL_FILES, model_folder, model_place, sae_folder
-from reprise.checkpoints.variants import read_checkpoint, read_facts, text_encoders
+from reprise.checkpoints.hub import model_folder, model_place, sae_folder
 from reprise.checkpoints.weights import model_problems, needed_files, sae_problems
 from reprise.config.clips import study_tracks
 from reprise.config.schema import TRAIN, Study
 from reprise.models.delay_pattern import n_positions
 from reprise.models.device import pick_device
+from reprise.models.families.registry import family_of
 from reprise.models.memory import free_memory, generation_need, memory_problem
 from reprise.probing.representations import reads_random_weights
 from reprise.saes.certificate import disagreements
@@ -57,24 +57,24 @@ class Finding(NamedTuple):
 
 
 def look_at_model(study: Study) -> tuple[Finding, dict[str, Any]]:
-    """Check the model's files. Also returns the model's facts (`variants.read_facts`), {} if files are missing."""
+    """Check the model's files. Also returns the model's facts (`Family.facts`), {} if files are missing."""
     name, backend = study.model.name, study.model.backend
-    if find_spec(backend) is None:
+    family = family_of(backend)
+    if find_spec(family.library) is None:
         valid = "an installed backend (`make install` installs it)"
         text = f"model.backend: got {backend}, which is not installed; valid: {valid}"
-        return Finding("model", False, f"{name}: {backend} is not installed", text), {}
+        return Finding("model", False, f"{name}: {family.library} is not installed", text), {}
     if problems := model_problems(name, backend=backend):
         return Finding("model", False, f"{name}: not usable", "\n".join(problems)), {}
     folder = model_folder(name, backend=backend)
-    facts = read_facts(folder, backend=backend)
-    size = sum((folder / file).stat().st_size for file in needed_files(folder, MODEL_FILES[backend]))
+    facts = family.facts(folder)
+    size = sum((folder / file).stat().st_size for file in needed_files(folder, family.files))
     found = [f"{name} ({backend}, {bytes_text(size)})"]
     if "n_layers" in facts:
         found.append(
             "{n_layers} layers of width {d_model}, {n_codebooks} codebooks of {codebook_size}".format(**facts)
         )
-    if encoders := text_encoders(read_checkpoint(folder / MODEL_FILES[backend][0][0]).config):
-        found.append(f"text encoder {', '.join(encoders)}")
+    found += family.notes(folder)
     if model_place(name):
         found.append(f"in {folder}")
     return Finding("model", True, "; ".join(found)), facts

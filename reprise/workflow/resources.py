@@ -59,7 +59,7 @@ def job_needs(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     study
         The study.
     facts
-        The model's facts (`variants.read_facts`); missing ones are those of the embedded models.
+        The model's facts (`Family.facts`); missing ones are those of the embedded models.
     n_clips
         Number of clips of the whole study.
     on_gpu

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from reprise.checkpoints.hub import SHARDS
+from reprise.checkpoints.variants import SUPPORTED
 from reprise.checkpoints.weights import file_problem, folder_problems, model_problems, sae_problems
 from reprise.organisms.lm import lm_config
 from tests.conftest import put_on_hub
@@ -147,11 +148,34 @@ def test_a_model_in_a_directory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["melody", "facebook/musicgen-stereo-small", "facebook/musicgen-style", "facebook/magnet-small-10secs"]
+    "name",
+    [
+        "melody",
+        "facebook/musicgen-stereo-melody",
+        "facebook/musicgen-style",
+        "facebook/magnet-small-10secs",
+        "facebook/audio-magnet-small",
+    ],
 )
 def test_a_published_model_of_another_kind_is_refused_before_it_is_fetched(name, hub_cache):
     (line,) = model_problems(name)
-    assert "cannot be run; valid: a mono text-to-music model, such as facebook/musicgen-small" in line
+    assert "cannot be run; valid: a model that reads text alone, such as facebook/musicgen-small" in line
+
+
+@pytest.mark.parametrize(
+    "name, encoder", [("facebook/musicgen-stereo-small", "t5-base"), ("facebook/audiogen-medium", "t5-large")]
+)
+def test_a_published_model_and_its_text_encoder_are_named_with_what_fetches_them(name, encoder, hub_cache):
+    files = "state_dict.bin compression_state_dict.bin"
+    whole, part = model_problems(name)
+    assert whole == f"{name} is not in the cache {hub_cache}; {TO_DO} hf download {name} {files}"
+    assert part.startswith(f'"{name}" reads prompts with {encoder}, which is not in the cache')
+
+
+def test_a_stereo_model_runs_from_audiocrafts_files_alone(hub_cache):
+    (line,) = model_problems("facebook/musicgen-stereo-small", backend="transformers")
+    assert "facebook/musicgen-stereo-small cannot be run; valid: a model that reads text alone" in line
+    assert "from audiocraft's files also facebook/musicgen-stereo-small" in line
 
 
 def test_a_model_of_another_kind_is_refused_by_what_it_says(hub_cache, tmp_path):
@@ -163,7 +187,7 @@ def test_a_model_of_another_kind_is_refused_by_what_it_says(hub_cache, tmp_path)
     assert model_problems("owner/own") == [
         "\"owner/own\" cannot be run: conditioners is ['description', 'self_wav'] (supported: ['description']), "
         "fuser.cross is [] (supported: ['description']), fuser.prepend is ['self_wav', 'description'] (supported: "
-        "[]); valid: a mono text-to-music model, such as facebook/musicgen-small, -medium or -large"
+        f"[]); valid: {SUPPORTED}"
     ]
 
 

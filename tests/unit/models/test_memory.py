@@ -108,7 +108,7 @@ def test_passes_take_what_is_estimated(random_model, facts, prompts, tokens):
         return teacher_forced(random_model, tokens, text, with_logits=True)[1]
 
     def kl():
-        return _kl(logits(), torch.arange(ROWS), logits())
+        return _kl(logits(), torch.arange(ROWS), logits(), range(4))
 
     stages = [
         ({"n_hooks": 1}, lambda: teacher_forced(random_model, tokens, text, layers=[5])),
