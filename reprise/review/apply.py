@@ -59,8 +59,19 @@ def overrule(events: pd.DataFrame, reviews: pd.DataFrame | None, *, reviewed_onl
 def read_events(tables: Sequence[str], reviews: Sequence[str], *, reviewed_only: bool) -> pd.DataFrame:
     """Read the events of all batches of a study, and apply its reviews.
 
-    `tables` has the paths of the events tables. `reviews` has the path of the reviews table, or is empty.
-    `reviewed_only` is as in `overrule`.
+    Parameters
+    ----------
+    tables
+        Paths of the events tables, one per batch.
+    reviews
+        The path of the reviews table; empty if there are no reviews.
+    reviewed_only
+        As in `overrule`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The final events; see `overrule`.
     """
     events = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
     return overrule(events, pd.read_parquet(reviews[0]) if reviews else None, reviewed_only=reviewed_only)

@@ -36,9 +36,21 @@ class _Test(NamedTuple):
 
 
 def cut(audio: np.ndarray, sample_rate_hz: int, start_s: float, stop_s: float) -> np.ndarray:
-    """The audio between two times, float32 `[sample]`, faded in and out over `FADE_S`.
+    """Cut out the audio between two times, and fade it in and out over `FADE_S`.
 
-    Times outside the audio are moved to its ends. `audio` is `[sample]`; times are in seconds.
+    Parameters
+    ----------
+    audio
+        Mono audio, `[sample]`.
+    sample_rate_hz
+        Its sample rate.
+    start_s, stop_s
+        The times in seconds. Times outside the audio are moved to its ends.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy of this part, float32 `[sample]`.
     """
     first, last = (round(max(0.0, s) * sample_rate_hz) for s in (start_s, stop_s))
     piece = np.array(audio[first:last], np.float32)

@@ -46,7 +46,22 @@ def start(snakemake: Any) -> Any:
 
 
 def progress(items: Iterable[Item], *, total: int, what: str) -> Iterator[Item]:
-    """Yield `items` with a progress bar on a terminal and a line in the log every 15 s."""
+    """Iterate over items, with a progress bar on a terminal and a line in the log every 15 s.
+
+    Parameters
+    ----------
+    items
+        The items.
+    total
+        Their number.
+    what
+        What is processed, for the progress bar and the log.
+
+    Yields
+    ------
+    Item
+        The items, unchanged.
+    """
     began = last = time.monotonic()
     for done, item in enumerate(tqdm(items, total=total, desc=what, disable=None, leave=False), start=1):
         yield item

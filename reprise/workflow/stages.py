@@ -65,7 +65,22 @@ def run_summary(jobs: pd.DataFrame, *, since: float) -> str:
 
 
 def judged(results: Path, studies: Iterable[str], *, since: float) -> list[str]:
-    """The verdicts of a run that began at `since` (seconds since the epoch), one line each, and its report's path."""
+    """The verdicts and the report of a run, as lines of text.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+    studies
+        Names of the studies.
+    since
+        When the run began, in seconds since the epoch.
+
+    Returns
+    -------
+    list of str
+        One line for each verdict that the run reached, and one with the report's path if the run wrote it.
+    """
     lines = []
     for study in studies:
         path = results / study / "verdict.json"
