@@ -8,8 +8,8 @@ import pandas as pd
 def example_clips(events: pd.DataFrame, clip_ids: Sequence[str]) -> list[tuple[str, str]]:
     """Up to three (clip_id, why), by rule: a typical return, no return, and the nearest miss.
 
-    These are the accepted event of median score; the first clip by name in which no passage was accepted or comes
-    near; and, among clips without an accepted event, the one whose rejected candidate scores highest.
+    These are the accepted event of median score; the first clip by name without an accepted or similar
+    passage; and, among clips without an accepted event, the one whose rejected candidate scores highest.
     """
     events = events.sort_values(["score", "clip_id"], kind="stable")
     ok = events["accepted"].astype(bool)

@@ -55,7 +55,7 @@ def events_view(study: Results) -> dict[str, Any]:
                     min_score=settings["min_score"],
                     label=f"Chromagram of {example.clip_id}. " + ("; ".join(told) or "no candidate for a return"),
                 ),
-                "told": told or ["no passage comes near the motif"],
+                "told": told or ["no passage is similar to the motif"],
                 "sound": (example.audio, example.sample_rate_hz),
                 "file": example.file,
             }
