@@ -6,20 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from reprise.candidates.clips import clips_to_continue, donors, motif_before, motif_of_return, returning
 from reprise.candidates.confirmation import COLUMNS, confirm
+from reprise.candidates.controls import fit_edits, fit_layer
 from reprise.candidates.screen import false_discovery
-from reprise.candidates.selection import (
-    candidate_name,
-    clips_to_continue,
-    donors,
-    fit_edits,
-    fit_layer,
-    motif_before,
-    motif_of_return,
-    rank_features,
-    returning,
-    strongest_local_feature,
-)
+from reprise.candidates.selection import candidate_name, rank_features, strongest_local_feature
 from reprise.checkpoints.hub import sae_folder
 from reprise.identity import seed_from, stable_fraction
 from reprise.probing.questions import read_question

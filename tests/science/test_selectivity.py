@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from reprise.candidates.selection import activation_when_active, feature_statistics, match_features
+from reprise.candidates.controls import activation_when_active, feature_statistics, match_features
 from reprise.interventions.conditions import STEERING_KINDS, Candidate, condition_table
 from reprise.interventions.effects import Target, continuation_nll, outside_return
 from reprise.interventions.matched_damage import matched_damage

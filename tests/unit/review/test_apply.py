@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reprise.candidates.selection import returning
+from reprise.candidates.clips import returning
 from reprise.review.apply import overrule
 from reprise.review.decisions import import_reviews
 from reprise.review.event_ids import event_ids

@@ -1,0 +1,136 @@
+"""Which clips an ablation continues, where their motif is, and which clips donate to them.
+
+Whether a clip returns is a property of its continuation after the prefix, and no horizon is read. Clips are taken in
+the order of a hash of their names; this includes the donors of resampling and the clips that are steered.
+
+Degenerate input: without an accepted return after the prefix there are no clips; a clip that has no donor is not
+continued.
+"""
+
+import numpy as np
+import pandas as pd
+
+from reprise.identity import stable_fraction
+
+
+def returning(
+    events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, which: str = "accepted"
+) -> np.ndarray:
+    """Which clips have an accepted event with its onset in a window.
+
+    Parameters
+    ----------
+    events : DataFrame
+        Columns clip_id, onset_s and `which`.
+    clip_ids : Series
+        The clips.
+    start_s, stop_s : float
+        The window `[start_s, stop_s]` in seconds.
+    which : str
+        A bool column of `events` that marks the events that count.
+
+    Returns
+    -------
+    bool array `[clip]`
+    """
+    inside = events[which].astype(bool) & events["onset_s"].between(start_s, stop_s)
+    return clip_ids.isin(events.loc[inside, "clip_id"]).to_numpy()
+
+
+def motif_of_return(
+    events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, prefix_s: float
+) -> pd.DataFrame:
+    """The motif of each clip's first accepted event with its onset in a window and its motif in the prefix.
+
+    Parameters
+    ----------
+    events : DataFrame
+        Columns clip_id, onset_s, motif_start_s, motif_duration_s and accepted.
+    clip_ids : Series
+        The clips.
+    start_s, stop_s : float
+        The window `[start_s, stop_s]` in seconds.
+    prefix_s : float
+        Length of the prefix in seconds.
+
+    Returns
+    -------
+    DataFrame
+        Columns clip_id, motif_start_s, motif_duration_s, in the order of `clip_ids`. Clips without such an event are
+        left out.
+    """
+    motif_end_s = events["motif_start_s"] + events["motif_duration_s"]
+    inside = events["accepted"].astype(bool) & events["onset_s"].between(start_s, stop_s) & (motif_end_s <= prefix_s)
+    first = events[inside].sort_values("onset_s", kind="stable").drop_duplicates("clip_id").set_index("clip_id")
+    kept = clip_ids[clip_ids.isin(first.index)]
+    return first.loc[kept, ["motif_start_s", "motif_duration_s"]].reset_index()
+
+
+def clips_to_continue(clips: pd.DataFrame, wanted: np.ndarray, confirmation_clips: np.ndarray, n: int) -> pd.DataFrame:
+    """Up to `n` of the wanted clips of held-out prompts, in the order of a hash of their names.
+
+    Parameters
+    ----------
+    clips : DataFrame
+        Has the column clip_id.
+    wanted, confirmation_clips : bool arrays `[clip]`
+        Which clips are wanted, and which are of held-out prompts.
+    n : int
+        Maximum number of clips.
+
+    Returns
+    -------
+    DataFrame
+        The chosen rows of `clips`, sorted by clip_id.
+    """
+    chosen = clips[wanted & confirmation_clips]
+    order = chosen["clip_id"].map(lambda c: stable_fraction(f"ablation {c}")).argsort(kind="stable")
+    return chosen.iloc[order].head(n).sort_values("clip_id", ignore_index=True)
+
+
+def motif_before(clip_ids: pd.Series, ends_s: np.ndarray, *, duration_s: float, prefix_s: float) -> pd.DataFrame:
+    """The motif of each clip, whether it returns or not.
+
+    Parameters
+    ----------
+    clip_ids : Series
+        The clips.
+    ends_s : float array `[clip]`
+        When the motif of each clip has ended, in seconds; NaN if unknown.
+    duration_s, prefix_s : float
+        Duration of a motif, and length of the prefix, in seconds.
+
+    Returns
+    -------
+    DataFrame
+        Columns clip_id, motif_start_s, motif_duration_s. Clips whose motif is unknown or ends after `prefix_s` are
+        left out. If the motif's ends were moved to beats, its true start may differ from this one by up to half a
+        beat.
+    """
+    start_s = np.maximum(ends_s - duration_s, 0.0)
+    table = pd.DataFrame({"clip_id": clip_ids, "motif_start_s": start_s, "motif_duration_s": ends_s - start_s})
+    return table[ends_s <= prefix_s].reset_index(drop=True)
+
+
+def donors(continued: pd.DataFrame, clips: pd.DataFrame, eligible: np.ndarray) -> list[str | None]:
+    """For each continued clip, the clip that gives it its activations: an eligible one of another prompt, or None.
+
+    Of all eligible clips, the one with the smallest hash of both names is taken. The result therefore does not depend
+    on the order or presence of other clips, unless a new one has a smaller hash.
+
+    Parameters
+    ----------
+    continued, clips : DataFrame
+        Both have clip_id and prompt_id.
+    eligible : bool array, one per row of `clips`
+        Which clips may be donors.
+
+    Returns
+    -------
+    list of str or None
+    """
+    chosen: list[str | None] = []
+    for clip in continued.itertuples():
+        others = clips.loc[eligible & (clips["prompt_id"] != clip.prompt_id), "clip_id"]
+        chosen.append(min(others, key=lambda other: stable_fraction(f"donor {clip.clip_id} {other}"), default=None))
+    return chosen
