@@ -80,7 +80,7 @@ def gain_view(study: Results) -> dict[str, Any]:
         "learned": [
             {
                 "what": f"{find(r['representation']).words.label}, L{r['layer']}",
-                "learned": interval(*(r[f"learned_auroc{end}"] for end in ("", "_low", "_high")), 3),
+                "learned": interval(r["learned_auroc"], r["learned_auroc_low"], r["learned_auroc_high"], 3),
                 "p": p_text(r["p_learned"]),
             }
             for r in study.verdict.get("learned", [])
