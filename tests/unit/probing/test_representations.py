@@ -18,7 +18,7 @@ from reprise.storage.artifacts import read_clips
 from reprise.storage.stores import ArraySpec, write_store
 from reprise.targets.labels import label_grid
 from tests import plugins
-from tests.unit.config.studies import problems
+from tests.unit.config.studies import checked, problems
 from tests.workflow.conftest import run_script
 
 N_PROMPTS, N_SEEDS, N_POSITIONS, D_MODEL = 16, 2, 9, 3
@@ -88,7 +88,7 @@ def test_the_example_of_the_docs_is_probed_by_the_rules_script(
     assert registry.names()[-1] == "resid_step" and registry.versions("resid_step") == {"resid_step": "1"}
     assert re.fullmatch(registry.probe_pattern(), "resid_step-layer2")
     assert registry.with_role(registry.names(), "evidence") == ["resid", "sae", "resid_step"]
-    assert not problems({"probes": {"representations": ["resid_step", "random_model"]}})
+    assert checked(probes={"representations": ["resid_step", "random_model"]})
 
     stores = write_small_study(tmp_path, np.random.default_rng(0))
     clips = read_clips(stores["descriptors"])
@@ -130,5 +130,5 @@ def test_what_cannot_be_used_is_one_line(
     assert str(caught.value).startswith("reprise.representations: resid_step = resid_step:STEP")
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert registry.find("resid").role == "evidence"
-    (line,) = problems({"probes": {"representations": ["resid", "resid_step", "random_model"]}})
+    (line,) = problems(probes={"representations": ["resid", "resid_step", "random_model"]})
     assert said in line

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from reprise.saes.errors import SaeError
 from reprise.saes.formats.registry import format_versions, sae_files
 from reprise.saes.loading import load_sae
+from reprise.saes.sae import encode
 from tests import plugins
 from tests.unit.saes.refusals import SAE, refused
 from tests.unit.saes.tiny_sae import INDICES, TINY, VALUES, X
@@ -37,7 +38,7 @@ def test_the_example_of_the_docs_is_loaded(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(SaeError, match=r"has no file of an SAE; valid: SAELens: "):
         load_sae(folder)
     plugins.install(tmp_path / "site", monkeypatch, page=PAGE)
-    values, indices = load_sae(folder).encode(X)
+    values, indices = encode(load_sae(folder), X)
     torch.testing.assert_close(values, VALUES)
     assert torch.equal(indices[VALUES > 0], INDICES[VALUES > 0])
     assert sae_files(folder) == ["about.json", "tensors.safetensors"]
@@ -65,7 +66,7 @@ def test_a_format_that_cannot_be_used_is_one_line(
 ) -> None:
     plugins.install(tmp_path / "site", monkeypatch, page=PAGE, changed=(before, after))
     folder = plain(tmp_path / "sae")
-    with pytest.raises(SaeError, match="reprise.sae_formats: plain = plain_sae:FORMAT") as caught:
+    with pytest.raises(SaeError, match=r"reprise\.sae_formats: plain = plain_sae:FORMAT") as caught:
         load_sae(folder)
     assert said in str(caught.value) and "\n" not in str(caught.value)
     # What is of a built-in format imports nothing of theirs.
