@@ -61,7 +61,7 @@ class Inputs(NamedTuple):
     """
 
     stores: Sequence[Sequence[str]]
-    positions: "Sequence[int] | NDArray[np.int64]"
+    positions: Sequence[int]
     study: str
     hook: str
 
@@ -187,8 +187,10 @@ _BY_NAME = {entry.name: entry for entry in BUILT_IN}
 
 
 def names() -> list[str]:
-    """The names of all: built in, then of installed packages."""
-    return [*_BY_NAME, *(name for name in installed(GROUP) if name not in _BY_NAME)]
+    """The names of all: built in, then of installed packages. Raises ExtensionError where one of theirs is taken."""
+    if taken := next((name for name in installed(GROUP) if name in _BY_NAME), None):
+        raise ExtensionError(f"{refused(GROUP, taken)} has the name of a built-in one; valid: another name")
+    return [*_BY_NAME, *installed(GROUP)]
 
 
 def find(name: str) -> Representation:

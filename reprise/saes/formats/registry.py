@@ -89,7 +89,9 @@ def description_problem(folder: Path) -> str | None:
     """Why an SAE is of a kind that can't be used, by what its description says: the file and what is wrong. It was
     saved in the course of its training, is a transcoder, or its hook is no residual stream. None: nothing shows."""
     found = format_of(folder)
-    problem = found.problem(_description(folder, found), folder) if found else None
+    if found is None:
+        return None
+    problem = found.problem(_description(folder, found), folder)
     return problem and f"{found.description}: {problem}"
 
 

@@ -106,7 +106,7 @@ def test_the_example_of_the_docs_is_probed_by_the_rules_script(
     run_script("probe", tmp_path / "log", inputs, outputs, wildcards, study="tiny", probes=asked)
     record = json.loads((tmp_path / "record.json").read_text())
     assert (record["representation"], record["hook"], record["n_components"]) == ("resid_step", "layer2", D_MODEL)
-    assert record["gain_auroc_low"] > 0.1 and record["p_gain"] == 0.1
+    assert record["gain_auroc_low"] > 0.1 and record["p_swap"] == 0.1
 
 
 @pytest.mark.parametrize(
