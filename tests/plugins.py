@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reprise import extensions
+from reprise.models.families import registry as families
 from reprise.probing import representations
 from reprise.saes.formats import registry
 from tests.places import ROOT
@@ -42,5 +43,10 @@ def install(
 
 def forget() -> None:
     """Look for installed packages again."""
-    for function in (extensions.installed, representations._found, registry._installed_formats):
+    for function in (
+        extensions.installed,
+        representations._found,
+        registry._installed_formats,
+        families._installed_family,
+    ):
         function.cache_clear()

@@ -10,7 +10,7 @@ from reprise.config.messages import Problem, show, valid_text
 from reprise.config.reading import states
 from reprise.config.schema import RecordingSettings, Study
 from reprise.extensions import ExtensionError
-from reprise.models.families.registry import FamilyError, family_of
+from reprise.models.families.registry import family_of
 from reprise.probing.representations import BUILT_IN, EVIDENCE, REFERENCE, find, names, with_role
 
 MAX_SEED = 2**63 - 1
@@ -59,7 +59,7 @@ def _family_problems(study: Study) -> Iterator[Problem]:
     """A backend that names no model family, or one that is registered wrongly."""
     try:
         family_of(study.model.backend)
-    except FamilyError as error:
+    except ExtensionError as error:
         yield Problem(("model", "backend"), f"got {show(study.model.backend)}: {error}", ("model.backend",))
 
 

@@ -10,8 +10,8 @@ built in. Nothing heavy is imported here: the Snakefile asks this at every parse
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 
+from reprise.extensions import ExtensionError, installed, load, refused
 from reprise.models.families import audiocraft_family, transformers_family
 from reprise.models.families.family import Family
 
@@ -22,12 +22,8 @@ BUILT_IN: dict[str, Family] = {
 }
 
 
-class FamilyError(ValueError):
-    """A model family that is not there, or that is not one: says the name and what is valid."""
-
-
 def family_of(name: str) -> Family:
-    """The family that `model.backend` names. Raises FamilyError."""
+    """The family that `model.backend` names. Raises ExtensionError."""
     return BUILT_IN[name] if name in BUILT_IN else _installed_family(name)
 
 
@@ -35,14 +31,14 @@ def is_family(name: str) -> bool:
     """Whether `family_of` has an answer."""
     try:
         family_of(name)
-    except FamilyError:
+    except ExtensionError:
         return False
     return True
 
 
 def family_names() -> list[str]:
     """The names of all families, those of this package first."""
-    return [*BUILT_IN, *sorted({point.name for point in entry_points(group=GROUP)} - BUILT_IN.keys())]
+    return [*BUILT_IN, *(name for name in installed(GROUP) if name not in BUILT_IN)]
 
 
 def family_identity(name: str) -> dict[str, str]:
@@ -66,28 +62,13 @@ def check_identity(name: str, identity: Mapping[str, object]) -> None:
 
 @cache
 def _installed_family(name: str) -> Family:
-    points = list(entry_points(group=GROUP, name=name))
-    if not points:
-        raise FamilyError(f"no model family has this name; valid: one of {', '.join(family_names())}")
-    if len(places := {point.value for point in points}) > 1:
-        raise FamilyError(f"the model family {name} is registered as {' and as '.join(sorted(places))}; valid: once")
-    return _checked(points[0])
-
-
-def _checked(point: EntryPoint) -> Family:
     """The family that an entry point names, if it is one."""
-    where = f"the entry point {point.name} = {point.value} of {GROUP}"
-    try:
-        family = point.load()
-    except Exception as error:  # another package's code may raise anything
-        reason = f"{type(error).__name__}: {error}"
-        raise FamilyError(f"{where} cannot be imported ({reason}); valid: module:FAMILY") from error
-    if not isinstance(family, Family):
-        valid = "a Family of reprise.models.families.family"
-        raise FamilyError(f"{where} is of type {type(family).__name__}; valid: {valid}")
-    if family.name != point.name:
-        raise FamilyError(f'{where} has the name "{family.name}"; valid: "{point.name}"')
+    if name not in installed(GROUP):
+        raise ExtensionError(f"no model family has this name; valid: one of {', '.join(family_names())}")
+    family = load(GROUP, name, Family)
+    if family.name != name:
+        raise ExtensionError(f'{refused(GROUP, name)} has the name "{family.name}"; valid: "{name}"')
     if not family.version:
         valid = "the version of its package, or source_digest of its folder, since its code cannot be followed"
-        raise FamilyError(f'{where} has the version ""; valid: {valid}')
+        raise ExtensionError(f'{refused(GROUP, name)} has the version ""; valid: {valid}')
     return family

@@ -18,17 +18,19 @@ from reprise.checkpoints.hub import MODEL_FILES
 from reprise.checkpoints.weights import model_problems
 from reprise.config.errors import ConfigError
 from reprise.config.validation import validate
+from reprise.extensions import ExtensionError
 from reprise.models import loading
 from reprise.models.codec import codec_lookahead_s, decode_audio, encode_audio, encoder_lookahead_s
 from reprise.models.families import registry
 from reprise.models.families.family import Family, lacking_files, source_digest
-from reprise.models.families.registry import BUILT_IN, FamilyError, family_identity, family_names, family_of
+from reprise.models.families.registry import BUILT_IN, family_identity, family_names, family_of
 from reprise.models.forward import teacher_forced
 from reprise.models.generation import Sampling, generate
 from reprise.models.loading import load_identified, load_model
 from reprise.models.prompts import encode_prompts
 from reprise.models.transformer import sinusoidal_position
 from tests.places import ROOT
+from tests.plugins import forget
 from tests.unit.test_docs import fences
 
 PAGE = (ROOT / "docs/how-to/add-a-model-family.md").read_text(encoding="utf-8")
@@ -55,7 +57,7 @@ class Installed:
         about.mkdir(exist_ok=True)
         (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-family\nVersion: 1.0\n")
         (about / "entry_points.txt").write_text("\n".join([f"[{registry.GROUP}]", *lines, ""]))
-        registry._installed_family.cache_clear()
+        forget()
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def package(tmp_path, monkeypatch):
     installed.register(line.replace('"', ""))
     yield installed
     sys.modules.pop("tiny_family", None)
-    registry._installed_family.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -242,7 +244,7 @@ def config_problems(raw, *, check_files):
     [
         ('version=""', 'has the version ""; valid: the version of its package, or source_digest of its folder'),
         ('name="small"', 'has the name "small"; valid: "tiny"'),
-        ("=1/0", "cannot be imported (ZeroDivisionError: division by zero); valid: module:FAMILY"),
+        ("=1/0", "cannot be imported (ZeroDivisionError: division by zero); valid: module:NAME"),
     ],
 )
 def test_a_family_that_is_not_one_is_an_error_of_one_line(package, change, problem):
@@ -250,15 +252,15 @@ def test_a_family_that_is_not_one_is_an_error_of_one_line(package, change, probl
     field = change.partition("=")[0]
     text = re.sub(rf"^    {field}=.*,$", f"    {change},", text, flags=re.MULTILINE) if field else f"x{change}\n{text}"
     (package.folder / "tiny_family.py").write_text(text)
-    with pytest.raises(FamilyError) as caught:
+    with pytest.raises(ExtensionError) as caught:
         family_of("tiny")
-    said = f"the entry point tiny = tiny_family:FAMILY of reprise.model_families {problem}"
+    said = f"reprise.model_families: tiny = tiny_family:FAMILY {problem}"
     assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
 
 
 def test_an_entry_point_that_names_something_else(package):
     package.register("tiny = tiny_family:KNOWN")
-    with pytest.raises(FamilyError, match=r"is of type set; valid: a Family of reprise.models.families.family"):
+    with pytest.raises(ExtensionError, match=r"tiny = tiny_family:KNOWN is a set; valid: a Family"):
         family_of("tiny")
     # What is built in cannot be taken over.
     package.register("audiocraft = tiny_family:FAMILY")
