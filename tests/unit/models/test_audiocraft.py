@@ -1,19 +1,25 @@
 """AudioGen and stereo MusicGen, read from audiocraft's files: what audiocraft itself computes with them."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import reprise.models.audiocraft_setup  # noqa: F401
 from audiocraft.data.audio_utils import convert_audio
 from audiocraft.models import AudioGen, MusicGen
-from reprise.checkpoints.variants import read_facts
+from reprise.checkpoints.variants import read_facts, text_encoders
 from reprise.checkpoints.weights import model_problems
 from reprise.models.codec import codec_lookahead_s, decode_audio, encode_audio, encoder_lookahead_s
+from reprise.models.families.audiocraft_family import FAMILY, kind_text
 from reprise.models.forward import teacher_forced
 from reprise.models.generation import Sampling, generate
 from reprise.models.loading import load_model
 from reprise.models.prompts import encode_prompts
+from reprise.organisms.lm import lm_config
+from tests.places import PLANNER
 from tests.unit.models.small_models import KINDS, save_small_model
 from tests.unit.models.small_study import KEYS, N_FRAMES, PROMPTS, attributes
 
@@ -108,6 +114,28 @@ def test_sound_goes_through_the_codec_as_in_audiocraft(ours, theirs, tokens):
         heard, scale = codec.encode(convert_audio(audio, rate_hz, rate_hz, codec.channels)[None])
     assert scale is None and np.array_equal(encode_audio(ours, audio[0].numpy()), heard[0].numpy())
     assert 0 <= codec_lookahead_s(ours) < 0.5 and 0 <= encoder_lookahead_s(ours) < 0.5
+
+
+def test_the_doctor_says_which_kind_it_is(folder):
+    said = {"audiogen": ["AudioGen"], "stereo": ["stereo, left and right in turn"]}
+    assert FAMILY.notes(folder) == said[folder.name] and FAMILY.notes(PLANNER) == []
+    config = {"solver": "audiogen", "conditioners": {"description": {"model": "t5", "t5": {"name": "t5-large"}}}}
+    assert kind_text(config) == "AudioGen" and text_encoders(config) == ["t5-large"]
+
+
+def test_a_melody_model_is_refused_before_it_is_built(tmp_path):
+    """It would load, or fetch, the network that takes songs apart."""
+    config = lm_config()
+    config["fuser"] |= {"cross": [], "prepend": ["self_wav", "description"]}
+    config["conditioners"]["self_wav"] = {"model": "chroma_stem", "chroma_stem": {"n_chroma": 12}}
+    lm = load_model(str(PLANNER)).lm.state_dict()
+    torch.save({"best_state": lm, "xp.cfg": OmegaConf.to_yaml(OmegaConf.create(config))}, tmp_path / "state_dict.bin")
+    (tmp_path / "compression_state_dict.bin").symlink_to(PLANNER / "compression_state_dict.bin")
+    with pytest.raises(
+        ValueError, match=r"fuser.prepend is \['self_wav', 'description'\] \(supported: \[\]\); valid: a mod"
+    ):
+        load_model(str(tmp_path))
+    assert "demucs" not in sys.modules
 
 
 def test_stereo_tokens_are_left_and_right_in_turn(tmp_path):
