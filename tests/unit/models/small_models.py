@@ -51,9 +51,10 @@ def save_small_model(folder: Path, kind: str) -> Path:
         # Larger than at initialisation, so that attention and positions matter.
         parameter.data *= 2
     of_codec = audiogen_codec_config() if kind == "audiogen" else codec_config()
+    of_codec["rvq"]["kmeans_iters"] = 2
     codec = get_compression_model(OmegaConf.create(of_codec))
     # Its codebooks begin at the vectors of a first batch.
-    codec.train()(torch.randn(16, 1, 16_000))
+    codec.train()(torch.randn(8, 1, 8_000))
     folder.mkdir(parents=True, exist_ok=True)
     for file, module, config in (
         ("state_dict.bin", lm, kind_config(kind)),

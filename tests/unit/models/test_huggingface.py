@@ -289,7 +289,7 @@ def test_weights_that_would_be_drawn_at_random_are_an_error(pair: Pair, tmp_path
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "musicgen_melody"}))
     refused = "model_type is 'musicgen_melody' (supported: 'musicgen')"
     with pytest.raises(
-        ValueError, match=re.escape(f"model: {tmp_path}: {refused}; valid: a mono text-to-music model")
+        ValueError, match=re.escape(f"model: {tmp_path}: {refused}; valid: a model that reads text alone")
     ):
         load_model(str(tmp_path), backend="transformers")
     # Before any job.
