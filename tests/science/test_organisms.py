@@ -14,6 +14,8 @@ from reprise.organisms.lm import plan_direction, train_lm
 from reprise.saes.loading import load_sae
 from tests.places import RESOURCES
 
+pytestmark = pytest.mark.slow
+
 
 def card(name):
     return json.loads((RESOURCES / name / "card.json").read_text())

@@ -30,6 +30,8 @@ from reprise.saes.loading import load_sae
 from reprise.saes.sae import encode, to_dense
 from tests.places import PLANNER
 
+pytestmark = pytest.mark.slow
+
 N_CUED, N_OTHERS = 22, 8
 TARGET = Target(prefix_s=8.0, start_s=9.5, stop_s=12.5, motif_s=2.0)
 PLANNED_S = (7.0, 8.0)  # after the motif, and what is heard of it; before the return

@@ -15,6 +15,8 @@ from tests.workflow.conftest import ROOT, snakemake, tiny_config, write_config
 
 WITHOUT_AUDIOCRAFT = """
 import importlib.metadata, sys
+
+pytestmark = pytest.mark.slow
 sys.modules["audiocraft"] = None
 version = importlib.metadata.version
 def without(package):

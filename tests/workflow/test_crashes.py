@@ -18,6 +18,8 @@ import pytest
 from reprise.workflow.run_lock import local_jobs
 from tests.workflow.conftest import ROOT, corpus_of, digests, jobs, snakemake, tiny_config, write_config
 
+pytestmark = pytest.mark.slow
+
 N_KILLS = 22
 SEED = 6
 STARTED = re.compile(r"(?:local)?(?:rule|checkpoint) (\w+):")

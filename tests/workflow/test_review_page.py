@@ -19,6 +19,8 @@ from reprise.review.order import to_review
 from reprise.review.page import render_review
 from reprise.targets.labels import horizon_labels
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 RATE_HZ = 16000
 SETTINGS = Study.model_validate({"model": {"name": "a/b"}, "saes": {0: "sae"}}).model_dump(mode="json")

@@ -15,6 +15,8 @@ import pytest
 from reprise.saes.loading import load_sae
 from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
 
+pytestmark = pytest.mark.slow
+
 SAE = "results/tiny/saes/layer2.manifest.json"
 CERTIFICATE = "results/tiny/certificates/layer2.json"
 CODES = "results/tiny/latents/layer2/b00.manifest.json"

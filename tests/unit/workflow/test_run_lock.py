@@ -87,7 +87,8 @@ ENDS = {
     "well": "",
     "with an error": "raise SystemExit(1)",
     "by an exception": "raise RuntimeError('x')",
-    "by Ctrl-C": "os.kill(os.getpid(), signal.SIGINT); signal.pause()",
+    # It is ignored in a shell's background, which a child inherits.
+    "by Ctrl-C": "signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT)",
 }
 
 
