@@ -13,10 +13,10 @@ from reprise.organisms.codec import codec_config
 from tests.unit.models.test_huggingface import save_as_transformers, save_text_encoder
 from tests.workflow.conftest import ROOT, snakemake, tiny_config, write_config
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_AUDIOCRAFT = """
 import importlib.metadata, sys
-
-pytestmark = pytest.mark.slow
 sys.modules["audiocraft"] = None
 version = importlib.metadata.version
 def without(package):

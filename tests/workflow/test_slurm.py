@@ -15,7 +15,10 @@ from tests.workflow.conftest import ROOT, digests, snakemake, write_config
 from tests.workflow.slurm import PROGRAMS, cluster, found
 from tests.workflow.test_ablation import ablation_config
 
-pytestmark = pytest.mark.skipif(not all(map(found, PROGRAMS)), reason="SLURM and munge are not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not all(map(found, PROGRAMS)), reason="SLURM and munge are not installed"),
+]
 
 
 def small_config() -> dict:
