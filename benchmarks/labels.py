@@ -39,7 +39,7 @@ from benchmarks.scores import CORPORA, EXACT, NEAR, Piece, find_truth, motif_len
 from reprise.audio.chroma import MIN_MOTIF_S
 from reprise.audio.synth import Note, render
 from reprise.identity import seed_from
-from reprise.targets.recurrence.events import find_events
+from reprise.targets.recurrence.detection import find_events
 
 SAMPLE_RATE_HZ = 16_000
 SECTIONS = ("planted", "tunes", "sonatas", "speed")

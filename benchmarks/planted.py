@@ -30,7 +30,7 @@ from benchmarks.scores import STEPS_PER_QUARTER, ScoreNote, agreement, roll
 from reprise.audio.synth import TIMBRES, Note, render
 from reprise.config.schema import EventSettings as EventConfig
 from reprise.identity import seed_from
-from reprise.targets.recurrence.events import EventSettings, find_events
+from reprise.targets.recurrence.detection import EventSettings, find_events
 
 SAMPLE_RATE_HZ = 16_000
 CLIP_S = 16.0

@@ -9,7 +9,7 @@ from reprise.audio.descriptors import causal_descriptors
 from reprise.audio.io import read_sounding
 from reprise.storage.files import read_manifest
 from reprise.storage.stores import ArraySpec, write_store
-from reprise.targets.recurrence.events import causal_match
+from reprise.targets.recurrence.detection import causal_match
 from reprise.targets.recurrence.motifs import Passage, on_beats, repeats_so_far
 from reprise.workflow.job import log, progress, start
 

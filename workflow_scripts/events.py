@@ -13,7 +13,7 @@ from reprise.audio.chroma import check_motif, clip_features
 from reprise.audio.io import read_sounding
 from reprise.identity import clip_seed
 from reprise.storage.files import read_manifest, write_parquet
-from reprise.targets.recurrence.events import EventSettings, empty_events
+from reprise.targets.recurrence.detection import EventSettings, empty_events
 from reprise.targets.recurrence.motifs import ClipEvents, clip_events
 from reprise.workflow.job import log, progress, start
 

@@ -138,7 +138,7 @@ class DescriptorSettings(Settings):
 
 
 class EventSettings(Settings):
-    """What counts as a recurrence of the motif: see reprise/targets/recurrence/events.py."""
+    """What counts as a recurrence of the motif: see reprise/targets/recurrence/detection.py."""
 
     motif: Literal["opening", "beats", "discovered"] = leaf(
         "opening",

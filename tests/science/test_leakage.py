@@ -20,7 +20,7 @@ from reprise.saes.sae import encode
 from reprise.storage.files import write_folder
 from reprise.storage.stores import read_store
 from reprise.targets.labels import horizon_labels
-from reprise.targets.recurrence.events import causal_match
+from reprise.targets.recurrence.detection import causal_match
 from tests.places import PLANNER
 from tests.workflow.conftest import run_script
 

@@ -25,7 +25,7 @@ from benchmarks.planted import (
     recall,
 )
 from benchmarks.scores import ScoreNote, agreement, find_truth, roll
-from reprise.targets.recurrence.events import DEFAULT_SETTINGS
+from reprise.targets.recurrence.detection import DEFAULT_SETTINGS
 
 N_RETURNS, N_DECOYS = 40, 60
 

@@ -82,7 +82,7 @@ def motif_template(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, du
     Raises
     ------
     ValueError
-        As `reprise.targets.recurrence.events.find_events` does.
+        As `reprise.targets.recurrence.detection.find_events` does.
     """
     audio = check_audio(audio, sample_rate_hz)
     check_motif(audio, sample_rate_hz, start_s, duration_s)

@@ -35,7 +35,7 @@ from reprise.audio.chroma import (
 )
 from reprise.audio.descriptors import LONG_FRAME_S
 from reprise.audio.io import check_audio
-from reprise.targets.recurrence.events import (
+from reprise.targets.recurrence.detection import (
     DEFAULT_SETTINGS,
     EventSettings,
     empty_events,
@@ -91,7 +91,7 @@ def clip_events(
     start_s, duration_s : float
         Start (of the first two kinds) and duration of the motif in seconds.
     settings, seed, others
-        As in `reprise.targets.recurrence.events.find_events`.
+        As in `reprise.targets.recurrence.detection.find_events`.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 import pytest
 
 from reprise.config.schema import VerdictSettings
-from reprise.targets.recurrence.events import EventSettings
+from reprise.targets.recurrence.detection import EventSettings
 from reprise.verdict.preregistration import Thresholds
 from tests.unit.config.studies import checked, problems
 

@@ -16,7 +16,7 @@ from reprise.audio.synth import Note, render
 from reprise.config.horizons import horizon_name
 from reprise.config.schema import Study
 from reprise.storage.files import write_folder, write_json, write_parquet
-from reprise.targets.recurrence.events import EVENT_COLUMNS
+from reprise.targets.recurrence.detection import EVENT_COLUMNS
 from reprise.verdict.gates import verdict
 from reprise.verdict.preregistration import Thresholds, declare, preregistration, summary
 from tests.places import ROOT

@@ -8,7 +8,7 @@ import pytest
 from reprise.audio.chroma import FRAME_RATE_HZ, clip_features, motif_content
 from reprise.audio.synth import Note, render
 from reprise.organisms.score import BAR_S, FILLERS, MOTIFS, Clip, clip_notes
-from reprise.targets.recurrence.events import DEFAULT_SETTINGS
+from reprise.targets.recurrence.detection import DEFAULT_SETTINGS
 from reprise.targets.recurrence.motifs import (
     _pair_scores,
     clip_events,

@@ -9,7 +9,7 @@ import pytest
 from reprise.audio.chroma import FRAME_RATE_HZ, clip_features, motif_content
 from reprise.audio.synth import Note, render
 from reprise.organisms.score import BAR_S, CLIP_S, FILLERS, INSTRUMENTS, MOTIFS, Clip, clip_notes, draw_clip
-from reprise.targets.recurrence.events import DEFAULT_SETTINGS, EVENT_COLUMNS, find_events
+from reprise.targets.recurrence.detection import DEFAULT_SETTINGS, EVENT_COLUMNS, find_events
 from reprise.targets.recurrence.matching import WARP_COST, Motif, best_match, curve_of, match_curve, motif_template
 
 RATE_HZ = 16_000
