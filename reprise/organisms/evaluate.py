@@ -65,18 +65,18 @@ def generation_figures(
     seeds: Sequence[int],
     *,
     sampling: Sampling,
-    rows: int = 96,
+    batch_size: int = 96,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Generate every (prompt, seed) and measure how returns depend on the cue that the model itself played."""
     clips = [(p, s) for s in seeds for p in prompts]
     tokens = []
-    for start in range(0, len(clips), rows):
-        part = clips[start : start + rows]
+    for start in range(0, len(clips), batch_size):
+        part = clips[start : start + batch_size]
         keys = [(9_001, prompts.index(p), s) for p, s in part]
         tokens.append(generate(model, [p for p, _ in part], keys, n_frames=N_FRAMES, sampling=sampling).numpy())
         if on_batch:
-            on_batch(min(start + rows, len(clips)), len(clips))
+            on_batch(min(start + batch_size, len(clips)), len(clips))
     all_tokens = np.concatenate(tokens)
     cues = found_cues(all_tokens, cue_references(model, [p for p, _ in clips]))
     slots = found_returns(all_tokens)

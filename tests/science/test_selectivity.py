@@ -62,7 +62,7 @@ def study() -> Study:
     clips = clips.assign(seed=0, target_start_s=TARGET.start_s, target_stop_s=TARGET.stop_s)
 
     cued = np.arange(len(chosen)) < N_CUED
-    x = next(residual_stream(model, tokens, prompts, layers=[PLANT_LAYER], rows=len(chosen)))[PLANT_LAYER]
+    x = next(residual_stream(model, tokens, prompts, layers=[PLANT_LAYER], batch_size=len(chosen)))[PLANT_LAYER]
     planned = x[:, slice(*(round(t * FRAME_RATE_HZ) for t in PLANNED_S))]
     latents = csr_matrix(to_dense(*encode(sae, torch.from_numpy(planned)), sae.d_sae).flatten(0, 1).numpy())
     clip_of_row = np.repeat(np.arange(len(chosen)), planned.shape[1])

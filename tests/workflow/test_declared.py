@@ -52,7 +52,7 @@ def study(finished: Path, tmp_path: Path) -> Path:
 
 
 def test_the_first_declaration_comes_before_every_result_that_bears_on_the_verdict(finished: Path) -> None:
-    assert rules_after(finished, "declare") >= BEARING.keys()
+    assert rules_after(finished, "declare_initial") >= BEARING.keys()
     results = finished / "results/tiny"
     declared = (results / "declared.json").stat().st_mtime_ns
     for pattern in BEARING.values():

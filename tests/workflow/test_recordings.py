@@ -305,7 +305,7 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     tokens = manifests(directory, "tokens", name)
     inputs = {"model": model, "tokens": tokens, "latents": []}
     inputs |= {file: str(tmp_path / f"{file}.json") for file in files}
-    sampling = {key: fields["generation"][key] for key in (*Sampling._fields, "rows")}
+    sampling = {key: fields["generation"][key] for key in (*Sampling._fields, "batch_size")}
     asked = {key: fields[key] for key in ("study", "model", "source", "ablation")}
     ablation = str(tmp_path / "layer2-f5")
     # For a continuation this fails unless the untouched rows are the clips themselves.

@@ -250,7 +250,7 @@ def test_a_horizon_comes_and_goes_and_leaves_the_others_as_they_are(finished, tm
     }
     write_config(study, tiny_config())
     assert scheduled(snakemake(study, "--dry-run", "--cores", "2")) == {
-        **{"candidates": 1, "preregister": 1, "verdict": 1, "report": 1},
+        **{"candidates": 1, "declare_current": 1, "verdict": 1, "report": 1},
     }
 
 

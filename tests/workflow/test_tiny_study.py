@@ -118,7 +118,7 @@ def test_the_local_horizon_bears_on_the_longer_ones(reconfigured):
 def test_a_changed_threshold_is_declared_and_judged_and_reruns_nothing_else(reconfigured):
     config = tiny_config()
     config["defaults"]["verdict"] = {"min_effect": 0.3}
-    assert reconfigured(config) == {"preregister": 1, "verdict": 1, "report": 1}
+    assert reconfigured(config) == {"declare_current": 1, "verdict": 1, "report": 1}
 
 
 def test_a_threshold_changed_after_the_fact_shows_in_the_verdict(finished, tmp_path):
