@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml envs/constraints.txt envs/audiocraft.txt
 CORES ?= all
+# Tests run in two processes. One thread each: more than there are cores slow each other down.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: help install install-all demo test test-fast test-slow test-all bench lint docs site lock clean
 
@@ -34,16 +36,16 @@ demo: install    ## run the embedded study and write results/report/index.html
 	if [ -t 1 ]; then logger="--logger rich"; fi; $(BIN)/snakemake --cores $(CORES) $$logger
 
 test: install-all       ## run the tests: minutes
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-fast: install-all  ## unit tests that load no model: seconds
-	$(BIN)/pytest -m "not slow and not model" tests/unit
+	$(PYTEST) -m "not slow and not model" tests/unit
 
 test-slow: install-all  ## only what `make test` leaves out: kills, SLURM, browser, long simulations
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 test-all: install-all   ## every test
-	$(BIN)/pytest
+	$(PYTEST)
 
 bench: install-all   ## rewrite benchmarks/results.json and the tables in the docs
 	$(BIN)/python -m benchmarks

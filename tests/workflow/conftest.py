@@ -2,6 +2,7 @@
 
 import hashlib
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from reprise.config.corpora import corpus_name
 from reprise.config.validation import load_config
@@ -111,13 +113,20 @@ def write_config(directory: Path, config: dict) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """The directory of a finished tiny study."""
+def finished(tmp_path_factory, worker_id):
+    """The directory of a finished tiny study: run once, copied for every further process that runs tests."""
     directory = tmp_path_factory.mktemp("tiny")
-    prompts = (ROOT / "config" / "prompts.tsv").read_text().splitlines()
-    (directory / "prompts.tsv").write_text("\n".join([prompts[0], *prompts[1:49:6]]) + "\n")
-    write_config(directory, tiny_config())
-    snakemake(directory, "--cores", "2")
+    base = tmp_path_factory.getbasetemp()
+    original = (base if worker_id == "master" else base.parent) / "finished"
+    with FileLock(original.with_suffix(".lock")):
+        if not original.exists():
+            prompts = (ROOT / "config" / "prompts.tsv").read_text().splitlines()
+            (directory / "prompts.tsv").write_text("\n".join([prompts[0], *prompts[1:49:6]]) + "\n")
+            write_config(directory, tiny_config())
+            snakemake(directory, "--cores", "2")
+            shutil.copytree(directory, original, symlinks=True)
+        else:
+            shutil.copytree(original, directory, symlinks=True, dirs_exist_ok=True)
     return directory
 
 
