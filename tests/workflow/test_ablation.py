@@ -110,6 +110,7 @@ def test_a_changed_dose_edits_again_and_generates_no_clip(study):
     assert scheduled["candidates"] == 1 and not {"generate", "probe", "label"} & scheduled.keys(), scheduled
 
 
+@pytest.mark.slow
 def test_an_sae_without_a_k_takes_the_same_way(study):
     """The shipped SAE's weights with a threshold in place of its k, as a BatchTopK SAE is saved: as many features are
     active as there are."""

@@ -267,6 +267,7 @@ def test_one_silent_clip_of_a_batch_is_lost_alone(finished: Path, tmp_path: Path
     assert "silent" in (study / "results/report/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_study_in_which_nothing_is_to_be_heard_is_unresolved(finished: Path, tmp_path: Path) -> None:
     study = silenced(finished, tmp_path / "study", lambda clip_id: True)
     snakemake(study, "--cores", "2")

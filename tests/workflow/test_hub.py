@@ -4,6 +4,8 @@ network; a cache that moves stales nothing. And what the doctor says of it all."
 import json
 import shutil
 
+import pytest
+
 from tests.conftest import put_on_hub
 from tests.workflow.conftest import ROOT, jobs, snakemake, tiny_config, write_config
 
@@ -24,6 +26,7 @@ def hub_config(directory):
     write_config(directory, config)
 
 
+@pytest.mark.slow
 def test_a_study_of_the_hub(tmp_path, hub_cache, monkeypatch):
     hub_config(tmp_path)
     output = snakemake(tmp_path, "--cores", "1", check=False)

@@ -317,6 +317,7 @@ def test_studies_share_what_they_ask_for_alike(finished, tmp_path):
     assert (then["generate"], then["activations"], then["identify_model"]) == (2, 4, 1), then
 
 
+@pytest.mark.slow
 def test_studies_that_share_have_one_report(finished, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(finished, study, symlinks=True)
