@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml envs/constraints.txt envs/audiocraft.txt
 CORES ?= all
-# Tests run in two processes. One thread each: more than there are cores slow each other down.
+# Two test processes of one thread each, so that they do not compete for two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: help install install-all demo test test-fast test-slow test-all bench lint docs site lock clean
@@ -41,7 +41,7 @@ test: install-all       ## run the tests: minutes
 test-fast: install-all  ## unit tests that load no model: seconds
 	$(PYTEST) -m "not slow and not model" tests/unit
 
-test-slow: install-all  ## only what `make test` leaves out: kills, SLURM, browser, long simulations
+test-slow: install-all  ## only what `make test` leaves out: kills, SLURM, browser, some whole studies
 	$(PYTEST) -m slow
 
 test-all: install-all   ## every test

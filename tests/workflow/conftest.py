@@ -114,11 +114,16 @@ def write_config(directory: Path, config: dict) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, worker_id):
-    """The directory of a finished tiny study: run once, copied for every further process that runs tests."""
-    directory = tmp_path_factory.mktemp("tiny")
+def shared_folder(tmp_path_factory, worker_id):
+    """A temporary folder that all processes of this test run share."""
     base = tmp_path_factory.getbasetemp()
-    original = (base if worker_id == "master" else base.parent) / "finished"
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, shared_folder):
+    """The directory of a finished tiny study. The study runs once; every other test process gets a copy."""
+    directory, original = tmp_path_factory.mktemp("tiny"), shared_folder / "finished"
     with FileLock(original.with_suffix(".lock")):
         if not original.exists():
             prompts = (ROOT / "config" / "prompts.tsv").read_text().splitlines()
@@ -132,11 +137,11 @@ def finished(tmp_path_factory, worker_id):
 
 
 @pytest.fixture
-def model_times(tmp_path_factory, worker_id):
-    """Lets one test at a time see or change when the shipped planner's files were written; the times come back."""
-    base = tmp_path_factory.getbasetemp()
+def planner_files(shared_folder):
+    """The shipped planner's files, for one test at a time, because a test may depend on or change their modification
+    times. The times are restored afterwards."""
     files = [path for path in (ROOT / "resources/planner").rglob("*") if path.is_file()]
-    with FileLock((base if worker_id == "master" else base.parent) / "model_times.lock"):
+    with FileLock(shared_folder / "planner_files.lock"):
         times = {path: path.stat() for path in files}
         yield files
         for path, when in times.items():

@@ -47,7 +47,7 @@ def run(directory: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("prefix", ["", "inner"])
-def test_a_finished_study_is_found_and_its_last_stages_run(finished, model_times, tmp_path, prefix):
+def test_a_finished_study_is_found_and_its_last_stages_run(finished, planner_files, tmp_path, prefix):
     directory = tmp_path / "other"
     shutil.copytree(finished, directory, symlinks=True)
     other_workflow(directory, prefix=prefix)

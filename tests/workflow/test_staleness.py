@@ -118,7 +118,7 @@ def removed(*parts: str, of_corpus: bool = False) -> Callable[[Path], Callable]:
 
 
 def touch_all(study: Path) -> None:
-    # The model's files: test_touching_every_file_reruns_nothing.
+    # test_touching_every_file_reruns_nothing does the same with the model's files, which other tests use too.
     for path in [*study.rglob("*.yaml"), *study.rglob("*.tsv"), *study.rglob("*.json"), *study.rglob("*.parquet")]:
         os.utime(path)
 

@@ -74,8 +74,8 @@ def test_nothing_to_do_a_second_time(finished):
     assert jobs(snakemake(finished, "--dry-run", "--cores", "2")) == {}
 
 
-def test_touching_every_file_reruns_nothing(finished, model_times):
-    for path in [finished / "config.yaml", finished / "prompts.tsv", *model_times]:
+def test_touching_every_file_reruns_nothing(finished, planner_files):
+    for path in [finished / "config.yaml", finished / "prompts.tsv", *planner_files]:
         os.utime(path)
     assert jobs(snakemake(finished, "--dry-run", "--cores", "2")) == {}
 
