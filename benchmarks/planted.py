@@ -1,7 +1,7 @@
 """Clips in which it is known what returns, and clips in which nothing does, drawn at random; and what is found there.
 
 A clip is 16 s, as by default: a bar of a random tune, a motif of 2 s from second 2 (`motif_start_s` and
-`motif_duration_s` of `reprise.config.schema.EventSettings`), then random tunes of the same scale and the same
+`motif_duration_s` of `RecurrenceSettings`), then random tunes of the same scale and the same
 instrument. Every tune is drawn anew (scale, rhythm, leaps). A tune in which any passage has half of its notes in
 common with the motif, at any of twelve transpositions (`benchmarks.scores.agreement`), is drawn again: it may be a
 return.
@@ -28,13 +28,13 @@ from scipy.stats import binomtest
 
 from benchmarks.scores import STEPS_PER_QUARTER, ScoreNote, agreement, roll
 from reprise.audio.synth import TIMBRES, Note, render
-from reprise.config.schema import EventSettings as EventConfig
 from reprise.identity import seed_from
 from reprise.targets.recurrence.detection import EventSettings, find_events
+from reprise.targets.recurrence.settings import RecurrenceSettings
 
 SAMPLE_RATE_HZ = 16_000
 CLIP_S = 16.0
-SHIPPED = EventConfig()
+SHIPPED = RecurrenceSettings()
 START_S, BAR_S = SHIPPED.motif_start_s, SHIPPED.motif_duration_s
 SETTINGS = EventSettings(**{name: getattr(SHIPPED, name) for name in EventSettings._fields})
 STEP_S = BAR_S / 16

@@ -86,7 +86,8 @@ checkpoint candidates:
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
-            motif=lambda wildcards: motif(wildcards.study),
+            earliest_s=extent("earliest_s"),
+            reference_s=extent("reference_s"),
             reviewed_only=reviewed_only,
             saes=lambda wildcards: {
                 layer: sae_to_read(wildcards.study, layer)
@@ -171,7 +172,9 @@ rule effects:
             "model",
             "source",
             "ablation",
-            min_score=lambda wildcards: STUDIES[wildcards.study].events.min_score,
+            "events",
+            target=target("effects"),
+            event_s=extent("event_s"),
             batch_size=lambda wildcards: STUDIES[
                 wildcards.study
             ].generation.batch_size,

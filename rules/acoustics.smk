@@ -1,4 +1,4 @@
-# Computed from audio only, without a horizon: what the baseline can hear, and where the motif returns.
+# Computed from audio only, without a horizon: what the baseline can hear, and the events of the target.
 
 
 rule descriptors:
@@ -21,7 +21,8 @@ rule descriptors:
         settings=settings(
             "descriptors",
             "descriptors",
-            motif=lambda wildcards: motif(wildcards.study),
+            target=target("descriptors"),
+            known=known,
         ),
     script:
         "../workflow_scripts/descriptors.py"
@@ -48,6 +49,7 @@ rule events:
         settings=settings(
             "events",
             "events",
+            target=target("events"),
             groups=lambda wildcards: groups(wildcards.study, wildcards.batch),
         ),
     script:

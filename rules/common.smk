@@ -49,6 +49,8 @@ from reprise.probing.representations import (
 from reprise.saes.formats.registry import format_versions, sae_files
 from reprise.checkpoints.weights import needed_files
 from reprise.models.families.registry import family_identity, family_of
+from reprise.targets.registry import code_of, target_of
+from reprise.targets.target import compared_with
 
 
 def refused(error):

@@ -25,7 +25,7 @@ rule label:
             horizon_s=lambda wildcards: parse_horizon_name(wildcards.horizon),
             context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
             played_from_s=lambda wildcards: played_from_s(wildcards.study),
-            motif=lambda wildcards: motif(wildcards.study),
+            earliest_s=extent("earliest_s"),
         ),
     script:
         "../workflow_scripts/label.py"

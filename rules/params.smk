@@ -84,18 +84,41 @@ def identities(wildcards):
     ]
 
 
-def motif(study):
-    """What the baseline knows about the motif: where it is, or how long one would be."""
-    events = STUDIES[study].events.model_dump(mode="json")
-    told = {"kind": events["motif"], "duration_s": events["motif_duration_s"]}
-    if events["motif"] == "discovered":
-        return told | {"min_gap_s": events["min_gap_s"]}
-    return told | {"start_s": events["motif_start_s"]}
+def event_settings(study):
+    return STUDIES[study].events.model_dump(mode="json")
+
+
+def target(stage):
+    """The study's target in the settings of a stage."""
+
+    def of(wildcards):
+        name = STUDIES[wildcards.study].target
+        return {"name": name, **code_of(name, stage)}
+
+    return of
+
+
+def known(wildcards):
+    """The settings of the target that are known to the baseline, for the stage that does not use all of `events`."""
+    found = target_of(STUDIES[wildcards.study].target)
+    return found.known(event_settings(wildcards.study))
+
+
+def extent(field):
+    """How much time the target needs: `earliest_s`, `reference_s` or `event_s`."""
+
+    def of(wildcards):
+        study = STUDIES[wildcards.study]
+        return getattr(
+            target_of(study.target).extent(event_settings(wildcards.study)), field
+        )
+
+    return of
 
 
 def groups(study, batch):
     """The group of each prompt of a batch, if groups are used."""
-    if "group" not in STUDIES[study].events.others:
+    if "group" not in compared_with(event_settings(study)):
         return {}
     inside = {clip.prompt_id for clip in clips(study) if clip.batch == batch}
     return {p.prompt_id: p.group for p in prompts(study) if p.prompt_id in inside}
@@ -127,6 +150,7 @@ def declared(study):
             "sae_training",
             "certificate",
             "descriptors",
+            "target",
             "events",
             "labels",
             "horizons",
@@ -168,6 +192,9 @@ def report_settings():
         "title": title,
         "studies": studies,
         "corpora": {study: corpus(study) for study in studies},
+        "targets": {
+            study.target: code_of(study.target, "report") for study in STUDIES.values()
+        },
         "code": code,
         "template": template,
         "calibration": calibration_counts(),

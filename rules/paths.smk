@@ -123,7 +123,7 @@ def events_tables(study):
 
 
 def reviews_table(study):
-    """The reviews that overrule a study's events; none where the configuration names no review file."""
+    """The reviews that override the tests of a study's events; none where the configuration names no review file."""
     return [f"results/{study}/reviews.parquet"] if STUDIES[study].review.files else []
 
 
@@ -132,7 +132,7 @@ def reviews_summary(study):
 
 
 def clip_summary_tables(study):
-    """What became of each clip: where its motif ended, or why it has no events."""
+    """What became of each clip: from when on it can have an event, or why it has no events."""
     return [f"results/{study}/events/{batch}.clips.parquet" for batch in batches(study)]
 
 

@@ -16,6 +16,7 @@ rule review_page:
         settings=settings(
             "review_page",
             "events",
+            target=target("review_page"),
             review=lambda wildcards: STUDIES[wildcards.study].review.model_dump(
                 mode="json", exclude={"files"}
             ),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reprise.candidates.clips import clips_to_continue, donors, motif_before, motif_of_return, returning
+from reprise.candidates.clips import clips_to_continue, donors, reference_before, reference_of_event, with_event
 from reprise.candidates.confirmation import COLUMNS, confirm
 from reprise.candidates.controls import fit_edits, fit_layer
 from reprise.candidates.screen import false_discovery
@@ -16,7 +16,7 @@ from reprise.identity import seed_from, stable_fraction
 from reprise.probing.questions import read_question
 from reprise.review.apply import read_events
 from reprise.saes.latents import read_latents
-from reprise.storage.artifacts import read_array, read_clips, read_meta, read_motif_ends_s
+from reprise.storage.artifacts import read_array, read_clips, read_meta, read_reference_ends_s
 from reprise.storage.files import write_json, write_parquet
 from reprise.targets.labels import label_grid, without_local
 from reprise.workflow.job import log, start
@@ -35,52 +35,50 @@ confirmation_clips = clips["prompt_id"].map(stable_fraction).to_numpy() < settin
 prefix_s = ablation["prefix_s"]
 window = [prefix_s + s for s in ablation["return_window_s"]]
 events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
-motifs = motif_of_return(events, clips["clip_id"], start_s=window[0], stop_s=window[1], prefix_s=prefix_s)
-returns = clips["clip_id"].isin(motifs["clip_id"]).to_numpy()
+references = reference_of_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1], prefix_s=prefix_s)
+has_event = clips["clip_id"].isin(references["clip_id"]).to_numpy()
 # Clips for which it is unknown whether they return are not compared with anything.
-known = returns | ~returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1], which="unknown")
-# Include returns of a motif that is not in the prefix. Such clips count neither as clips with a return nor as clips
+known = has_event | ~with_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1], which="unknown")
+# Include events that refer to something after the prefix. Such clips count neither as clips with an event nor as clips
 # without one.
-returns_somehow = returns | returning(events, clips["clip_id"], start_s=window[0], stop_s=window[1])
-continued = clips_to_continue(clips, returns, confirmation_clips, ablation["n_clips"])
-continued = continued.assign(target_start_s=window[0], target_stop_s=window[1]).merge(motifs, on="clip_id")
+event_somehow = has_event | with_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1])
+continued = clips_to_continue(clips, has_event, confirmation_clips, ablation["n_clips"])
+continued = continued.assign(target_start_s=window[0], target_stop_s=window[1]).merge(references, on="clip_id")
 
 
 def manifests(paths: list[str], layer: int) -> list[str]:
     return [path for path in paths if f"/layer{layer}/" in path]
 
 
-# Positions at which the model could hold a plan: after the motif (and the context in which the baseline hears it), and
-# before the return. In a recording, the tokens before a position already have information about what follows.
+# Positions at which the model could hold a plan: after the reference (and the context in which the baseline hears it)
+# and before the event. In a recording, the tokens before a position already have information about what follows.
 frame_rate_hz = 1 / read_meta(inputs.activations)["seconds_per_position"]
 lookahead_positions = read_meta(inputs.tokens).get("encoder_lookahead_positions", 0)
-motif_end_s = read_motif_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"])
-planned_from = np.rint((motif_end_s + settings["context_s"]) * frame_rate_hz) - lookahead_positions
+reference_end_s = read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=settings["earliest_s"])
+planned_from = np.rint((reference_end_s + settings["context_s"]) * frame_rate_hz) - lookahead_positions
 stop = round(prefix_s * frame_rate_hz) - lookahead_positions
 positions = np.arange(int(min(np.nanmin(planned_from, initial=stop), stop)), stop)
 could_plan = positions >= planned_from[:, None]
 known &= could_plan.any(axis=1)
-without_return = known & ~returns_somehow
+without_event = known & ~event_somehow
 if ablation["target"] == "resample":
     # The donors' activations, like all choices, come from the screened prompts.
-    continued = continued.assign(donor=donors(continued, clips, without_return & ~confirmation_clips)).dropna(
+    continued = continued.assign(donor=donors(continued, clips, without_event & ~confirmation_clips)).dropna(
         subset="donor", ignore_index=True
     )
-# Clips without a return have no event that gives the motif's position. The clip summaries have it.
-own_motif_end_s = read_motif_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=np.nan)
-own_motifs = motif_before(
-    clips["clip_id"], own_motif_end_s, duration_s=settings["motif"]["duration_s"], prefix_s=prefix_s
-)
-has_motif = clips["clip_id"].isin(own_motifs["clip_id"]).to_numpy()
-steered = clips_to_continue(clips, without_return & has_motif, confirmation_clips, ablation["n_steered"])
-steered = steered.assign(target_start_s=window[0], target_stop_s=window[1]).merge(own_motifs, on="clip_id")
+# Clips without an event have no row that gives the reference. The clip summaries say where it ends.
+own_end_s = read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=np.nan)
+own = reference_before(clips["clip_id"], own_end_s, duration_s=settings["reference_s"], prefix_s=prefix_s)
+has_own = clips["clip_id"].isin(own["clip_id"]).to_numpy()
+steered = clips_to_continue(clips, without_event & has_own, confirmation_clips, ablation["n_steered"])
+steered = steered.assign(target_start_s=window[0], target_stop_s=window[1]).merge(own, on="clip_id")
 labels = {h: pd.read_parquet(p) for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)}
 local_labels = labels[settings["horizons"]["local"]]
 grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"]) for h in longer}
 
 # Everything that is chosen or fitted uses the screened prompts. Everything that is reported uses the other prompts.
 fitted = known & ~confirmation_clips
-comparable = len(continued) > 0 and (fitted & returns).any() and (fitted & ~returns).any()
+comparable = len(continued) > 0 and (fitted & has_event).any() and (fitted & ~has_event).any()
 
 
 def values_of(layer: int, feature: int, horizon: str) -> np.ndarray:
@@ -109,8 +107,8 @@ for row in tried.itertuples():
     )
 if tried["confirmed"].any() and not comparable:
     log.warning(
-        "no ablation: among the clips of the screened prompts %d return and %d do not; %d clips can be continued",
-        *((fitted & returns).sum(), (fitted & ~returns).sum(), len(continued)),
+        "no ablation: among the clips of the screened prompts %d have an event and %d do not; %d can be continued",
+        *((fitted & has_event).sum(), (fitted & ~has_event).sum(), len(continued)),
     )
 
 edited = tried[tried["confirmed"]].head(settings["screen"]["max_candidates"] if comparable else 0)
@@ -123,7 +121,7 @@ for index, found in edited.iterrows():
     if layer not in fits:
         acts = read_array(manifests(inputs.activations, layer), "resid_post", positions)
         latents = read_latents(manifests(inputs.latents, layer), positions)
-        fits[layer] = fit_layer(latents, acts, could_plan, returns=returns, fitted=fitted)
+        fits[layer] = fit_layer(latents, acts, could_plan, has_event=has_event, fitted=fitted)
     local = strongest_local_feature(
         tables,
         layer=layer,

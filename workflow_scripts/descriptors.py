@@ -1,4 +1,4 @@
-"""Compute the causal acoustic descriptors of one batch of clips."""
+"""Compute the causal acoustic descriptors of one batch of clips, and what is known so far of the target's events."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,11 @@ from reprise.audio.descriptors import causal_descriptors
 from reprise.audio.io import read_sounding
 from reprise.storage.files import read_manifest
 from reprise.storage.stores import ArraySpec, write_store
-from reprise.targets.recurrence.detection import causal_match
-from reprise.targets.recurrence.motifs import Passage, on_beats, repeats_so_far
+from reprise.targets.registry import target_of
 from reprise.workflow.job import log, progress, start
 
 settings = start(snakemake)
+target = target_of(settings["target"]["name"])
 identity = json.loads(Path(snakemake.input.model).read_text())
 audio_path = Path(snakemake.input.audio.removesuffix(".manifest.json"))
 audio_meta = read_manifest(audio_path)["meta"]
@@ -28,33 +28,23 @@ heard_ahead_positions = audio_meta.get(
 )
 
 
-def matches_so_far(audio: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, list[str]]:
-    motif, frame_rate_hz = settings["motif"], identity["frame_rate_hz"]
-    if motif["kind"] == "discovered":
-        lengths = {key: motif[key] for key in ("duration_s", "min_gap_s")}
-        return repeats_so_far(audio, sample_rate_hz, frame_rate_hz=frame_rate_hz, **lengths)
-    passage = Passage(motif["start_s"], motif["duration_s"])
-    if motif["kind"] == "beats":
-        passage = on_beats(audio, sample_rate_hz, start_s=passage.start_s, duration_s=passage.duration_s)
-    return causal_match(
-        audio,
-        sample_rate_hz,
-        frame_rate_hz=frame_rate_hz,
-        motif_start_s=passage.start_s,
-        motif_duration_s=passage.duration_s,
-    )
-
-
 def describe(audio: np.ndarray) -> tuple[np.ndarray, list[str]]:
     heard, names = causal_descriptors(
         audio, identity["sample_rate_hz"], frame_rate_hz=identity["frame_rate_hz"], context_s=context_s
     )
     if len(heard) != n_positions:
         raise ValueError(f"audio: lasts {len(audio) / identity['sample_rate_hz']:g} s; valid: {duration_s:g} s")
-    matched, match_names = matches_so_far(audio, identity["sample_rate_hz"])
-    table = np.column_stack([heard, matched])
+    known, known_names = target.so_far(
+        audio, identity["sample_rate_hz"], settings["known"], frame_rate_hz=identity["frame_rate_hz"]
+    )
+    if known.shape != (n_positions, len(known_names)):
+        raise RuntimeError(
+            f"target {target.name}: so_far gives {known.shape} numbers and {len(known_names)} names; valid: "
+            f"{n_positions} positions x the names"
+        )
+    table = np.column_stack([heard, known])
     heard_until = np.clip(np.arange(len(table)) + heard_ahead_positions, 0, len(table) - 1)
-    return table[heard_until].astype(np.float32), names + match_names
+    return table[heard_until].astype(np.float32), names + known_names
 
 
 tables: dict[str, np.ndarray] = {}

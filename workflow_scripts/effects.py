@@ -1,4 +1,4 @@
-"""Measure the effect of each edit on the return and on everything else, and write excerpts to listen to."""
+"""Measure the effect of each edit on the event and on everything else, and write excerpts to listen to."""
 
 import json
 from pathlib import Path
@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from reprise.interventions.effects import Continuation, Target, compare, continuation_nll
+from reprise.interventions.effects import Continuation, EventWindow, compare, continuation_nll
 from reprise.models.codec import decode_audio
 from reprise.models.device import pick_device
 from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, decoding_bytes, free_memory, pass_need
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_folder, write_parquet
-from reprise.targets.recurrence.matching import match_curve, motif_template
+from reprise.targets.registry import target_of
 from reprise.workflow.job import progress, start
 
 N_PLAYED_CLIPS = 3
@@ -22,7 +22,7 @@ PLAYED = ("target", "random_direction", "matched_feature")
 
 settings = start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output
-min_score, prefix_s = settings["min_score"], settings["ablation"]["prefix_s"]
+target, events, prefix_s = target_of(settings["target"]["name"]), settings["events"], settings["ablation"]["prefix_s"]
 identity = json.loads(Path(inputs.model).read_text())
 ablation = store_of(inputs.ablation)
 read_manifest(ablation)
@@ -36,18 +36,17 @@ need = need._replace(afterwards=decoding_bytes(identity, n_frames=edited.shape[-
 check_memory(need, batch_size=batch_size, free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 nll = continuation_nll(model, edited, table["prompt"].tolist(), batch_size=batch_size)
-motif_of = {row.clip_id: (row.motif_start_s, row.motif_duration_s) for row in table.itertuples()}
-template, baselines = {}, {}
+reference_of = {row.clip_id: (row.reference_start_s, row.reference_duration_s) for row in table.itertuples()}
+scorers, baselines = {}, {}
 
 
 def continuation(clip_id: str, clip_tokens: np.ndarray, clip_nll: np.ndarray) -> Continuation:
     audio = decode_audio(model, clip_tokens)
-    if clip_id not in template:
-        # The motif is taken from the untouched clip, because all conditions start from the same prefix.
-        start_s, duration_s = motif_of[clip_id]
-        template[clip_id] = motif_template(audio, model.sample_rate_hz, start_s=start_s, duration_s=duration_s)
-    curve = match_curve(audio, template[clip_id])
-    return Continuation(clip_tokens, audio, clip_nll, curve.time_s, curve.score)
+    if clip_id not in scorers:
+        # The reference is taken from the untouched clip, because all conditions start from the same prefix.
+        start_s, duration_s = reference_of[clip_id]
+        scorers[clip_id] = target.scorer(audio, model.sample_rate_hz, events, start_s=start_s, duration_s=duration_s)
+    return Continuation(clip_tokens, audio, clip_nll, scorers[clip_id](audio))
 
 
 for i in np.flatnonzero(table["kind"] == "untouched"):
@@ -67,16 +66,18 @@ with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
         baseline = baselines[row.clip_id]
         same = np.array_equal(edited[i], baseline.tokens)
         made = baseline if same else continuation(row.clip_id, edited[i], nll[i])
-        target = Target(prefix_s, row.target_start_s, row.target_stop_s, row.motif_duration_s)
+        # An event lasts as long as what it refers to, or else as its target says.
+        event_s = row.reference_duration_s or settings["event_s"]
+        window = EventWindow(prefix_s, row.target_start_s, row.target_stop_s, event_s)
         records.append(
             compare(
                 made,
                 baseline,
-                target,
+                window,
                 kl=kl[i],
                 frame_rate_hz=model.frame_rate_hz,
                 sample_rate_hz=model.sample_rate_hz,
-                min_score=min_score,
+                min_score=events["min_score"],
             )
         )
         if row.clip_id in played and row.kind in PLAYED and row.control == 0 and row.dose == 1:

@@ -9,11 +9,12 @@ from reprise.review.decisions import import_reviews
 from reprise.review.event_ids import read_audio_digests
 from reprise.review.files import read_reviews
 from reprise.storage.files import write_json, write_parquet
+from reprise.targets.target import concat_events
 from reprise.workflow.job import log, start
 
 study = start(snakemake)["study"]
 inputs, outputs = snakemake.input, snakemake.output
-events = pd.concat([pd.read_parquet(path) for path in inputs.events], ignore_index=True)
+events = concat_events(map(pd.read_parquet, inputs.events))
 reviews = read_reviews(inputs.files, study=study)
 table, summary = import_reviews(events, read_audio_digests(inputs.audio), reviews, study=study)
 log.info("%s", {name: value for name, value in summary.items() if name.startswith("n_")})

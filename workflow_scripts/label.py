@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reprise.review.apply import read_events
-from reprise.storage.artifacts import read_clips, read_meta, read_motif_ends_s
+from reprise.storage.artifacts import read_clips, read_meta, read_reference_ends_s
 from reprise.storage.files import write_parquet
 from reprise.targets.labels import horizon_labels
 from reprise.workflow.job import log, start
@@ -11,13 +11,13 @@ from reprise.workflow.job import log, start
 settings = start(snakemake)
 meta = read_meta(snakemake.input.audio)
 clips = read_clips(snakemake.input.audio)
-clips["motif_end_s"] = read_motif_ends_s(
-    snakemake.input.clip_summaries, clips["clip_id"], otherwise_s=settings["motif"]["duration_s"]
+clips["reference_end_s"] = read_reference_ends_s(
+    snakemake.input.clip_summaries, clips["clip_id"], otherwise_s=settings["earliest_s"]
 )
 reviewed_only = settings["labels"]["reviewed_only"]
 events = read_events(snakemake.input.events, snakemake.input.reviews, reviewed_only=reviewed_only)
 table = horizon_labels(
-    events.assign(motif_end_s=events["motif_start_s"] + events["motif_duration_s"]),
+    events.assign(reference_end_s=events["reference_start_s"] + events["reference_duration_s"]),
     clips,
     tuple(settings["horizon_s"]),
     frame_rate_hz=meta["model"]["frame_rate_hz"],

@@ -16,6 +16,8 @@ from reprise.report.sound import ExampleClip
 from reprise.review.apply import read_events
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_text
+from reprise.targets.registry import target_of
+from reprise.targets.view import Words
 from reprise.workflow.job import log, start
 from reprise.workflow.stages import by_stage, read_jobs
 
@@ -41,14 +43,15 @@ def read_tables(kind: str, study: str, ending: str = ".parquet") -> dict[str, pd
     return {Path(path).name.removesuffix(ending): pd.read_parquet(path) for path in of_study(kind, study)}
 
 
-def read_examples(events: pd.DataFrame, audio: list[str]) -> list[ExampleClip]:
+def read_examples(events: pd.DataFrame, audio: list[str], words: Words) -> list[ExampleClip]:
     found = {
         clip["clip_id"]: (clip, store_of(m)) for m in audio for clip in read_manifest(store_of(m))["meta"]["clips"]
     }
     examples_read = []
-    # A clip can only be an example if it is known whether it returns.
+    # A clip can only be an example if it is known whether it has an event.
     unknown = events["unknown"].astype(bool)
-    examples = example_clips(events[~unknown], [c for c in found if c not in set(events.loc[unknown, "clip_id"])])
+    known = [c for c in found if c not in set(events.loc[unknown, "clip_id"])]
+    examples = example_clips(events[~unknown], known, words)
     for clip_id, why in examples:
         clip, folder = found[clip_id]
         file = folder / f"{clip_id}.flac"
@@ -101,7 +104,7 @@ for study, fields in settings["studies"].items():
     (model,), (verdict,) = read_jsons("models", study), read_jsons("verdicts", study)
     reviewed_only = fields["labels"]["reviewed_only"]
     events = read_events(of_study("events", study), of_study("reviews", study), reviewed_only=reviewed_only)
-    audio = of_study("audio", study)
+    audio, target = of_study("audio", study), target_of(fields["target"])
     tracks, listed = read_recordings(study, audio)
     (candidates,) = read_tables("candidates", study).values()
     players = {store_of(m).name.removesuffix(".audio"): read_edited(m) for m in of_study("players", study)}
@@ -109,6 +112,7 @@ for study, fields in settings["studies"].items():
         Results(
             name=study,
             settings=fields,
+            target=target,
             model=model,
             card=cards.get(Path(model["name"]).as_posix(), {}),
             verdict=verdict,
@@ -120,7 +124,7 @@ for study, fields in settings["studies"].items():
             effects=read_tables("effects", study),
             matched=read_tables("matched", study, ".matched.parquet"),
             steered=read_tables("steered", study, ".steered.parquet"),
-            examples=read_examples(events, audio),
+            examples=read_examples(events, audio, target.view.words),
             edited=players,
             stages=read_stages(study),
             clip_summaries=pd.concat(

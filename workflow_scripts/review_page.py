@@ -12,13 +12,16 @@ from reprise.review.order import to_review
 from reprise.review.page import render_review
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_text
+from reprise.targets.registry import target_of
+from reprise.targets.target import concat_events
 from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 inputs = snakemake.input
-events = pd.concat([pd.read_parquet(path) for path in inputs.events], ignore_index=True)
+events = concat_events(map(pd.read_parquet, inputs.events))
 events["event_id"] = event_ids(events, read_audio_digests(inputs.audio))
-chosen = to_review(events, settings["events"], max_events=settings["review"]["max_events"])
+view = target_of(settings["target"]["name"]).view
+chosen = to_review(events, view.shares(events, settings["events"]), max_events=settings["review"]["max_events"])
 left_out = set(events["event_id"][events["accepted"]]) - set(chosen["event_id"])
 if left_out:
     text = f"{len(left_out)} events that the tests accepted are not on the page, because of review.max_events"
@@ -32,6 +35,6 @@ for folder in map(store_of, inputs.audio):
             clips[clip_id] = ExampleClip(
                 clip_id, *soundfile.read(file, dtype="float32"), file.as_posix(), clip["prompt"]
             )
-page = render_review(chosen, clips, settings, n_events=len(events))
+page = render_review(chosen, clips, settings, view, n_events=len(events))
 log.info("%d of %d events, %.1f MB", len(chosen), len(events), len(page) / 1e6)
 write_text(Path(snakemake.output[0]), page)

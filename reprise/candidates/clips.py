@@ -1,9 +1,9 @@
-"""Which clips an ablation continues, where their motif is, and which clips donate to them.
+"""Which clips an ablation continues, what their events refer to, and which clips donate to them.
 
-Whether a clip returns is a property of its continuation after the prefix, and no horizon is read. Clips are taken in
-the order of a hash of their names; this includes the donors of resampling and the clips that are steered.
+Whether a clip has an event is a property of its continuation after the prefix, and no horizon is read. Clips are taken
+in the order of a hash of their names; this includes the donors of resampling and the clips that are steered.
 
-Degenerate input: without an accepted return after the prefix there are no clips; a clip that has no donor is not
+Degenerate input: without an accepted event after the prefix there are no clips; a clip that has no donor is not
 continued.
 """
 
@@ -13,7 +13,7 @@ import pandas as pd
 from reprise.identity import stable_fraction
 
 
-def returning(
+def with_event(
     events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, which: str = "accepted"
 ) -> np.ndarray:
     """Which clips have an accepted event with its onset in a window.
@@ -37,15 +37,15 @@ def returning(
     return clip_ids.isin(events.loc[inside, "clip_id"]).to_numpy()
 
 
-def motif_of_return(
+def reference_of_event(
     events: pd.DataFrame, clip_ids: pd.Series, *, start_s: float, stop_s: float, prefix_s: float
 ) -> pd.DataFrame:
-    """The motif of each clip's first accepted event with its onset in a window and its motif in the prefix.
+    """What each clip's first accepted event with its onset in a window refers to, where that lies in the prefix.
 
     Parameters
     ----------
     events : DataFrame
-        Columns clip_id, onset_s, motif_start_s, motif_duration_s and accepted.
+        Columns clip_id, onset_s, reference_start_s, reference_duration_s and accepted.
     clip_ids : Series
         The clips.
     start_s, stop_s : float
@@ -56,14 +56,14 @@ def motif_of_return(
     Returns
     -------
     DataFrame
-        Columns clip_id, motif_start_s, motif_duration_s, in the order of `clip_ids`. Clips without such an event are
-        left out.
+        Columns clip_id, reference_start_s, reference_duration_s, in the order of `clip_ids`. Clips without such an
+        event are left out.
     """
-    motif_end_s = events["motif_start_s"] + events["motif_duration_s"]
-    inside = events["accepted"].astype(bool) & events["onset_s"].between(start_s, stop_s) & (motif_end_s <= prefix_s)
+    ends_s = events["reference_start_s"] + events["reference_duration_s"]
+    inside = events["accepted"].astype(bool) & events["onset_s"].between(start_s, stop_s) & (ends_s <= prefix_s)
     first = events[inside].sort_values("onset_s", kind="stable").drop_duplicates("clip_id").set_index("clip_id")
     kept = clip_ids[clip_ids.isin(first.index)]
-    return first.loc[kept, ["motif_start_s", "motif_duration_s"]].reset_index()
+    return first.loc[kept, ["reference_start_s", "reference_duration_s"]].reset_index()
 
 
 def clips_to_continue(clips: pd.DataFrame, wanted: np.ndarray, confirmation_clips: np.ndarray, n: int) -> pd.DataFrame:
@@ -88,27 +88,27 @@ def clips_to_continue(clips: pd.DataFrame, wanted: np.ndarray, confirmation_clip
     return chosen.iloc[order].head(n).sort_values("clip_id", ignore_index=True)
 
 
-def motif_before(clip_ids: pd.Series, ends_s: np.ndarray, *, duration_s: float, prefix_s: float) -> pd.DataFrame:
-    """The motif of each clip, whether it returns or not.
+def reference_before(clip_ids: pd.Series, ends_s: np.ndarray, *, duration_s: float, prefix_s: float) -> pd.DataFrame:
+    """What an event of each clip would refer to, such as its motif, whether there is an event or not.
 
     Parameters
     ----------
     clip_ids : Series
         The clips.
     ends_s : float array `[clip]`
-        When the motif of each clip has ended, in seconds; NaN if unknown.
+        When it has ended in each clip, in seconds; NaN if unknown.
     duration_s, prefix_s : float
-        Duration of a motif, and length of the prefix, in seconds.
+        Its duration (0 for a target without references), and length of the prefix, in seconds.
 
     Returns
     -------
     DataFrame
-        Columns clip_id, motif_start_s, motif_duration_s. Clips whose motif is unknown or ends after `prefix_s` are
-        left out. If the motif's ends were moved to beats, its true start may differ from this one by up to half a
+        Columns clip_id, reference_start_s, reference_duration_s. Clips in which it is unknown or ends after `prefix_s`
+        are left out. If a motif's ends were moved to beats, its true start may differ from this one by up to half a
         beat.
     """
     start_s = np.maximum(ends_s - duration_s, 0.0)
-    table = pd.DataFrame({"clip_id": clip_ids, "motif_start_s": start_s, "motif_duration_s": ends_s - start_s})
+    table = pd.DataFrame({"clip_id": clip_ids, "reference_start_s": start_s, "reference_duration_s": ends_s - start_s})
     return table[ends_s <= prefix_s].reset_index(drop=True)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
-# A control must not itself separate returning clips from others: |AUROC - 0.5| is at most this.
+# A control must not itself separate clips with an event from others: |AUROC - 0.5| is at most this.
 MAX_CONTROL_AUROC_OFFSET = 0.1
 
 
@@ -24,34 +24,34 @@ def activation_when_active(latents: csr_matrix, feature: int) -> float:
     return float(values.mean(dtype=np.float64)) if len(values) else 0.0
 
 
-def feature_statistics(latents: csr_matrix, clip_of_row: np.ndarray, returns: np.ndarray) -> pd.DataFrame:
-    """Rate, mean activation where active, and AUROC of returning clips, of every feature.
+def feature_statistics(latents: csr_matrix, clip_of_row: np.ndarray, has_event: np.ndarray) -> pd.DataFrame:
+    """Rate, mean activation where active, and AUROC of clips with an event, of every feature.
 
     Parameters
     ----------
     latents : CSR matrix `[row, d_sae]`
         Rows are positions.
     clip_of_row : int array `[row]`
-        Index of each row's clip in `returns`.
-    returns : bool array `[clip]`
-        Whether the clip returns.
+        Index of each row's clip in `has_event`.
+    has_event : bool array `[clip]`
+        Whether the clip has an event.
 
     Returns
     -------
     DataFrame
         rate (fraction of rows active), mean_activation (0 if never active), auroc (of a clip's mean activation against
-        whether it returns; 0.5 if one class is missing).
+        whether it has an event; 0.5 if one class is missing).
     """
     n_rows, n_features = latents.shape
     active = np.asarray((latents > 0).sum(axis=0)).ravel()
     total = np.asarray(latents.sum(axis=0)).ravel()
-    by_clip = csr_matrix((np.ones(n_rows), (clip_of_row, np.arange(n_rows))), shape=(len(returns), n_rows)) @ latents
+    by_clip = csr_matrix((np.ones(n_rows), (clip_of_row, np.arange(n_rows))), shape=(len(has_event), n_rows)) @ latents
     ranks = rankdata(by_clip.toarray(), axis=0)
-    n1 = int(returns.sum())
-    n0 = len(returns) - n1
+    n1 = int(has_event.sum())
+    n0 = len(has_event) - n1
     auroc = np.full(n_features, 0.5)
     if n1 and n0:
-        auroc = (ranks[returns].sum(axis=0) - n1 * (n1 + 1) / 2) / (n1 * n0)
+        auroc = (ranks[has_event].sum(axis=0) - n1 * (n1 + 1) / 2) / (n1 * n0)
     mean = np.divide(total, active, out=np.zeros(n_features), where=active > 0)
     return pd.DataFrame({"rate": active / n_rows, "mean_activation": mean, "auroc": auroc})
 
@@ -59,19 +59,19 @@ def feature_statistics(latents: csr_matrix, clip_of_row: np.ndarray, returns: np
 class LayerFit(NamedTuple):
     """What is fitted for one layer on the clips of screened prompts, at the positions where a plan could be held.
 
-    latents: CSR `[row, d_sae]`, one row per such position. returning: whether its clip returns, bool `[row]`.
+    latents: CSR `[row, d_sae]`, one row per such position. with_event: whether its clip has an event, bool `[row]`.
     statistics: see `feature_statistics`. direction, reference: see `mean_difference`.
     """
 
     latents: csr_matrix
-    returning: np.ndarray
+    with_event: np.ndarray
     statistics: pd.DataFrame
     direction: np.ndarray
     reference: float
 
 
 def fit_layer(
-    latents: csr_matrix, acts: np.ndarray, could_plan: np.ndarray, *, returns: np.ndarray, fitted: np.ndarray
+    latents: csr_matrix, acts: np.ndarray, could_plan: np.ndarray, *, has_event: np.ndarray, fitted: np.ndarray
 ) -> LayerFit:
     """Fit the controls and directions of one layer, on the `fitted` clips only.
 
@@ -85,7 +85,7 @@ def fit_layer(
         The residual stream.
     could_plan : bool array `[clip, position]`
         Where a plan could be held: at least one position of each fitted clip.
-    returns, fitted : bool arrays `[clip]`
+    has_event, fitted : bool arrays `[clip]`
         Which clips return, and which are used.
 
     Returns
@@ -99,10 +99,12 @@ def fit_layer(
     """
     rows = could_plan & fitted[:, None]
     clip_of_row = np.nonzero(rows[fitted])[0]
-    mine, returns = latents[rows.ravel()], returns[fitted]
+    mine, has_event = latents[rows.ravel()], has_event[fitted]
     means = acts[fitted].astype(np.float64).mean(axis=1, where=could_plan[fitted][..., None])
-    direction, reference = mean_difference(means[returns], means[~returns])
-    return LayerFit(mine, returns[clip_of_row], feature_statistics(mine, clip_of_row, returns), direction, reference)
+    direction, reference = mean_difference(means[has_event], means[~has_event])
+    return LayerFit(
+        mine, has_event[clip_of_row], feature_statistics(mine, clip_of_row, has_event), direction, reference
+    )
 
 
 def fit_edits(
@@ -154,7 +156,7 @@ def fit_edits(
         "matched_features": list(matched),
         "local_feature": local,
         "z_star": z_star,
-        "steer_z_star": round(activation_when_active(fit.latents[fit.returning], feature), 6),
+        "steer_z_star": round(activation_when_active(fit.latents[fit.with_event], feature), 6),
         "mean_difference": [round(float(v), 6) for v in fit.direction],
         "mean_difference_reference": round(fit.reference, 6),
     }
@@ -207,12 +209,12 @@ def match_features(
     return tuple(int(j) for j in others[np.argsort(gap, kind="stable")[:n]])
 
 
-def mean_difference(returning: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, float]:
+def mean_difference(with_event: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, float]:
     """The direction from clips that do not return to clips that do.
 
     Parameters
     ----------
-    returning, other : float arrays `[clip, d_model]`
+    with_event, other : float arrays `[clip, d_model]`
         A clip's mean activation before its event (or before the same time).
 
     Returns
@@ -227,12 +229,12 @@ def mean_difference(returning: np.ndarray, other: np.ndarray) -> tuple[np.ndarra
     ValueError
         If a side is empty or the means are equal.
     """
-    if len(returning) == 0 or len(other) == 0:
+    if len(with_event) == 0 or len(other) == 0:
         raise ValueError(
-            f"mean_difference: {len(returning)} returning clips and {len(other)} others; valid: at least one of each"
+            f"mean_difference: {len(with_event)} clips with an event and {len(other)} others; valid: at least one each"
         )
     mean = other.mean(axis=0, dtype=np.float64)
-    v = returning.mean(axis=0, dtype=np.float64) - mean
+    v = with_event.mean(axis=0, dtype=np.float64) - mean
     norm = np.linalg.norm(v)
     if not norm > 0:
         raise ValueError("mean_difference: the two means are equal, so there is no direction; valid: different means")

@@ -16,6 +16,7 @@ from reprise.config.prompts import Prompt, read_prompts
 from reprise.config.schema import TRAIN, RecordingSettings, Study
 from reprise.models.families.registry import family_of, is_family
 from reprise.recordings.manifest import Track
+from reprise.targets.target import compared_with
 
 
 def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
@@ -74,7 +75,7 @@ def _prompts(study: Study, base_dir: Path) -> Generator[Problem, None, list[Prom
         for line in error.problems:
             yield Problem(place, line, ("prompts",))
         return []
-    if "group" in study.events.others and not any(p.group for p in prompts):
+    if "group" in compared_with(study.events.model_dump()) and not any(p.group for p in prompts):
         text = f"got 'group', but no prompt in {study.prompts} has a group; valid: a prompts file with a column group"
         yield Problem(("events", "others"), text, ("events.others", "prompts"))
     return prompts

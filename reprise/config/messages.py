@@ -63,6 +63,8 @@ def describe_error(error: Any, path: Sequence[str | int], schema: Mapping[str, A
     valid = valid_text(_node(path, schema))
     if kind == "missing":
         return f"missing; valid: {valid}"
+    if kind == "extension":
+        return f"{got_text(value)}: {error['msg']}"
     got = f"{got_text(value)}: {error['msg']}" if kind == "problem" else got_text(value)
     if kind == "less_than_equal" and _node(path, schema).get("unit") == "s":
         got += " (is this in seconds? it looks like milliseconds or samples)"

@@ -9,12 +9,23 @@ layers are 0-based. Paths are relative to `base_dir`, the project's root. `confi
 How a field is declared: `reprise/config/fields.py`. How a file becomes this model: `reprise/config/validation.py`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from reprise.checkpoints.hub import HUB_SAE
 from reprise.config.fields import Second, Settings, leaf, seconds, share, unique
+from reprise.extensions import ExtensionError
+from reprise.targets.recurrence.settings import RecurrenceSettings
+from reprise.targets.registry import RECURRENCE, target_of
 
 # In `saes`: this layer's SAE is trained on the study's own activations.
 TRAIN = "train"
@@ -135,36 +146,6 @@ class DescriptorSettings(Settings):
     context_s: float = seconds(
         3.0, "How far back the baseline hears. Times closer than this to the motif's end are left out.", ge=0.5
     )
-
-
-class EventSettings(Settings):
-    """What counts as a recurrence of the motif: see reprise/targets/recurrence/detection.py."""
-
-    motif: Literal["opening", "beats", "discovered"] = leaf(
-        "opening",
-        "Which passage is the motif. opening: the one given by motif_start_s and motif_duration_s. beats: the same, "
-        "with its ends moved to beats. discovered: any passage of motif_duration_s that the clip repeats.",
-    )
-    motif_start_s: float = seconds(2.0, "Where the motif begins; not used with discovered.")
-    motif_duration_s: float = seconds(2.0, "Length of the motif.", ge=0.8)
-    min_score: float = share(0.75, "Smallest match score (1: identical).")
-    max_p_value: float = leaf(0.05, "Largest p-value against surrogates.", gt=0, lt=1)
-    n_surrogates: int = leaf(99, "Number of surrogates of the clip that a match is compared with.", ge=1)
-    surrogate_segment_fraction: float = share(
-        0.5, "Length of the segments that are shuffled to make surrogates, relative to the motif.", gt=0
-    )
-    others: Annotated[tuple[Literal["prompt", "group"], ...], AfterValidator(unique)] = leaf(
-        (),
-        "Other clips of the batch that a match must also beat, if there are enough. prompt: the same prompt with "
-        "another seed. group: other prompts of the same group (third column of the prompts file). Leave out clips "
-        "that are meant to have the same melody.",
-    )
-    min_gap_s: float = seconds(2.0, "Shortest time without a match before a recurrence.")
-    gap_max_score: float = share(0.7, "Largest match score inside that gap.")
-    timbre_margin: float = share(0.1, "The match score must exceed the timbre score by at least this much.")
-    min_entropy_bits: float = leaf(1.5, "Smallest pitch-class entropy of a motif.", unit="bits", ge=0, le=3.585)
-    min_onsets: int = leaf(3, "Smallest number of note onsets in a motif.", ge=1)
-    candidate_score: float = share(0.4, "Matches with a lower score are not listed at all.")
 
 
 class LabelSettings(Settings):
@@ -319,6 +300,15 @@ class VerdictSettings(Settings):
     )
 
 
+def known_target(name: str) -> str:
+    """The name of a target. Raises PydanticCustomError where there is none of this name, or it cannot be used."""
+    try:
+        target_of(name)
+    except ExtensionError as error:
+        raise PydanticCustomError("extension", "{why}", {"why": str(error)}) from error
+    return name
+
+
 class Study(Settings):
     """One study: a model, its prompts or recordings, and all settings of the analysis."""
 
@@ -350,7 +340,13 @@ class Study(Settings):
     sae_training: SaeTrainingSettings = SaeTrainingSettings()
     certificate: CertificateSettings = CertificateSettings()
     descriptors: DescriptorSettings = DescriptorSettings()
-    events: EventSettings = EventSettings()
+    target: Annotated[str, AfterValidator(known_target)] = leaf(
+        RECURRENCE,
+        "The kind of event that the study asks about, and with it the fields of events. recurrence: a motif returns.",
+        valid="recurrence, or a target of an installed package",
+    )
+    # Of the target's own class.
+    events: SerializeAsAny[RecurrenceSettings] = Field(RecurrenceSettings(), validate_default=True)
     labels: LabelSettings = LabelSettings()
     review: ReviewSettings = ReviewSettings()
     horizons: dict[str, tuple[Second, Second]] = leaf(
@@ -366,6 +362,17 @@ class Study(Settings):
     screen: ScreenSettings = ScreenSettings()
     ablation: AblationSettings = AblationSettings()
     verdict: VerdictSettings = VerdictSettings()
+
+    @field_validator("events", mode="wrap")
+    @classmethod
+    def _fields_of_target(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Settings:
+        # If the target is not known, nothing can be said about its fields.
+        if "target" not in info.data:
+            return RecurrenceSettings()
+        kind = target_of(info.data["target"]).settings
+        if isinstance(value, Settings):
+            return value if isinstance(value, kind) else kind()
+        return handler(value) if kind is RecurrenceSettings else kind.model_validate(value)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -405,3 +412,8 @@ GROUPS: dict[str, type[Settings]] = {
     for name, field in Study.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
 }
+
+
+def group_of(name: str, target: str) -> type[Settings]:
+    """The class of a group of fields, in studies of a target."""
+    return target_of(target).settings if name == "events" else GROUPS[name]

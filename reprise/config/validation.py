@@ -22,7 +22,8 @@ from reprise.config.file_checks import file_problems
 from reprise.config.messages import Problem, describe_error, got_text, show, unknown_field
 from reprise.config.reading import Source, origin, read_yaml
 from reprise.config.renamed import with_new_names
-from reprise.config.schema import GROUPS, TOP_LEVEL, Config, ReportSettings, Study
+from reprise.config.schema import GROUPS, TOP_LEVEL, Config, ReportSettings, Study, group_of
+from reprise.targets.registry import RECURRENCE, is_target
 
 _STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 # Directories under results/ that are not studies.
@@ -155,10 +156,11 @@ def _study(
     """
     problems: list[Problem] = []
     broken: set[str] = set()
+    target = merged.get("target")
+    target = target if isinstance(target, str) and is_target(target) else RECURRENCE
     try:
         study = Study.model_validate(merged)
     except ValidationError as error:
-        schema = Study.model_json_schema()
         errors = error.errors(include_url=False)
         inner = {e["loc"][:i] for e in errors for i in range(len(e["loc"]))}
         for e in errors:
@@ -167,15 +169,17 @@ def _study(
             path = e["loc"][:-1] if of_key else e["loc"]
             if e["loc"] in inner:
                 continue  # pydantic also reports a list as too short after it dropped invalid items
-            problems.append(Problem(path, describe_error(e, path, schema)))
+            problems.append(Problem(path, _described(e, path, target)))
             broken.add(".".join(str(p) for p in path[: 2 if path[0] in GROUPS else 1]))
+        if "target" in broken:
+            broken.add("events")
         # Invalid fields get their defaults here; checks that depend on them are skipped below.
         sound = {k: v for k, v in merged.items() if k in Study.model_fields and k not in broken}
         for group in GROUPS.keys() & sound.keys():
             sound[group] = {k: v for k, v in sound[group].items() if f"{group}.{k}" not in broken}
         sound["model"] = {"name": "unknown", **sound.get("model", {})}
         sound.setdefault("saes", {0: "unknown"})
-        broken |= {f"{b}.{f}" for b in broken & GROUPS.keys() for f in GROUPS[b].model_fields}
+        broken |= {f"{b}.{f}" for b in broken & GROUPS.keys() for f in group_of(b, target).model_fields}
         study = Study.model_validate(sound)
     checks = [
         *unused_problems(study, entry),
@@ -184,6 +188,13 @@ def _study(
     ]
     problems.extend(p for p in checks if not broken.intersection(p.uses))
     return study, problems
+
+
+def _described(error: Any, path: tuple[str | int, ...], target: str) -> str:
+    """An error of pydantic in a study of a target, in words."""
+    if path[0] == "events" and len(path) > 1 and target != RECURRENCE:
+        return describe_error(error, path[1:], group_of("events", target).model_json_schema())
+    return describe_error(error, path, Study.model_json_schema())
 
 
 def _report(raw: Any, of: Source, lines: list[str]) -> ReportSettings:

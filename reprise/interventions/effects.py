@@ -1,26 +1,26 @@
-"""What an edit did to the return, and what it did to the rest of the music, clip by clip.
+"""What an edit did to the event, and what it did to the rest of the music, clip by clip.
 
-Effect. The motif is matched against the edited continuation (`reprise.targets.recurrence.matching.match_curve`; here
-it is passed as arrays of onset times and scores). `score` is the best match with its onset in the target window.
-`found` says whether it reaches the declared minimum score of an event. Effects are baseline minus edited, so removing
-a return is positive: `effect_rate` (0 or 1 per clip) and `effect_score`. Lag bins (`effect_score_lag<s>`, seconds from
-the prefix's end) show what happened between the prefix and the target window.
+Effect. The study's target scores the edited continuation (`Target.scorer`, for recurrence how well the motif matches
+at each onset). `score` is the highest one with its onset in the target window. `found` says whether it reaches the
+declared minimum score of an event. Effects are baseline minus edited, so removing an event is positive: `effect_rate`
+(0 or 1 per clip) and `effect_score`. Lag bins (`effect_score_lag<s>`, seconds from the prefix's end) show what
+happened between the prefix and the target window.
 
-The target window is the time in which a return counts: onset +- tolerance, or a horizon counted from the prefix's end.
-If a model may return at one of several times, only the horizon asks about the return and not about its time.
+The target window is the time in which an event counts: onset +- tolerance, or a horizon counted from the prefix's end.
+If it may happen at one of several times, only the horizon asks about the event and not about its time.
 
 Damage. `damage_nats` is the unedited model's teacher-forced NLL of the edited continuation minus that of the baseline,
-in nats per token. It is the mean over the frames of the continuation outside the expected return, that is outside the
-target window and one motif length after it. Inside the expected return, a clip that lost its return costs NLL only
-because the music that the unedited model plans is missing. That is the effect, not damage. The NLL is that of the
-unguided conditional model at temperature 1, whatever settings the clips were sampled with. A negative damage (the
-music became more predictable) counts as zero when matched (reprise/interventions/matched_damage.py). The shifts of
-loudness, centroid, onset rate and silence over the same frames show music that became dull or silent. `kl_nats`, over
-the same frames too, is the teacher-forced KL of `reprise.interventions.run.teacher_forced_kl`: how much the edit
-changes what the model would play next, on the baseline's tokens. `kl_lag<s>` is the same in bins of one second from
-the prefix's end to the clip's end, including the expected return.
+in nats per token. It is the mean over the frames of the continuation outside the expected event, that is outside the
+target window and the length of an event after it. Inside it, a clip that lost its event costs NLL only because the
+music that the unedited model plans is missing. That is the effect, not damage. The NLL is that of the unguided
+conditional model at temperature 1, whatever settings the clips were sampled with. A negative damage (the music became
+more predictable) counts as zero when matched (reprise/interventions/matched_damage.py). The shifts of loudness,
+centroid, onset rate and silence over the same frames show music that became dull or silent. `kl_nats`, over the same
+frames too, is the teacher-forced KL of `reprise.interventions.run.teacher_forced_kl`: how much the edit changes what
+the model would play next, on the baseline's tokens. `kl_lag<s>` is the same in bins of one second from the prefix's
+end to the clip's end, including the expected event.
 
-Degenerate input: without a frame outside the return, damage is NaN. If a clip never differs from its baseline,
+Degenerate input: without a frame outside the event, damage is NaN. If a clip never differs from its baseline,
 `first_difference_s` is NaN.
 """
 
@@ -37,6 +37,7 @@ from reprise.models.adapter import Model
 from reprise.models.delay_pattern import predictions
 from reprise.models.forward import teacher_forced
 from reprise.models.prompts import encode_prompts
+from reprise.targets.target import ScoreCurve
 
 Array = NDArray[np.float64]
 FRAME_S, HOP_S = 0.032, 0.01
@@ -45,29 +46,26 @@ SILENCE_DB = -60.0
 ROUNDING_S = 5e-7  # times on a frame grid are not exact
 
 
-class Target(NamedTuple):
-    """When a clip's return counts, in seconds.
+class EventWindow(NamedTuple):
+    """When a clip's event counts, in seconds.
 
-    prefix_s: where the continuation begins. start_s, stop_s: the return must begin between them. motif_s: the motif's
-    length.
+    prefix_s: where the continuation begins. start_s, stop_s: the event must begin between them. event_s: its length.
     """
 
     prefix_s: float
     start_s: float
     stop_s: float
-    motif_s: float
+    event_s: float
 
 
 class Continuation(NamedTuple):
     """A clip as generated: `tokens` `[codebook, frame]`, mono `audio` `[sample]`, `nll` `[frame]`
-    (`continuation_nll`), and the match curve of its motif: onset times `match_time_s` and scores `match_score`, both
-    `[onset]`."""
+    (`continuation_nll`), and the target's `scores`."""
 
     tokens: np.ndarray
     audio: np.ndarray
     nll: np.ndarray
-    match_time_s: np.ndarray
-    match_score: np.ndarray
+    scores: ScoreCurve
 
 
 @torch.no_grad()
@@ -112,14 +110,14 @@ def continuation_nll(
     return out
 
 
-def outside_return(times_s: Array, target: Target) -> NDArray[np.bool_]:
-    """Which times lie in the continuation but outside the expected return: bool `[time]`."""
-    before, after = times_s < target.start_s - ROUNDING_S, times_s > target.stop_s + target.motif_s + ROUNDING_S
-    return (times_s >= target.prefix_s - ROUNDING_S) & (before | after)
+def outside_event(times_s: Array, window: EventWindow) -> NDArray[np.bool_]:
+    """Which times lie in the continuation but outside the expected event: bool `[time]`."""
+    before, after = times_s < window.start_s - ROUNDING_S, times_s > window.stop_s + window.event_s + ROUNDING_S
+    return (times_s >= window.prefix_s - ROUNDING_S) & (before | after)
 
 
-def acoustic_summary(audio: np.ndarray, sample_rate_hz: int, target: Target) -> dict[str, float]:
-    """Loudness, spectral centroid, onset rate and fraction of silence of the continuation outside the expected return.
+def acoustic_summary(audio: np.ndarray, sample_rate_hz: int, window: EventWindow) -> dict[str, float]:
+    """Loudness, spectral centroid, onset rate and fraction of silence of the continuation outside the expected event.
 
     Frames of 32 ms at a hop of 10 ms are placed by their centre. Loudness is that of the mean power. The centroid is
     power-weighted over all frames. An onset is a peak of at least `ONSET_DB` of the mean rise over mel bands in 30 ms,
@@ -131,8 +129,8 @@ def acoustic_summary(audio: np.ndarray, sample_rate_hz: int, target: Target) -> 
         Mono audio.
     sample_rate_hz : int
         Samples per second.
-    target : Target
-        When the return is expected.
+    window : EventWindow
+        When the event is expected.
 
     Returns
     -------
@@ -148,7 +146,7 @@ def acoustic_summary(audio: np.ndarray, sample_rate_hz: int, target: Target) -> 
     audio = check_audio(audio, sample_rate_hz)
     n_fft, hop = n_fft_for(FRAME_S, sample_rate_hz), round(HOP_S * sample_rate_hz)
     ends = np.arange(n_fft, len(audio) + 1, hop)
-    inside = outside_return((ends - n_fft / 2) / sample_rate_hz, target)
+    inside = outside_event((ends - n_fft / 2) / sample_rate_hz, window)
     if not inside.any():
         return dict.fromkeys(("loudness_db", "centroid_hz", "onset_rate_hz", "silence_fraction"), np.nan)
     power = power_spectra(audio, ends, n_fft)
@@ -177,15 +175,15 @@ def first_difference_s(tokens: np.ndarray, baseline: np.ndarray, frame_rate_hz: 
     return float(differs[0] / frame_rate_hz) if len(differs) else float("nan")
 
 
-def best_score(time_s: Array, score: Array, start_s: float, stop_s: float) -> float:
-    """Highest score with its onset in `[start_s, stop_s]`; 0 if there is no onset (no room for the motif)."""
+def best_score(time_s: NDArray[np.floating], score: NDArray[np.floating], start_s: float, stop_s: float) -> float:
+    """Highest score with its onset in `[start_s, stop_s]`; 0 if there is no onset (no room for an event)."""
     return float(score[(time_s >= start_s - ROUNDING_S) & (time_s <= stop_s + ROUNDING_S)].max(initial=0.0))
 
 
 def compare(
     edited: Continuation,
     baseline: Continuation,
-    target: Target,
+    window: EventWindow,
     *,
     kl: np.ndarray,
     frame_rate_hz: float,
@@ -199,8 +197,8 @@ def compare(
     ----------
     edited, baseline : Continuation
         The clip with and without the edit.
-    target : Target
-        When the return counts.
+    window : EventWindow
+        When the event counts.
     kl : array `[frame]`
         Teacher-forced KL in nats.
     frame_rate_hz, sample_rate_hz : number
@@ -217,12 +215,12 @@ def compare(
         baseline); `first_difference_s`; `kl_lag<a>` for every bin; and `effect_score_lag<a>` for the bins between
         prefix and target window. `<a>` is the time in seconds from the prefix's end to the bin.
     """
-    curves = [(c.match_time_s, c.match_score) for c in (edited, baseline)]
-    score, score_baseline = (best_score(*curve, target.start_s, target.stop_s) for curve in curves)
+    curves = [(c.scores.time_s, c.scores.score) for c in (edited, baseline)]
+    score, score_baseline = (best_score(*curve, window.start_s, window.stop_s) for curve in curves)
     found, found_baseline = (float(s >= min_score) for s in (score, score_baseline))
     n = min(len(edited.nll), len(baseline.nll), len(kl))
     frame_s = np.arange(n) / frame_rate_hz
-    counted = outside_return(frame_s, target)
+    counted = outside_event(frame_s, window)
     excess = (edited.nll[:n] - baseline.nll[:n])[counted]
     record = {
         "score": score,
@@ -236,16 +234,16 @@ def compare(
         "first_difference_s": first_difference_s(edited.tokens, baseline.tokens, frame_rate_hz),
     }
     n_samples = min(len(edited.audio), len(baseline.audio))
-    shifts = [acoustic_summary(c.audio[:n_samples], sample_rate_hz, target) for c in (edited, baseline)]
+    shifts = [acoustic_summary(c.audio[:n_samples], sample_rate_hz, window) for c in (edited, baseline)]
     record |= {f"shift_{name}": shifts[0][name] - shifts[1][name] for name in shifts[0]}
-    for i in range(int(np.ceil((target.start_s - target.prefix_s) / bin_s - 1e-6))):
-        a = target.prefix_s + i * bin_s
+    for i in range(int(np.ceil((window.start_s - window.prefix_s) / bin_s - 1e-6))):
+        a = window.prefix_s + i * bin_s
         # A bin ends just before the next bin or the target window begins.
-        b = min(a + bin_s, target.start_s) - 2 * ROUNDING_S
+        b = min(a + bin_s, window.start_s) - 2 * ROUNDING_S
         scores = [best_score(*curve, a, b) for curve in curves]
         record[f"effect_score_lag{i * bin_s:g}"] = scores[1] - scores[0]
-    for i in range(int(np.ceil((n / frame_rate_hz - target.prefix_s) / bin_s - 1e-6))):
-        since_s = frame_s - (target.prefix_s + i * bin_s) + ROUNDING_S
+    for i in range(int(np.ceil((n / frame_rate_hz - window.prefix_s) / bin_s - 1e-6))):
+        since_s = frame_s - (window.prefix_s + i * bin_s) + ROUNDING_S
         record[f"kl_lag{i * bin_s:g}"] = _mean(kl[:n][(since_s >= 0) & (since_s < bin_s)])
     return record
 

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from reprise.targets.view import Words
 
-def example_clips(events: pd.DataFrame, clip_ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Up to three (clip_id, why), by rule: a typical return, no return, and the nearest miss.
+
+def example_clips(events: pd.DataFrame, clip_ids: Sequence[str], words: Words) -> list[tuple[str, str]]:
+    """Up to three (clip_id, why), by rule: a typical event, no event, and the nearest miss.
 
     These are the accepted event of median score; the first clip by name without an accepted or similar
     passage; and, among clips without an accepted event, the one whose rejected candidate scores highest.
@@ -18,13 +20,13 @@ def example_clips(events: pd.DataFrame, clip_ids: Sequence[str]) -> list[tuple[s
     chosen = []
     if len(returning):
         median = str(returning["clip_id"].iloc[(len(returning) - 1) // 2])
-        chosen.append((median, "A typical return: the valid return with the median score."))
+        chosen.append((median, f"A typical {words.event}: the valid one with the median score."))
     near = str(missed["clip_id"].iloc[-1]) if len(missed) else ""
     silent = [c for c in sorted(clip_ids) if c not in set(returning["clip_id"]) and c != near]
     # Clips without any listed candidate come first.
     silent.sort(key=lambda c: c in set(missed["clip_id"]))
     if silent:
-        chosen.append((silent[0], "No return: the first clip, in order of name, without one."))
+        chosen.append((silent[0], f"No {words.event}: the first clip, in order of name, without one."))
     if near:
-        chosen.append((near, "The nearest miss: the best rejected match among clips without a return."))
+        chosen.append((near, f"The nearest miss: the best rejected candidate among clips without {words.an_event}."))
     return chosen

@@ -25,13 +25,14 @@ from reprise.report.views.certificates import certificate_view
 from reprise.report.views.declarations import declared_late
 from reprise.report.views.events import events_view
 from reprise.report.views.gain import gain_view
-from reprise.report.views.labels import LABEL_PARTS, UNREVIEWED_PART, labels_view
+from reprise.report.views.labels import UNREVIEWED_PART, label_parts, labels_view
 from reprise.report.views.players import players_view
 from reprise.report.views.recordings import recordings_view
 from reprise.report.views.reviews import reviews_view
 from reprise.report.views.run import run_view
 from reprise.report.views.verdict import is_organism, verdict_view
-from reprise.verdict.meanings import MEANINGS
+from reprise.targets.view import Words
+from reprise.verdict.meanings import meanings
 
 AUDIO_BYTES = 8_000_000  # of FLAC in the whole page; base64 adds a third
 
@@ -50,6 +51,8 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
         card["audio"] = uri
     return {
         "name": study.name,
+        "words": study.target.view.words,
+        "label_parts": label_parts(study.target.view.words),
         "model": study.model["name"],
         "organism": is_organism(study.card),
         "verdict": verdict,
@@ -92,6 +95,9 @@ def render(
     share = AUDIO_BYTES // max(1, len(studies))
     views = [study_view(study, share) for study in studies]
     organisms = [v for v in views if v["organism"]]
+    # The words of the page's own sentences: those of the target, if all studies have the same one.
+    targets = {study.target.name: study.target.view.words for study in studies}
+    words = next(iter(targets.values())) if len(targets) == 1 else Words()
     return page_template("report.html.j2").render(
         title=title,
         organisms=organisms,
@@ -99,7 +105,7 @@ def render(
         calibration=calibration_view(calibration or {}),
         n_agree=sum(v["verdict"]["agrees"] is True for v in organisms),
         n_known=sum(v["verdict"]["agrees"] is not None for v in organisms),
-        meanings=MEANINGS,
-        label_parts=LABEL_PARTS,
+        words=words,
+        meanings=meanings(words),
         unreviewed_part=UNREVIEWED_PART,
     )

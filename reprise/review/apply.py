@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 
 from reprise.review.event_ids import EVENT_KEY, event_keys
+from reprise.targets.target import concat_events
 
 
-def overrule(events: pd.DataFrame, reviews: pd.DataFrame | None, *, reviewed_only: bool) -> pd.DataFrame:
+def apply_reviews(events: pd.DataFrame, reviews: pd.DataFrame | None, *, reviewed_only: bool) -> pd.DataFrame:
     """Apply the reviewers' decisions to the events.
 
     Parameters
@@ -66,12 +67,12 @@ def read_events(tables: Sequence[str], reviews: Sequence[str], *, reviewed_only:
     reviews
         The path of the reviews table; empty if there are no reviews.
     reviewed_only
-        As in `overrule`.
+        As in `apply_reviews`.
 
     Returns
     -------
     pandas.DataFrame
         The final events; see `overrule`.
     """
-    events = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
-    return overrule(events, pd.read_parquet(reviews[0]) if reviews else None, reviewed_only=reviewed_only)
+    events = concat_events(map(pd.read_parquet, tables))
+    return apply_reviews(events, pd.read_parquet(reviews[0]) if reviews else None, reviewed_only=reviewed_only)

@@ -1,8 +1,8 @@
 """Event ids that do not change in a rerun.
 
 An event is identified by its content, not by its row in a table. `event_id` is a hash of the clip's audio and of the
-event's times and transposition. If a rerun finds the same event in the same audio, its review still applies. An event
-that moved by a millisecond is a different event.
+event's times and transposition (0 for a target that has none). If a rerun finds the same event in the same audio, its
+review still applies. An event that moved by a millisecond is a different event.
 
 Degenerate input: in clips with equal audio, equal events have the same id.
 """
@@ -17,14 +17,15 @@ from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest
 
 # These columns identify an event within its clip. Times are compared in whole milliseconds.
-TIMES_S = ("motif_start_s", "motif_duration_s", "onset_s", "duration_s")
+TIMES_S = ("reference_start_s", "reference_duration_s", "onset_s", "duration_s")
 EVENT_KEY = [*(name.removesuffix("_s") + "_ms" for name in TIMES_S), "transposition"]
 
 
 def event_keys(events: pd.DataFrame) -> pd.DataFrame:
     """The columns `EVENT_KEY` of an events table, all int64: times in milliseconds, and the transposition."""
     times = {name.removesuffix("_s") + "_ms": (events[name] * 1000).round().astype(np.int64) for name in TIMES_S}
-    return pd.DataFrame({**times, "transposition": events["transposition"].astype(np.int64)})[EVENT_KEY]
+    steps = events["transposition"].astype(np.int64) if "transposition" in events else 0
+    return pd.DataFrame({**times, "transposition": steps}, index=events.index)[EVENT_KEY]
 
 
 def event_id(audio_digest: str, key: Sequence[int]) -> str:

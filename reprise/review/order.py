@@ -4,10 +4,9 @@ The review page can show events that the tests accepted and events that they rej
 first.
 
 Each test has a margin from -1 to 1: the distance of its value from the threshold, divided by the distance of the
-threshold from the end of the value's range. It is positive if the event passes the test and negative if it fails. The
-ranges are: from `candidate_score` to 1 for the score; from 1 to the smallest possible p-value; from no gap to a gap of
-twice the threshold; and from -1 to 1 for the score minus the timbre score. An event is accepted if all its margins are
-positive. So its smallest margin decides, and events are sorted by that margin's distance from 0.
+threshold from the end of the value's range (the `shares` of the target's view, reprise/targets/view.py). It is
+positive if the event passes the test and negative if it fails. An event is accepted if all its margins are positive.
+So its smallest margin decides, and events are sorted by that margin's distance from 0.
 
 At most `max_events` are shown. Accepted events are chosen first, because with `labels.reviewed_only` only accepted
 events count. Within each group the uncertain ones are chosen first, because there a review is most likely to change
@@ -21,42 +20,35 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from reprise.targets.view import Share
 
-def margins(events: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """The margin of each test, from -1 to 1, negative where the test fails. `thresholds` are the event settings.
 
-    The columns are score, p_value, p_others (if the events have it; NaN where it was not tested), gap and timbre.
+def margins(shares: Mapping[str, Share]) -> pd.DataFrame:
+    """The margin of each test, from -1 to 1, negative where the test fails, NaN where it was not made.
+
+    One row per event and one column per test.
     """
 
-    def share(value: pd.Series, threshold: float, worst: float, best: float) -> np.ndarray:
+    def margin(share: Share) -> np.ndarray:
+        value, threshold, worst, best = share
         beyond = (value - threshold).to_numpy(dtype=np.float64) * np.sign(best - worst)
         up, down = abs(best - threshold), abs(threshold - worst)
         # If the threshold is at the end of the range, the value is there too.
         passing, failing = beyond / up if up > 0 else 1.0, beyond / down if down > 0 else -1.0
         return np.clip(np.where(beyond >= 0, passing, failing), -1, 1)
 
-    t = thresholds
-    least_p = 1 / (1 + t["n_surrogates"])
-    found = {
-        "score": share(events["score"], t["min_score"], t["candidate_score"], 1.0),
-        "p_value": share(events["p_value"], t["max_p_value"], 1.0, least_p),
-        "gap": share(events["gap_s"], t["min_gap_s"], 0.0, 2 * t["min_gap_s"]),
-        "timbre": share(events["score"] - events["timbre_score"], t["timbre_margin"], -1.0, 1.0),
-    }
-    if "p_others" in events:
-        found["p_others"] = share(events["p_others"], t["max_p_value"], 1.0, 0.0)
-    return pd.DataFrame(found, index=events.index)
+    return pd.DataFrame({name: margin(share) for name, share in shares.items()})
 
 
-def to_review(events: pd.DataFrame, thresholds: Mapping[str, float], *, max_events: int) -> pd.DataFrame:
+def to_review(events: pd.DataFrame, shares: Mapping[str, Share], *, max_events: int) -> pd.DataFrame:
     """Choose and sort the events for the review page.
 
     Parameters
     ----------
     events
         The events table with the column event_id.
-    thresholds
-        The event settings.
+    shares
+        The range of each test, from the target's view.
     max_events
         Maximum number of events.
 
@@ -65,7 +57,7 @@ def to_review(events: pd.DataFrame, thresholds: Mapping[str, float], *, max_even
     pandas.DataFrame
         The chosen rows of `events`, uncertain ones first.
     """
-    distance = margins(events, thresholds).min(axis=1).abs()
+    distance = margins(shares).set_axis(events.index).min(axis=1).abs()
     order = events.assign(distance=distance).sort_values(["distance", "clip_id", "onset_s"], kind="stable")
     order = order.drop_duplicates("event_id").drop(columns="distance")
     rejected = ~order["accepted"].astype(bool)

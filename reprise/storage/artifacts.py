@@ -79,8 +79,8 @@ def read_meta(manifests: Sequence[str]) -> dict[str, Any]:
     return read_manifest(store_of(with_clips(manifests)[0]))["meta"]
 
 
-def read_motif_ends_s(clip_summaries: Sequence[str], clip_ids: pd.Series, *, otherwise_s: float) -> np.ndarray:
-    """When each clip's (first) motif ends.
+def read_reference_ends_s(clip_summaries: Sequence[str], clip_ids: pd.Series, *, otherwise_s: float) -> np.ndarray:
+    """From when on each clip can have an event: the end of the first passage that one can refer to.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def read_motif_ends_s(clip_summaries: Sequence[str], clip_ids: pd.Series, *, oth
     clip_ids
         The clips, in the order of the result.
     otherwise_s
-        The value for clips in which no motif was found, in seconds. No motif can end before this time.
+        The value for clips without such a passage, in seconds. None can end before this time.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def read_motif_ends_s(clip_summaries: Sequence[str], clip_ids: pd.Series, *, oth
         If a clip is in none of the tables.
     """
     table = pd.concat([pd.read_parquet(path) for path in clip_summaries]).set_index("clip_id").loc[clip_ids]
-    return table["motif_end_s"].fillna(otherwise_s).where(table["usable"]).to_numpy()
+    return table["reference_end_s"].fillna(otherwise_s).where(table["usable"]).to_numpy()
 
 
 def read_array(manifests: Sequence[str], name: str, positions: Sequence[int] | None = None) -> np.ndarray:

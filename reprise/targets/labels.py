@@ -1,19 +1,20 @@
-"""Labels: does a recurrence begin within a horizon after a time?
+"""Labels: does an event begin within a horizon after a time?
 
 Conventions. A horizon is `(a, b)` in seconds. At time t of a clip, `y` is 1 if an accepted event begins in (t + a, t +
-b] and the motif had ended by t, else 0. Times lie on the grid k * step_s, from 0 to the clip's end. The position of a
-time is the last one that knows nothing after it. For tokens of a recording, that is the encoder's look-ahead before t
-(below 0 at the very start, where no time is usable). `reason` says whether a time may be used. It is "" for a usable
-time, and otherwise the first of these that holds:
+b] and its reference had ended by t, else 0. (A reference is the earlier passage that an event refers to, such as the
+motif that returns. Where a target has none, it ends at 0.) Times lie on the grid k * step_s, from 0 to the clip's end.
+The position of a time is the last one that knows nothing after it. For tokens of a recording, that is the encoder's
+look-ahead before t (below 0 at the very start, where no time is usable). `reason` says whether a time may be used. It
+is "" for a usable time, and otherwise the first of these that holds:
 
 - `unusable`: the clip could not be read, so nothing is known about its events.
-- `before_motif_end`: t < motif_end_s, nothing could return yet (y is 0 there).
+- `before_reference_end`: t < reference_end_s, no event could begin yet (y is 0 there).
 - `recorded`: t < played_from_s, the clip is still a recording that the model continues later.
-- `before_context`: t < motif_end_s + context_s, the motif is still inside the acoustic window, so it is known simply
-  because it is still audible. In a clip with several motifs, this also applies to the motif that returns in the
-  horizon.
+- `before_context`: t < reference_end_s + context_s, the reference is still inside the acoustic window, so it is known
+  simply because it is still audible. In a clip with several references, this also applies to that of the event in the
+  horizon. Without a reference, the baseline's window is not full yet.
 - `sounding`: an accepted event sounds at t, onset <= t < onset + duration.
-- `censored`: the clip ends before t + b. A missing return then proves nothing. A return that *was* seen is left out
+- `censored`: the clip ends before t + b. A missing event then proves nothing. An event that *was* seen is left out
   too, because keeping only the positives would bias the sample. The column `censored` marks all such times, whatever
   their `reason`.
 - `unreviewed`: the answer depends on an unknown event, one that the tests accepted where only reviewed events count.
@@ -59,10 +60,10 @@ def horizon_labels(
     ----------
     events : DataFrame
         Columns clip_id, onset_s, duration_s, accepted; unknown, if there are unreviewed events (see
-        reprise/review/apply.py); and motif_end_s, if events have their own motif.
+        reprise/review/apply.py); and reference_end_s, if events have their own reference.
     clips : DataFrame
-        Columns clip_id (unique), prompt_id, duration_s and motif_end_s (of the first motif; NaN: the clip is
-        unusable).
+        Columns clip_id (unique), prompt_id, duration_s and reference_end_s (of the first reference; NaN: the clip
+        is unusable).
     horizon : (float, float)
         (a, b) in seconds.
     context_s : float
@@ -96,18 +97,18 @@ def horizon_labels(
     time_s = np.arange(n_times) * step_s
     found = _events_at(counted, row, len(clips), time_s, horizon, context_s)
 
-    motif_end_s = clips["motif_end_s"].to_numpy(dtype=np.float64)[:, None]
-    # Comparisons with NaN are False, so in an unusable clip the motif has never ended.
-    motif_ended = time_s >= motif_end_s - _TOLERANCE_S
-    y = found.begin & motif_ended
+    reference_end_s = clips["reference_end_s"].to_numpy(dtype=np.float64)[:, None]
+    # Comparisons with NaN are False, so in an unusable clip the reference has never ended.
+    ended = time_s >= reference_end_s - _TOLERANCE_S
+    y = found.begin & ended
     censored = time_s + horizon[1] > clip_s + _TOLERANCE_S
     reason = _first_reason(
         y.shape,
         {
-            "unusable": np.isnan(motif_end_s),
-            "before_motif_end": ~motif_ended,
+            "unusable": np.isnan(reference_end_s),
+            "before_reference_end": ~ended,
             "recorded": time_s < played_from_s - _TOLERANCE_S,
-            "before_context": (time_s < motif_end_s + context_s - _TOLERANCE_S) | found.still_audible,
+            "before_context": (time_s < reference_end_s + context_s - _TOLERANCE_S) | found.still_audible,
             "sounding": found.sound,
             "censored": censored,
             "unreviewed": found.sound_unknown | (found.begin_unknown & ~found.begin),
@@ -118,7 +119,7 @@ def horizon_labels(
     if ((position < 0) & (reason == "")).any():
         raise ValueError(
             f"lookahead_positions: is {lookahead_positions}, {lookahead_positions / frame_rate_hz:g} s; valid: less "
-            "than the first usable time, after the motif's end"
+            "than the first usable time, after the reference's end"
         )
     columns = {
         "clip_id": clips["clip_id"].to_numpy()[clip],
@@ -166,7 +167,7 @@ class _EventsAt(NamedTuple):
     """What events do at each time, bool `[clip, time]`.
 
     begin, sound: an accepted event begins in the horizon, or sounds. begin_unknown, sound_unknown: an unknown event
-    does. still_audible: the motif of an event that begins in the horizon is still inside the acoustic window.
+    does. still_audible: the reference of an event that begins in the horizon is still inside the acoustic window.
     """
 
     begin: NDArray[np.bool_]
@@ -188,7 +189,9 @@ def _events_at(
     unknown = counted["unknown"].to_numpy(dtype=bool)[:, None]
     onset_s, duration_s = (counted[c].to_numpy(dtype=np.float64)[:, None] for c in ("onset_s", "duration_s"))
     ahead_s = onset_s - time_s
-    own_end_s = counted["motif_end_s"].to_numpy(dtype=np.float64)[:, None] if "motif_end_s" in counted else -np.inf
+    own_end_s = (
+        counted["reference_end_s"].to_numpy(dtype=np.float64)[:, None] if "reference_end_s" in counted else -np.inf
+    )
     begins = (ahead_s > a_s + _TOLERANCE_S) & (ahead_s <= b_s + _TOLERANCE_S) & (time_s >= own_end_s - _TOLERANCE_S)
     still_audible = begins & (time_s < own_end_s + context_s - _TOLERANCE_S)
     sounds = (ahead_s <= _TOLERANCE_S) & (ahead_s + duration_s > _TOLERANCE_S)
@@ -226,7 +229,7 @@ def label_grid(labels: pd.DataFrame, clip_ids: Sequence[str]) -> LabelGrid:
 
 
 def without_local(labels: pd.DataFrame, local: pd.DataFrame) -> pd.DataFrame:
-    """Labels of a longer horizon, without the usable times at which a return begins within the local horizon.
+    """Labels of a longer horizon, without the usable times at which an event begins within the local horizon.
 
     These times get the reason `local_return`. Both tables list the same clips and times in the same order; otherwise
     ValueError is raised.

@@ -16,10 +16,10 @@ For large files, such as weights, Snakemake compares only modification times, an
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # A fingerprint reads this many blocks, spread evenly over the file, each of this length. The last block is longer: in
 # files written by torch it has the checksums of all tensors (the directory of the zip archive).
@@ -68,7 +68,18 @@ def code_digest(script: str) -> str:
 
     It is the same on every Python version. Raises FileNotFoundError if the script does not exist.
     """
-    uses = code_used(script)
+    return _digest_of(code_used(script))
+
+
+def function_digest(*functions: Callable[..., Any]) -> str:
+    """Digest (12 hex digits) of functions of `reprise`, and of all `reprise` code that they use.
+
+    Each is defined at the top level of its module.
+    """
+    return _digest_of(functions_used(*functions))
+
+
+def _digest_of(uses: Mapping[Symbol, list[tuple[str, Symbol]]]) -> str:
     content = {symbol: _content(symbol) for symbol in uses}
     digests = dict(content)
     # The digests of the definitions that a definition uses show which of several definitions with one name is meant.
@@ -82,9 +93,21 @@ def code_digest(script: str) -> str:
 
 def code_used(script: str) -> dict[Symbol, list[tuple[str, Symbol]]]:
     """Every definition that `script` may use, each with the definitions that it names, and the names it uses."""
-    start = Symbol(ROOT / script, WHOLE)
+    return _used_by(Symbol(ROOT / script, WHOLE))
+
+
+def functions_used(*functions: Callable[..., Any]) -> dict[Symbol, list[tuple[str, Symbol]]]:
+    """As `code_used`, for functions."""
+    modules = [_module_file(function.__module__) for function in functions]
+    return _used_by(
+        *(Symbol(file, each.__qualname__) for file, each in zip(modules, functions, strict=True) if file is not None)
+    )
+
+
+def _used_by(*start: Symbol) -> dict[Symbol, list[tuple[str, Symbol]]]:
     uses: dict[Symbol, list[tuple[str, Symbol]]] = {}
-    todo = [start, *(Symbol(path, TOP_LEVEL) for path in code_files(script))]
+    files = {file for symbol in start for file in _files(symbol.path)}
+    todo = [*start, *(Symbol(path, TOP_LEVEL) for path in sorted(files))]
     while todo:
         symbol = todo.pop()
         if symbol not in uses and (symbol.name != TOP_LEVEL or _source(symbol.path).effects):
@@ -95,14 +118,18 @@ def code_used(script: str) -> dict[Symbol, list[tuple[str, Symbol]]]:
 
 def code_files(script: str) -> list[Path]:
     """The script and every `reprise` source file that it may import, sorted."""
+    return sorted(_files(ROOT / script))
+
+
+def _files(start: Path) -> set[Path]:
     found: set[Path] = set()
-    todo = [ROOT / script]
+    todo = [start]
     while todo:
         path = todo.pop()
         if path not in found:
             found.add(path)
             todo.extend(_imported_files(path))
-    return sorted(found)
+    return found
 
 
 @cache

@@ -58,7 +58,7 @@ def label(
     """The labels of one horizon, as `reprise.targets.labels` gives them."""
     clip_id = np.arange(returns.size)
     events = pd.DataFrame({"clip_id": clip_id, "onset_s": onset_s.ravel(), "duration_s": RETURN_S, "accepted": True})
-    clips = pd.DataFrame({"clip_id": clip_id, "prompt_id": "", "duration_s": CLIP_S, "motif_end_s": MOTIF_END_S})
+    clips = pd.DataFrame({"clip_id": clip_id, "prompt_id": "", "duration_s": CLIP_S, "reference_end_s": MOTIF_END_S})
     table = horizon_labels(
         events[returns.ravel()], clips, horizon, context_s=CONTEXT_S, step_s=step_s, frame_rate_hz=50.0
     )

@@ -142,7 +142,7 @@ def test_at_the_time_of_a_label_neither_side_knows_what_a_recording_does_next(mo
     run_script("descriptors", tmp_path / "log", inputs, outputs, descriptors={"context_s": 3.0}, motif=motif)
     heard = read_store(tmp_path / "heard")["descriptors"][:]
 
-    table = pd.DataFrame(clips).assign(duration_s=16.0, motif_end_s=4.0)
+    table = pd.DataFrame(clips).assign(duration_s=16.0, reference_end_s=4.0)
     events = pd.DataFrame({"clip_id": [], "onset_s": [], "duration_s": [], "accepted": []})
     labels = horizon_labels(
         events, table, (1.0, 2.0), context_s=3.0, step_s=0.04, frame_rate_hz=25.0, lookahead_positions=ahead

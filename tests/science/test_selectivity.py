@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from reprise.candidates.controls import activation_when_active, feature_statistics, match_features
 from reprise.interventions.conditions import STEERING_KINDS, Candidate, condition_table
-from reprise.interventions.effects import Target, continuation_nll, outside_return
+from reprise.interventions.effects import EventWindow, continuation_nll, outside_event
 from reprise.interventions.matched_damage import matched_damage
 from reprise.interventions.run import run_conditions
 from reprise.interventions.steering import steering_summary
@@ -33,7 +33,7 @@ from tests.places import PLANNER
 pytestmark = pytest.mark.slow
 
 N_CUED, N_OTHERS = 22, 8
-TARGET = Target(prefix_s=8.0, start_s=9.5, stop_s=12.5, motif_s=2.0)
+WINDOW = EventWindow(prefix_s=8.0, start_s=9.5, stop_s=12.5, event_s=2.0)
 PLANNED_S = (7.0, 8.0)  # after the motif, and what is heard of it; before the return
 DOSES = (2.0, 4.0, 8.0)  # of the controls
 N_RANDOM = 3
@@ -59,7 +59,7 @@ def study() -> Study:
     prompts = [score.prompt_text(c.instrument, c.key, c.motif) for c in chosen]
     tokens = np.stack([encode_audio(model, render_clip(c)) for c in chosen])
     clips = pd.DataFrame({"clip_id": [f"c{i}" for i in range(len(chosen))], "prompt_id": prompts, "prompt": prompts})
-    clips = clips.assign(seed=0, target_start_s=TARGET.start_s, target_stop_s=TARGET.stop_s)
+    clips = clips.assign(seed=0, target_start_s=WINDOW.start_s, target_stop_s=WINDOW.stop_s)
 
     cued = np.arange(len(chosen)) < N_CUED
     x = next(residual_stream(model, tokens, prompts, layers=[PLANT_LAYER], batch_size=len(chosen)))[PLANT_LAYER]
@@ -72,7 +72,7 @@ def study() -> Study:
     level = activation_when_active(latents[cued[clip_of_row]], feature)
 
     candidate = Candidate(PLANT_LAYER, feature, matched)
-    how = {"prefix_s": TARGET.prefix_s, "frame_rate_hz": FRAME_RATE_HZ}
+    how = {"prefix_s": WINDOW.prefix_s, "frame_rate_hz": FRAME_RATE_HZ}
     controls = ["matched_feature", "random_direction"]
     parts = [
         condition_table(candidate, clips[cued], [1.0], WINDOW, ["untouched", "resampled", "target"], **how),
@@ -87,7 +87,7 @@ def study() -> Study:
     runs = run_conditions(model, sae, table, baseline, keys, batch_size=64, sampling=sampling)
     made = np.concatenate([part for _, part in runs])
     nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=16)
-    outside = outside_return(np.arange(made.shape[-1]) / FRAME_RATE_HZ, TARGET)
+    outside = outside_event(np.arange(made.shape[-1]) / FRAME_RATE_HZ, WINDOW)
 
     table["found"] = (evaluate.found_returns(made.astype(np.int64)) >= 0).astype(float)
     table["nll"] = nll[:, outside].mean(axis=1, dtype=np.float64)

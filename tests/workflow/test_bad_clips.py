@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import soundfile
 
-from reprise.config.schema import EventSettings
 from reprise.models.codec import encode_audio
 from reprise.models.loading import load_model
 from reprise.organisms.codec import render_clip
@@ -23,12 +22,14 @@ from reprise.saes.measurement import Measurement, to_plain
 from reprise.storage.artifacts import read_clips, store_of
 from reprise.storage.files import read_manifest, write_folder, write_json
 from reprise.storage.stores import ArraySpec, read_store, write_store
+from reprise.targets.recurrence.settings import RecurrenceSettings
 from tests.places import PLANNER
 from tests.workflow.conftest import manifests, run_script, snakemake
 
 RATE_HZ = 16_000
 BOUNDS = {"n_clips": 4, "max_fvu": 0.5, "min_neighbour_ratio": 1.2}
 IDENTITY = {"sample_rate_hz": RATE_HZ, "frame_rate_hz": 25.0, "codec_lookahead_s": 0.05}
+TARGET = {"name": "recurrence"}
 
 
 def run(rule: str, directory: Path, **settings: object) -> None:
@@ -56,7 +57,7 @@ def test_unreadable_clips_are_named_and_the_others_keep_their_events(tmp_path: P
     # The size stays, so that only reading tells.
     file.write_bytes(bytes(200) + file.read_bytes()[200:])
     (tmp_path / "model.json").write_text(json.dumps(IDENTITY))
-    run("events", tmp_path, events=EventSettings().model_dump(mode="json"), groups={})
+    run("events", tmp_path, target=TARGET, events=RecurrenceSettings().model_dump(mode="json"), groups={})
 
     heard = pd.read_parquet(tmp_path / "clips.parquet").set_index("clip_id")
     assert heard.index.tolist() == list(names)
@@ -76,7 +77,8 @@ def test_unreadable_clips_are_named_and_the_others_keep_their_events(tmp_path: P
         "descriptors",
         tmp_path,
         descriptors={"context_s": 3.0},
-        motif={"kind": "opening", "start_s": 2, "duration_s": 2},
+        target=TARGET,
+        known={"kind": "opening", "start_s": 2, "duration_s": 2},
     )
     described = read_store(tmp_path / "descriptors")["descriptors"][:]
     known = np.isfinite(described).all(axis=(1, 2))
@@ -99,8 +101,14 @@ def test_a_batch_of_silence_is_unusable_and_has_the_columns_of_the_others(tmp_pa
         with write_folder(directory / "b00", meta=about) as folder:
             for clip in clips:
                 soundfile.write(folder / f"{clip['clip_id']}.flac", wave, RATE_HZ)
-        run("events", directory, events=EventSettings(motif=motif).model_dump(mode="json"), groups={})
-        run("descriptors", directory, descriptors={"context_s": 3.0}, motif=passage)
+        run(
+            "events",
+            directory,
+            target=TARGET,
+            events=RecurrenceSettings(motif=motif).model_dump(mode="json"),
+            groups={},
+        )
+        run("descriptors", directory, descriptors={"context_s": 3.0}, target=TARGET, known=passage)
         found[name] = read_store(directory / "descriptors")["descriptors"][:]
         assert read_manifest(directory / "descriptors")["meta"]["names"]
     heard = pd.read_parquet(tmp_path / "silence" / "clips.parquet")

@@ -261,7 +261,15 @@ def test_recordings_take_the_same_way_to_a_probe_and_a_batch_without_one_is_pass
         run_script("encode", log, {"measurement": measured, "activations": acts}, latents, params=bounds, sae=str(SAE))
         motif = {"kind": "opening", "start_s": 2.0, "duration_s": 2.0}
         made, heard = {"store": store("descriptors", batch)}, {"model": model, "audio": audio}
-        run_script("descriptors", log, heard, made, descriptors=fields["descriptors"], motif=motif)
+        run_script(
+            "descriptors",
+            log,
+            heard,
+            made,
+            descriptors=fields["descriptors"],
+            target={"name": "recurrence"},
+            known=motif,
+        )
     inputs = {
         **{kind: [f"{store(kind, b)}.manifest.json" for b in ("b00", "b01")] for kind in ("descriptors", "latents")},
         "labels": str(directory / TARGETS[0]),
@@ -286,7 +294,7 @@ def specification(directory: Path, name: str) -> tuple[dict, pd.DataFrame]:
     clips = read_clips(manifests(directory, "tokens", name))
     returning = [n.partition(".")[0] for i, n in enumerate(pieces()) if i % 2 == 0]
     chosen = clips[clips["prompt_id"].isin(returning)].drop_duplicates("prompt_id").head(2)
-    of_clips = chosen.assign(target_start_s=9.5, target_stop_s=12.5, motif_start_s=2.0, motif_duration_s=2.0)
+    of_clips = chosen.assign(target_start_s=9.5, target_stop_s=12.5, reference_start_s=2.0, reference_duration_s=2.0)
     vector = np.eye(128)[0].tolist()
     spec = {"layer": 2, "feature": 5, "matched_features": [9], "local_feature": None, "z_star": {}}
     spec |= {"mean_difference": vector, "mean_difference_reference": 0.0, "steer_z_star": 1.0}
@@ -306,7 +314,7 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     inputs = {"model": model, "tokens": tokens, "latents": []}
     inputs |= {file: str(tmp_path / f"{file}.json") for file in files}
     sampling = {key: fields["generation"][key] for key in (*Sampling._fields, "batch_size")}
-    asked = {key: fields[key] for key in ("study", "model", "source", "ablation")}
+    asked = {key: fields[key] for key in ("study", "model", "source", "ablation", "events")}
     ablation = str(tmp_path / "layer2-f5")
     # For a continuation this fails unless the untouched rows are the clips themselves.
     run_script("ablate", tmp_path / "log", inputs, {"tokens": ablation}, **asked, sampling=sampling, sae=str(SAE))
@@ -332,7 +340,16 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     outputs = {part: str(tmp_path / f"{part}.parquet") for part in ("effects", "matched", "steered")}
     outputs["players"] = str(tmp_path / "players")
     inputs |= {"ablation": f"{ablation}.manifest.json", "effects": outputs["effects"]}
-    run_script("effects", tmp_path / "log", inputs, outputs, **asked, min_score=0.75, batch_size=20)
+    run_script(
+        "effects",
+        tmp_path / "log",
+        inputs,
+        outputs,
+        **asked,
+        target={"name": "recurrence"},
+        event_s=2.0,
+        batch_size=20,
+    )
     inputs["candidates"] = str(tmp_path / "candidates.parquet")
     pd.DataFrame({"name": ["layer2-f5"]}).to_parquet(inputs["candidates"])
     run_script("match_damage", tmp_path / "log", inputs, outputs)

@@ -11,7 +11,7 @@ import pytest
 from reprise.audio.synth import Note, render
 from reprise.config.schema import Study
 from reprise.report.sound import ExampleClip
-from reprise.review.apply import overrule
+from reprise.review.apply import apply_reviews
 from reprise.review.decisions import import_reviews
 from reprise.review.event_ids import event_ids
 from reprise.review.files import read_reviews
@@ -46,7 +46,13 @@ def browser():
 @pytest.fixture(scope="module")
 def events() -> pd.DataFrame:
     """Two clips with two candidates each: one passed, one failed."""
-    row = {"motif_start_s": 2.0, "motif_duration_s": 2.0, "duration_s": 2.0, "transposition": 0, "tempo_ratio": 1.0}
+    row = {
+        "reference_start_s": 2.0,
+        "reference_duration_s": 2.0,
+        "duration_s": 2.0,
+        "transposition": 0,
+        "tempo_ratio": 1.0,
+    }
     row |= {"timbre_score": 0.2, "gap_s": 6.0, "gap_score": 0.3}
     passed = row | {"onset_s": 12.0, "score": 0.9, "p_value": 0.01, "accepted": True, "reason": ""}
     failed = row | {"onset_s": 8.0, "score": 0.7, "p_value": 0.2, "accepted": False, "reason": "score, p_value"}
@@ -154,11 +160,13 @@ def test_from_listening_to_labels(page, events, tmp_path):
     assert review.reviewer == "Ann Example"
     table, summary = import_reviews(events, DIGESTS, [review], study="tiny")
     assert summary["n_reviewed"] == 3 and not summary["orphaned"]
-    judged = overrule(events, table, reviewed_only=False)
+    judged = apply_reviews(events, table, reviewed_only=False)
     changed = judged["accepted"] != events["accepted"]
     assert set(events.loc[changed, "event_id"]) == set(order[:3])
 
-    clips = pd.DataFrame({"clip_id": list(DIGESTS), "prompt_id": ["a", "b"], "duration_s": 16.0, "motif_end_s": 4.0})
+    clips = pd.DataFrame(
+        {"clip_id": list(DIGESTS), "prompt_id": ["a", "b"], "duration_s": 16.0, "reference_end_s": 4.0}
+    )
     common = {"frame_rate_hz": 25.0, "context_s": 3.0, "step_s": 0.5}
     before, after = (horizon_labels(e, clips, (0.5, 2.0), **common) for e in (events, judged))
     assert not before["y"].equals(after["y"])

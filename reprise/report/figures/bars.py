@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from reprise.report.figures.svg import Axis, figure, line, rect, text_at, time_ticks
 from reprise.report.numbers import percent
+from reprise.targets.view import Words
 
 
 def share_bar(parts: Sequence[tuple[str, str, float]], *, label: str) -> Markup:
@@ -20,11 +21,16 @@ def share_bar(parts: Sequence[tuple[str, str, float]], *, label: str) -> Markup:
 
 
 def onset_figure(
-    events: pd.DataFrame, duration_s: float, motif: tuple[float, float] | None, *, bin_s: float = 0.5
+    events: pd.DataFrame,
+    duration_s: float,
+    words: Words,
+    reference: tuple[float, float] | None = None,
+    *,
+    bin_s: float = 0.5,
 ) -> Markup:
-    """How many accepted and rejected recurrences begin in each half second, over all clips.
+    """How many accepted and rejected events begin in each half second, over all clips.
 
-    motif: framed in the figure, if it lies at the same place in all clips.
+    reference: start and end of what the events refer to, framed if it lies at the same place in all clips.
     """
     edges = np.arange(0, duration_s + bin_s, bin_s)
     ok = events["accepted"].astype(bool)
@@ -39,16 +45,19 @@ def onset_figure(
     for i, edge_s in enumerate(edges[:-1]):
         x1, x2 = time.share(edge_s + inset_s), time.share(edge_s + bin_s - inset_s)
         base = float(top + height)
-        for counts, style, name in ((accepted, "b-yes", "valid returns"), (rejected, "b-no", "rejected")):
+        for counts, style, name in ((accepted, "b-yes", f"valid {words.events}"), (rejected, "b-no", "rejected")):
             if counts[i]:
                 tall = height * count.share(counts[i])
                 base -= tall
                 title = f"{counts[i]} {name} begin at {edge_s:g}–{edge_s + bin_s:g} s"
                 body.append(rect(x1, x2, base, tall, style, title))
-    if motif:
-        start, stop = map(time.share, motif)
-        body += [rect(start, stop, top, height, "w-motif"), text_at(start, top + 14, "motif", "t-motif", dx=5)]
+    if reference:
+        start, stop = map(time.share, reference)
+        body += [
+            rect(start, stop, top, height, "w-reference"),
+            text_at(start, top + 14, words.reference, "t-reference", dx=5),
+        ]
     body.append(line(0, top + height, 1, top + height, "axis"))
     body += time_ticks(time, top + height + 15)
-    label = f"Onsets over time: {int(accepted.sum())} valid returns and {int(rejected.sum())} rejected candidates."
+    label = f"Onsets over time: {int(accepted.sum())} valid {words.events}, {int(rejected.sum())} rejected candidates."
     return figure(body, height=top + height + 20, label=label, left=30, right=10)

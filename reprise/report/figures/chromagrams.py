@@ -12,7 +12,7 @@ from PIL import Image
 
 from reprise.audio.chroma import FRAME_RATE_HZ, clip_features
 from reprise.report.figures.svg import Axis, figure, line, pc, rect, text_at, time_ticks
-from reprise.targets.recurrence.matching import Motif, match_curve
+from reprise.targets.target import ScoreCurve
 
 
 def chroma_png(chroma: np.ndarray) -> str:
@@ -27,7 +27,7 @@ def chroma_png(chroma: np.ndarray) -> str:
 
 
 class Window(NamedTuple):
-    """A stretch of time to mark, in seconds: style `motif`, `return`, `rejected` or `expected`."""
+    """A stretch of time to mark, in seconds: style `reference`, `event`, `rejected` or `expected`."""
 
     start_s: float
     stop_s: float
@@ -38,14 +38,15 @@ class Window(NamedTuple):
 def clip_figure(
     audio: np.ndarray,
     sample_rate_hz: int,
-    motif: Motif,
+    curve: ScoreCurve,
     windows: Sequence[Window],
     *,
     min_score: float,
+    event: str,
     label: str,
     prefix_s: float | None = None,
 ) -> Markup:
-    """Chromagram of a clip with marked windows, and below it how well the motif matches at every onset.
+    """Chromagram of a clip with marked windows, and below it the score of an event at every time.
 
     Parameters
     ----------
@@ -53,12 +54,14 @@ def clip_figure(
         Mono audio.
     sample_rate_hz : int
         Samples per second.
-    motif : Motif
-        The motif to match.
+    curve : ScoreCurve
+        The scores.
     windows : sequence of Window
-        What is marked. Times before the motif's end are not searched, so they have no score.
+        What is marked. Times before the end of an event's reference are not searched, so they show no score.
     min_score : float
-        The least score of a return, drawn as a dashed line.
+        The least score of an event, drawn as a dashed line.
+    event : str
+        What an event is called.
     label : str
         The figure as text.
     prefix_s : float, optional
@@ -87,9 +90,8 @@ def clip_figure(
             body.append(
                 text_at(x2 if at_end else x1, top - 6, w.text, f"t-{w.style}", anchor="end" if at_end else "start")
             )
-    curve = match_curve(audio, motif)
-    motif_end_s = next((w.stop_s for w in windows if w.style == "motif"), 0.0)
-    searched = curve.time_s >= motif_end_s - 1e-9
+    reference_end_s = next((w.stop_s for w in windows if w.style == "reference"), 0.0)
+    searched = curve.time_s >= reference_end_s - 1e-9
     points = " ".join(
         f"{1000 * time.share(t):.0f},{100 * (1 - s):.1f}"
         for t, s in zip(curve.time_s[searched], curve.score[searched], strict=True)
@@ -97,7 +99,7 @@ def clip_figure(
     y_needed = bottom - min_score * deep
     body += [
         line(0, bottom, 1, bottom, "axis"),
-        line(0, y_needed, 1, y_needed, "needed", f"least score of a return: {min_score:g}"),
+        line(0, y_needed, 1, y_needed, "needed", f"least score of {event}: {min_score:g}"),
         f'<svg x="0" y="{low}" width="100%" height="{deep}" viewBox="0 0 1000 100" preserveAspectRatio="none">'
         f'<polyline class="match" points="{points}"/></svg>',
         text_at(0, low + 4, "1", "tick", anchor="end", dx=-6),
@@ -127,8 +129,8 @@ def passage_figure(chroma: np.ndarray, passage: Window, *, context_s: float, shi
     context_s : float
         Seconds shown before and after it.
     shift : int
-        Semitones by which the picture is moved down, so that a transposed return looks like its motif. The pitch class
-        labels at the side stay correct.
+        Semitones by which the picture is moved down, so that a transposed passage looks like what it repeats. The
+        pitch class labels at the side stay correct.
     label : str
         The figure as text.
     """

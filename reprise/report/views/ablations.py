@@ -16,6 +16,7 @@ from reprise.report.numbers import NEVER_DATA, interval, is_number, number
 from reprise.report.results import Results
 from reprise.report.views.edits import KINDS, MARKERS, WINDOWS, dose_text
 from reprise.report.views.verdict import gate_view
+from reprise.targets.view import Words
 
 
 def ablation_view(study: Results, name: str) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     matched, effects = study.matched[name], study.effects.get(name, pd.DataFrame())
     if "arm" in effects:
         effects = effects[effects["arm"] != "steer"]
-    needed = study.settings["verdict"]
+    needed, words = study.settings["verdict"], study.target.view.words
     layer, feature = (int(matched[c].iloc[0]) for c in ("layer", "feature")) if len(matched) else (-1, -1)
     judged: Mapping[str, Any] = next(
         (c for c in study.verdict["candidates"] if (c["layer"], c["feature"]) == (layer, feature)), {}
@@ -39,7 +40,7 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     reach = max([2 * needed["max_damage"], *(1.1 * target["damage"].dropna())])
     doses = sorted(target["dose"].unique())
     panels = [
-        _panel(edited, effects, window, needed=needed, reach=reach, doses=doses, effect_axis=effect_axis)
+        _panel(edited, effects, window, words, needed=needed, reach=reach, doses=doses, effect_axis=effect_axis)
         for window in WINDOWS
         if window in set(edited["window"])
     ]
@@ -48,9 +49,9 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     if len(effects):
         n_clips, n_prompts = effects["clip_id"].nunique(), effects["prompt_id"].nunique()
         from_s = study.settings["ablation"]["prefix_s"]
-        about = f"{n_clips} clips of {n_prompts} prompts in which the motif returns were continued from {from_s:g} s."
+        about = f"{n_clips} clips of {n_prompts} prompts in which {words.happens} were continued from {from_s:g} s."
         n_own = effects.loc[effects["found_baseline"] == 1, "clip_id"].nunique()
-        about += f" The {n_own} in which it also returns in the untouched continuation count for the gates."
+        about += f" The {n_own} with {words.an_event} in the untouched continuation too count for the gates."
     return {
         "name": name,
         "title": f"layer {layer}, feature {feature}",
@@ -58,11 +59,11 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         "feature": feature,
         "verdict": judged.get("verdict", ""),
         "reason": judged.get("reason", ""),
-        "gates": [gate_view(g) for g in judged.get("gates", [])],
+        "gates": [gate_view(g, words) for g in judged.get("gates", [])],
         "about": about,
         "panels": panels,
         "legend": legend(keys),
-        "steered": steering_text(study.steered.get(name, pd.DataFrame())),
+        "steered": steering_text(study.steered.get(name, pd.DataFrame()), words),
     }
 
 
@@ -70,6 +71,7 @@ def _panel(
     edited: pd.DataFrame,
     effects: pd.DataFrame,
     window: str,
+    words: Words,
     *,
     needed: Mapping[str, float],
     reach: float,
@@ -93,7 +95,7 @@ def _panel(
         for r in rows[rows["kind"] == "target"].sort_values("dose").itertuples()
     )
     common: dict[str, Any] = {
-        "y_label": "fall in the rate of returns",
+        "y_label": f"fall in the rate of {words.events}",
         "y_needed": needed["min_effect"],
         "luck": luck,
     }
@@ -102,7 +104,7 @@ def _panel(
         _series(rows, "damage", curves),
         Axis(0.0, reach, root=True),
         effect_axis,
-        label=f"{WINDOWS[window]}, fall in the rate of returns against damage, candidate: {points}",
+        label=f"{WINDOWS[window]}, fall in the rate of {words.events} against damage, candidate: {points}",
         x_label="damage, nats per token (root scale)",
         x_needed=needed["max_damage"],
         **common,
@@ -111,7 +113,7 @@ def _panel(
         _series(rows, "dose", curves),
         Axis(0.0, 1.06 * max(doses, default=1.0)),
         effect_axis,
-        label=f"{WINDOWS[window]}, fall in the rate of returns by dose, candidate: {points}",
+        label=f"{WINDOWS[window]}, fall in the rate of {words.events} by dose, candidate: {points}",
         x_label="dose (1: the feature is removed)",
         x_ticks=[0, *doses],
         x_text=dose_text,
@@ -121,7 +123,7 @@ def _panel(
         "title": WINDOWS[window],
         "damage": damage,
         "dose": dose,
-        "selectivity": _selectivity_plot(at_one, needed, WINDOWS[window]) if at_one else "",
+        "selectivity": _selectivity_plot(at_one, needed, words, WINDOWS[window]) if at_one else "",
         "beyond": beyond if n_beyond else "",
         "by_lag": _by_lag(effects, window),
         "rows": _what_else_changed(effects, window),
@@ -140,7 +142,7 @@ def _series(rows: pd.DataFrame, x: str, kinds: Sequence[str]) -> list[Series]:
     return made
 
 
-def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title: str) -> Markup:
+def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], words: Words, title: str) -> Markup:
     """The candidate at dose 1, each control at the same damage, and the selectivity."""
     values: dict[str, Any] = {
         kind: row.get(f"{kind}_effect") for kind in ("matched_feature", "random_direction", "resampled")
@@ -158,7 +160,7 @@ def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], title
     lines.append(last)
     axis = axis_around([v for r in lines for v in (r.value, r.low, r.high)], include=(0.0, *needed.values()))
     label = f"{title}, at equal damage: " + "; ".join(f"{r.label} {interval(r.value, r.low, r.high)}" for r in lines)
-    return interval_plot(lines, axis, label=label, x_label="fall in the rate of returns", right=46)
+    return interval_plot(lines, axis, label=label, x_label=f"fall in the rate of {words.events}", right=46)
 
 
 def _with_interval(row: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
@@ -177,7 +179,7 @@ def _by_lag(effects: pd.DataFrame, window: str) -> dict[str, Markup]:
     plots = {}
     for prefix, y_label, what in (
         ("kl_lag", "KL, nats per token", "how much the edit changes what is played next"),
-        ("effect_score_lag", "fall of the best match", "fall of the match before the target window"),
+        ("effect_score_lag", "fall of the best score", "fall of the score before the target window"),
     ):
         lags = sorted((float(c.removeprefix(prefix)), c) for c in effects.columns if c.startswith(prefix))
         if not lags:
@@ -232,8 +234,8 @@ def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str
     return rows
 
 
-def steering_text(steered: pd.DataFrame) -> str:
-    """What turning the feature up did to clips that do not return; empty if no clip was steered."""
+def steering_text(steered: pd.DataFrame, words: Words) -> str:
+    """What turning the feature up did to clips without an event; empty if no clip was steered."""
     if steered.empty:
         return ""
     row = steered.iloc[0]
@@ -242,9 +244,9 @@ def steering_text(steered: pd.DataFrame) -> str:
         return interval(float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"]))
 
     return (
-        f"Steering: in {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts in which the motif does not "
-        "return, the feature was turned up, starting in the opening. "
-        f"The motif then returned in {text('rate_steered')} of them, compared with {text('rate_untouched')} untouched "
+        f"Steering: in {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts in which {words.does_not_happen}, "
+        "the feature was turned up, starting in the opening. "
+        f"Then {text('rate_steered')} of them have {words.an_event}, compared with {text('rate_untouched')} untouched "
         f"and {text('rate_random')} with a random direction of the same size. "
         f"The damage is {text('damage_steered')} nats per token."
     )

@@ -1,4 +1,4 @@
-"""Does the motif return? What was found in all clips, and a few clips to see and hear."""
+"""Which events were found in all clips, and a few clips to see and hear."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import pandas as pd
 
 from reprise.report.figures.bars import onset_figure
 from reprise.report.figures.chromagrams import clip_figure
-from reprise.report.numbers import p_text
 from reprise.report.results import Results
-from reprise.report.views.passages import found_window, motif_window, template_of
-from reprise.report.words import REASONS
+from reprise.report.sound import ExampleClip
+from reprise.report.views.passages import found_window, reference_windows, score_curve
+from reprise.report.words import reason_words, reasons_text
 from reprise.verdict.reasons import count_reasons
 
 
@@ -20,57 +20,64 @@ def nothing_because(clip_summaries: pd.DataFrame) -> list[str]:
 
 
 def events_view(study: Results) -> dict[str, Any]:
-    """The recurrences found over all clips, and example clips with players."""
-    settings, events = study.settings["events"], study.events
-    given_motif = motif_window(settings["motif_start_s"], settings["motif_duration_s"])
+    """The events found over all clips, and example clips with players."""
+    settings, events, view = study.settings["events"], study.events, study.target.view
+    extent = study.target.extent(settings)
+    usual = (extent.earliest_s - extent.reference_s, extent.reference_s)
     unknown = events["unknown"].astype(bool)
     n_unknown, events = int(unknown.sum()), events[~unknown]
     ok = events["accepted"].astype(bool)
     reasons = events.loc[~ok, "reason"].str.split(", ").explode().value_counts()
-    duration_s = study.settings["generation"]["duration_s"]
-    clips = []
-    for example in study.examples:
-        found = study.events[study.events["clip_id"] == example.clip_id].sort_values("onset_s")
-        places = found[["motif_start_s", "motif_duration_s"]].drop_duplicates()
-        windows = [motif_window(*place) for place in places.itertuples(index=False)] or [given_motif]
-        motif, told = windows[0], []
-        for e in found.itertuples():
-            windows.append(found_window(e.onset_s, e.duration_s, e.score, bool(e.accepted)))
-            what = "valid return" if e.accepted else "unreviewed" if e.unknown else "rejected"
-            what += " by review" if e.review == "accept" else ""
-            why = "" if e.accepted else f" ({', '.join(REASONS.get(r, r) for r in e.reason.split(', '))})"
-            told.append(
-                f"{what} at {e.onset_s:.1f} s, score {e.score:.2f}, p {p_text(e.p_value)}, gap {e.gap_s:.1f} s, "
-                f"timbre {e.timbre_score:.2f}, transposed by {e.transposition}{why}"
-            )
-        clips.append(
-            {
-                "title": f"{example.clip_id}: {example.prompt}" if example.prompt else example.clip_id,
-                "why": example.why,
-                "svg": clip_figure(
-                    example.audio,
-                    example.sample_rate_hz,
-                    template_of(example, motif),
-                    windows,
-                    min_score=settings["min_score"],
-                    label=f"Chromagram of {example.clip_id}. " + ("; ".join(told) or "no candidate for a return"),
-                ),
-                "told": told or ["no passage is similar to the motif"],
-                "sound": (example.audio, example.sample_rate_hz),
-                "file": example.file,
-            }
-        )
+    places = events[["reference_start_s", "reference_duration_s"]].drop_duplicates()
+    same_place = len(places) == 1 and places["reference_duration_s"].iloc[0] > 0
+    start_s, length_s = places.iloc[0] if same_place else usual
+    reference = (float(start_s), float(start_s + length_s)) if same_place else None
     return {
         "n_clips": len(study.clip_summaries),
-        "n_returning": int(events.loc[ok, "clip_id"].nunique()),
+        "n_with_event": int(events.loc[ok, "clip_id"].nunique()),
         "n_accepted": int(ok.sum()),
         "n_rejected": int((~ok).sum()),
         "n_unreviewed": n_unknown,
         "nothing_because": nothing_because(study.clip_summaries),
-        "reasons": ", ".join(f"{REASONS.get(r, r)} {n}" for r, n in reasons.items()),
-        "svg": onset_figure(events, duration_s, given_motif[:2] if settings["motif"] == "opening" else None)
+        "reasons": ", ".join(f"{reason_words(r, view)} {n}" for r, n in reasons.items()),
+        "svg": onset_figure(events, study.settings["generation"]["duration_s"], view.words, reference)
         if len(events)
         else "",
-        "clips": clips,
+        "clips": [_example_view(study, example, usual) for example in study.examples],
         "min_score": settings["min_score"],
+        "has_reference": reference is not None,
+    }
+
+
+def _example_view(study: Results, example: ExampleClip, usual: tuple[float, float]) -> dict[str, Any]:
+    """A clip with its candidates. usual: start and length of a reference, for a clip without any candidate."""
+    view, min_score = study.target.view, study.settings["events"]["min_score"]
+    found = study.events[study.events["clip_id"] == example.clip_id].sort_values("onset_s")
+    places = found[["reference_start_s", "reference_duration_s"]].drop_duplicates()
+    references = [(float(start), float(length)) for start, length in places.to_numpy()] or [usual]
+    windows = [window for start, length in references for window in reference_windows(start, length, view.words)]
+    told = []
+    for e in found.to_dict("records"):
+        counts = bool(e["accepted"])
+        windows.append(found_window(e["onset_s"], e["duration_s"], e["score"], view.words, counts=counts))
+        what = f"valid {view.words.event}" if counts else "unreviewed" if e["unknown"] else "rejected"
+        what += " by review" if e["review"] == "accept" else ""
+        why = "" if counts else f" ({reasons_text(e['reason'], view)})"
+        told.append(f"{what} at {e['onset_s']:.1f} s, {view.brief(e)}{why}")
+    return {
+        "title": f"{example.clip_id}: {example.prompt}" if example.prompt else example.clip_id,
+        "why": example.why,
+        "svg": clip_figure(
+            example.audio,
+            example.sample_rate_hz,
+            score_curve(study, example, *references[0]),
+            windows,
+            min_score=min_score,
+            event=view.words.an_event,
+            label=f"Chromagram of {example.clip_id}. "
+            + ("; ".join(told) or f"no candidate for {view.words.an_event}"),
+        ),
+        "told": told or [view.words.nothing_found],
+        "sound": (example.audio, example.sample_rate_hz),
+        "file": example.file,
     }

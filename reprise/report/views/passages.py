@@ -1,22 +1,26 @@
-"""The marks of the motif and its returns in a clip's figure, and the motif to compare with."""
+"""The marks of events and what they refer to in a clip's figure, and the scores below it."""
 
 from reprise.report.figures.chromagrams import Window
-from reprise.report.results import Edited
+from reprise.report.results import Edited, Results
 from reprise.report.sound import ExampleClip
-from reprise.targets.recurrence.matching import Motif, motif_template
+from reprise.targets.target import ScoreCurve
+from reprise.targets.view import Words
 
 
-def motif_window(start_s: float, duration_s: float) -> Window:
-    """The mark of the motif in figures."""
-    return Window(start_s, start_s + duration_s, "motif", "motif")
+def reference_windows(start_s: float, duration_s: float, words: Words) -> list[Window]:
+    """The mark of an event's reference in figures; none if it has no reference."""
+    return [Window(start_s, start_s + duration_s, "reference", words.reference)] if duration_s > 0 else []
 
 
-def found_window(onset_s: float, duration_s: float, score: float, counts: bool) -> Window:
-    """The mark of a match, with its score."""
-    style, text = ("return", f"return {score:.2f}") if counts else ("rejected", f"{score:.2f}")
+def found_window(onset_s: float, duration_s: float, score: float, words: Words, *, counts: bool) -> Window:
+    """The mark of a candidate, with its score."""
+    style, text = ("event", f"{words.event} {score:.2f}") if counts else ("rejected", f"{score:.2f}")
     return Window(onset_s, onset_s + duration_s, style, text)
 
 
-def template_of(clip: ExampleClip | Edited, motif: Window) -> Motif:
-    duration_s = motif.stop_s - motif.start_s
-    return motif_template(clip.audio, clip.sample_rate_hz, start_s=motif.start_s, duration_s=duration_s)
+def score_curve(study: Results, clip: ExampleClip | Edited, start_s: float, duration_s: float) -> ScoreCurve:
+    """The scores of a clip, by its own reference at start_s."""
+    score = study.target.scorer(
+        clip.audio, clip.sample_rate_hz, study.settings["events"], start_s=start_s, duration_s=duration_s
+    )
+    return score(clip.audio)

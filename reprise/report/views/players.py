@@ -9,8 +9,8 @@ from reprise.report.figures.chromagrams import Window, clip_figure
 from reprise.report.numbers import is_number, number
 from reprise.report.results import Results
 from reprise.report.views.edits import KINDS
-from reprise.report.views.passages import found_window, motif_window, template_of
-from reprise.targets.recurrence.matching import best_match
+from reprise.report.views.passages import found_window, reference_windows
+from reprise.targets.target import best_event
 
 N_EDITED_CLIPS = 2
 
@@ -20,29 +20,32 @@ def players_view(study: Results, name: str) -> list[dict[str, Any]]:
     edited, effects = study.edited.get(name, ()), study.effects.get(name, pd.DataFrame())
     min_score, prefix_s = study.settings["events"]["min_score"], study.settings["ablation"]["prefix_s"]
     titles = {"baseline": "Untouched", **{k: v.capitalize() for k, v in KINDS.items()}, "target": "Feature removed"}
-    groups = []
+    words, groups = study.target.view.words, []
     for clip_id in list(dict.fromkeys(e.clip_id for e in edited))[:N_EDITED_CLIPS]:
         of_clip = {e.kind: e for e in edited if e.clip_id == clip_id and e.window in ("", "until_event")}
         if "baseline" not in of_clip:
             continue
-        # The motif is taken from the untouched clip, as in the measured effects.
-        baseline = _effect_row(effects, clip_id, "baseline")
-        motif = motif_window(baseline["motif_start_s"], baseline["motif_duration_s"])
-        template = template_of(of_clip["baseline"], motif)
+        # Everything is scored against the reference in the untouched clip, as in the measured effects.
+        row = _effect_row(effects, clip_id, "baseline")
+        untouched, start_s, duration_s = of_clip["baseline"], row["reference_start_s"], row["reference_duration_s"]
+        settings = study.settings["events"]
+        scorer = study.target.scorer(
+            untouched.audio, untouched.sample_rate_hz, settings, start_s=start_s, duration_s=duration_s
+        )
         cards = []
         for kind in (k for k in titles if k in of_clip):
             e = of_clip[kind]
             row = _effect_row(effects, clip_id, kind)
             score, found = row.get("score"), row.get("found")
             start, stop = (row.get(f"target_{end}_s", math.nan) for end in ("start", "stop"))
-            windows = [motif]
+            curve = scorer(e.audio)
+            windows = reference_windows(start_s, duration_s, words)
             if is_number(start):
-                match = best_match(e.audio, template, start_s=start, stop_s=stop)
                 windows.append(Window(start, stop, "expected", ""))
-                if match.score > 0:
-                    counts = match.score >= min_score
-                    windows.append(found_window(match.onset_s, match.duration_s, match.score, counts))
-            told = f"best match {number(score)}: {'returns' if found else 'does not return'}"
+                best, onset_s, length_s = best_event(curve, start_s=start, stop_s=stop)
+                if best > 0:
+                    windows.append(found_window(onset_s, length_s, best, words, counts=best >= min_score))
+            told = f"best score {number(score)}: {words.an_event if found else f'no {words.event}'}"
             if kind != "baseline" and is_number(row.get("damage_nats")):
                 told += f"; damage {number(row['damage_nats'], 3)} nats"
             cards.append(
@@ -52,9 +55,10 @@ def players_view(study: Results, name: str) -> list[dict[str, Any]]:
                     "svg": clip_figure(
                         e.audio,
                         e.sample_rate_hz,
-                        template,
+                        curve,
                         windows,
                         min_score=min_score,
+                        event=words.an_event,
                         label=f"Chromagram of {clip_id}, {titles[kind].lower()}. {told}",
                         prefix_s=prefix_s,
                     ),

@@ -7,39 +7,41 @@ from reprise.probing.representations import find, names
 from reprise.report.figures.intervals import gate_strip
 from reprise.report.numbers import NEVER_DATA, interval, is_number, percent
 from reprise.report.results import Results
-from reprise.verdict.meanings import MEANINGS, MECHANISMS, NO_EVENTS
+from reprise.targets.view import Words
+from reprise.verdict.meanings import MECHANISMS, meanings, no_events
 
-# Title, decimals, unit and comparison sign of each gate of reprise.verdict.gates.
+# Title, decimals, unit and comparison sign of each gate of reprise.verdict.gates. `{w}` are the target's words.
 GATES = {
     "usable_clips": ("Usable clips", 0, "clips", "≥"),
-    "events": ("Motifs return", 0, "clips", "≥"),
-    "positive_clips": ("Clips with a return", 0, "clips", "≥"),
-    "negative_clips": ("Clips without a return", 0, "clips", "≥"),
-    "positive_prompts": ("Prompts with a return", 0, "prompts", "≥"),
+    "events": ("Valid {w.events}", 0, "clips", "≥"),
+    "positive_clips": ("Clips with {w.an_event}", 0, "clips", "≥"),
+    "negative_clips": ("Clips without {w.an_event}", 0, "clips", "≥"),
+    "positive_prompts": ("Prompts with {w.an_event}", 0, "prompts", "≥"),
     "prediction": ("Predicts far ahead", 3, "AUROC", "≥"),
     "learned": ("Better than random weights", 3, "AUROC", "≥"),
     "confirmation": ("Holds in new prompts", 3, "AUROC", ">"),
-    "effect": ("Removing it removes returns", 2, "of returns", "≥"),
+    "effect": ("Removing it removes {w.events}", 2, "of {w.events}", "≥"),
     "damage": ("The music stays intact", 3, "nats per token", "≤"),
-    "selectivity": ("More than the controls", 2, "of returns", "≥"),
+    "selectivity": ("More than the controls", 2, "of {w.events}", "≥"),
     "shorter_horizons": ("Predicts at shorter horizons", 3, "AUROC", "≥"),
 }
 
 
-def gate_words(name: str) -> tuple[str, int, str, str]:
+def gate_words(name: str, words: Words) -> tuple[str, int, str, str]:
     """Title, digits, unit and sense of a gate, or of a representation that is a check."""
     if name in GATES:
-        return GATES[name]
+        title, digits, unit, sense = GATES[name]
+        return title.format(w=words), digits, unit.format(w=words), sense
     if name in names():
-        words = find(name).words
-        return words.silent or f"No gain: {words.label}", 3, "AUROC", "<"
+        of_check = find(name).words
+        return of_check.silent or f"No gain: {of_check.label}", 3, "AUROC", "<"
     return name.replace("_", " ").capitalize(), 3, "", "≥"
 
 
-def gate_view(gate: Mapping[str, Any]) -> dict[str, Any]:
+def gate_view(gate: Mapping[str, Any], words: Words) -> dict[str, Any]:
     """A gate as a row of the table."""
     name = gate["name"]
-    title, digits, unit, sense = gate_words(name)
+    title, digits, unit, sense = gate_words(name, words)
     value = interval(gate["value"], gate["low"], gate["high"], digits)
     outcome = gate["outcome"]
     return {
@@ -62,9 +64,10 @@ def is_organism(card: Mapping[str, Any]) -> bool:
 
 def verdict_view(study: Results) -> dict[str, Any]:
     """The verdict as sentences, and the gates up to it."""
-    verdict, gates = study.verdict, [gate_view(g) for g in study.verdict["gates"]]
+    verdict, words = study.verdict, study.target.view.words
+    gates = [gate_view(g, words) for g in verdict["gates"]]
     name = verdict["verdict"]
-    no_events = any(g["name"] == "events" and g["outcome"] == "failed" for g in gates)
+    nothing_happens = any(g["name"] == "events" and g["outcome"] == "failed" for g in gates)
     deciding = next((c for c in verdict["candidates"] if c["verdict"] == name), None)
     mechanism = ""
     if deciding and deciding.get("mechanism"):
@@ -78,11 +81,11 @@ def verdict_view(study: Results) -> dict[str, Any]:
     should = truth.get("verdict", "")
     return {
         "name": name,
-        "meaning": NO_EVENTS if name == "none" and no_events else MEANINGS.get(name, ""),
+        "meaning": no_events(words) if name == "none" and nothing_happens else meanings(words).get(name, ""),
         "reason": str(verdict["reason"]),
         "mechanism": mechanism,
         "gates": gates,
-        "checks": [gate_view(g) for g in verdict.get("checks", [])],
+        "checks": [gate_view(g, words) for g in verdict.get("checks", [])],
         "progress": f"{passed} of {len(gates)} gates passed" + (f"; first not to: {failed[0]}" if failed else ""),
         "numbers": {g["name"]: interval(g["value"], g["low"], g["high"]) for g in verdict["gates"]},
         "truth": should,

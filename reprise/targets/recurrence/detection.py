@@ -1,6 +1,8 @@
 """Where a motif returns in a clip's audio: candidates from `reprise.targets.recurrence.matching`, and the tests that
 make one an event.
 
+The reference of an event is the motif: its columns are `reference_start_s` and `reference_duration_s`.
+
 An event must pass these tests. Each is a column of the table and has its threshold in `EventSettings`: score; p-value
 against surrogates of the clip itself, and against other clips if enough are given; gap, that is audio before it that
 does not match; timbre, that is a match better than what the two passages share if the order of their sounds is
@@ -53,10 +55,11 @@ from reprise.targets.recurrence.matching import (
     warp_best,
     warp_cost_of,
 )
+from reprise.targets.target import empty_events
 
 EVENT_COLUMNS = {
-    "motif_start_s": float,
-    "motif_duration_s": float,
+    "reference_start_s": float,
+    "reference_duration_s": float,
     "motif_entropy_bits": float,
     "motif_onsets": np.int64,
     "onset_s": float,
@@ -163,7 +166,7 @@ def find_events(
     elsewhere = np.array([curve_of(chroma, motif, 0).score.max(initial=0) for chroma in others])
     # With fewer clips than this, no match could reach the required p-value.
     enough_others = len(elsewhere) >= 1 / settings.max_p_value - 1
-    about_motif = {"motif_start_s": motif_start_s, "motif_duration_s": motif_duration_s}
+    about_motif = {"reference_start_s": motif_start_s, "reference_duration_s": motif_duration_s}
     about_motif |= {"motif_entropy_bits": content.entropy_bits, "motif_onsets": content.n_onsets}
     rows, previous_end_s = [], motif_end_s
     for peak in peaks:
@@ -343,12 +346,7 @@ def _mean_frame(frames: np.ndarray, start_s: float, duration_s: float) -> np.nda
     return passage.sum(axis=0) / max(np.count_nonzero(np.abs(passage).sum(axis=1)), 1)
 
 
-def empty_events() -> pd.DataFrame:
-    """An events table without rows."""
-    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in EVENT_COLUMNS.items()})
-
-
 def _no_events(reason: str) -> pd.DataFrame:
-    table = empty_events()
+    table = empty_events(EVENT_COLUMNS)
     table.attrs["no_events_because"] = reason
     return table

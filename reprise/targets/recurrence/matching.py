@@ -95,30 +95,6 @@ def match_curve(audio: np.ndarray, motif: Motif) -> MatchCurve:
     return curve_of(features.chroma, motif, 0)
 
 
-def best_match(audio: np.ndarray, motif: Motif, *, start_s: float, stop_s: float) -> Match:
-    """The best match of a motif with its onset in a window: how strongly it returns there.
-
-    Parameters
-    ----------
-    audio : floating point array `[sample]`
-        Mono audio at the motif's sample rate.
-    motif : Motif
-        The motif.
-    start_s, stop_s : float
-        The window `[start_s, stop_s]` in seconds.
-
-    Returns
-    -------
-    Match
-        With score 0 if no onset lies in the window.
-    """
-    curve = match_curve(audio, motif)
-    inside = np.flatnonzero((curve.time_s >= start_s - 1e-9) & (curve.time_s <= stop_s + 1e-9))
-    if not len(inside):
-        return Match(0.0, np.nan, np.nan, -1, np.nan)
-    return match_at(curve, int(inside[curve.score[inside].argmax()]), motif)
-
-
 def cut_motif(features: Features, sample_rate_hz: int, start_s: float, duration_s: float) -> Motif:
     """The motif that begins at `start_s` in a clip's features."""
     first = round(start_s * FRAME_RATE_HZ)

@@ -37,11 +37,12 @@ from reprise.audio.descriptors import LONG_FRAME_S
 from reprise.audio.io import check_audio
 from reprise.targets.recurrence.detection import (
     DEFAULT_SETTINGS,
+    EVENT_COLUMNS,
     EventSettings,
-    empty_events,
     find_events,
     surrogate_orders,
 )
+from reprise.targets.target import ClipEvents, empty_events
 
 MAX_MOTIFS = 3
 # If several windows repeat equally well, the earliest is the motif and the others are its returns.
@@ -57,14 +58,6 @@ class Passage(NamedTuple):
     start_s: float
     duration_s: float
     p_value: float = 0.0
-
-
-class ClipEvents(NamedTuple):
-    """A clip's motifs, its candidates (columns `EVENT_COLUMNS`), and why it has none ("" if it has any)."""
-
-    motifs: list[Passage]
-    events: pd.DataFrame
-    no_events_because: str
 
 
 def clip_events(
@@ -108,6 +101,7 @@ def clip_events(
         passages = [on_beats(audio, sample_rate_hz, start_s=start_s, duration_s=duration_s)]
     else:
         passages = [Passage(start_s, duration_s)]
+    first_end_s = min((passage.start_s + passage.duration_s for passage in passages), default=np.nan)
     tables = [
         find_events(
             audio,
@@ -123,10 +117,10 @@ def clip_events(
     ]
     found = [table for table in tables if len(table)]
     if found:
-        return ClipEvents(passages, pd.concat(found).sort_values("onset_s", kind="stable", ignore_index=True), "")
+        return ClipEvents(pd.concat(found).sort_values("onset_s", kind="stable", ignore_index=True), first_end_s)
     if tables:
-        return ClipEvents(passages, tables[0], tables[0].attrs["no_events_because"])
-    return ClipEvents([], empty_events(), "clip: no passage in it repeats")
+        return ClipEvents(tables[0], first_end_s, tables[0].attrs["no_events_because"])
+    return ClipEvents(empty_events(EVENT_COLUMNS), first_end_s, "clip: no passage in it repeats")
 
 
 def on_beats(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> Passage:

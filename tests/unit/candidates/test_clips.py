@@ -3,17 +3,17 @@
 import numpy as np
 import pandas as pd
 
-from reprise.candidates.clips import clips_to_continue, donors, motif_before, returning
+from reprise.candidates.clips import clips_to_continue, donors, reference_before, with_event
 
 CLIPS = pd.DataFrame({"clip_id": [f"c{i}" for i in range(6)], "prompt_id": list("aabbcc")})
 
 
-def test_a_clip_returns_when_an_accepted_event_begins_in_the_window():
+def test_a_clip_has_an_event_when_an_accepted_one_begins_in_the_window():
     events = pd.DataFrame(
         [("c0", 10.0, True), ("c1", 10.0, False), ("c2", 5.0, True), ("c3", 12.0, True)],
         columns=["clip_id", "onset_s", "accepted"],
     )
-    assert returning(events, CLIPS["clip_id"], start_s=9.0, stop_s=12.0).tolist() == [
+    assert with_event(events, CLIPS["clip_id"], start_s=9.0, stop_s=12.0).tolist() == [
         True,
         False,
         False,
@@ -58,10 +58,10 @@ def test_a_clip_without_anyone_to_donate_has_none():
     assert donors(CLIPS.iloc[[0]], CLIPS, np.array([False, True, False, False, False, False])) == [None]
 
 
-def test_the_motif_of_clips_that_do_not_return():
+def test_the_motif_of_clips_without_an_event():
     ends_s = np.array([4.0, np.nan, 9.0, 1.5, 8.0, 6.5])
-    table = motif_before(CLIPS["clip_id"], ends_s, duration_s=2.0, prefix_s=8.0)
+    table = reference_before(CLIPS["clip_id"], ends_s, duration_s=2.0, prefix_s=8.0)
     # Unknown in c1, not over in c2; the one that ends early is cut at the clip's start.
     assert table["clip_id"].tolist() == ["c0", "c3", "c4", "c5"]
-    assert table["motif_start_s"].tolist() == [2.0, 0.0, 6.0, 4.5]
-    assert table["motif_duration_s"].tolist() == [2.0, 1.5, 2.0, 2.0]
+    assert table["reference_start_s"].tolist() == [2.0, 0.0, 6.0, 4.5]
+    assert table["reference_duration_s"].tolist() == [2.0, 1.5, 2.0, 2.0]

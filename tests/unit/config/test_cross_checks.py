@@ -41,7 +41,7 @@ BAD_TOGETHER = {
     "no room for the motif": (
         {"generation": {"duration_s": 7}},
         "studies.planner.events.motif_duration_s: motif end 4 s + context_s 3 s is 7 s, but a clip has only 7 s; "
-        "valid: a motif and a context that together are shorter than the clip (are these in seconds?)",
+        "valid: a sum that is shorter than the clip (are these in seconds?)",
     ),
     "prefix too long": (
         {"ablation": {"prefix_s": 12}},

@@ -8,20 +8,21 @@ import reprise.models.audiocraft_setup  # noqa: F401
 from reprise.audio.synth import Note, render
 from reprise.interventions.effects import (
     Continuation,
-    Target,
+    EventWindow,
     acoustic_summary,
     best_score,
     compare,
     continuation_nll,
     first_difference_s,
-    outside_return,
+    outside_event,
 )
 from reprise.models.adapter import Model
 from reprise.models.audiocraft import as_model
 from reprise.organisms.lm import build_lm
+from reprise.targets.target import ScoreCurve
 
 RATE_HZ, SR = 25.0, 16000
-TARGET = Target(prefix_s=2.0, start_s=4.0, stop_s=5.0, motif_s=1.0)
+WINDOW = EventWindow(prefix_s=2.0, start_s=4.0, stop_s=5.0, event_s=1.0)
 HOW = {"frame_rate_hz": RATE_HZ, "sample_rate_hz": SR, "min_score": 0.7}
 NO_KL = np.zeros(200, np.float32)
 
@@ -64,9 +65,9 @@ def test_nll_of_a_clip_does_not_depend_on_the_others(model):
     )
 
 
-def test_outside_return_leaves_out_prefix_window_and_motif():
+def test_outside_event_leaves_out_prefix_window_and_motif():
     times_s = np.arange(0, 8, 0.5)
-    assert times_s[outside_return(times_s, TARGET)].tolist() == [2.0, 2.5, 3.0, 3.5, 6.5, 7.0, 7.5]
+    assert times_s[outside_event(times_s, WINDOW)].tolist() == [2.0, 2.5, 3.0, 3.5, 6.5, 7.0, 7.5]
 
 
 def test_first_difference():
@@ -92,24 +93,24 @@ def notes(per_second: float, midi: float, velocity: float = 0.8, stop_s: float =
 
 
 def test_acoustic_summary_of_known_sounds():
-    slow, fast = (acoustic_summary(notes(n, 69), SR, TARGET) for n in (2, 5))
+    slow, fast = (acoustic_summary(notes(n, 69), SR, WINDOW) for n in (2, 5))
     assert slow["onset_rate_hz"] == pytest.approx(2, abs=0.35) and fast["onset_rate_hz"] == pytest.approx(5, abs=0.5)
-    quiet = acoustic_summary(notes(2, 69, velocity=0.4), SR, TARGET)
+    quiet = acoustic_summary(notes(2, 69, velocity=0.4), SR, WINDOW)
     assert quiet["loudness_db"] - slow["loudness_db"] == pytest.approx(-6.02, abs=0.1)
     assert quiet["centroid_hz"] == pytest.approx(slow["centroid_hz"], rel=0.02)
-    high = acoustic_summary(notes(2, 81), SR, TARGET)
+    high = acoustic_summary(notes(2, 81), SR, WINDOW)
     assert high["centroid_hz"] / slow["centroid_hz"] == pytest.approx(2, rel=0.1)
     # Outside the return the continuation lasts from 2 to 4 s and from 6 to 8 s; sound stops at 7 s.
-    short = acoustic_summary(notes(2, 69, stop_s=7.0), SR, TARGET)
+    short = acoustic_summary(notes(2, 69, stop_s=7.0), SR, WINDOW)
     assert short["silence_fraction"] - slow["silence_fraction"] == pytest.approx(
         0.25 * (1 - slow["silence_fraction"]), abs=0.02
     )
 
 
 def test_acoustic_summary_of_silence_and_of_nothing():
-    silent = acoustic_summary(np.zeros(8 * SR, np.float32), SR, TARGET)
+    silent = acoustic_summary(np.zeros(8 * SR, np.float32), SR, WINDOW)
     assert silent["silence_fraction"] == 1 and silent["onset_rate_hz"] == 0 and np.isnan(silent["centroid_hz"])
-    nothing = acoustic_summary(np.zeros(SR, np.float32), SR, TARGET)
+    nothing = acoustic_summary(np.zeros(SR, np.float32), SR, WINDOW)
     assert all(np.isnan(v) for v in nothing.values())
 
 
@@ -119,9 +120,10 @@ def continuation(
     time_s = np.arange(0, 7, 0.1)
     score = np.full(len(time_s), 0.3)
     score[(time_s > 4.4) & (time_s < 4.6)] = score_at_return
+    scores = ScoreCurve(time_s, score, np.ones_like(time_s))
     tokens = np.zeros((4, 200), int)
     tokens[:, changed_from:] = 1
-    return Continuation(tokens, audio, np.broadcast_to(nll, 200).astype(np.float32), time_s, score)
+    return Continuation(tokens, audio, np.broadcast_to(nll, 200).astype(np.float32), scores)
 
 
 def test_compare_counts_effect_inside_and_damage_outside_the_return():
@@ -132,7 +134,7 @@ def test_compare_counts_effect_inside_and_damage_outside_the_return():
     baseline = continuation(score_at_return=0.95, nll=1.0, audio=audio, changed_from=200)
     edited = continuation(score_at_return=0.4, nll=nll, audio=0.5 * audio, changed_from=60)
     nll[150] = 9.0  # the frame at 6 s is still the return's end
-    record = compare(edited, baseline, TARGET, kl=NO_KL, **HOW)
+    record = compare(edited, baseline, WINDOW, kl=NO_KL, **HOW)
     assert record["effect_score"] == pytest.approx(0.55) and record["effect_rate"] == 1.0
     assert (record["score"], record["found"], record["found_baseline"]) == (pytest.approx(0.4), 0.0, 1.0)
     assert record["first_difference_s"] == pytest.approx(2.4)
@@ -141,7 +143,7 @@ def test_compare_counts_effect_inside_and_damage_outside_the_return():
     assert [k for k in record if k.startswith("effect_score_lag")] == ["effect_score_lag0", "effect_score_lag1"]
     assert record["effect_score_lag0"] == 0
     edited = edited._replace(nll=np.where(np.arange(200) == 150, 9.0, np.broadcast_to(edited.nll, 200)))
-    again = compare(edited, baseline, TARGET, kl=NO_KL, **HOW)
+    again = compare(edited, baseline, WINDOW, kl=NO_KL, **HOW)
     assert again["damage_nats"] == pytest.approx(0.5)
 
 
@@ -151,18 +153,18 @@ def test_kl_is_binned_from_the_prefixs_end_and_counted_outside_the_return():
     kl = np.zeros(200)
     kl[:50] = 5.0  # the prefix
     kl[50:75], kl[100:125], kl[175:] = 0.2, 9.0, 0.6  # 2 to 3 s, 4 to 5 s (the return), 7 to 8 s
-    record = compare(baseline, baseline, TARGET, kl=kl, **HOW)
+    record = compare(baseline, baseline, WINDOW, kl=kl, **HOW)
     lags = {k.removeprefix("kl_lag"): v for k, v in record.items() if k.startswith("kl_lag")}
     assert lags == pytest.approx({"0": 0.2, "1": 0.0, "2": 9.0, "3": 0.0, "4": 0.0, "5": 0.6})
     # Outside the return lie 2 to 4 s and what follows 6 s: 50 frames, and 49 (the one at 6 s is still the return's).
     assert record["kl_nats"] == pytest.approx((25 * 0.2 + 25 * 0.6) / 99)
-    half = compare(baseline, baseline, TARGET, kl=kl, bin_s=4.0, **HOW)
+    half = compare(baseline, baseline, WINDOW, kl=kl, bin_s=4.0, **HOW)
     assert {k: v for k, v in half.items() if "kl_lag" in k} == pytest.approx({"kl_lag0": 2.3, "kl_lag4": 0.3})
 
 
 def test_a_baseline_against_itself_is_no_effect_and_no_damage():
     audio = notes(2, 69)
     baseline = continuation(score_at_return=0.95, nll=1.0, audio=audio, changed_from=200)
-    record = compare(baseline, baseline, TARGET, kl=NO_KL, **HOW)
+    record = compare(baseline, baseline, WINDOW, kl=NO_KL, **HOW)
     assert np.isnan(record.pop("first_difference_s"))
     assert all(v == 0 for k, v in record.items() if k.startswith(("effect", "damage", "shift", "kl")))

@@ -40,7 +40,13 @@ def clip_audio(seed: int, *, return_s: float | None) -> np.ndarray:
 
 
 def event(clip_id: str, onset_s: float, score: float, reason: str = "") -> dict:
-    row = {"motif_start_s": 2.0, "motif_duration_s": 2.0, "onset_s": onset_s, "duration_s": 2.0, "transposition": 0}
+    row = {
+        "reference_start_s": 2.0,
+        "reference_duration_s": 2.0,
+        "onset_s": onset_s,
+        "duration_s": 2.0,
+        "transposition": 0,
+    }
     row |= {"tempo_ratio": 1.0, "score": score, "p_value": 0.01 if not reason else 0.4, "timbre_score": 0.31}
     row |= {"gap_s": onset_s - 4.0, "gap_score": 0.42, "accepted": not reason, "reason": reason}
     return row | {"clip_id": clip_id, "prompt_id": clip_id.rsplit("-", 1)[0]}
@@ -102,7 +108,12 @@ def effects_rows(clips: list[dict]) -> pd.DataFrame:
                 "dose": dose,
                 "condition": f"{kind}{control}-{window}-d{dose:g}",
             }
-            row |= {"motif_start_s": 2.0, "motif_duration_s": 2.0, "target_start_s": 10.0, "target_stop_s": 14.0}
+            row |= {
+                "reference_start_s": 2.0,
+                "reference_duration_s": 2.0,
+                "target_start_s": 10.0,
+                "target_stop_s": 14.0,
+            }
             row |= {"score_baseline": 0.93, "score": 0.93 - 0.5 * lost}
             row |= {"found": 1.0 - lost, "found_baseline": 1.0, "effect_score": 0.5 * lost, "effect_rate": lost}
             row |= {"damage_nats": damage, "first_difference_s": 8.4 if dose else np.nan}

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from reprise.storage.files import read_manifest
-from reprise.verdict.meanings import MEANINGS, NO_EVENTS
+from reprise.targets.recurrence.view import WORDS
+from reprise.verdict.meanings import meanings, no_events
 from tests.unit.report.html_page import Page
 from tests.unit.report.results_folder import run_script
 
@@ -62,10 +63,10 @@ def test_numbers_of_each_section(page: Page) -> None:
 
 def test_null_results_are_said_plainly(page: Page) -> None:
     improviser, quiet = page.said("improviser"), page.said("quiet")
-    assert MEANINGS["none"] in improviser
+    assert meanings(WORDS)["none"] in improviser
     assert "No feature passed the screen, so none was ablated." in improviser
     assert "There was no candidate to ablate." in improviser
-    assert NO_EVENTS in quiet and MEANINGS["none"] not in quiet
+    assert no_events(WORDS) in quiet and meanings(WORDS)["none"] not in quiet
     assert "11 clips: motif: has 1 note onsets, below 3 (for one)" in quiet and "1 clip: unusable: audio" in quiet
     assert "Clips without any candidate" not in improviser
     assert "0 of 12 clips hold" in quiet and "there are no events to show" in quiet

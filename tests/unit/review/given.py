@@ -12,7 +12,13 @@ DIGESTS = {"a-s0": "aa" * 32, "b-s0": "bb" * 32}
 
 
 def event(clip_id: str = "a-s0", onset_s: float = 12.0, reason: str = "", **fields: object) -> dict:
-    row = {"motif_start_s": 2.0, "motif_duration_s": 2.0, "onset_s": onset_s, "duration_s": 2.0, "transposition": 0}
+    row = {
+        "reference_start_s": 2.0,
+        "reference_duration_s": 2.0,
+        "onset_s": onset_s,
+        "duration_s": 2.0,
+        "transposition": 0,
+    }
     row |= {"tempo_ratio": 1.0, "score": 0.9, "p_value": 0.01, "timbre_score": 0.2, "gap_s": 6.0, "gap_score": 0.3}
     return row | {"accepted": not reason, "reason": reason, "clip_id": clip_id, "prompt_id": clip_id[0]} | fields
 

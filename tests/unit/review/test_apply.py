@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from reprise.candidates.clips import returning
-from reprise.review.apply import overrule
+from reprise.candidates.clips import with_event
+from reprise.review.apply import apply_reviews
 from reprise.review.decisions import import_reviews
 from reprise.review.event_ids import event_ids
 from reprise.targets.labels import horizon_labels
@@ -17,7 +17,7 @@ def overruled(decisions: list[str | None], *events: dict, reviewed_only: bool = 
     found = table(*events)
     given = {i: d for i, d in zip(event_ids(found, DIGESTS), decisions, strict=True) if d}
     joined, _ = import_reviews(found, DIGESTS, reviews(given), study="s")
-    return overrule(found, joined, reviewed_only=reviewed_only)
+    return apply_reviews(found, joined, reviewed_only=reviewed_only)
 
 
 def test_a_review_overrules_the_tests() -> None:
@@ -35,19 +35,19 @@ def test_only_reviewed_events_count_and_what_the_tests_alone_accepted_is_unknown
     assert events["reason"].tolist() == ["", "unreviewed", "unreviewed", "score, p_value"]
     # A clip whose return nobody reviewed neither returns nor fails to.
     clips = CLIPS["clip_id"]
-    assert returning(events, clips, start_s=7.0, stop_s=9.0).tolist() == [False, False]
-    assert returning(events, clips, start_s=7.0, stop_s=9.0, which="unknown").tolist() == [False, True]
+    assert with_event(events, clips, start_s=7.0, stop_s=9.0).tolist() == [False, False]
+    assert with_event(events, clips, start_s=7.0, stop_s=9.0, which="unknown").tolist() == [False, True]
 
 
 def test_without_reviews_the_tests_decide() -> None:
-    events = overrule(table(event(), FAILED), None, reviewed_only=False)
+    events = apply_reviews(table(event(), FAILED), None, reviewed_only=False)
     assert events["accepted"].tolist() == [True, False] and events["reason"].tolist() == ["", "score, p_value"]
     assert (events["review"] == "").all() and not events["unknown"].any()
 
 
 def labels(events: pd.DataFrame, horizon: tuple[float, float] = (1.0, 3.0)) -> pd.DataFrame:
     found = horizon_labels(
-        events, CLIPS.assign(motif_end_s=4.0), horizon, frame_rate_hz=25.0, context_s=1.0, step_s=0.5
+        events, CLIPS.assign(reference_end_s=4.0), horizon, frame_rate_hz=25.0, context_s=1.0, step_s=0.5
     ).set_index(["clip_id", "time_s"])
     return found.loc["a-s0"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reprise.review.apply import overrule, read_events
+from reprise.review.apply import apply_reviews, read_events
 from reprise.review.decisions import agreement, import_reviews
 from reprise.review.event_ids import event_ids
 from reprise.storage.files import write_parquet
@@ -22,7 +22,7 @@ def test_orphaned_decisions_are_counted_and_listed_never_dropped() -> None:
     assert summary["reviewers"] == [{"name": "r0", "accept": 1, "reject": 1, "unsure": 0, "orphaned": 1}]
     assert joined["found"].tolist() == [True, False] and joined["event_id"].tolist() == [ids[0], "0" * 16]
     # What decides nothing overrules nothing.
-    assert overrule(events, joined, reviewed_only=False)["accepted"].tolist() == [False, True]
+    assert apply_reviews(events, joined, reviewed_only=False)["accepted"].tolist() == [False, True]
 
 
 def test_all_decisions_are_orphans_where_there_are_no_events(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_clips_of_equal_audio_share_their_decisions() -> None:
     assert ids[0] == ids[1]
     joined, summary = import_reviews(events, same, reviews({ids[0]: "reject"}), study="s")
     assert summary["n_reviewed"] == 2
-    assert not overrule(events, joined, reviewed_only=False)["accepted"].any()
+    assert not apply_reviews(events, joined, reviewed_only=False)["accepted"].any()
 
 
 def said(text: str) -> dict[str, str]:

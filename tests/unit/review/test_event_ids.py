@@ -23,7 +23,7 @@ def test_an_id_survives_what_does_not_change_the_event() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"onset_s": 12.001}, {"duration_s": 2.08}, {"transposition": 1}])
-@pytest.mark.parametrize("motif", [{}, {"motif_start_s": 2.5}, {"motif_duration_s": 1.5}])
+@pytest.mark.parametrize("motif", [{}, {"reference_start_s": 2.5}, {"reference_duration_s": 1.5}])
 def test_another_event_has_another_id(changed: dict, motif: dict) -> None:
     assert event_ids(table(event(**changed, **motif)), DIGESTS) != event_ids(table(event()), DIGESTS)
 

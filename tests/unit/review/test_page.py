@@ -8,12 +8,13 @@ from reprise.audio.synth import Note, render
 from reprise.report.sound import ExampleClip
 from reprise.review.event_ids import event_ids
 from reprise.review.page import checks_of, cut, render_review
+from reprise.targets.recurrence.view import VIEW
 from tests.unit.review.given import DIGESTS, THRESHOLDS, event, table
 
 
 def test_tests_are_shown_as_the_pipeline_decided() -> None:
     def shown(**fields: object) -> dict[str, object]:
-        return {row["title"].split(",")[0]: row["passed"] for row in checks_of(event(**fields), THRESHOLDS)}
+        return {row["title"].split(",")[0]: row["passed"] for row in checks_of(event(**fields), THRESHOLDS, VIEW)}
 
     assert shown(reason="gap, timbre") == {
         "match score": True,
@@ -39,15 +40,15 @@ def test_a_page_holds_each_motif_once_and_nothing_from_elsewhere() -> None:
     events = table(event(), event(onset_s=8.0, transposition=3), event("b-s0", reason="score", score=0.6))
     events["event_id"] = event_ids(events, DIGESTS)
     settings = {"study": "s", "events": THRESHOLDS, "review": {"context_s": 0.5, "max_events": 9}}
-    page = render_review(events, heard, settings, n_events=7)
-    assert page == render_review(events, heard, settings, n_events=7)
+    page = render_review(events, heard, settings, VIEW, n_events=7)
+    assert page == render_review(events, heard, settings, VIEW, n_events=7)
     # Two motifs and three candidates.
     assert page.count("data:audio/flac;base64,") == 5 and page.count('<article class="event"') == 3
     assert not re.search(r"https?://|@import|url\(", page)
     assert "a &lt;b&gt;" in page and "This page has 3 of 7 events." in page
     assert all(f'data-id="{i}"' in page for i in events["event_id"])
     assert page.count('data-sound="m0"') == 2 and "moved down by 3 semitones" in page
-    assert "nothing to review" in render_review(events.head(0), {}, settings, n_events=0)
+    assert "nothing to review" in render_review(events.head(0), {}, settings, VIEW, n_events=0)
 
 
 def test_a_passage_is_cut_with_its_context_as_far_as_the_clip_goes() -> None:

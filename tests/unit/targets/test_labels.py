@@ -5,11 +5,13 @@ import pytest
 
 from reprise.targets.labels import horizon_labels, label_grid, without_local
 
-CLIPS = pd.DataFrame({"clip_id": ["a-s0", "b-s0"], "prompt_id": ["a", "b"], "duration_s": 16.0, "motif_end_s": 4.0})
+CLIPS = pd.DataFrame(
+    {"clip_id": ["a-s0", "b-s0"], "prompt_id": ["a", "b"], "duration_s": 16.0, "reference_end_s": 4.0}
+)
 
 
 def table(events, horizon=(4.0, 8.0), clips=CLIPS, **recorded):
-    columns = ["clip_id", "onset_s", "duration_s", "accepted", "motif_end_s"][: len(events[0]) if events else 4]
+    columns = ["clip_id", "onset_s", "duration_s", "accepted", "reference_end_s"][: len(events[0]) if events else 4]
     labels = horizon_labels(
         pd.DataFrame(events, columns=columns),
         clips,
@@ -49,14 +51,18 @@ def test_censored_whether_or_not_a_return_was_seen():
 
 def test_left_out_before_the_motif_its_echo_and_while_sounding():
     reasons = table([("a-s0", 10.0, 2.0, True)], horizon=(0.5, 2.0)).loc["a-s0"]["reason"]
-    assert reasons[3.5] == "before_motif_end" and reasons[4.0] == "before_context" and reasons[6.5] == "before_context"
+    assert (
+        reasons[3.5] == "before_reference_end"
+        and reasons[4.0] == "before_context"
+        and reasons[6.5] == "before_context"
+    )
     assert reasons[7.0] == "" and reasons[9.5] == ""
     assert [reasons[t] for t in (10.0, 11.5)] == ["sounding"] * 2 and reasons[12.0] == ""
 
 
 def test_what_is_recorded_is_not_the_models_to_plan():
     reasons = table([("a-s0", 12.0, 2.0, True)], played_from_s=7.6).loc["a-s0"]["reason"]
-    assert reasons[3.5] == "before_motif_end" and reasons[4.0] == reasons[7.5] == "recorded" and reasons[8.0] == ""
+    assert reasons[3.5] == "before_reference_end" and reasons[4.0] == reasons[7.5] == "recorded" and reasons[8.0] == ""
     # What is not yet out of hearing is not asked either.
     reasons = table([], played_from_s=5.0).loc["a-s0"]["reason"]
     assert reasons[4.5] == "recorded" and reasons[5.0] == reasons[6.5] == "before_context" and reasons[7.0] == ""
@@ -93,9 +99,9 @@ def test_bad_input_is_named():
 
 
 def test_each_clip_has_its_own_motif_and_an_unusable_one_has_no_usable_time():
-    clips = CLIPS.assign(motif_end_s=[6.0, float("nan")])
+    clips = CLIPS.assign(reference_end_s=[6.0, float("nan")])
     labels = table([("a-s0", 12.0, 2.0, True)], clips=clips)
-    assert labels.loc[("a-s0", 5.5), "reason"] == "before_motif_end" and labels.loc[("a-s0", 5.5), "y"] == 0
+    assert labels.loc[("a-s0", 5.5), "reason"] == "before_reference_end" and labels.loc[("a-s0", 5.5), "y"] == 0
     assert labels.loc[("a-s0", 6.0), "reason"] == "before_context"
     assert (labels.loc["b-s0"]["reason"] == "unusable").all() and labels.loc["b-s0"]["y"].sum() == 0
 
@@ -114,7 +120,7 @@ def test_label_grid() -> None:
         [
             ("a-s0", 50, 2.0, 1, ""),
             ("a-s0", 75, 3.0, 0, "sounding"),
-            ("b-s0", 25, 1.0, 0, "before_motif_end"),
+            ("b-s0", 25, 1.0, 0, "before_reference_end"),
             ("b-s0", 75, 3.0, 0, ""),
             ("c-s0", 100, 4.0, 1, ""),
         ],

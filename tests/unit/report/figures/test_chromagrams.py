@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from reprise.report.figures.chromagrams import Window, chroma_png, clip_figure
+from reprise.targets.registry import target_of
 from tests.unit.report.results_folder import CLIP_S, RATE_HZ, clip_audio
 
 
@@ -23,12 +24,11 @@ def test_chroma_png_is_a_picture_of_the_chroma() -> None:
 
 
 def test_match_curve_of_a_return_peaks_where_it_returns() -> None:
-    from reprise.targets.recurrence.matching import motif_template
-
     audio = clip_audio(0, return_s=10.0)
-    template = motif_template(audio, RATE_HZ, start_s=2.0, duration_s=2.0)
-    windows = [Window(2.0, 4.0, "motif", "motif")]
-    svg = clip_figure(audio, RATE_HZ, template, windows, min_score=0.7, label="l")
+    score = target_of("recurrence").scorer(audio, RATE_HZ, {}, start_s=2.0, duration_s=2.0)
+    windows = [Window(2.0, 4.0, "reference", "motif")]
+    svg = clip_figure(audio, RATE_HZ, score(audio), windows, min_score=0.7, event="a return", label="l")
+    assert "least score of a return: 0.7" in svg
     points = re.search('points="([^"]+)"', svg)[1].split()
     x, y = np.array([list(map(float, p.split(","))) for p in points]).T
     # Times in thousandths of the clip, upwards is less.

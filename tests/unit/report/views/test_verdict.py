@@ -10,7 +10,8 @@ from reprise.config.schema import ReportSettings
 from reprise.report.numbers import interval
 from reprise.report.views.verdict import GATES, gate_words
 from reprise.storage.files import write_json
-from reprise.verdict.meanings import MEANINGS, VERDICTS
+from reprise.targets.recurrence.view import WORDS
+from reprise.verdict.meanings import VERDICTS, meanings
 from tests.unit.report.html_page import Page
 from tests.unit.report.results_folder import GAINS, run_script, write_card, write_study
 
@@ -23,7 +24,7 @@ def test_every_verdict_and_gate_number_is_said(made: SimpleNamespace, page: Page
     assert f"{study} {record['verdict']}" in said
     assert record["reason"] in said
     for gate in [*record["gates"], *record["checks"]]:
-        title, digits, _, sense = gate_words(gate["name"])
+        title, digits, _, sense = gate_words(gate["name"], WORDS)
         assert title in said
         assert (gate["sentence"] if gate["outcome"] != "not reached" else f"{title} not reached") in said
         if gate["value"] is not None:
@@ -32,7 +33,7 @@ def test_every_verdict_and_gate_number_is_said(made: SimpleNamespace, page: Page
 
 
 def test_every_verdict_and_gate_has_words() -> None:
-    assert set(MEANINGS) == set(VERDICTS)
+    assert set(meanings(WORDS)) == set(VERDICTS)
     gates = {"events", "positive_clips", "negative_clips", "positive_prompts", "prediction"}
     assert gates | {"confirmation", "effect", "damage", "selectivity", "shorter_horizons"} <= set(GATES)
     assert ReportSettings().title

@@ -10,7 +10,8 @@ from reprise.audio.chroma import FRAME_RATE_HZ, clip_features, motif_content
 from reprise.audio.synth import Note, render
 from reprise.organisms.score import BAR_S, CLIP_S, FILLERS, INSTRUMENTS, MOTIFS, Clip, clip_notes, draw_clip
 from reprise.targets.recurrence.detection import DEFAULT_SETTINGS, EVENT_COLUMNS, find_events
-from reprise.targets.recurrence.matching import WARP_COST, Motif, best_match, curve_of, match_curve, motif_template
+from reprise.targets.recurrence.matching import WARP_COST, Motif, curve_of, match_curve, motif_template
+from reprise.targets.target import best_event
 
 RATE_HZ = 16_000
 FRAME_S = 1 / FRAME_RATE_HZ
@@ -241,15 +242,14 @@ def test_content_counts_the_notes_of_a_motif():
 def test_a_motif_is_measured_in_other_audio():
     motif = motif_template(audio_of(CLIP), RATE_HZ, start_s=2.0, duration_s=2.0)
     other = CLIP._replace(return_bar=6, fillers=(3, 2, 1, 0, 3, 2, 1, 0))
-    there = best_match(audio_of(other), motif, start_s=11.0, stop_s=13.0)
-    assert there.score > 0.95 and there.onset_s == pytest.approx(12, abs=FRAME_S)
-    without = best_match(audio_of(other._replace(return_bar=-1)), motif, start_s=11.0, stop_s=13.0)
-    assert without.score < 0.7
-    curve = match_curve(audio_of(other), motif)
+    curve, without = match_curve(audio_of(other), motif), match_curve(audio_of(other._replace(return_bar=-1)), motif)
+    score, onset_s, _ = best_event(curve, start_s=11.0, stop_s=13.0)
+    assert score > 0.95 and onset_s == pytest.approx(12, abs=FRAME_S)
+    assert best_event(without, start_s=11.0, stop_s=13.0)[0] < 0.7
     assert curve.time_s[(curve.time_s < 9) & (curve.score >= 0.8)] == pytest.approx(2, abs=0.4)
     assert curve.time_s[curve.score >= 0.8].max() == pytest.approx(12, abs=0.4)
-    nowhere = best_match(audio_of(other), motif, start_s=15.5, stop_s=16.0)
-    assert nowhere.score == 0 and np.isnan(nowhere.onset_s)
+    nowhere, no_onset_s, _ = best_event(curve, start_s=15.5, stop_s=16.0)
+    assert nowhere == 0 and np.isnan(no_onset_s)
 
 
 def test_a_long_motif_that_slows_down_is_found():
