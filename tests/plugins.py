@@ -11,6 +11,7 @@ from reprise import extensions
 from reprise.models.families import registry as families
 from reprise.probing import representations
 from reprise.saes.formats import registry
+from reprise.targets import registry as targets
 from tests.places import ROOT
 
 
@@ -48,5 +49,7 @@ def forget() -> None:
         representations._found,
         registry._installed_formats,
         families._installed_family,
+        targets.target_of,
+        targets.code_of,
     ):
         function.cache_clear()

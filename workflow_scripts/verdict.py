@@ -78,7 +78,7 @@ record["preregistration"] = {
     "declarations": current["declarations"],
 }
 power = json.loads(Path(inputs.power).read_text())
-# The power analysis only applies to gates that use probes. Gates that use edits need more clips with a return.
+# The power analysis only applies to gates that use probes. Gates that use edits need more clips with an event.
 reads_probes = next((g["name"] for g in record["gates"] if g["outcome"] != "passed"), "") in (
     "positive_clips",
     "negative_clips",

@@ -1,8 +1,8 @@
 """What a candidate's edit is compared with, fitted on screened clips only: matched features, the mean difference,
 reference values and the level of steering.
 
-Controls are matched on whether clips return, which no horizon defines. Clips of the confirmation prompts are never
-read: effects are measured on them.
+Controls are matched on whether clips have an event, which no horizon defines. Clips of the confirmation prompts are
+never read: effects are measured on them.
 """
 
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def fit_layer(
     could_plan : bool array `[clip, position]`
         Where a plan could be held: at least one position of each fitted clip.
     has_event, fitted : bool arrays `[clip]`
-        Which clips return, and which are used.
+        Which clips have an event, and which are used.
 
     Returns
     -------
@@ -222,7 +222,7 @@ def mean_difference(with_event: np.ndarray, other: np.ndarray) -> tuple[np.ndarr
     direction : float32 array `[d_model]`
         A unit vector.
     reference : float
-        The projection of the mean of the clips that do not return. Dose 1 moves a position to it.
+        The projection of the mean of the clips without an event. Dose 1 moves a position to it.
 
     Raises
     ------

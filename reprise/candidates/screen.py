@@ -1,4 +1,4 @@
-"""Which SAE features rank clips by whether the motif will return? One pass over the sparse latents of a layer.
+"""Which SAE features rank clips by whether an event follows? One pass over the sparse latents of a layer.
 
 Conventions. Labels lie on the grid clip x time (`reprise.targets.labels.label_grid`): `y` 0/1 and `usable` bool
 `[clip, time]`. SAE latents are `indices` int and `values` float `[clip, position, k]`. A value of 0 is an unused slot,
@@ -18,7 +18,7 @@ conditioned away. This is the default if prompts have several seeds. Across all 
 prompts have several seeds, use it only if labels do not cluster by prompt.
 
 Approximations. (1) A row that is not usable moves with the labels, not with the trajectory: a swap may pair a usable
-label with latents of a donor from a moment at which the donor itself was left out (a recurrence was sounding there).
+label with latents of a donor from a moment at which the donor itself was left out (an event was sounding there).
 Censoring depends on time alone and is not affected. (2) The distribution of T is taken as normal or, for p <
 `REFINE_BELOW`, as Pearson type III with the exact third moment, as Mielke & Berry do for permutation statistics. With
 few positives or few active clips it is skewed, and normal tails then reject far too often. The far tails of such

@@ -1,10 +1,9 @@
 """From screens to candidates: which features are tested, and how their ablations are named.
 
 Everything that an ablation depends on is decided here without reading a horizon, so that a changed horizon that leads
-to the same features does not generate anything again. Clips and controls
-(reprise/candidates/clips.py, reprise/candidates/controls.py) follow from whether a clip returns. The only control that
-a horizon defines is the strongest local feature. It is a feature like the candidate, so it is part of the
-specification of an ablation.
+to the same features does not generate anything again. Clips and controls (reprise/candidates/clips.py,
+reprise/candidates/controls.py) follow from whether a clip has an event. The only control that a horizon defines is the
+strongest local feature. It is a feature like the candidate, so it is part of the specification of an ablation.
 
 Degenerate input: if no feature predicts at the local horizon only, that control is missing.
 """

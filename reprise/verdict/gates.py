@@ -24,7 +24,7 @@ Gates, in order; the first that does not pass decides.
                   because what predicts is memory that random weights have too. Undecided: unresolved.
     confirmation  a candidate: gain in held-out prompts, p after Holm's correction for every candidate that was tried
                   there, confirmed or not. If none is confirmed, nothing is edited: unresolved.
-    effect        fraction of the returns that removing it takes away, at dose 1, edited until the event. Failing:
+    effect        fraction of the events that removing it takes away, at dose 1, edited until the event. Failing:
                   correlate.
     damage        what the edit costs elsewhere. Failing: entangled.
     selectivity   effect over the controls at equal damage. Failing: entangled.
@@ -161,7 +161,7 @@ def verdict(
 
 
 def _counts(clips: Mapping[str, Any], long: pd.DataFrame) -> dict[str, int]:
-    """Clips with and without a return in the long horizon, and prompts with one. If no probe ran, they come from the
+    """Clips with and without an event in the long horizon, and prompts with one. If no probe ran, they come from the
     events."""
     rows = long[is_evidence(long["representation"])]
     if rows.empty:
@@ -178,10 +178,10 @@ def _data_gates(clips: Mapping[str, Any], counts: Mapping[str, int], t: Threshol
     why = f" ({_unusable(clips)})" if clips["unusable"] else ""
     asked = [
         ("usable_clips", int(clips["n_usable"]), 1, f"of {clips['n_clips']} clips could be used{why}"),
-        ("events", int(clips["n_with_event"]), 1, f"of {clips['n_usable']} usable clips hold a valid recurrence"),
-        ("positive_clips", counts["positive"], t.min_positive_clips, "clips return within the long horizon"),
-        ("negative_clips", counts["negative"], t.min_negative_clips, "clips do not return within the long horizon"),
-        ("positive_prompts", counts["prompts"], t.min_positive_prompts, "prompts have a return within it"),
+        ("events", int(clips["n_with_event"]), 1, f"of {clips['n_usable']} usable clips hold a valid event"),
+        ("positive_clips", counts["positive"], t.min_positive_clips, "clips have an event within the long horizon"),
+        ("negative_clips", counts["negative"], t.min_negative_clips, "clips have no event within the long horizon"),
+        ("positive_prompts", counts["prompts"], t.min_positive_prompts, "prompts have an event within it"),
     ]
     return [_count_gate(*gate) for gate in asked]
 
@@ -273,8 +273,8 @@ def _study_without_candidates(
         )
     if prediction.outcome == FAILED:
         if local.outcome == PASSED:
-            return "local", "a return is predicted at shorter horizons only"
-        return "none", "nothing predicts a return beyond position, past sound and prompt"
+            return "local", "an event is predicted at shorter horizons only"
+        return "none", "nothing predicts an event beyond position, past sound and prompt"
     if learned.outcome == UNDECIDED:
         least = f"{t.min_learned_gain_auroc:g} AUROC over random weights"
         return "unresolved", f"it predicts, but a gain of {least} is neither shown nor excluded"
@@ -325,7 +325,7 @@ def _with_interval(row: pd.Series, name: str) -> tuple[float, float, float]:
 
 def _causal_gates(row: pd.Series, t: Thresholds) -> list[Gate]:
     e, d, s = (_with_interval(row, name) for name in ("effect", "damage", "selectivity"))
-    removes = f"Removing the feature until the event takes away {e[0]:.2f} of the returns [{e[1]:.2f}, {e[2]:.2f}]"
+    removes = f"Removing the feature until the event takes away {e[0]:.2f} of the events [{e[1]:.2f}, {e[2]:.2f}]"
     needed = f"needed: interval above 0, {t.min_effect:g} or more."
     effect = Gate("effect", *e, t.min_effect, at_least(*e, t.min_effect), f"{removes}; {needed}")
     costs = (
@@ -345,18 +345,18 @@ def _causal_gates(row: pd.Series, t: Thresholds) -> list[Gate]:
 def _causal_verdict(gates: Sequence[Gate], t: Thresholds) -> tuple[str, str]:
     effect, damage, selectivity = gates
     if effect.outcome == FAILED:
-        return "correlate", f"it predicts, but removing it takes away less than {t.min_effect:g} of the returns"
+        return "correlate", f"it predicts, but removing it takes away less than {t.min_effect:g} of the events"
     if effect.outcome != PASSED:
         return "unresolved", f"an effect of {t.min_effect:g} is neither shown nor excluded"
     if damage.outcome == FAILED:
         return "entangled", "removing it wrecks the music"
     if selectivity.outcome == FAILED:
-        return "entangled", "removing it takes away returns, but not more than controls at equal damage"
+        return "entangled", "removing it takes away events, but not more than controls at equal damage"
     if damage.outcome != PASSED:
         return "unresolved", f"it is not known whether it costs more than {t.max_damage:g} nats per token"
     if selectivity.outcome != PASSED:
         return "unresolved", f"a selectivity of {t.min_selectivity:g} is neither shown nor excluded"
-    return "foresight", "it predicts a return far ahead, and removing it takes the return away selectively"
+    return "foresight", "it predicts the event far ahead, and removing it takes the event away selectively"
 
 
 def _mechanism(until: pd.Series | None, matched: pd.DataFrame, gates: Sequence[Gate], t: Thresholds) -> dict[str, Any]:
@@ -385,5 +385,5 @@ def _best_candidate(judged: Sequence[dict[str, Any]]) -> tuple[str, str, dict[st
                 return name, f"layer {c['layer']}, feature {c['feature']}: {c['reason']}", c
     tried = f"none of {len(judged)} features tried was confirmed" if judged else "no feature passed the screen"
     if any(c["gates"][0]["outcome"] == PASSED for c in judged):
-        tried = "no confirmed feature could be edited in a clip that returns"
-    return "unresolved", f"a return is predicted at the long horizon, but nothing was edited: {tried}", None
+        tried = "no confirmed feature could be edited in a clip with an event"
+    return "unresolved", f"an event is predicted at the long horizon, but nothing was edited: {tried}", None

@@ -1,6 +1,6 @@
 """Would a larger study decide? Power of the gates that read probes, simulated from a finished study.
 
-The gates: enough clips and prompts with a return, a conditional gain, and a learned gain (reprise/verdict/gates.py). A
+The gates: enough clips and prompts with an event, a conditional gain, and a learned gain (reprise/verdict/gates.py). A
 study of another size is drawn from the out-of-fold predictions of the finished one, with its prompts, its clips and
 their clustering:
 
@@ -17,7 +17,8 @@ in use.
 
 A drawn study `decides` if it continues to the candidates (`passes`: one probe shows both gains) or if every probe
 excludes a gain that counts (`excludes`). The simulation leaves out that larger studies also fit better probes, so the
-power is rather too low than too high. It does not cover the gates that read edits: those need more clips that return.
+power is rather too low than too high. It does not cover the gates that read edits: those need more clips with an
+event.
 
 Degenerate input: without a scored probe nothing is simulated, and every number is NaN with a `note`.
 """
@@ -76,7 +77,7 @@ class ProbeThresholds(NamedTuple):
 class Pilot(NamedTuple):
     """The finished study that is drawn from.
 
-    prompt: int `[clip]`. positives, negatives: number of rows with and without a return, `[clip]`. pairs: by score
+    prompt: int `[clip]`. positives, negatives: number of rows with and without an event, `[clip]`. pairs: by score
     name, see `clip_pairs`; the baseline's name is "B". gains: one per probe that is evidence.
     """
 
@@ -245,11 +246,11 @@ def _outcome(pilot: Pilot, t: ProbeThresholds, n_prompts: int, clips_factor: flo
     drawn = population[rng.integers(len(population), size=n_prompts)]
     counts = _clip_counts(pilot.prompt, drawn, clips_factor, rng)
     weights = counts.sum(axis=0)
-    has_return = pilot.positives > 0
+    has_event = pilot.positives > 0
     enough = (
-        weights[has_return].sum() >= t.min_positive_clips
-        and weights[~has_return].sum() >= t.min_negative_clips
-        and np.sum(counts[:, has_return].sum(axis=1) > 0) >= t.min_positive_prompts
+        weights[has_event].sum() >= t.min_positive_clips
+        and weights[~has_event].sum() >= t.min_negative_clips
+        and np.sum(counts[:, has_event].sum(axis=1) > 0) >= t.min_positive_prompts
     )
     if not enough:
         return "undecided"

@@ -16,9 +16,10 @@ from reprise.config.schema import Study
 from tests.workflow.conftest import ROOT, corpus_of, digests, jobs, snakemake, tiny_config, write_config
 
 PAGE = (ROOT / "docs" / "staleness.md").read_text()
-# Fields of which a study on prompts with published SAEs makes nothing; what they stale is tested with those that do.
+# Fields of which a study on prompts with published SAEs and the built-in target makes nothing. What they make stale is
+# tested where they are used.
 REVIEW = {"format": "reprise review 1", "study": "tiny", "reviewer": "Ann"}
-ELSEWHERE = {"source", "recordings", "sae_training"}
+ELSEWHERE = {"source", "recordings", "sae_training", "target"}
 
 
 def rows(heading: str) -> tuple[list[str], list[list[str]]]:
@@ -207,6 +208,14 @@ FROM_PROBES = {"probe": 10, "candidates": 1, "estimate_power": 1, "verdict": 1, 
             "_TOLERANCE_S = 1e-5",
             {"label": 2, "baseline": 2, "screen": 2, **FROM_PROBES},
         ),
+        # A detector is found by the name of the study's target, and what it does is followed all the same.
+        (
+            "reprise/targets/recurrence/detection.py",
+            "latest_s = match.onset_s - 0.5 *",
+            "latest_s = match.onset_s - 0.4 *",
+            {"events": 2, "label": 2, "baseline": 2, "screen": 2, **FROM_PROBES},
+        ),
+        ("reprise/targets/recurrence/view.py", '"match too weak"', '"too weak"', {"report": 1}),
         ("reprise/probing/residual.py", "COPY_FRACTION = 1e-3", "COPY_FRACTION = 1e-2", FROM_PROBES),
         ("reprise/probing/folds.py", "N_INNER_FOLDS = 3", "N_INNER_FOLDS = 4", {"baseline": 2, **FROM_PROBES}),
     ],

@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from reprise.workflow import provenance
-from reprise.workflow.provenance import code_digest, code_files, code_used, fingerprint
+from reprise.workflow.provenance import code_digest, code_files, code_used, fingerprint, function_digest
 
 A, B = "workflow_scripts/a.py", "workflow_scripts/b.py"
 FILES = {
@@ -90,6 +91,26 @@ def test_what_is_used_is_found_by_name(project):
         ("two", "Table"),
         ("two", "*"),
     }
+
+
+def stand_in(name):
+    """A function as it is asked for: only its module and its name count."""
+    return SimpleNamespace(__module__="reprise.one", __qualname__=name)
+
+
+def test_a_function_has_a_digest_of_its_own(project):
+    def of_each(changed):
+        write(project, changed)
+        return [function_digest(stand_in(name)) for name in ("f", "g", "unused")]
+
+    f, g, unused = of_each({})
+    assert len({f, g, unused}) == 3
+    assert of_each(edited("reprise/one.py", ("# a comment", "# another"))) == [f, g, unused]
+    # f uses g, and what `unused` uses is nothing to the two.
+    changed = of_each(edited("reprise/one.py", ("x + 1", "x + 2")))
+    assert changed[0] != f and changed[1] != g and changed[2] == unused
+    assert of_each(edited("reprise/three.py", ("2 * x", "3 * x")))[:2] == [f, g]
+    assert function_digest(stand_in("f"), stand_in("g")) == function_digest(stand_in("f")) != function_digest()
 
 
 @pytest.mark.parametrize(
