@@ -53,11 +53,6 @@ def p_value(found: float, null: ArrayLike) -> float:
     return float((1 + np.sum(np.maximum(null, 0.0) >= max(found, 0.0) - TIE)) / (1 + len(null)))
 
 
-def fewest_draws(level: float) -> int:
-    """The smallest number n of draws from a null whose smallest p-value, 1 / (1 + n), is at most `level`."""
-    return int(np.ceil(1 / level - 1e-9)) - 1
-
-
 def largest_p(p: ArrayLike, axis: int = 0) -> Array:
     """The p-value of "beats every null": the largest p-value along an axis, NaN if any of them is NaN.
 

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from reprise.draws import fewest_draws
 from reprise.probing.probes import Question, fit_question, probe
-from reprise.statistics import fewest_draws, holm
+from reprise.statistics import holm
 
 # The smallest possible p, 1 / (1 + swaps), is this many times below the strictest of Holm's levels.
 SWAPS_PER_LEVEL = 4

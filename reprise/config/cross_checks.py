@@ -1,6 +1,5 @@
 """Checks of fields against each other. No file is read here; see `reprise/config/file_checks.py` for those checks."""
 
-import math
 import re
 from collections.abc import Generator, Iterator, Mapping
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from reprise.config.horizons import horizon_name
 from reprise.config.messages import Problem, show, valid_text
 from reprise.config.reading import states
 from reprise.config.schema import RecordingSettings, Study
+from reprise.draws import fewest_draws
 from reprise.extensions import ExtensionError
 from reprise.models.families.registry import family_of
 from reprise.probing.representations import BUILT_IN, EVIDENCE, REFERENCE, find, names, with_role
@@ -209,7 +209,7 @@ def _evidence_problems(study: Study) -> Iterator[Problem]:
         yield Problem(("probes", "representations"), text, ("probes.representations",))
     n_horizons = max(1, len(study.horizons) - 1)
     n_tests = max(1, len(study.saes) * len(evidence)) * n_horizons
-    if probes.n_swaps < (least := _fewest_draws(probes.alpha / n_tests)):
+    if probes.n_swaps < (least := fewest_draws(probes.alpha / n_tests)):
         tests = f"{n_tests} tests (layers x representations x shorter horizons)"
         text = f"got {probes.n_swaps}, too few for any p-value to reach probes.alpha {probes.alpha:g} / {tests}"
         uses = ("probes.n_swaps", "probes.alpha", "probes.representations", "saes", "horizons")
@@ -251,8 +251,3 @@ def _selection_problems(study: Study) -> Iterator[Problem]:
     if screen.min_active >= screen.max_active:
         text = f"got {screen.min_active:g}; valid: below screen.max_active, {screen.max_active:g}"
         yield Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))
-
-
-def _fewest_draws(level: float) -> int:
-    """The smallest number n of draws from a null whose smallest p-value, 1 / (1 + n), is at most `level`."""
-    return math.ceil(1 / level - 1e-9) - 1

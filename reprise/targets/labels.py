@@ -92,9 +92,7 @@ def horizon_labels(
     _check_grid(clips, horizon, step_s)
     counted, row = _events_that_count(events, clips)
     clip_s = clips["duration_s"].to_numpy(dtype=np.float64)[:, None]
-    # Divided and counted, not added up: k * step_s is the grid, without drift.
-    n_times = int(np.floor(clip_s.max(initial=0) / step_s + _TOLERANCE_S)) + 1
-    time_s = np.arange(n_times) * step_s
+    time_s = _grid_s(clip_s.max(initial=0), step_s)
     found = _events_at(counted, row, len(clips), time_s, horizon, context_s)
 
     reference_end_s = clips["reference_end_s"].to_numpy(dtype=np.float64)[:, None]
@@ -117,25 +115,31 @@ def horizon_labels(
     clip, step = np.nonzero(time_s <= clip_s + _TOLERANCE_S)
     position = np.floor(time_s * frame_rate_hz + _TOLERANCE_S).astype(np.int64) - lookahead_positions
     if ((position < 0) & (reason == "")).any():
+        seconds = f"{lookahead_positions / frame_rate_hz:g} s"
         raise ValueError(
-            f"lookahead_positions: is {lookahead_positions}, {lookahead_positions / frame_rate_hz:g} s; valid: less "
-            "than the first usable time, after the reference's end"
+            f"lookahead_positions: is {lookahead_positions}, {seconds}; valid: less than the first usable time"
         )
-    columns = {
-        "clip_id": clips["clip_id"].to_numpy()[clip],
-        "prompt_id": clips["prompt_id"].to_numpy()[clip],
-        "time_s": time_s[step],
-        "position": position[step],
-        "y": y[clip, step].astype(np.int8),
-        "censored": censored[clip, step],
-        "reason": reason[clip, step].astype(object),
-    }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(
+        {
+            "clip_id": clips["clip_id"].to_numpy()[clip],
+            "prompt_id": clips["prompt_id"].to_numpy()[clip],
+            "time_s": time_s[step],
+            "position": position[step],
+            "y": y[clip, step].astype(np.int8),
+            "censored": censored[clip, step],
+            "reason": reason[clip, step].astype(object),
+        }
+    )
 
 
 def _first_reason(shape: tuple[int, ...], holds: Mapping[str, np.ndarray]) -> np.ndarray:
     """The first reason that holds, in order, "" for none: text of the given shape, to which all are broadcast."""
     return np.select([np.broadcast_to(where, shape) for where in holds.values()], list(holds), default="")
+
+
+def _grid_s(duration_s: float, step_s: float) -> NDArray[np.float64]:
+    """The times k * step_s from 0 to a clip's end. They are multiplied and not added up, so they do not drift."""
+    return np.arange(int(np.floor(duration_s / step_s + _TOLERANCE_S)) + 1) * step_s
 
 
 def _check_grid(clips: pd.DataFrame, horizon: tuple[float, float], step_s: float) -> None:

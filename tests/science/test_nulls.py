@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, norm, rankdata
 
-from reprise.candidates.screen import centred_labels, false_discovery, screen, swap_moments
+from reprise.candidates.screen import false_discovery, screen
+from reprise.candidates.swap_moments import centred_labels, swap_moments
 from reprise.probing import baseline
 from reprise.probing.folds import inner_folds, prompt_folds, swap_clips
 from reprise.probing.probes import Question, probe

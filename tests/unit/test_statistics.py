@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest
 
+from reprise.draws import fewest_draws
 from reprise.probing.baseline import Baseline
 from reprise.probing.questions import read_baseline, write_baseline
 from reprise.statistics import (
     benjamini_hochberg,
     bounded_interval,
     effective_prompts,
-    fewest_draws,
     holm,
     largest_p,
     p_value,

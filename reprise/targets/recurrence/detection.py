@@ -166,8 +166,12 @@ def find_events(
     elsewhere = np.array([curve_of(chroma, motif, 0).score.max(initial=0) for chroma in others])
     # With fewer clips than this, no match could reach the required p-value.
     enough_others = len(elsewhere) >= 1 / settings.max_p_value - 1
-    about_motif = {"reference_start_s": motif_start_s, "reference_duration_s": motif_duration_s}
-    about_motif |= {"motif_entropy_bits": content.entropy_bits, "motif_onsets": content.n_onsets}
+    about_motif = {
+        "reference_start_s": motif_start_s,
+        "reference_duration_s": motif_duration_s,
+        "motif_entropy_bits": content.entropy_bits,
+        "motif_onsets": content.n_onsets,
+    }
     rows, previous_end_s = [], motif_end_s
     for peak in peaks:
         match = match_at(curve, peak, motif)

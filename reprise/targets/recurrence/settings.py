@@ -4,13 +4,13 @@ The tests are in reprise/targets/recurrence/detection.py, the choice of a motif 
 reprise/targets/recurrence/motifs.py.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
 from reprise.config.fields import Settings, leaf, seconds, share, unique
+from reprise.draws import fewest_draws
 from reprise.targets.target import Extent, SettingsProblem
 
 
@@ -66,7 +66,7 @@ def problems(settings: Mapping[str, Any]) -> Iterator[SettingsProblem]:
     n, max_p, score, listed = (
         settings[name] for name in ("n_surrogates", "max_p_value", "min_score", "candidate_score")
     )
-    if n < (fewest := math.ceil(1 / max_p - 1e-9) - 1):
+    if n < (fewest := fewest_draws(max_p)):
         text = f"got {n}, too few for any p-value to reach events.max_p_value {max_p:g}; valid: at least {fewest}"
         yield SettingsProblem("n_surrogates", text, ("n_surrogates", "max_p_value"))
     if listed > score:

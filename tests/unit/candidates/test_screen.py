@@ -12,14 +12,12 @@ from reprise.candidates.screen import (
     Entries,
     _sorted,
     active_entries,
-    centred_labels,
     false_discovery,
     rank_lift,
     screen,
     stratified_auroc,
-    swap_moments,
-    swap_third_moment,
 )
+from reprise.candidates.swap_moments import centred_labels, swap_moments, swap_third_moment
 
 N_TIMES = 6
 
@@ -165,7 +163,8 @@ def test_small_blocks_give_the_same_table(monkeypatch: pytest.MonkeyPatch) -> No
     values, y, usable, prompt = planted(7)
     entries = entries_of(values)
     whole = screen(entries, 400, y, usable, prompt, min_active=0.05, max_active=1.0)
-    monkeypatch.setattr("reprise.candidates.screen.BLOCK_FLOATS", 7 * y.size)
+    for module in ("screen", "swap_moments"):
+        monkeypatch.setattr(f"reprise.candidates.{module}.BLOCK_FLOATS", 7 * y.size)
     shuffled = np.random.default_rng(7).permutation(len(entries.clip))
     parts = screen(Entries(*(c[shuffled] for c in entries)), 400, y, usable, prompt, min_active=0.05, max_active=1.0)
     pd.testing.assert_frame_equal(whole, parts, rtol=1e-5)
