@@ -1,20 +1,24 @@
-"""The alignment certificate: does this SAE belong to the activations it is to encode?
+"""The alignment certificate: does this SAE belong to the activations that it will encode?
 
-An SAE fed with the activations of another layer, model or file form still gives latents, and plausible ones. So
-before anything is encoded, two things are asked. What the SAE says of itself (hook, width, model, context) must agree
-with what was captured. And it must reconstruct the activations of its hook: well enough, sharply better than those of
-the hooks around it, with no more active features than its k. That is measured once (reprise/saes/reconstruction.py,
-reprise/saes/measurement.py); `certify` judges, by bounds that may change; by position it also says where in a clip
-even a certified SAE does not reconstruct well enough. `require_passed` refuses to go on without a certificate.
+An SAE also gives plausible latents for the wrong layer or model, or if its file is read in the wrong format. So two
+things are checked before anything is encoded:
 
-The hooks around layer L are the outputs of layers L - 2, L - 1 and L + 1 (so that inputs and outputs of L - 1, L and
-L + 1 are among them), and all of these and L itself as the next layer's first norm makes them. An SAE that normalises
-its input can't tell the last ones from the others, and they are left out.
+- What the SAE declares (hook, width, model, context) agrees with what was captured.
+- It reconstructs the activations of its hook well enough, clearly better than those of the neighbouring hooks, and
+  with no more active features than its k.
 
-Degenerate input: activations without variance have an FVU of NaN, and `certify` refuses; a position bin without
-variance is not passed.
+Reconstruction is measured separately (reprise/saes/reconstruction.py, reprise/saes/measurement.py). `certify` compares
+the measurement with bounds, which may be changed later. It also shows by position where in a clip a certified SAE does
+not reconstruct well enough. `require_passed` raises an error if an SAE has no certificate.
 
-What reads certificates imports this, so it imports nothing heavy.
+The neighbouring hooks of layer L are the outputs of layers L - 2, L - 1 and L + 1. Together with L they are the inputs
+and outputs of layers L - 1, L and L + 1. Each of these four is also measured after the first norm of the next layer
+(`normed`). An SAE that normalises its input cannot tell the two forms apart, so only the first is measured for it.
+
+Degenerate input: activations without variance have an FVU of NaN, and `certify` refuses the SAE. A position bin
+without variance does not pass.
+
+Nothing heavy is imported here, because every module that reads certificates imports this one.
 """
 
 import math
@@ -36,23 +40,44 @@ def certify(
     unconditional: Mapping[str, Any] | None = None,
     not_measured: str = "",
 ) -> dict[str, Any]:
-    """Judge whether an SAE belongs to a hook. Never raises for a misfit: a refusal is a result.
+    """Decide whether an SAE belongs to a hook. A refusal is a result: it raises no error.
 
-    declared: `Sae.declared`. expected: what was captured, `hook_layer`, `d_model`, `frame_rate_hz`, and, where known,
-    `model_name`, `model_digest`, `n_positions`. metrics: `reconstruction_metrics` at the hook and at others around it;
-    may be empty when the widths differ, or for the reason `not_measured`. max_fvu: bound at the hook.
-    min_neighbour_ratio: by what factor the FVU at every other hook must exceed that at this one. unconditional:
-    `reconstruction_metrics` at the hook in rows without a prompt, which guidance runs beside the others.
+    An SAE is not refused because `context` is false: positions beyond its context are judged by their FVU. It is also
+    not refused for a poor `unconditional`, because nothing is encoded without a prompt.
 
-    Returns `passed`, `reason` ("" or all failures, in words), `failures` (their names, in the order tested: hook,
-    width, model, measured, l0, best_hook, fvu), `agreements` (`hook`, `width`, `model`, `context`: true, false, or
-    null where one side does not say), `hook_layer`, `better_hook` (`layer` and `normed` of the hook with the least
-    FVU, when it is another one), `hooks` (`layer`, `normed`, `fvu`, `l0`, `dead_fraction`, `cosine` of each measured),
-    `neighbour_ratio` (the least other FVU over the hook's; null without others), `declared`, the metrics at the hook
-    (null if not measured), and `bins`, each with `start_s`, `stop_s`, `passed` (FVU within max_fvu) and `in_context`
-    (null if not declared). `context` false does not refuse by itself: those positions must earn it by their FVU.
-    Neither does a poor `unconditional` (the same metrics, with `passed`; null if not measured): nothing is encoded
-    there.
+    Parameters
+    ----------
+    declared : mapping
+        `Sae.declared`.
+    expected : mapping
+        What was captured: `hook_layer`, `d_model`, `frame_rate_hz` and, if known, `model_name`, `model_digest`,
+        `n_positions`.
+    metrics : mapping of Hook
+        `reconstruction_metrics` at the hook and at its neighbours. May be empty if the widths differ, or if there is
+        a reason `not_measured`.
+    max_fvu : float
+        Largest FVU at the hook.
+    min_neighbour_ratio : float
+        The FVU at every other hook must be at least this many times the FVU at the hook.
+    unconditional : mapping, optional
+        `reconstruction_metrics` at the hook without a prompt, as in the second branch of guidance.
+    not_measured : str
+        Why nothing was measured; "" if no reason is known.
+
+    Returns
+    -------
+    dict
+        - `passed`, and `reason`: all failures in words, "" if there are none.
+        - `failures`: their names, in the order tested: hook, width, model, measured, l0, best_hook, fvu.
+        - `agreements`: `hook`, `width`, `model`, `context`; true, false, or null if one side does not give a value.
+        - `hook_layer`, `declared`.
+        - `better_hook`: `layer` and `normed` of the hook with the smallest FVU, if it is another one, else null.
+        - `hooks`: `layer`, `normed`, `fvu`, `l0`, `dead_fraction`, `cosine` of each measured hook.
+        - `neighbour_ratio`: the smallest FVU of the other hooks divided by that of the hook; null without others.
+        - `fvu`, `l0`, `l0_max`, `dead_fraction`, `cosine`, `n_vectors` at the hook, null if not measured.
+        - `unconditional`: the same metrics without a prompt, and `passed`; null if not measured.
+        - `bins`: those of the metrics, with `start_s` and `stop_s` (seconds), `passed` (FVU at most max_fvu) and
+          `in_context` (null if the context is not declared).
     """
     own = Hook(expected["hook_layer"], normed=False)
     at_hook = metrics.get(own)
@@ -103,8 +128,11 @@ def certify(
 def _compared(
     metrics: Mapping[Hook, Mapping[str, Any]], own: Hook
 ) -> tuple[dict[Hook, float], Hook | None, float | None]:
-    """The FVU of each hook where it is finite; the hook with the least, when it is another than `own`; and the least
-    other FVU over that of `own`, None where either is not known."""
+    """Compare `own` with the other hooks by FVU.
+
+    Returns the finite FVUs by hook; the hook with the smallest FVU, or None if it is `own`; and the smallest FVU of
+    the others divided by that of `own`, or None if either is unknown.
+    """
     finite = {hook: m["fvu"] for hook, m in metrics.items() if math.isfinite(m["fvu"])}
     best = min(finite, key=lambda hook: (finite[hook], hook), default=None)
     others = [fvu for hook, fvu in finite.items() if hook != own]
@@ -121,7 +149,7 @@ def _bad_measures(
     min_neighbour_ratio: float,
     not_measured: str,
 ) -> dict[str, str]:
-    """What of the metrics refuses an SAE, by name and in words: measured, l0, best_hook, fvu."""
+    """The failures that the metrics show, as texts by name: measured, l0, best_hook, fvu."""
     at_hook = metrics.get(own)
     finite, better, ratio = _compared(metrics, own)
     others = {hook: fvu for hook, fvu in finite.items() if hook != own}
@@ -131,12 +159,12 @@ def _bad_measures(
         text = f"the activations of layer {own.layer} have no variance, so nothing can be reconstructed"
         return {"measured": text}
     if not others:
-        return {"measured": f"no hook beside layer {own.layer} was measured, so it cannot be called the best"}
+        return {"measured": f"no hook other than layer {own.layer} was measured, so there is no comparison"}
     failures = {}
     if k is not None and at_hook["l0_max"] > k:
         failures["l0"] = (
             f"up to {at_hook['l0_max']} features are active at a position (mean {at_hook['l0']:.1f}), "
-            f"the SAE declares k = {k}: it was not loaded as a top-k SAE"
+            f"but the SAE declares k = {k}: it was not loaded as a top-k SAE"
         )
     if better is not None:
         failures["best_hook"] = (
@@ -145,18 +173,18 @@ def _bad_measures(
     elif ratio is not None and ratio < min_neighbour_ratio:
         close = min(others, key=lambda hook: (others[hook], hook))
         failures["best_hook"] = (
-            f"{own.text} is not sharply the best hook: FVU {at_hook['fvu']:.3f} there, {finite[close]:.3f} at "
-            f"{close.text}, {ratio:.2f} times as much; at least {min_neighbour_ratio:g} times is asked for"
+            f"{own.text} is not clearly the best hook: FVU {at_hook['fvu']:.3f} there, {finite[close]:.3f} at "
+            f"{close.text}, {ratio:.2f} times as much; at least {min_neighbour_ratio:g} times is required"
         )
     if at_hook["fvu"] > max_fvu:
-        failures["fvu"] = f"FVU at {own.text} is {at_hook['fvu']:.3f}; at most {max_fvu:g} is asked for"
+        failures["fvu"] = f"FVU at {own.text} is {at_hook['fvu']:.3f}; at most {max_fvu:g} is allowed"
     return failures
 
 
 def judge(measurement: Measurement, bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """The certificate of what was measured: the record of `certify`, with what it was measured on.
+    """The certificate of a measurement: the record of `certify`, with facts about the SAE and the clips.
 
-    bounds: the settings `certificate`, of which `max_fvu` and `min_neighbour_ratio` judge; all are kept as `settings`.
+    bounds: the settings `certificate`. `max_fvu` and `min_neighbour_ratio` are applied. All are kept as `settings`.
     """
     record = certify(
         measurement.declared,
@@ -172,21 +200,24 @@ def judge(measurement: Measurement, bounds: Mapping[str, Any]) -> dict[str, Any]
 
 
 def require_passed(certificate: Mapping[str, Any], *, see: str) -> None:
-    """Raise SaeError where an SAE has no certificate: nothing is encoded with it, and latents that were made under
-    other bounds are not used.
+    """Raise SaeError if an SAE has no certificate.
 
-    Where nothing is to be heard in any clip this raises nothing: no clip is usable, whatever its latents, and the
-    verdict says so. see: the file that says more.
+    Then nothing is encoded with it, and its latents that were made under other bounds are not used. There is no error
+    if all clips of the study are silent: no clip is usable then, whatever its latents, and the verdict says so.
+    see: the file with the details, for the message.
     """
     unheard = bool(certificate["n_silent"]) and certificate["failures"] == ["measured"]
     if certificate["passed"] or (unheard and certificate["all_silent"]):
         return
     valid = (
-        "the SAE of this layer, one that is trained here (saes: train), or bounds in `certificate` under which it may "
-        "pass, which the report then shows"
+        "the SAE of this layer, one that the study trains (saes: train), or bounds in `certificate` that let it pass "
+        "(the report shows them)"
     )
     if unheard:
-        valid = "a larger certificate.n_clips, so that some are heard, or settings under which the model plays"
+        valid = (
+            "a larger certificate.n_clips, so that some clips are not silent, or settings with which the model makes "
+            "sound"
+        )
     raise SaeError(
         f"{certificate['sae']} has no certificate for layer {certificate['hook_layer']}, so nothing is encoded with "
         f"it and no latents of it are used: {certificate['reason']} (see {see}); valid: {valid}"
@@ -194,9 +225,9 @@ def require_passed(certificate: Mapping[str, Any], *, see: str) -> None:
 
 
 def disagreements(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, str]:
-    """Where an SAE says of itself that it is of something else: `hook`, `width`, `model`, each with a text.
+    """Where an SAE's declaration differs from what was captured: `hook`, `width`, `model`, each with a text.
 
-    Arguments as in `certify`; what one side does not say is no disagreement.
+    Parameters as in `certify`. A value that one side does not give is no disagreement.
     """
     agreements, failures = _agreements(declared, expected), {}
     if agreements["hook"] is False:
@@ -228,7 +259,7 @@ def _agree(declared: Any, expected: Any) -> bool | None:
 
 
 def _model_agrees(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> bool | None:
-    """By the weights' digest where both sides have one, for a directory may have any name; else by name."""
+    """By the weights' digest if both sides have one, because a directory may have any name; else by name."""
     by_digest = _agree(declared.get("model_digest"), expected.get("model_digest"))
     return by_digest if by_digest is not None else _agree(declared.get("model_name"), expected.get("model_name"))
 

@@ -1,6 +1,6 @@
-"""Stored activations into stored SAE latents, the next clips being encoded while the last are written.
+"""Encode stored activations into stored SAE latents. The next clips are encoded while the last ones are written.
 
-Memory does not grow with the number of clips. Degenerate input: no clips leave a store of none.
+Memory does not grow with the number of clips. Degenerate input: no clips give a store without clips.
 """
 
 from typing import Any
@@ -15,8 +15,17 @@ from reprise.workflow.job import progress
 
 
 def store_latents(sae: Sae, activations: Any, store: StoreWriter) -> None:
-    """Encode `activations` `[clip, position, d_model]`, an array or a zarr array, into a store that has the arrays of
-    `latent_arrays`."""
+    """Encode activations into a store.
+
+    Parameters
+    ----------
+    sae : Sae
+        The SAE.
+    activations : array or zarr array `[clip, position, d_model]`
+        The activations.
+    store : StoreWriter
+        Has the arrays of `latent_arrays`.
+    """
 
     def encoded(first: int) -> tuple[np.ndarray, np.ndarray]:
         values, indices = encode(sae, torch.from_numpy(activations[first : first + CLIPS_AT_ONCE]))

@@ -1,11 +1,12 @@
-"""SAE latents in stores: sparse on disk, and read as such.
+"""SAE latents in stores: sparse on disk, and sparse when they are read.
 
-Where an SAE has a k, a store holds `values` float32 and `indices` `[clip, position, k]`. Where it has none, as many
-features are active as there are, and the store holds `counts` int32 `[clip, position]` and, one after the other, the
-`values` and `indices` of all positions, `[entry]`. Indices are uint16 where the SAE is small enough for that, which
-it mostly is: that saves a quarter of all bytes.
+If the SAE has a k, a store holds `values` float32 and `indices`, both `[clip, position, k]`. Without a k the number of
+active features varies. Then the store holds `counts` int32 `[clip, position]`, and the `values` and `indices` of all
+positions, one after the other, `[entry]`. Indices are uint16 if d_sae is at most 2^16, as it mostly is, else uint32.
+With uint16 a store is a quarter smaller.
 
-What is read looks alike: `[clip, position, n]`, by falling value, unused slots (0, 0) at the end (`reprise.saes.sae`).
+Latents are read in the same form in both cases: `[clip, position, n]`, sorted by decreasing value, with unused slots
+(0, 0) at the end (see `reprise.saes.sae`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,22 @@ CLIPS_AT_ONCE = 16
 
 
 def latent_arrays(n_clips: int, n_positions: int, *, d_sae: int, k: int | None) -> dict[str, ArraySpec]:
-    """The arrays of a store of latents."""
+    """The arrays of a store of latents.
+
+    Parameters
+    ----------
+    n_clips, n_positions : int
+        Number of clips, and of positions in each clip.
+    d_sae : int
+        Number of features of the SAE.
+    k : int or None
+        k of the SAE; None if it has none.
+
+    Returns
+    -------
+    dict of ArraySpec
+        `values` and `indices`; without a k also `counts`.
+    """
     index = "uint16" if d_sae <= 2**16 else "uint32"
     if k is not None:
         shape = (n_clips, n_positions, k)
@@ -31,7 +47,17 @@ def latent_arrays(n_clips: int, n_positions: int, *, d_sae: int, k: int | None) 
 
 
 def append_latents(store: StoreWriter, values: np.ndarray, indices: np.ndarray, *, k: int | None) -> None:
-    """Add the latents `[clip, position, n]` of some clips."""
+    """Append the latents of some clips to a store.
+
+    Parameters
+    ----------
+    store : StoreWriter
+        Has the arrays of `latent_arrays`.
+    values, indices : arrays `[clip, position, n]`
+        The latents; n is k if there is one.
+    k : int or None
+        k of the SAE; None if it has none.
+    """
     if k is None:
         used = values > 0
         store.append("counts", used.sum(axis=-1))
@@ -41,7 +67,7 @@ def append_latents(store: StoreWriter, values: np.ndarray, indices: np.ndarray, 
 
 
 def latent_batches(manifests: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All latents, some clips at a time in their stable order: `values` and `indices` `[clip, position, n]`."""
+    """All latents in the clips' stable order, a few clips at a time: `values` and `indices` `[clip, position, n]`."""
     for manifest in manifests:
         store = read_store(store_of(manifest))
         array = store["counts"] if "counts" in store else store["values"]
@@ -50,13 +76,13 @@ def latent_batches(manifests: Sequence[str]) -> Iterator[tuple[np.ndarray, np.nd
 
 
 def clip_latents(manifest: str, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """The code of clip number `i` of a store: `values` and `indices` `[position, n]`."""
+    """The latents of clip number `i` of a store: `values` and `indices` `[position, n]`."""
     values, indices = _clip_latents(read_store(store_of(manifest)), i, i + 1)
     return values[0], indices[0]
 
 
 def read_latents(manifests: Sequence[str], positions: Sequence[int]) -> csr_matrix:
-    """SAE latents at chosen positions as CSR float32 `[clip * time, d_sae]`, clip-major."""
+    """SAE latents at the given positions as CSR float32 `[clip * time, d_sae]`, clip-major."""
     d_sae, parts = read_meta(manifests)["d_sae"], []
     for values, indices in latent_batches(manifests):
         values, indices = values[:, positions], indices[:, positions]
@@ -71,7 +97,10 @@ def read_latents(manifests: Sequence[str], positions: Sequence[int]) -> csr_matr
 
 
 def sae_size(manifests: Sequence[str]) -> tuple[int, int]:
-    """(d_sae, k) of the SAE that made these latents; where it has no k, the mean of what is active, at least 1."""
+    """(d_sae, k) of the SAE that made these latents. Without a k: the mean number of active features, at least 1.
+
+    Raises ValueError if the stores hold no clips.
+    """
     stores = [read_store(store_of(manifest)) for manifest in with_clips(manifests)]
     d_sae = read_meta(manifests)["d_sae"]
     if "counts" not in stores[0]:
@@ -81,7 +110,10 @@ def sae_size(manifests: Sequence[str]) -> tuple[int, int]:
 
 
 def _clip_latents(store: zarr.Group, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Latents of clips first..stop - 1, `[clip, position, n]`; n is what the fullest position of them has."""
+    """Latents of clips first..stop - 1, `[clip, position, n]`.
+
+    n is k. Without a k it is the largest number of active features at a position of these clips, at least 1.
+    """
     if "counts" not in store:
         return store["values"][first:stop], store["indices"][first:stop]
     counts = store["counts"][:stop].astype(np.int64)

@@ -1,6 +1,6 @@
-"""Load an SAE in any of the formats in which people publish them (reprise/saes/formats/registry.py has them all).
+"""Load an SAE in any of the file formats (reprise/saes/formats/registry.py lists them).
 
-Loading is strict: weights of other names or shapes are an error, and so is what the format does not know or run.
+Loading is strict: weights with other names or shapes are an error, and so is anything unknown or unsupported.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ def load_sae(folder: Path, *, device: str = "cpu") -> Sae:
     """Load an SAE in any of the formats.
 
     Raises SaeError for a missing or damaged file, an unknown field, an unsupported architecture or normalisation,
-    a weight of the wrong name or shape or that is not finite, a hook that is no residual stream or whose name and
-    layer disagree, a transcoder, and files of a training.
+    a weight with a wrong name, a wrong shape or a value that is not finite, a hook that is not a residual stream or
+    whose name and layer disagree, a transcoder, and an SAE in its training form.
     """
     folder = Path(folder)
     found = format_of(folder)

@@ -1,9 +1,11 @@
-"""What was measured of an SAE at its hook and at the hooks around it, kept apart from how it is judged: a changed
-bound of the certificate (reprise/saes/certificate.py) measures and encodes nothing anew.
+"""What was measured about an SAE at its hook and at the neighbouring hooks.
+
+It is stored apart from the certificate (reprise/saes/certificate.py). So a changed bound of the certificate does not
+measure or encode again.
 
 In JSON a hook and its metrics are one object, and a metric that is NaN is null.
 
-Degenerate input: where nothing was measured, `metrics` is empty and `not_measured` may say why.
+Degenerate input: if nothing was measured, `metrics` is empty and `not_measured` may give the reason.
 """
 
 import math
@@ -12,8 +14,10 @@ from typing import Any, NamedTuple
 
 
 class Hook(NamedTuple):
-    """Where activations are taken: after layer `layer` (-1: the input embedding), as they are or, `normed`, as the
-    next layer's first norm makes them."""
+    """Where activations are captured: after layer `layer` (-1: the input embedding).
+
+    If `normed`, they are taken after the first norm of the next layer.
+    """
 
     layer: int
     normed: bool
@@ -25,10 +29,21 @@ class Hook(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """One SAE on the clips of one study. declared, expected, metrics, unconditional, not_measured: as `certify` takes
-    them. sae: its name in the configuration. n_clips: how many were measured; n_silent: how many more would have been,
-    were anything to be heard in them. all_silent: whether that is so of every clip of the study. trained_here: the
-    settings of the training, where the study trains the SAE."""
+    """One SAE on the clips of one study.
+
+    Attributes
+    ----------
+    declared, expected, metrics, unconditional, not_measured
+        As in `certify`.
+    sae, sae_digest
+        The SAE's name in the configuration, and its digest.
+    n_clips, n_silent
+        Number of clips measured, and number of clips left out because they are silent.
+    all_silent
+        Whether every clip of the study is silent.
+    trained_here
+        Settings of the training if the study trains the SAE, else None.
+    """
 
     declared: Mapping[str, Any]
     expected: Mapping[str, Any]
@@ -44,13 +59,13 @@ class Measurement(NamedTuple):
 
 
 def to_plain(measurement: Measurement) -> dict[str, Any]:
-    """A measurement as builtins, for `write_json`."""
+    """A measurement as plain Python types, for `write_json`."""
     hooks = [{**hook._asdict(), **metrics} for hook, metrics in sorted(measurement.metrics.items())]
     return measurement._asdict() | {"metrics": hooks}
 
 
 def from_plain(record: Mapping[str, Any]) -> Measurement:
-    """The measurement that `to_plain` made such a record of, after it was written as JSON and read."""
+    """The measurement from a record of `to_plain` that was written as JSON and read again."""
     without = record["unconditional"]
     metrics = {
         Hook(found["layer"], found["normed"]): _numbers({k: v for k, v in found.items() if k not in Hook._fields})
@@ -60,7 +75,7 @@ def from_plain(record: Mapping[str, Any]) -> Measurement:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics with their NaN, also in the bins."""
+    """Metrics with NaN instead of null, also in the bins."""
     return {
         name: [_numbers(b) for b in value] if name == "bins" else math.nan if value is None else value
         for name, value in metrics.items()

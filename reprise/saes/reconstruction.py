@@ -1,13 +1,13 @@
-"""How well an SAE reconstructs activations: what its certificate (reprise/saes/certificate.py) is judged by.
+"""How well an SAE reconstructs activations. The certificate (reprise/saes/certificate.py) depends on these metrics.
 
-Units. FVU, the fraction of variance unexplained: sum |x - x_hat|^2 / sum |x - mean|^2, the mean over all vectors
-given; 0 perfect, 1 no better than the mean, above 1 worse. Its parts by position share that mean, so that the whole
-is their average weighted by variance. `l0`: features active at a position. `dead_fraction`: share of features that
-were never active. `cosine`: mean cosine of x and x_hat. Sums are float64 and streamed: memory does not grow with
-clips.
+Units. FVU is the fraction of variance unexplained: sum |x - x_hat|^2 / sum |x - mean|^2. The mean is over all given
+vectors. 0 is perfect, 1 is no better than the mean, above 1 is worse. The FVU of a position bin uses the same mean, so
+the total FVU is the average of the bins weighted by their variance. `l0`: number of active features at a position.
+`dead_fraction`: fraction of features that were never active. `cosine`: mean cosine of x and x_hat. Sums are float64
+and are updated batch by batch, so memory does not grow with the number of clips.
 
-Degenerate input: vectors that are all equal have no variance, and their FVU is NaN, as is that of a position bin
-without variance; no vectors at all are an error. A zero vector has cosine 0.
+Degenerate input: vectors that are all equal have no variance, and their FVU is NaN. So is the FVU of a position bin
+without variance. No vectors at all are an error. A zero vector has cosine 0.
 """
 
 import math
@@ -27,20 +27,36 @@ ROWS_AT_ONCE = 4096
 def reconstruction_metrics(
     sae: Sae, batches: Iterable[np.ndarray | torch.Tensor], *, position_edges: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """How well `sae` reconstructs activations, read batch by batch.
+    """How well an SAE reconstructs activations, read batch by batch.
 
-    batches: arrays `[clip, position, d_in]`, any float dtype, all with the same positions. position_edges: inner bin
-    edges, rising: (100, 200) makes bins 0-99, 100-199 and 200 to the end.
-    Returns `fvu`, `l0`, `l0_max`, `dead_fraction`, `cosine`, `n_vectors` and `bins`: a list of `start`, `stop`
-    (positions), `fvu`, `l0`. Raises SaeError for a wrong width or a value that is not finite, ValueError for another
-    shape, edges that do not rise, and no vectors.
+    Parameters
+    ----------
+    sae : Sae
+        The SAE.
+    batches : iterable of arrays `[clip, position, d_in]`
+        Activations, any float dtype. All batches have the same positions.
+    position_edges : sequence of int
+        Inner bin edges in increasing order: (100, 200) makes bins 0-99, 100-199 and 200 to the end.
+
+    Returns
+    -------
+    dict
+        `fvu`, `l0`, `l0_max`, `dead_fraction`, `cosine`, `n_vectors`, and `bins`: a list of `start`, `stop`
+        (positions, stop excluded), `fvu`, `l0`. Bins without vectors are left out.
+
+    Raises
+    ------
+    SaeError
+        For a wrong width or a value that is not finite.
+    ValueError
+        For another shape, edges that do not increase, and no vectors.
     """
     edges = [0, *position_edges]
     if any(b <= a for a, b in pairwise(edges)):
-        raise ValueError(f"position_edges: {list(position_edges)} must rise from 1 on")
+        raise ValueError(f"position_edges: {list(position_edges)} must increase, from 1 or more")
     n_bins, device = len(edges), sae.W_dec.device
-    # By bin: vectors, sum of x - b_dec, of its square, of the squared residual, of L0. Taking b_dec off first keeps
-    # the sums of squares near the variance, where a large common offset would drown it.
+    # Per bin: number of vectors, and sums of x - b_dec, its square, the squared residual and L0. With b_dec subtracted
+    # the sums of squares are close to the variance. A large common offset would cost precision.
     n, square, residual, active = (torch.zeros(n_bins, dtype=torch.float64, device=device) for _ in range(4))
     total = torch.zeros(n_bins, sae.d_in, dtype=torch.float64, device=device)
     fired = torch.zeros(sae.d_sae, dtype=torch.bool, device=device)

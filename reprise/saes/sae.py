@@ -1,29 +1,30 @@
-"""Sparse autoencoders (SAEs): activations to sparse latents and back.
+"""Sparse autoencoders (SAEs): from activations to sparse latents and back.
 
-Conventions. x `[..., d_in]` is the residual stream at the SAE's hook; `W_enc` `[d_in, d_sae]`, `W_dec`
-`[d_sae, d_in]`. Encoding is SAELens' (https://github.com/decoderesearch/SAELens, `sae_lens/saes`): cast to float32,
-normalise where the SAE asks for it, subtract `b_dec` if `apply_b_dec_to_input`, times `W_enc`, plus `b_enc`. Then
+Conventions. x `[..., d_in]` is the residual stream at the SAE's hook. `W_enc` is `[d_in, d_sae]`, `W_dec` is
+`[d_sae, d_in]`. Encoding follows SAELens (https://github.com/decoderesearch/SAELens, `sae_lens/saes`): cast to
+float32, normalise if the SAE requires it, subtract `b_dec` if `apply_b_dec_to_input`, multiply by `W_enc`, add
+`b_enc`. Then
 
-- `relu` keeps what is above 0;
-- `topk` keeps the k largest, of them those above 0: fewer than k features may be active (L0 <= k). With `n_groups`
-  the features form as many groups of one size, in order, and each keeps k / n_groups: sparsify's `groupmax` has one
-  feature a group, a DC-SAE two latents side by side;
-- `jumprelu` keeps what is above 0 and above the feature's `threshold` (a BatchTopK SAE is saved in this form);
-- `gated` (Rajamanoharan et al. 2024, arXiv 2404.16014) is active where x W_enc + b_enc is above 0, with the
-  magnitude relu(x W_enc exp(`r_mag`) + `b_mag`).
+- `relu` keeps values above 0.
+- `topk` keeps those of the k largest values that are above 0. So fewer than k features may be active (L0 <= k). With
+  `n_groups` the features are divided, in order, into groups of equal size, and each group keeps k / n_groups.
+  sparsify's `groupmax` keeps one feature per group. A DC-SAE has two groups.
+- `jumprelu` keeps values above 0 and above the feature's `threshold` (a BatchTopK SAE is saved in this form).
+- `gated` (Rajamanoharan et al. 2024, arXiv 2404.16014) is active where x W_enc + b_enc is above 0. The value is
+  relu(x W_enc exp(`r_mag`) + `b_mag`).
 
-Decoding: activations times `W_dec`, plus `b_dec`, and back from the normalisation. Normalisations: `layer_norm` takes
-off the mean over the width and divides by the standard deviation (n - 1) + 1e-5; `constant_norm_rescale` makes the
-norm sqrt(d_in). Where there is one, a unit of feature j adds `write_scale(x) * W_dec[j]` to the stream, not
-`W_dec[j]`.
+Decoding: multiply by `W_dec`, add `b_dec`, reverse the normalisation. Normalisations: `layer_norm` subtracts the mean
+over the width and divides by the standard deviation (n - 1) + 1e-5; `constant_norm_rescale` scales the norm to
+sqrt(d_in). With a normalisation, one unit of feature j adds `write_scale(x) * W_dec[j]` to the stream, not `W_dec[j]`.
 
-A sparse code is `values` float32 `[..., n]` and `indices` int32 `[..., n]`: by falling value, equal values by rising
-index, also when the tie is about the k-th place. A slot with value 0 is unused and has index 0, so a code must
-be *added* into a dense row (`to_dense` does), not assigned, and `indices` be read only where `values > 0`. n is k
-where there is one, else as many as the fullest row of that call.
+Sparse latents are `values` float32 `[..., n]` and `indices` int32 `[..., n]`. They are sorted by decreasing value, and
+equal values by increasing index, also if they are tied for the k-th place. A slot with value 0 is unused and has index
+0. So latents must be *added* into a dense row (as in `to_dense`), not assigned, and `indices` may be read only where
+`values > 0`. n is k if there is one. Otherwise n is the largest number of active features in a row of that call, at
+least 1.
 
-Degenerate input: no rows give a code of no rows; a row of NaN or infinity is an error, never a code. A row of zeros
-stays one under `constant_norm_rescale`.
+Degenerate input: no rows give latents without rows. A row with NaN or infinity is an error. A row of zeros stays zero
+under `constant_norm_rescale`.
 """
 
 import hashlib
@@ -33,23 +34,39 @@ import torch
 
 from reprise.saes.errors import SaeError
 
-PRE_ACTIVATIONS_AT_ONCE = 2**24  # 64 MiB of float32: the most that encoding holds beside its result
+PRE_ACTIVATIONS_AT_ONCE = 2**24  # 64 MiB of float32: the most memory that encoding uses in addition to its result
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 LAYER_NORM_EPS = 1e-5
 
 
 class ActivationsError(SaeError):
-    """Activations that no SAE could encode, since they are not finite."""
+    """Activations that no SAE can encode, because they are not finite."""
 
 
 class Sae(NamedTuple):
-    """A loaded SAE. Weights are float32 (rounded to the declared dtype, scalings that the file asks for folded in).
+    """A loaded SAE. Weights are float32, rounded to the declared dtype. The file's scalings are folded in.
 
-    `k` is None unless the activation is `topk`. `threshold` `[d_sae]` for `jumprelu`; `r_mag` and `b_mag` `[d_sae]`
-    for `gated`, whose `b_enc` is the gate's bias; None for others. `hook_layer` and what else the file says of itself
-    is in `declared`: `architecture`, `d_in`, `d_sae`, `k`, `hook_layer`, `hook_name`, `model_name`, `model_digest`,
-    `context_size` (None where it does not say). `digest`: SHA-256 (first 16 hex digits) of weights and maths,
-    independent of the file form.
+    Attributes
+    ----------
+    W_enc, b_enc, W_dec, b_dec
+        `[d_in, d_sae]`, `[d_sae]`, `[d_sae, d_in]`, `[d_in]`. For `gated`, `b_enc` is the gate's bias.
+    activation
+        `relu`, `topk`, `jumprelu` or `gated`.
+    k, n_groups
+        Largest number of active features (None unless the activation is `topk`), and number of groups (1: no groups).
+    threshold, r_mag, b_mag
+        `[d_sae]`: `threshold` for `jumprelu`, `r_mag` and `b_mag` for `gated`, else None.
+    apply_b_dec_to_input, normalize_activations
+        Whether `b_dec` is subtracted before encoding, and one of `NORMALISATIONS`.
+    hook_layer
+        The layer after which the hook is, 0-based; None if not declared.
+    d_in, d_sae
+        Width of the activations, and number of features.
+    declared
+        What the file declares: `architecture`, `d_in`, `d_sae`, `k`, `hook_layer`, `hook_name`, `model_name`,
+        `model_digest`, `context_size`. None for what it does not declare.
+    digest
+        SHA-256 (first 16 hex digits) of weights and computation. It does not depend on the file format.
     """
 
     W_enc: torch.Tensor
@@ -88,15 +105,32 @@ def make_sae(
     declared: dict[str, Any],
     device: str = "cpu",
 ) -> Sae:
-    """An `Sae` from its weights (any float dtype; kept as float32). `activation`: by default `topk` where there is a
-    k, else `relu`. `declared` as in `Sae`, what it lacks is None."""
+    """Make an `Sae` from its weights.
+
+    Parameters
+    ----------
+    W_enc, b_enc, W_dec, b_dec, threshold, r_mag, b_mag : tensors
+        Weights with the shapes of `Sae`, any float dtype. They are kept as float32.
+    activation : str, optional
+        By default `topk` if there is a k, else `relu`.
+    k, n_groups, apply_b_dec_to_input, normalize_activations
+        As in `Sae`.
+    declared : dict
+        As in `Sae`. Sizes and k are filled in if missing; other missing values become None.
+    device : str
+        Where the weights are kept.
+
+    Returns
+    -------
+    Sae
+    """
     d_in, d_sae = W_enc.shape
     activation = activation or ("topk" if k else "relu")
     weights: dict[str, torch.Tensor | None] = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
     weights |= {"threshold": threshold, "r_mag": r_mag, "b_mag": b_mag}
     kept = {n: None if w is None else w.detach().float().contiguous() for n, w in weights.items()}
     maths = f"{k} {apply_b_dec_to_input}"
-    # What every SAE was once: their digests stay as they are.
+    # Only settings other than the first version's are added, so that older digests stay the same.
     if activation not in ("topk", "relu") or n_groups > 1 or normalize_activations != "none":
         maths += f" {activation} {n_groups} {normalize_activations}"
     digest = hashlib.sha256(maths.encode())
@@ -123,7 +157,7 @@ def make_sae(
 
 
 def write_scale(sae: Sae, x: torch.Tensor) -> torch.Tensor:
-    """By how much a decoder row is stretched on its way into the stream x `[..., d_in]`: float32 `[..., 1]`."""
+    """The factor on a decoder row when it is added to the stream x `[..., d_in]`: float32 `[..., 1]`."""
     if sae.normalize_activations == "layer_norm":
         return x.float().std(dim=-1, keepdim=True)
     if sae.normalize_activations == "constant_norm_rescale":
@@ -133,10 +167,10 @@ def write_scale(sae: Sae, x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def encode(sae: Sae, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sparse code of x `[..., d_in]` (any float dtype): `values` float32 and `indices` int32, both `[..., n]`.
+    """Sparse latents of x `[..., d_in]` (any float dtype): `values` float32 and `indices` int32, both `[..., n]`.
 
-    Works through the rows in pieces, so that memory beside the result does not grow with their number.
-    Raises SaeError when x has another width or is not finite.
+    Rows are encoded in pieces, so that memory does not grow with their number, except for the result. Raises SaeError
+    if x has another width, and ActivationsError if it is not finite.
     """
     if x.shape[-1] != sae.d_in:
         raise SaeError(f"activations have width {x.shape[-1]}; this SAE's d_in is {sae.d_in}")
@@ -160,8 +194,22 @@ def encode(sae: Sae, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def decode(sae: Sae, values: torch.Tensor, indices: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Reconstruction float32 `[..., d_in]` of a sparse code `[..., n]` of x `[..., d_in]`. Of x only what the
-    normalisation took away is used: nothing, where there is none."""
+    """Reconstruct activations from their sparse latents.
+
+    Parameters
+    ----------
+    sae : Sae
+        The SAE.
+    values, indices : tensors `[..., n]`
+        Sparse latents of x.
+    x : tensor `[..., d_in]`
+        The original activations. Only the mean and scale that the normalisation removed are used. Without a
+        normalisation x has no effect.
+
+    Returns
+    -------
+    float32 tensor `[..., d_in]`
+    """
     weights, features = values.reshape(-1, values.shape[-1]).float(), indices.reshape(-1, indices.shape[-1]).long()
     total = torch.nn.functional.embedding_bag(features, sae.W_dec, per_sample_weights=weights, mode="sum")
     guess = (total + sae.b_dec).reshape(*values.shape[:-1], sae.d_in)
@@ -173,15 +221,43 @@ def decode(sae: Sae, values: torch.Tensor, indices: torch.Tensor, x: torch.Tenso
 
 
 def to_dense(values: torch.Tensor, indices: torch.Tensor, d_sae: int) -> torch.Tensor:
-    """Dense activations float32 `[..., d_sae]` of a sparse code `[..., n]`."""
+    """Sparse latents in dense form.
+
+    Parameters
+    ----------
+    values, indices : tensors `[..., n]`
+        Sparse latents.
+    d_sae : int
+        Number of features.
+
+    Returns
+    -------
+    float32 tensor `[..., d_sae]`
+    """
     dense = torch.zeros(*values.shape[:-1], d_sae, dtype=torch.float32, device=values.device)
     return dense.scatter_add_(-1, indices.long(), values.float())
 
 
 def feature_activation(sae: Sae, x: torch.Tensor, feature_indices: torch.Tensor | list[int]) -> torch.Tensor:
-    """Activation float32 `[..., m]` of m chosen features on x `[..., d_in]`, as the SAE has chosen among all.
+    """The activations of some features. They are encoded together with all others, so a feature may be 0 for top-k.
 
-    Raises SaeError when a feature is not in 0..d_sae - 1.
+    Parameters
+    ----------
+    sae : Sae
+        The SAE.
+    x : tensor `[..., d_in]`
+        Activations, any float dtype.
+    feature_indices : tensor or list of int
+        The m features.
+
+    Returns
+    -------
+    float32 tensor `[..., m]`
+
+    Raises
+    ------
+    SaeError
+        If a feature is not in 0..d_sae - 1, or as in `encode`.
     """
     chosen = torch.as_tensor(feature_indices, dtype=torch.int32, device=sae.W_enc.device)
     _check_features(sae, chosen)
@@ -190,8 +266,10 @@ def feature_activation(sae: Sae, x: torch.Tensor, feature_indices: torch.Tensor 
 
 
 def decoder_direction(sae: Sae, feature: int) -> torch.Tensor:
-    """float32 `[d_in]`: by how much the reconstruction moves when this feature's activation grows by one (times
-    `write_scale`)."""
+    """How much the reconstruction changes per unit of this feature, before `write_scale`: float32 `[d_in]`.
+
+    Raises SaeError if the feature is not in 0..d_sae - 1.
+    """
     _check_features(sae, torch.tensor([feature]))
     return sae.W_dec[feature].clone()
 
@@ -206,7 +284,7 @@ def _normalised(sae: Sae, x: torch.Tensor) -> torch.Tensor:
 
 
 def _code(sae: Sae, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sparse code of normalised rows x `[row, d_in]`."""
+    """Sparse latents of normalised rows x `[row, d_in]`."""
     if sae.apply_b_dec_to_input:
         x = x - sae.b_dec
     if sae.activation == "gated":
@@ -225,14 +303,14 @@ def _code(sae: Sae, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values, indices = _largest(hidden.reshape(-1, size), sae.k // sae.n_groups)
     first = torch.arange(sae.n_groups, device=x.device, dtype=torch.int32).repeat(len(x))[:, None] * size
     indices = torch.where(values > 0, indices + first, 0)
-    # Groups stand in rising order, so a stable sort leaves equal values by rising index.
+    # Groups are in increasing order, so a stable sort keeps equal values by increasing index.
     values, order = values.reshape(len(x), -1).sort(dim=-1, descending=True, stable=True)
     return values, indices.reshape(len(x), -1).gather(-1, order)
 
 
 def _largest(hidden: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k largest of each row after ReLU, by falling value, then rising index; unused slots (0, 0)."""
-    # torch.topk breaks ties as it likes. One more than k shows whether a tie straddles the k-th place.
+    """The k largest of each row after ReLU, by decreasing value, then by increasing index; unused slots (0, 0)."""
+    # torch.topk breaks ties in no fixed order. One value more than k shows a tie between the k-th and the next.
     values, indices = hidden.topk(min(k + 1, hidden.shape[-1]), dim=-1, sorted=True)
     tied = ((values[:, :-1] == values[:, 1:]) & (values[:, :-1] > 0)).any(dim=-1)
     if bool(tied.any()):

@@ -1,4 +1,4 @@
-"""Save an SAE as SAELens 6 does."""
+"""Save an SAE in the format of SAELens 6."""
 
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,32 @@ from reprise.saes.formats.tensors import DTYPES
 from reprise.saes.sae import Sae
 from reprise.storage.files import write_json
 
-SAELENS_VERSION = "6.54.12"  # whose form `save_saelens_v6` writes
+SAELENS_VERSION = "6.54.12"  # `save_saelens_v6` writes the format of this version
 
 
 def save_saelens_v6(folder: Path, sae: Sae, *, metadata: dict[str, Any], dtype: str = "float32") -> None:
-    """Write `cfg.json` and `sae_weights.safetensors` as SAELens 6 does; `dtype` is one of `DTYPES`.
+    """Write `cfg.json` and `sae_weights.safetensors` in the format of SAELens 6.
 
-    `metadata` should say `hook_name`, `hook_layer`, `model_name`, `model_digest` and `context_size`. Raises SaeError
-    for features in groups, which SAELens does not know.
+    Parameters
+    ----------
+    folder : Path
+        Created if it does not exist.
+    sae : Sae
+        The SAE.
+    metadata : dict
+        Should have `hook_name`, `hook_layer`, `model_name`, `model_digest` and `context_size`.
+    dtype : str
+        Dtype of the weights in the file, one of `DTYPES`.
+
+    Raises
+    ------
+    SaeError
+        For an unknown dtype, and for features in groups, which SAELens does not support.
     """
     if dtype not in DTYPES:
         raise SaeError(f"dtype: {dtype!r} is unknown; valid: {', '.join(DTYPES)}")
     if sae.n_groups > 1:
-        raise SaeError(f"sae: its features form {sae.n_groups} groups; SAELens has no such form")
+        raise SaeError(f"sae: n_groups is {sae.n_groups}; valid: 1, as SAELens does not support groups of features")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     architectures = {activation: name for name, activation in ARCHITECTURES.items()}
@@ -36,7 +49,7 @@ def save_saelens_v6(folder: Path, sae: Sae, *, metadata: dict[str, Any], dtype: 
         "apply_b_dec_to_input": sae.apply_b_dec_to_input,
         "normalize_activations": sae.normalize_activations,
         "reshape_activations": "none",
-        # Without a version of 6 or more SAELens takes the file for its older form.
+        # If this version is missing or below 6, SAELens reads the file as its older format.
         "metadata": {"sae_lens_version": SAELENS_VERSION, "sae_lens_training_version": None, **metadata},
     }
     if sae.k is not None:

@@ -1,25 +1,25 @@
 """Train an SAE on the activations of a hook with SAELens (https://github.com/decoderesearch/SAELens).
 
-The maths is SAELens': `topk` (Gao et al. 2024, arXiv 2406.04093), `batchtopk` (Bussmann et al. 2024, arXiv
-2412.06410) or `jumprelu` (Rajamanoharan et al. 2024, arXiv 2407.14435, with Gemma Scope 2's quadratic penalty on how
-far L0 is from k), the first two with a loss for dead features, and Adam. Around it stands what SAELens leaves to its
-caller:
+Architectures and losses are those of SAELens: `topk` (Gao et al. 2024, arXiv 2406.04093), `batchtopk` (Bussmann et al.
+2024, arXiv 2412.06410) or `jumprelu` (Rajamanoharan et al. 2024, arXiv 2407.14435, with Gemma Scope 2's quadratic
+penalty on the difference between L0 and k). The first two have a loss for dead features. The optimiser is Adam. This
+module adds what SAELens leaves to its caller:
 
-- `activation_batches` reads activations clip by clip into one stream without end. In an epoch every vector comes
-  once: clips in an order drawn for that epoch, the positions of some clips at a time shuffled together. What is in
-  a batch follows from its number, so a training that goes on at step n reads what it would have read.
-- Activations are divided by their spread, so that one learning rate serves every model, and the decoder's bias
-  starts at their mean: Adam would take thousands of steps to get there. Both are measured on the first batch; the
-  factor ends up folded into the weights.
-- The learning rate falls with the size of the SAE, as 1 / sqrt(d_sae) (Gao et al.), unless one is given; it rises over
-  the first twentieth of the steps and falls to zero over the last fifth.
-- A checkpoint is written whole or not at all, and holds everything that a step depends on: SAELens' own parts
-  (weights, a BatchTopK's threshold, optimiser, schedules, the factor, how long each feature has been silent), saved
-  when a step is over. SAELens' own loop saves them one count earlier, does not restore which checkpoints are still to
-  come, and can leave half of one; its loop is not used. Steps draw no random numbers. So the SAE is the same to the
-  last bit whether or not its training was cut off (on the same device and threads).
+- `activation_batches` reads activations clip by clip into one endless stream. Each epoch has every vector once. The
+  order of the clips is drawn for each epoch, and the positions of some clips at a time are shuffled together. The
+  content of a batch depends only on its number. So a training that resumes at step n reads the same batches.
+- Activations are divided by their spread, so that one learning rate suits every model. The decoder's bias starts at
+  their mean, because Adam would take thousands of steps to reach it. Both are measured on the first batch. The factor
+  is folded into the weights at the end.
+- The learning rate is proportional to 1 / sqrt(d_sae) (Gao et al.), unless one is given. It rises over the first
+  twentieth of the steps and falls to zero over the last fifth.
+- A checkpoint is written completely or not at all. It holds everything that a step depends on, as SAELens saves it:
+  weights, a BatchTopK's threshold, optimiser, schedules, the factor, and how long each feature has been silent. It is
+  saved after a step is counted. SAELens' own loop is not used: it saves before the step is counted, does not restore
+  which checkpoints are still due, and can leave an incomplete checkpoint. Steps draw no random numbers. So an
+  interrupted training gives the same SAE, bit for bit (on the same device, with the same number of threads).
 
-Degenerate input: activations that are all equal, or not finite, are an error, and so is a loss that becomes so.
+Degenerate input: activations that are all equal or not finite are an error, and so is a loss that is not finite.
 """
 
 import json
@@ -42,13 +42,13 @@ from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import SAEMetadata, TrainingSAE
 from sae_lens.training.sae_trainer import SAETrainer
 
-# Vectors that are read and shuffled together: 128 MiB of float16 at a width of 1,024.
+# Number of vectors that are read and shuffled together: 128 MiB of float16 at a width of 1,024.
 ROWS_AT_ONCE = 2**16
-# So few that writing them costs nothing, so many that a kill costs little.
+# Few enough that writing them takes little time, and enough that a killed job loses little work.
 N_CHECKPOINTS = 50
-# A feature that was silent for so many vectors is dead: it learns from what the living ones leave over.
+# A feature that was silent for this many vectors is dead. It then learns from the error that the others leave.
 DEAD_AFTER = 200_000
-# Of an SAE of 2^14 features (as in dictionary_learning's trainers).
+# For an SAE of 2^14 features (as in dictionary_learning's trainers).
 LEARNING_RATE = 2e-4
 
 
@@ -60,11 +60,25 @@ def activation_batches(
     batch_size: int,
     identity: Sequence[object],
 ) -> Iterator[np.ndarray]:
-    """Batches `[batch_size, d_model]` of shuffled activations without end, beginning with number `first`.
+    """Batches of shuffled activations, without end.
 
-    clips: by clip id, what reads its activations `[n_positions, d_model]`. identity: what orders are drawn from; the
-    clips' order in the mapping bears on nothing. Memory is at most three times `ROWS_AT_ONCE` vectors, however many
-    clips there are; the last vectors of an epoch share a batch with the first of the next.
+    Memory is at most three times `ROWS_AT_ONCE` vectors for any number of clips. The last vectors of an epoch share a
+    batch with the first of the next.
+
+    Parameters
+    ----------
+    clips : mapping
+        By clip id, a function that reads the clip's activations `[n_positions, d_model]`. Their order has no effect.
+    first : int
+        Number of the first batch.
+    n_positions, batch_size : int
+        Positions per clip, and vectors per batch.
+    identity : sequence
+        Determines the random orders (see `reprise.identity`).
+
+    Yields
+    ------
+    array `[batch_size, d_model]`
     """
     at_once = max(1, ROWS_AT_ONCE // n_positions)
     epoch, skip = divmod(first * batch_size, len(clips) * n_positions)
@@ -89,7 +103,21 @@ def activation_batches(
 def untrained_sae(
     architecture: str, *, d_in: int, d_sae: int, k: int, seed: int, metadata: Mapping[str, Any]
 ) -> TrainingSAE[Any]:
-    """An SAE of SAELens' as training begins; `metadata` is saved with it."""
+    """A SAELens SAE before its first training step.
+
+    Parameters
+    ----------
+    architecture : str
+        `topk`, `batchtopk` or `jumprelu`.
+    d_in, d_sae : int
+        Width of the activations, and number of features.
+    k : int
+        Active features per position; for `jumprelu` the target.
+    seed : int
+        Seed of the initial weights.
+    metadata : mapping
+        Saved with the SAE.
+    """
     sae_class, config_class = get_sae_training_class(architecture)
     fields = {"d_in": d_in, "d_sae": d_sae, "normalize_activations": "expected_average_only_in"}
     if architecture == "jumprelu":
@@ -110,11 +138,32 @@ def train(
     checkpoints: Path,
     device: str,
 ) -> TrainingSAE[Any]:
-    """Train `sae` in place, from the newest checkpoint in the folder `checkpoints` if there is one.
+    """Train an SAE, from its newest checkpoint if there is one.
 
-    batches: given a number, the batches `[batch_size, d_in]` from that one on. learning_rate: None for the one that
-    suits d_sae. Returns it on the CPU, with the factor folded in, ready for `save_sae`.
-    Raises ValueError for activations without spread and for a loss that is not finite.
+    Parameters
+    ----------
+    sae : TrainingSAE
+        Trained in place.
+    batches : function
+        Given a number, yields the batches `[batch_size, d_in]` from that number on.
+    n_steps, batch_size : int
+        Number of steps in total, and vectors per step.
+    learning_rate : float or None
+        None: proportional to 1 / sqrt(d_sae).
+    checkpoints : Path
+        Folder of the checkpoints.
+    device : str
+        Where to train.
+
+    Returns
+    -------
+    TrainingSAE
+        `sae` on the CPU, with the factor folded in, ready for `save_sae`.
+
+    Raises
+    ------
+    ValueError
+        For activations without spread, and for a loss that is not finite.
     """
     d_sae = sae.cfg.d_sae
     rate = learning_rate or LEARNING_RATE * math.sqrt(2**14 / d_sae)
@@ -130,11 +179,11 @@ def train(
             device=device,
         ),
         sae.to(device),
-        data_provider=iter(()),  # batches are handed to it one by one
+        data_provider=iter(()),  # each batch is passed to `step` instead
     )
     done = _resume(trainer, checkpoints)
     if done:
-        log.info("goes on after step %d of %d", done, n_steps)
+        log.info("resuming after step %d of %d", done, n_steps)
     else:
         mean, spread = _mean_and_spread(next(batches(0)))
         trainer.activation_scaler.scaling_factor = 1 / spread
@@ -142,7 +191,7 @@ def train(
             sae.b_dec.copy_(torch.from_numpy(mean / spread))
     every = math.ceil(n_steps / N_CHECKPOINTS)
     steps = zip(range(done, n_steps), batches(done), strict=False)
-    for step, batch in progress(steps, total=n_steps - done, what="steps of training"):
+    for step, batch in progress(steps, total=n_steps - done, what="training steps"):
         output = trainer.step(torch.from_numpy(batch).float())
         trainer.n_training_steps += 1
         if (step + 1) % every == 0 or step + 1 == n_steps:
@@ -167,9 +216,9 @@ def train(
 
 
 def save_sae(sae: TrainingSAE[Any], folder: Path) -> None:
-    """Write a trained SAE in SAELens 6's form: the same SAE, the same bytes."""
+    """Write a trained SAE in the format of SAELens 6. The same SAE always gives the same bytes."""
     _, cfg = sae.save_inference_model(folder)
-    # SAELens takes its fields from a set, whose order changes from process to process.
+    # SAELens takes its fields from a set, so their order differs between processes.
     write_json(cfg, json.loads(cfg.read_text(encoding="utf-8")))
 
 
@@ -183,7 +232,7 @@ def _mean_and_spread(batch: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _save_checkpoint(trainer: SAETrainer[Any, Any], folder: Path) -> None:
-    """Write where the training is, then drop older checkpoints: at any time one that is whole is there."""
+    """Write a checkpoint, then delete the older ones. So after the first there is always a complete one."""
     shutil.rmtree(folder / ".partial", ignore_errors=True)
     trainer.save_checkpoint(".partial", base_path=folder)
     older = _finished(folder)
@@ -193,7 +242,7 @@ def _save_checkpoint(trainer: SAETrainer[Any, Any], folder: Path) -> None:
 
 
 def _resume(trainer: SAETrainer[Any, Any], folder: Path) -> int:
-    """Load the newest checkpoint, if there is one; how many steps are done."""
+    """Load the newest checkpoint if there is one. Returns the number of steps done."""
     finished = _finished(folder)
     if finished:
         trainer.load_trainer_state(finished[-1])

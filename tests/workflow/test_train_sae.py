@@ -27,7 +27,7 @@ def training_config() -> dict:
     config = copy.deepcopy(tiny_config())
     config["studies"]["tiny"]["saes"] = {2: "train"}
     config["defaults"]["sae_training"] = TRAINING
-    # What 8 clips teach is good at its own layer, but not sharply best there.
+    # What 8 clips teach is good at its own layer, but not clearly best there.
     config["defaults"]["certificate"] = {"n_clips": 4, "min_neighbour_ratio": 1}
     return config
 
@@ -68,7 +68,7 @@ def test_a_killed_training_goes_on_and_its_sae_is_certified_and_encodes(study) -
     assert not (study / SAE).exists()
     snakemake(study, "--unlock")
     snakemake(study, "--cores", "1", CODES, CERTIFICATE)
-    (line,) = [line for line in log_of(study).splitlines() if "goes on after step" in line]
+    (line,) = [line for line in log_of(study).splitlines() if "resuming after step" in line]
     assert done <= int(line.split("after step ")[1].split(" of ")[0]) < TRAINING["n_steps"]
     assert not list((study / "results/tiny/saes").glob(".*"))
 

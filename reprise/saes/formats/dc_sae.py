@@ -1,10 +1,13 @@
-"""DC-SAE's format: `model.json` and `model.safetensors`. Two latents side by side, loaded as one SAE: its first half
-are the features of z_i and its second half those of z_j.
+"""The format of DC-SAE: `model.json` and `model.safetensors`.
 
-What its tensors are called is assumed (`W_enc_i`, `W_enc_j` and so on), not read from a published file: other names
-are an error that lists them. What else the description says is how it was trained, and is passed over.
+A DC-SAE has two latent vectors, z_i and z_j. They are loaded as one SAE: the first half of its features are those of
+z_i, the second half those of z_j.
 
-Refused: other names or shapes, and a k that is larger than one code.
+The names of the tensors (`W_enc_i`, `W_enc_j` and so on) are assumed, not taken from a published file. Other names
+are an error that lists them. Only k is read from the description. Its other fields are ignored, because they are about
+the training.
+
+Refused: other names or shapes, and a k that is larger than the number of features of z_i.
 """
 
 from pathlib import Path
@@ -15,7 +18,7 @@ from reprise.saes.formats.format import Format
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    # Here, since it imports torch, and the Snakefile imports this module at every parse.
+    # Imported here because it needs torch, and the Snakefile imports this module at every parse.
     import torch
 
     from reprise.saes.formats.tensors import named, read_safetensors
@@ -30,7 +33,7 @@ def _read(folder: Path) -> dict[str, Any]:
     shapes = {f"{w}_{code}": of[w] for w in of for code in "ij"} | {"b_dec": (d_in,)}
     weights = named(weights_path, found, names, shapes)
     if k > half:
-        raise refusal(path, "k", k, f"at most {half}, the features of one code")
+        raise refusal(path, "k", k, f"at most {half}, the number of features of z_i")
     sides = {w: [weights[f"{w}_{code}"] for code in "ij"] for w in of}
     return {
         "W_enc": torch.cat(sides["W_enc"], dim=1),

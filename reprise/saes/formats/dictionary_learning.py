@@ -1,9 +1,9 @@
-"""dictionary_learning's format: `config.json` and `ae.pt`, of the classes in `_DICTIONARIES`.
+"""The format of dictionary_learning: `config.json` and `ae.pt`, for the classes in `_DICTIONARIES`.
 
-What else the description says is how the dictionary was trained, and is passed over. Nobody says from which number its
-layers are counted: the layer is kept as text, and the certificate rests on how well the SAE reconstructs.
+Other fields of the description are ignored, because they are about the training. The format does not say from which
+number layers are counted. So the layer is kept as text, and the certificate depends on how well the SAE reconstructs.
 
-Refused: other classes, files of more than tensors, a transcoder, and a hook that is no residual stream.
+Refused: other classes, files with more than tensors, a transcoder, and a hook that is not a residual stream.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Any
 from reprise.saes.formats.fields import TRANSCODER, positive, read_json, refusal
 from reprise.saes.formats.format import Format
 
-# dictionary_learning: by class the names of its weights here, "" where it has none of that kind.
+# By class: its activation, and for each weight here its name in `ae.pt`.
 _ENCODER = {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "decoder.weight"}
 _DICTIONARIES = {
     "AutoEncoder": ("relu", {**_ENCODER, "b_dec": "bias"}),
@@ -52,7 +52,7 @@ _DICTIONARIES = {
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    # Here, since it imports torch, and the Snakefile imports this module at every parse.
+    # Imported here because it needs torch, and the Snakefile imports this module at every parse.
     from reprise.saes.formats.tensors import named, read_torch
 
     path, weights_path = (folder / file for file in FORMAT.files)
@@ -72,11 +72,11 @@ def _read(folder: Path) -> dict[str, Any]:
         "b_dec": (d_in,),
     }
     shapes |= {name: (d_sae,) for name in ("b_enc", "r_mag", "b_mag") if name in names}
-    # A top-k dictionary keeps a threshold that it does not use, but not in older files.
+    # Newer files of a top-k dictionary have a threshold, which is not used. Older files have none.
     names = {
         n: theirs for n, theirs in names.items() if n != "threshold" or kind != "AutoEncoderTopK" or theirs in found
     }
-    # Of the threshold there is one for all features in some classes, and one a feature in others.
+    # Some classes have one threshold for all features, others have one per feature.
     shapes |= {n: tuple(found[names[n]].shape) for n in ("threshold", "k", "group_sizes") if names.get(n) in found}
     weights = named(weights_path, found, names, shapes)
     k, _, threshold = (weights.pop(name, None) for name in ("k", "group_sizes", "threshold"))
@@ -86,11 +86,11 @@ def _read(folder: Path) -> dict[str, Any]:
         weights |= {name: weights[name].T for name in ("W_enc", "W_dec")}
     maths: dict[str, Any] = {"activation": activation, "k": int(k) if activation == "topk" else None}
     if activation == "jumprelu":
-        # Before it was estimated the threshold is -1: then all that ReLU leaves is active.
+        # The threshold is -1 until training has estimated it. Then every value above 0 is active.
         maths["threshold"] = threshold.expand(d_sae).clone()
-    # AutoEncoderNew and JumpReluAutoEncoder do not take the decoder's bias off.
+    # AutoEncoderNew and JumpReluAutoEncoder do not subtract the decoder's bias from the input.
     maths["apply_b_dec_to_input"] = kind not in ("AutoEncoderNew", "JumpReluAutoEncoder")
-    # Nobody says from which number layers are counted.
+    # The format does not say from which number layers are counted.
     named = trainer.get("submodule_name") or f"layer {trainer.get('layer')}"
     return {**weights, **maths, "declared": {"hook_name": named, "model_name": trainer.get("lm_name")}}
 
@@ -103,7 +103,7 @@ def _problem(cfg: Mapping[str, Any], folder: Path) -> str | None:
     if buffer.get("io") == "in_and_out":
         return f"buffer.io is 'in_and_out': {TRANSCODER}"
     if re.search("attn|attention|mlp", str(name)):
-        return f"trainer.submodule_name is {name!r}, which is no residual stream; valid: one of a residual stream"
+        return f"trainer.submodule_name is {name!r}, which is not a residual stream; valid: one of a residual stream"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What there is to say of one file format of SAEs."""
+"""The definition of a file format of SAEs."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,14 +16,23 @@ def _unsaid(cfg: Mapping[str, Any]) -> tuple[None, str]:
 class Format(NamedTuple):
     """A format in which SAEs are published.
 
-    A folder is of this format where it holds both `description` (JSON) and `weights`; `beside`: files that may lie
-    beside them and are read as well.
-
-    read(folder): the arguments of `make_sae`, or SaeError. It alone may import torch, and does so when it is called.
-    problem(cfg, folder): why an SAE can't be used, by what its description says; None where nothing shows.
-    said_layer(cfg): the layer that it says it is of, and in words why, where that is not the number that it says.
-    version: of a format that another package adds, any text; another one makes stale what reads its SAEs. Built-in
-    code is followed itself.
+    Attributes
+    ----------
+    name
+        Its name.
+    description, weights
+        File names. A folder is of this format if it holds both. The description is JSON.
+    read(folder)
+        The arguments of `make_sae`. Raises SaeError. Only this function may import torch, when it is called.
+    problem(cfg, folder)
+        Why an SAE cannot be used according to its description; None if no problem is found.
+    said_layer(cfg)
+        The layer that the description declares, 0-based, and an explanation if it differs from the number in the file.
+    beside
+        Names of optional files that are read as well.
+    version
+        Of a format from another package: any text. A changed text makes the results that read its SAEs stale.
+        Built-in code is tracked itself.
     """
 
     name: str
@@ -37,5 +46,5 @@ class Format(NamedTuple):
 
     @property
     def files(self) -> tuple[str, str]:
-        """What every folder of this format holds."""
+        """The files that every folder of this format holds."""
         return self.description, self.weights

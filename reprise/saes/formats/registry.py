@@ -1,12 +1,12 @@
-"""The file formats of SAEs, and what a look at a folder tells before any weight is read.
+"""The file formats of SAEs, and what is known about an SAE in a folder before its weights are read.
 
-To add a format: write a module beside this one that has a `FORMAT` (reprise/saes/formats/format.py), by the example of
-`sparsify.py`, and add a line to `FORMATS`; or name it as an entry point of the group `reprise.sae_formats` in a
-package of your own (docs/how-to/add-an-sae-format.md). `load_sae`, the checks before a run, the doctor and the
-Snakefile all ask here.
+To add a format, write a module beside this one that has a `FORMAT` (reprise/saes/formats/format.py), such as
+`sparsify.py`, and add it to `FORMATS`. Or name it as an entry point of the group `reprise.sae_formats` in your own
+package (docs/how-to/add-an-sae-format.md). `load_sae`, the checks before a run, the doctor and the Snakefile all use
+this module.
 
-Nothing heavy is imported here: the Snakefile asks this at every parse. What other packages add is imported only where
-a folder is of no built-in format.
+Nothing heavy is imported here: the Snakefile asks this at every parse. Formats of other packages are imported only if
+a folder has no built-in format.
 """
 
 import json
@@ -21,7 +21,7 @@ from reprise.saes.formats import dc_sae, dictionary_learning, saelens, sparsify
 from reprise.saes.formats.format import Format
 
 GROUP = "reprise.sae_formats"
-# The first whose files a folder holds is its format.
+# The format of a folder is the first whose files it holds.
 FORMATS = (
     saelens.FORMAT,
     sparsify.FORMAT,
@@ -31,7 +31,7 @@ FORMATS = (
 
 
 def formats() -> Iterator[Format]:
-    """All formats: built in, then of installed packages. Raises SaeError for one of theirs that cannot be used."""
+    """All formats: built in, then of installed packages. Raises SaeError if one of a package cannot be used."""
     yield from FORMATS
     yield from _installed_formats()
 
@@ -51,7 +51,7 @@ def _installed_formats() -> tuple[Format, ...]:
 
 
 def _problem(each: Format, name: str, others: list[Format]) -> str:
-    """What is wrong with a format that another package adds under a name; "" where nothing is."""
+    """What is wrong with a format that another package adds under a name; "" if nothing is."""
     if each.name != name:
         return f"name is {each.name!r}; valid: the entry point's"
     if not (isinstance(each.version, str) and each.version):
@@ -62,32 +62,37 @@ def _problem(each: Format, name: str, others: list[Format]) -> str:
 
 
 def format_of(folder: Path) -> Format | None:
-    """The format of the SAE in a folder, or None where the files of none are there."""
+    """The format of the SAE in a folder. None if the files of no format are there."""
     return next((found for found in formats() if all((folder / file).is_file() for file in found.files)), None)
 
 
 def format_versions(folder: Path) -> dict[str, str]:
-    """What a job's settings say of code that cannot be followed: the version of a format that another package adds."""
+    """For a job's settings: name and version of a format from another package, whose code is not tracked; else {}."""
     found = format_of(folder)
     return {found.name: found.version} if found and found.version else {}
 
 
 def sae_files(folder: Path) -> list[str]:
-    """The files of the SAE in a folder; where there is none, those that SAELens would have."""
+    """The files of the SAE in a folder. If there is none, the files of the SAELens format."""
     found = format_of(folder) or saelens.FORMAT
     return [*found.files, *(file for file in found.beside if (folder / file).is_file())]
 
 
 def said_layer(folder: Path) -> tuple[int | None, str]:
-    """The layer that an SAE says it is of, as far as a look at its description tells, and in words why, where that is
-    not the number that it says."""
+    """The layer that an SAE's description declares, 0-based, and an explanation in words.
+
+    The layer is None if none is declared. The explanation is "" unless the layer differs from the number in the file.
+    """
     found = format_of(folder)
     return found.said_layer(_description(folder, found)) if found else (None, "")
 
 
 def description_problem(folder: Path) -> str | None:
-    """Why an SAE is of a kind that can't be used, by what its description says: the file and what is wrong. It was
-    saved in the course of its training, is a transcoder, or its hook is no residual stream. None: nothing shows."""
+    """Why an SAE cannot be used according to its description: the file and what is wrong.
+
+    It was saved in its training form, it is a transcoder, or its hook is not a residual stream. None if no problem is
+    found.
+    """
     found = format_of(folder)
     if found is None:
         return None
@@ -96,7 +101,7 @@ def description_problem(folder: Path) -> str | None:
 
 
 def missing_files(folder: Path) -> str:
-    """What a folder lacks, in words."""
+    """For a message: which files of an SAE a folder has, and which are valid."""
     known = sorted({file for each in formats() for file in each.files})
     found = [file for file in known if (folder / file).is_file()]
     valid = "; ".join(f"{each.name}: {' and '.join(each.files)}" for each in formats())
@@ -104,7 +109,7 @@ def missing_files(folder: Path) -> str:
 
 
 def _description(folder: Path, found: Format) -> dict[str, Any]:
-    """What describes an SAE of a format; {} where it can't be read."""
+    """The description of an SAE; {} if it cannot be read."""
     try:
         cfg = json.loads((folder / found.description).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,16 +1,16 @@
-"""SAELens' own format: `cfg.json` and `sae_weights.safetensors`.
+"""The format of SAELens: `cfg.json` and `sae_weights.safetensors`.
 
-Two layouts. v5 keeps everything at the top of cfg.json and calls a top-k SAE "standard" with `activation_fn` "topk"
-(what Singh, Cherep & Maes, arXiv 2505.18186, published): it is loaded as top-k. v6 has `architecture` "topk" and keeps
-the hook under `metadata`. It is the one format that says which layer it counts from 0.
+There are two layouts. v5 keeps all fields at the top level of cfg.json. It calls a top-k SAE "standard" with
+`activation_fn` "topk" (as published by Singh, Cherep & Maes, arXiv 2505.18186); this is loaded as top-k. v6 has
+`architecture` "topk" and keeps the hook under `metadata`. This is the only format that declares a 0-based layer.
 
-Where a file asks for `rescale_acts_by_decoder_norm` (activations times the decoder norms before top-k, over them in
-decoding), the norms are folded into the weights: the same numbers, and `W_dec[j]` is what one unit of feature j adds.
-`expected_average_only_in` divides activations by a number found in training: it is folded in where it lies in the
-folder (`activation_scaler.json`), and refused where it does not.
+`rescale_acts_by_decoder_norm` multiplies activations by the decoder norms before top-k, and divides by them in
+decoding. The norms are folded into the weights. The result is the same, and one unit of feature j adds `W_dec[j]`.
+`expected_average_only_in` multiplies activations by a factor from training. The factor is folded into the weights if
+it is in the folder (`activation_scaler.json`). Otherwise the SAE is refused.
 
-Refused: a field of cfg.json that is not known, or has a value that would change the maths; a transcoder; an SAE that
-was saved for its training; a hook that is no residual stream, or whose name and layer disagree.
+Refused: an unknown field of cfg.json; a value that would change the computation; a transcoder; an SAE that was saved
+in its training form; a hook that is not a residual stream, or whose name and layer disagree.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ from reprise.saes.hooks import before_text, hook_layer, hook_problem, numbered_l
 if TYPE_CHECKING:
     import torch
 
-# What SAELens may put beside the two.
+# SAELens may write this file beside the two others.
 SCALER_FILE = "activation_scaler.json"
-# Fields of SAELens' cfg.json by what they mean for the maths. `_MATHS` is read; `_FIXED` must have the value given
-# (or be absent); `_INERT` describes, trains or places the SAE. Whatever is in none of them is refused.
+# Fields of SAELens' cfg.json, by their effect on the computation. `_MATHS` is read. `_FIXED` must have a given value
+# or be absent. `_INERT` is about the description, the training and the device. All other fields are refused.
 _MATHS = {
     "architecture",
     "d_in",
@@ -79,7 +79,7 @@ _TRAINING_V5 = {
 }
 _INERT = {"device", "metadata", *_DESCRIBING, *_TRAINING_V5}
 ARCHITECTURES = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
-# Fields that SAELens 6 writes of an SAE in training, and not of one that is saved for use.
+# Fields that SAELens 6 writes for an SAE in its training form, but not for one that is saved for use.
 _TRAINING_FIELDS = {
     "decoder_init_norm",
     "l1_warm_up_steps",
@@ -96,7 +96,7 @@ _TRAINING_ARCHITECTURES = ("batchtopk", "matryoshka_batchtopk")
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    # Here, since it imports torch, and the Snakefile imports this module at every parse.
+    # Imported here because it needs torch, and the Snakefile imports this module at every parse.
     from reprise.saes.formats.tensors import dtype_of, named, read_safetensors
 
     path = folder / FORMAT.description
@@ -109,7 +109,7 @@ def _read(folder: Path) -> dict[str, Any]:
     shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     shapes |= {name: one for name in names if name not in shapes}
     weights = read_safetensors(folder / FORMAT.weights)
-    # v5 wrote a scaling factor of ones for a while; any other would change the maths.
+    # Some versions of v5 wrote a scaling factor of ones. Any other would change the computation.
     if "scaling_factor" in weights and bool((weights["scaling_factor"] == 1).all()):
         del weights["scaling_factor"]
     weights = named(folder / FORMAT.weights, weights, names, shapes, dtype=dtype_of(cfg, path))
@@ -118,7 +118,7 @@ def _read(folder: Path) -> dict[str, Any]:
     if maths["normalize_activations"] == "expected_average_only_in":
         weights |= _fold_scaler(weights, folder)
         maths["normalize_activations"] = "none"
-    # v5 keeps its descriptions beside the maths, v6 under `metadata`.
+    # v5 keeps the description at the top level, v6 under `metadata`.
     about = {**cfg, **(cfg.get("metadata") or {})}
     declared = {
         "hook_layer": _hook_layer(about, path),
@@ -128,7 +128,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def weight_names(activation: str) -> dict[str, str]:
-    """Weights of an `Sae` by what SAELens calls them."""
+    """SAELens' names for the weights of an `Sae`: by our name, theirs."""
     names = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
     if activation == "jumprelu":
         names["threshold"] = "threshold"
@@ -138,7 +138,7 @@ def weight_names(activation: str) -> dict[str, str]:
 
 
 def _maths(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The fields that the maths depends on, in one form for v5 and v6, or SaeError."""
+    """The fields that the computation depends on, in one form for v5 and v6. Raises SaeError for invalid ones."""
     from reprise.saes.sae import NORMALISATIONS
 
     for field, valid in _FIXED.items():
@@ -150,7 +150,7 @@ def _maths(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
     for field in ("apply_b_dec_to_input", "rescale_acts_by_decoder_norm"):
         if type(cfg.get(field, False)) is not bool:
             raise refusal(path, field, cfg[field], "true, false")
-    # Older files have a truth value here.
+    # Older files have a boolean here.
     spelled = {None: "none", False: "none", True: "expected_average_only_in"}
     normalisation = cfg.get("normalize_activations")
     normalisation = spelled.get(normalisation, normalisation)
@@ -199,13 +199,13 @@ def _fold_decoder_norm(weights: dict[str, "torch.Tensor"]) -> dict[str, "torch.T
     return {
         "W_enc": weights["W_enc"] * norm,
         "b_enc": weights["b_enc"] * norm,
-        # A decoder row of zeros never becomes active; it must not become NaN either.
+        # A feature whose decoder row is zero is never active. Its row must not become NaN.
         "W_dec": weights["W_dec"] / norm.clamp(min=torch.finfo(torch.float32).tiny)[:, None],
     }
 
 
 def _fold_scaler(weights: dict[str, "torch.Tensor"], folder: Path) -> dict[str, "torch.Tensor"]:
-    """The factor that activations were multiplied by in training, taken into the weights."""
+    """The weights with the factor folded in by which activations were multiplied in training."""
     path = folder / SCALER_FILE
     if not path.is_file():
         raise SaeError(
@@ -224,7 +224,7 @@ def _fold_scaler(weights: dict[str, "torch.Tensor"], folder: Path) -> dict[str, 
 
 
 def _hook_layer(about: dict[str, Any], path: Path) -> int | None:
-    """The layer after which the hook is, 0-based (`hooks.hook_layer`), where name and number agree."""
+    """The layer after which the hook is, 0-based (`hooks.hook_layer`). SaeError if name and number disagree."""
     layer, name = about.get("hook_layer"), about.get("hook_name") or ""
     number = numbered_layer(name)
     if layer is not None and type(layer) is not int:
@@ -235,7 +235,7 @@ def _hook_layer(about: dict[str, Any], path: Path) -> int | None:
 
 
 def _about(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """SAELens' description: v5 keeps it beside the maths, v6 under `metadata`."""
+    """SAELens' description: v5 keeps it at the top level, v6 under `metadata`."""
     metadata = cfg.get("metadata")
     return {**cfg, **(metadata if isinstance(metadata, dict) else {})}
 
@@ -249,14 +249,17 @@ def _problem(cfg: Mapping[str, Any], folder: Path) -> str | None:
             return f"{out} is {about[out]!r}, and {of} {about.get(of)!r}: {TRANSCODER}"
     training = sorted(_TRAINING_FIELDS & cfg.keys())
     if training or architecture in _TRAINING_ARCHITECTURES:
-        said = f"{', '.join(training)} say" if training else f"architecture {architecture!r} says"
-        return f"{said} that SAELens saved it for its training (save_model); {_for_use(cfg, folder)}"
+        said = f"{', '.join(training)} show" if training else f"architecture {architecture!r} shows"
+        return f"{said} that SAELens saved it in its training form (save_model); {_for_use(cfg, folder)}"
     return hook_problem(about.get("hook_name"))
 
 
 def _for_use(cfg: Mapping[str, Any], folder: Path) -> str:
-    """How an SAE of a training is saved for use, as a command. The factor that activations were multiplied by lies
-    beside the weights, and is not in what is saved unless it is folded in."""
+    """How to save an SAE in training form for use, as a command.
+
+    The factor by which activations were multiplied is in a file beside the weights. The saved SAE has it only if it is
+    folded in.
+    """
     scaler, folded = folder / SCALER_FILE, ""
     if cfg.get("normalize_activations") == "expected_average_only_in":
         factor = f"json.load(open({str(scaler)!r}))['scaling_factor']"
@@ -266,8 +269,8 @@ def _for_use(cfg: Mapping[str, Any], folder: Path) -> str:
         f"sae = TrainingSAE.load_from_disk({str(folder)!r}); {folded}"
         f"sae.save_inference_model({f'{folder.name}-for-use'!r})"
     )
-    lacking = f", with {SCALER_FILE} of the training beside it" if folded and not scaler.is_file() else ""
-    return f'valid: what python -c "{program}" writes{lacking}'
+    lacking = f" (first copy the training's {SCALER_FILE} into the folder)" if folded and not scaler.is_file() else ""
+    return f'valid: the SAE that is written by python -c "{program}"{lacking}'
 
 
 def _said_layer(cfg: Mapping[str, Any]) -> tuple[int | None, str]:

@@ -1,6 +1,6 @@
-"""sparsify's format: `cfg.json` and `sae.safetensors`. Top-k, or one feature a group (`groupmax`).
+"""The format of sparsify: `cfg.json` and `sae.safetensors`. Top-k, or one feature per group (`groupmax`).
 
-Refused: a field that is not known, another activation, and a transcoder.
+Refused: an unknown field, another activation, and a transcoder.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from reprise.saes.formats.fields import TRANSCODER, positive, read_json, refusal, refuse_unknown
 from reprise.saes.formats.format import Format
 
-# Fields of cfg.json: `_MATHS` is read, `_INERT` is about the training. Whatever is in neither is refused.
+# Fields of cfg.json: `_MATHS` is read, `_INERT` is about the training. All other fields are refused.
 _MATHS = {
     "activation",
     "d_in",
@@ -25,7 +25,7 @@ _INERT = {"normalize_decoder", "multi_topk"}
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    # Here, since it imports torch, and the Snakefile imports this module at every parse.
+    # Imported here because it needs torch, and the Snakefile imports this module at every parse.
     from reprise.saes.formats.tensors import named, read_safetensors
 
     path, weights_path = (folder / file for file in FORMAT.files)
@@ -33,7 +33,7 @@ def _read(folder: Path) -> dict[str, Any]:
     refuse_unknown(path, cfg, _MATHS | _INERT)
     for field in ("skip_connection", "transcode", "signed"):
         if cfg.get(field, False) is not False:
-            raise refusal(path, field, cfg[field], "false (a transcoder reconstructs another hook than it reads)")
+            raise refusal(path, field, cfg[field], "false (a transcoder reads one hook and reconstructs another)")
     d_in, k = positive(cfg, "d_in", path), positive(cfg, "k", path)
     d_sae = cfg.get("num_latents") or d_in * positive({"expansion_factor": 32, **cfg}, "expansion_factor", path)
     activation = cfg.get("activation", "topk")

@@ -144,7 +144,7 @@ def test_degenerate_activations() -> None:
     assert math.isnan(zeros["fvu"]) and zeros["cosine"] == 0
     with pytest.raises(ValueError, match="no activations"):
         reconstruction_metrics(sae_for(2), [])
-    with pytest.raises(ValueError, match="must rise"):
+    with pytest.raises(ValueError, match="must increase"):
         reconstruction_metrics(sae_for(2), [activations(2)], position_edges=(5, 5))
     with pytest.raises(SaeError, match="width 30; this SAE's d_in is 24"):
         reconstruction_metrics(sae_for(2), [np.zeros((1, 1, 30))])
@@ -213,15 +213,15 @@ def test_another_model_is_refused_by_its_weights() -> None:
     assert certificate(sae_for(2, model_digest=None, model_name=None))["agreements"]["model"] is None
 
 
-def test_not_sharply_best_is_refused() -> None:
+def test_not_clearly_best_is_refused() -> None:
     hooks = [Hook(L, normed=False) for L in (1, 2, 3)]
     metrics = {hook: reconstruction_metrics(sae_for(2), [activations(hook.layer)]) for hook in hooks}
     metrics[hooks[2]] = {**metrics[hooks[2]], "fvu": 1.2 * metrics[hooks[1]]["fvu"]}
     out = certify(sae_for(2).declared, EXPECTED, metrics, **BOUNDS)
     assert out["failures"] == ["best_hook"] and out["neighbour_ratio"] == pytest.approx(1.2)
-    assert out["better_hook"] is None and "layer 2 is not sharply the best hook" in out["reason"]
+    assert out["better_hook"] is None and "layer 2 is not clearly the best hook" in out["reason"]
     alone = certify(sae_for(2).declared, EXPECTED, {hooks[1]: metrics[hooks[1]]}, **BOUNDS)
-    assert alone["failures"] == ["measured"] and "no hook beside layer 2 was measured" in alone["reason"]
+    assert alone["failures"] == ["measured"] and "no hook other than layer 2 was measured" in alone["reason"]
 
 
 def test_an_sae_of_normed_activations_is_refused_and_told_apart() -> None:
@@ -316,7 +316,7 @@ def test_without_a_certificate_nothing_goes_on() -> None:
     require_passed(judge(measured(), BOUNDS), see="layer2.json")
     refused = (
         r"^saes/layer2 has no certificate for layer 2, so nothing is encoded with it and no latents of it are used: "
-        r"FVU at layer 2 is 0\.0\d+; at most 0\.001 is asked for \(see layer2\.json\); valid: the SAE of this layer"
+        r"FVU at layer 2 is 0\.0\d+; at most 0\.001 is allowed \(see layer2\.json\); valid: the SAE of this layer"
     )
     with pytest.raises(SaeError, match=refused):
         require_passed(judge(measured(), BOUNDS | {"max_fvu": 0.001}), see="layer2.json")
@@ -373,7 +373,7 @@ def test_a_sibling_of_the_model_is_refused_whether_or_not_the_sae_says_whose_it_
     rendered: tuple[np.ndarray, list[str]],
 ) -> None:
     """The improviser went on from the same base as the planner, so the SAE does not reconstruct it badly. But layer 2
-    is not sharply the best hook any more."""
+    is not clearly the best hook any more."""
     improviser = load_model(str(RESOURCES / "improviser"))
     assert on_model(improviser, {}, rendered)["failures"] == ["model", "best_hook"]
     out = on_model(improviser, UNSAID, rendered)

@@ -36,7 +36,7 @@ def test_what_comes_into_a_layer_is_the_stream_of_the_one_below(tmp_path):
     assert sae_problems(str(folder), 2) == []
     sae = load_sae(folder)
     assert sae.hook_layer == sae.declared["hook_layer"] == 2 and sae.digest == load_sae(SAE).digest
-    why = " (blocks.3.hook_resid_pre is what comes into layer 3, so the output of the layer below)"
+    why = " (blocks.3.hook_resid_pre is the input of layer 3, so the output of the layer below)"
     assert sae_problems(str(folder), 3) == [
         f'"{folder}" says that it is of layer 2{why}; valid: the SAE of layer 3 (layers are 0-based)'
     ]
@@ -65,9 +65,10 @@ def test_a_name_and_a_number_that_disagree(tmp_path):
 )
 def test_hooks_that_are_no_residual_stream(tmp_path, name):
     folder = described(tmp_path / "sae", hook_name=name, hook_layer=2)
-    assert refused(folder).startswith(f"cfg.json: hook_name is '{name}', which is no residual stream; valid: ")
+    assert refused(folder).startswith(f"cfg.json: hook_name is '{name}', which is not a residual stream; valid: ")
 
 
 def test_the_input_embedding_is_no_layers_output(tmp_path):
     folder = described(tmp_path / "sae", hook_name="blocks.0.hook_resid_pre", hook_layer=0)
-    assert "'blocks.0.hook_resid_pre', the input embedding, which is no layer's output; valid: " in refused(folder)
+    text = refused(folder)
+    assert "'blocks.0.hook_resid_pre', the input embedding, which is not the output of a layer; valid: " in text

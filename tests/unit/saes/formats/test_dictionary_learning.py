@@ -100,12 +100,12 @@ def test_a_topk_dictionary_of_an_older_version_has_no_threshold(tmp_path: Path) 
     [
         ({"dict_class": "CrossCoder"}, {}, r"trainer\.dict_class is 'CrossCoder': a transcoder "),
         ({"dict_class": "Novel"}, {}, r"trainer\.dict_class is 'Novel'; valid: AutoEncoder, "),
-        ({"submodule_name": "mlp_layer_16"}, {}, r"trainer\.submodule_name is 'mlp_layer_16', which is no residual"),
+        ({"submodule_name": "mlp_layer_16"}, {}, r"trainer\.submodule_name is 'mlp_layer_16', which is not a "),
         ({"dict_size": 41}, {}, r"encoder\.weight has shape \(40, 12\); its description says \(41, 12\)"),
         ({"k": 7}, {}, r"trainer\.k is 7; valid: 6, as ae\.pt says"),
         ({}, {"extra": torch.zeros(1)}, "holds .*extra.*; valid: exactly encoder.weight"),
         ({}, {"b_dec": torch.full((D_IN,), torch.inf)}, "b_dec is not all finite"),
-        ({}, {"ae": {"b_dec": torch.zeros(1)}}, "holds more than tensors: a backup of a training"),
+        ({}, {"ae": {"b_dec": torch.zeros(1)}}, "contains more than tensors: a training checkpoint"),
     ],
 )
 def test_dictionaries_are_read_strictly(tmp_path: Path, trainer: dict, tensors: dict, message: str) -> None:

@@ -109,7 +109,7 @@ def test_dtype_is_rounded_as_declared(tmp_path: Path) -> None:
         (
             V6,
             {"architecture": "batchtopk"},
-            "architecture 'batchtopk' says that SAELens saved it for its training",
+            "architecture 'batchtopk' shows that SAELens saved it in its training form",
         ),
         (V6, {"architecture": "jumprelu"}, "k is 2; valid: absent"),
         (V6, {"architecture": "gated", "activation_fn": "topk"}, "activation_fn is 'topk'; valid: 'relu', as the"),
@@ -135,7 +135,7 @@ def test_bad_weights_are_refused(tmp_path: Path) -> None:
     load_sae(on_disk(tmp_path / "sae", V5, {**TINY, "scaling_factor": torch.ones(4)}))
     file = tmp_path / "sae" / "sae_weights.safetensors"
     file.write_bytes(file.read_bytes()[:-4])
-    with pytest.raises(SaeError, match="not a whole safetensors file"):
+    with pytest.raises(SaeError, match="not a complete safetensors file"):
         load_sae(tmp_path / "sae")
     file.unlink()
     with pytest.raises(SaeError, match=r"has only cfg\.json; valid: SAELens: cfg\.json and sae_weights\.safetensors"):

@@ -16,7 +16,7 @@ from tests.unit.saes.refusals import described, refused
 @pytest.mark.parametrize(
     "changes, text",
     [
-        ({"architecture": "skip_transcoder"}, "architecture is 'skip_transcoder': a transcoder reconstructs another"),
+        ({"architecture": "skip_transcoder"}, "architecture is 'skip_transcoder': a transcoder reads one hook"),
         ({"architecture": "jumprelu_transcoder", "d_out": 128}, "architecture is 'jumprelu_transcoder': a transcoder"),
         ({"hook_name_out": "blocks.2.hook_mlp_out"}, "hook_name_out is 'blocks.2.hook_mlp_out', and hook_name "),
         ({"hook_layer_out": 3}, "hook_layer_out is 3, and hook_layer 2: a transcoder"),
@@ -48,9 +48,9 @@ def test_an_sae_of_a_training_is_saved_for_use_by_the_command_that_is_given(tmp_
         saving.topk_threshold.fill_(0.5)
     saving.save_model(tmp_path / "sae")
     text = refused(tmp_path / "sae")
-    assert " say that SAELens saved it for its training (save_model); valid: what python -c " in text
+    assert " show that SAELens saved it in its training form (save_model); valid: the SAE that is written by " in text
     monkeypatch.chdir(tmp_path)
-    exec(shlex.split(re.search(r"what (python -c .*) writes$", text)[1])[2])
+    exec(shlex.split(re.search(r"written by (python -c .*)$", text)[1])[2])
     assert sae_problems("sae-for-use", 2, base_dir=tmp_path) == []
     saving.save_inference_model(tmp_path / "directly")
     assert load_sae(tmp_path / "sae-for-use").digest == load_sae(tmp_path / "directly").digest
@@ -59,11 +59,11 @@ def test_an_sae_of_a_training_is_saved_for_use_by_the_command_that_is_given(tmp_
 def test_a_factor_of_the_training_is_folded_in(tmp_path, monkeypatch):
     saving = in_training("topk", normalize_activations="expected_average_only_in", rescale_acts_by_decoder_norm=False)
     saving.save_model(tmp_path / "sae")
-    assert refused(tmp_path / "sae").endswith(" writes, with activation_scaler.json of the training beside it")
+    assert refused(tmp_path / "sae").endswith(" (first copy the training's activation_scaler.json into the folder)")
     (tmp_path / "sae" / "activation_scaler.json").write_text('{"scaling_factor": 0.25}')
     text = refused(tmp_path / "sae")
     monkeypatch.chdir(tmp_path)
-    exec(shlex.split(re.search(r"what (python -c .*) writes$", text)[1])[2])
+    exec(shlex.split(re.search(r"written by (python -c .*)$", text)[1])[2])
     x = torch.randn(20, 12)
     with torch.no_grad():
         expected = saving.encode(x * 0.25)

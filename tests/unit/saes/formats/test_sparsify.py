@@ -33,7 +33,7 @@ def test_sparsify(tmp_path: Path, activation: str) -> None:
     values, indices = encode(sae, X)
     assert bool((values[:, :-1] >= values[:, 1:]).all()) and bool((indices[values == 0] == 0).all())
     (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "transcode": True}))
-    with pytest.raises(SaeError, match="transcode is True: a transcoder reconstructs another hook"):
+    with pytest.raises(SaeError, match="transcode is True: a transcoder reads one hook and reconstructs another"):
         load_sae(tmp_path)
     (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "hidden_trick": 1}))
     with pytest.raises(SaeError, match="unknown field hidden_trick"):
@@ -44,4 +44,4 @@ def test_sparsify(tmp_path: Path, activation: str) -> None:
 def test_transcoders_of_sparsify(tmp_path, field):
     (tmp_path / "cfg.json").write_text(json.dumps({"d_in": 128, "num_latents": 256, "k": 8, field: True}))
     shutil.copy(SAE / "sae_weights.safetensors", tmp_path / "sae.safetensors")
-    assert refused(tmp_path).startswith(f"cfg.json: {field} is True: a transcoder reconstructs another hook")
+    assert refused(tmp_path).startswith(f"cfg.json: {field} is True: a transcoder reads one hook")
