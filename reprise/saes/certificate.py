@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reprise.saes.errors import SaeError
-from reprise.saes.hooks import before_text
+from reprise.saes.hook_names import before_text
 from reprise.saes.measurement import Hook, Measurement
 
 

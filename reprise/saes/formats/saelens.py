@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from reprise.saes.errors import SaeError
 from reprise.saes.formats.fields import TRANSCODER, positive, read_json, refusal, refuse_unknown
 from reprise.saes.formats.format import Format
-from reprise.saes.hooks import before_text, hook_layer, hook_problem, numbered_layer
+from reprise.saes.hook_names import before_text, hook_layer, hook_problem, numbered_layer
 
 if TYPE_CHECKING:
     import torch

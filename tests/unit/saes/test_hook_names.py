@@ -6,7 +6,7 @@ import reprise.models.library_setup  # noqa: F401  SAELens imports torchaudio
 from reprise.checkpoints.weights import sae_problems
 from reprise.saes.certificate import disagreements
 from reprise.saes.errors import SaeError
-from reprise.saes.hooks import hook_layer, hook_problem
+from reprise.saes.hook_names import hook_layer, hook_problem
 from reprise.saes.loading import load_sae
 from tests.unit.saes.refusals import SAE, described, refused
 
