@@ -78,6 +78,10 @@ def _read(folder: Path) -> dict[str, Any]:
     }
     # Some classes have one threshold for all features, others have one per feature.
     shapes |= {n: tuple(found[names[n]].shape) for n in ("threshold", "k", "group_sizes") if names.get(n) in found}
+    for name, shape in shapes.items():
+        valid = [(), (1,), (d_sae,)] if name == "threshold" else [(), (1,)]
+        if name in ("threshold", "k") and shape not in valid:
+            raise refusal(weights_path, f"the shape of {names[name]}", shape, ", ".join(map(str, valid)))
     weights = named(weights_path, found, names, shapes)
     k, _, threshold = (weights.pop(name, None) for name in ("k", "group_sizes", "threshold"))
     if k is not None and trainer.get("k", int(k)) != int(k):

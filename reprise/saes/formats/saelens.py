@@ -141,6 +141,8 @@ def _maths(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
     """The fields that the computation depends on, in one form for v5 and v6. Raises SaeError for invalid ones."""
     from reprise.saes.sae import NORMALISATIONS
 
+    if not isinstance(cfg.get("metadata") or {}, dict):
+        raise refusal(path, "metadata", cfg["metadata"], "an object of fields, or null")
     for field, valid in _FIXED.items():
         for holder in (cfg, cfg.get("metadata") or {}):
             if holder.get(field) not in valid:

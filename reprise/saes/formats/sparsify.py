@@ -31,11 +31,19 @@ def _read(folder: Path) -> dict[str, Any]:
     path, weights_path = (folder / file for file in FORMAT.files)
     cfg = read_json(path)
     refuse_unknown(path, cfg, _MATHS | _INERT)
-    for field in ("skip_connection", "transcode", "signed"):
+    for field in ("skip_connection", "transcode"):
         if cfg.get(field, False) is not False:
             raise refusal(path, field, cfg[field], "false (a transcoder reads one hook and reconstructs another)")
+    if cfg.get("signed", False) is not False:
+        raise refusal(path, "signed", cfg["signed"], "false (latents below 0 are not supported)")
     d_in, k = positive(cfg, "d_in", path), positive(cfg, "k", path)
-    d_sae = cfg.get("num_latents") or d_in * positive({"expansion_factor": 32, **cfg}, "expansion_factor", path)
+    # 0 means that the expansion factor gives the number.
+    given = cfg.get("num_latents") not in (None, 0)
+    d_sae = (
+        positive(cfg, "num_latents", path)
+        if given
+        else d_in * positive({"expansion_factor": 32, **cfg}, "expansion_factor", path)
+    )
     activation = cfg.get("activation", "topk")
     if activation not in ("topk", "groupmax"):
         raise refusal(path, "activation", activation, "'topk', 'groupmax'")

@@ -103,6 +103,8 @@ def test_a_topk_dictionary_of_an_older_version_has_no_threshold(tmp_path: Path) 
         ({"submodule_name": "mlp_layer_16"}, {}, r"trainer\.submodule_name is 'mlp_layer_16', which is not a "),
         ({"dict_size": 41}, {}, r"encoder\.weight has shape \(40, 12\); its description says \(41, 12\)"),
         ({"k": 7}, {}, r"trainer\.k is 7; valid: 6, as ae\.pt says"),
+        ({}, {"threshold": torch.zeros(3)}, r"the shape of threshold is \(3,\); valid: \(\), \(1,\), \(40,\)"),
+        ({}, {"k": torch.zeros(2)}, r"the shape of k is \(2,\); valid: \(\), \(1,\)"),
         ({}, {"extra": torch.zeros(1)}, "holds .*extra.*; valid: exactly encoder.weight"),
         ({}, {"b_dec": torch.full((D_IN,), torch.inf)}, "b_dec is not all finite"),
         ({}, {"ae": {"b_dec": torch.zeros(1)}}, "contains more than tensors: a training checkpoint"),

@@ -115,6 +115,11 @@ def test_dtype_is_rounded_as_declared(tmp_path: Path) -> None:
         (V6, {"architecture": "gated", "activation_fn": "topk"}, "activation_fn is 'topk'; valid: 'relu', as the"),
         (V6, {"reshape_activations": "hook_z"}, "reshape_activations is 'hook_z'"),
         (V6, {"k": 0}, "k is 0"),
+        (
+            V6,
+            {"metadata": ["hook_layers.11"]},
+            r"metadata is \['hook_layers.11'\]; valid: an object of fields, or null",
+        ),
         (V6, {"metadata": {"hook_head_index": 1}}, "hook_head_index is 1"),
     ],
 )

@@ -35,6 +35,10 @@ def test_sparsify(tmp_path: Path, activation: str) -> None:
     (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "transcode": True}))
     with pytest.raises(SaeError, match="transcode is True: a transcoder reads one hook and reconstructs another"):
         load_sae(tmp_path)
+    for field, value, said in (("signed", True, "latents below 0"), ("num_latents", "256", "a positive integer")):
+        (tmp_path / "cfg.json").write_text(json.dumps({**cfg, field: value}))
+        with pytest.raises(SaeError, match=f"{field} is {value!r}; valid: .*{said}"):
+            load_sae(tmp_path)
     (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "hidden_trick": 1}))
     with pytest.raises(SaeError, match="unknown field hidden_trick"):
         load_sae(tmp_path)
