@@ -1,1 +1,1 @@
-"""Measurements against named peers, each a record of `results.json`; run them all with `python -m benchmarks`."""
+"""Measurements against named peers, each a record in `results.json`. Run all of them with `python -m benchmarks`."""

@@ -1,17 +1,17 @@
-"""Run every benchmark, rewrite the JSON files of this folder, and the tables of the README and the docs from them.
+"""Run benchmarks, write the JSON files of this folder, and write the tables in the README and the docs from them.
 
 python -m benchmarks            all
 python -m benchmarks workflow   only benchmarks/workflow.py; the other records stay
 python -m benchmarks planning   only benchmarks/planning.py
-python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,speed for some of it, --bps-dir FOLDER
-                                (or REPRISE_BPS_DIR) for the sonatas, which are left as they are without
+python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,speed for some sections; --bps-dir FOLDER
+                                (or REPRISE_BPS_DIR) for the sonatas, which otherwise stay unchanged
 python -m benchmarks screen     only benchmarks/screen.py
 python -m benchmarks ablation   only benchmarks/ablation.py
 python -m benchmarks capture    only benchmarks/capture.py
 python -m benchmarks true_size  only benchmarks/true_size.py
 python -m benchmarks statistics only benchmarks/statistics.py: simulated rates of errors and coverage
-python -m benchmarks seeds      only benchmarks/seeds.py: the demo at four sets of seeds, and power found
-python -m benchmarks tables     only the tables in the README and in docs/, from what is committed
+python -m benchmarks seeds      only benchmarks/seeds.py: the demo at four sets of seeds, and the measured power
+python -m benchmarks tables     only the tables in the README and in docs/, from the committed JSON files
 """
 
 import argparse
@@ -32,7 +32,7 @@ RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS = (
 
 
 def machine() -> str:
-    """The machine in words: processor and cores."""
+    """The machine as text: processor and cores."""
     cpu = next(
         (
             line.split(":")[1].strip()
@@ -45,14 +45,14 @@ def machine() -> str:
 
 
 def save(records: list[dict[str, Any]]) -> None:
-    """Put records into `results.json`, in place of those of the same name."""
+    """Put records into `results.json`. They replace records of the same name."""
     known = {r["name"]: r for r in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
     known |= {r["name"]: r | {"machine": machine()} for r in records}
     RESULTS.write_text(json.dumps(sorted(known.values(), key=lambda r: r["name"]), indent=2) + "\n")
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """What the command line asks for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks; all by default.")
     parser.add_argument(
         "wanted",
@@ -65,7 +65,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A committed JSON object, empty where there is none yet."""
+    """A committed JSON object, or {} if the file does not exist yet."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 

@@ -1,17 +1,19 @@
-"""What an ablation suite costs: every condition of one candidate of the shipped planner, against audiocraft by hand.
+"""The cost of an ablation suite: every condition of one candidate of the shipped planner, against audiocraft by hand.
 
-Ours: the conditions of a candidate as the workflow runs them, `condition_table` and `run_conditions`: all kinds, the
-shipped doses, both windows, `ROWS` continuations a batch, whatever clips and conditions they are of.
+Ours: `condition_table` and `run_conditions`, as in the workflow. All kinds of edits, the shipped doses and both
+windows are run, in batches of `ROWS` continuations of any clips and conditions.
 
-By hand, as a notebook would: a forward hook that applies the same edit to the layer, and audiocraft's own generation
-(`LMModel.generate`) from the clip's prefix. Once with a call for each condition of each clip, once with a call for
-each condition, its clips together: `N_TOGETHER` of them, as many as a study continues. The prefix is given as tokens,
-so that no codec runs on either side. audiocraft passes over a prefix at once, ours step by step, so that a
-continuation is its clip to the last bit; audiocraft always computes the unconditional half too, ours only where there
-is guidance, and here is none. What a call costs does not depend on the dose: by hand only `DOSE` is run.
+By hand, as in a notebook: a forward hook applies the same edit to the layer, and audiocraft's own generation
+(`LMModel.generate`) continues the clip's prefix. This is measured twice: with one call per condition and clip, and
+with one call per condition for `N_TOGETHER` clips, as many as a study continues. The prefix is given as tokens, so no
+codec runs on either side.
 
-Wall seconds on `THREADS` threads, which is what the workflow gives such a job, in interleaved rounds. Which feature
-and directions are edited changes no cost either: they are fixed, rather than found by a whole study.
+Differences: audiocraft reads the prefix in one pass. Ours reads it step by step, so that an unedited continuation
+equals its clip exactly. audiocraft always computes the unconditional branch too. Ours only does so with guidance, and
+here there is none. The cost of a call does not depend on the dose, so by hand only `DOSE` is run. It does not depend
+on the edited feature and directions either, so these are fixed and not found by a study.
+
+Unit: wall seconds on `THREADS` threads, which is what the workflow gives such a job, in interleaved rounds.
 """
 
 import time
@@ -49,7 +51,7 @@ N_ROUNDS, THREADS = 3, 2
 
 
 class Bench(NamedTuple):
-    """The planner and its SAE, `N_TOGETHER` clips, and by clip_id their tokens `[codebook, frame]` and noise keys."""
+    """The planner and its SAE, `N_TOGETHER` clips, and their tokens `[codebook, frame]` and noise keys by clip_id."""
 
     model: Model
     sae: Sae
@@ -59,7 +61,7 @@ class Bench(NamedTuple):
 
 
 def set_up() -> Bench:
-    """Load what is shipped and generate the clips."""
+    """Load the shipped model and SAE, and generate the clips."""
     model = load_model(str(ROOT / "resources" / "planner"))
     sae = load_sae(ROOT / "resources" / "planner" / "sae" / f"layer{CANDIDATE.layer}")
     clips = pd.read_csv(ROOT / "config" / "prompts.tsv", sep="\t").head(N_TOGETHER)
@@ -93,12 +95,29 @@ def some_conditions(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def directions(bench: Bench) -> dict[int, Direction]:
-    """What `mean_difference` rows are moved along."""
+    """The direction of the edit in `mean_difference` rows."""
     return {0: Direction(random_direction(bench.model.d_model, layer=0, feature=0, control=0), 0.0)}
 
 
 def suite(bench: Bench, table: pd.DataFrame, *, rows: int = ROWS, sampling: Sampling = SAMPLING) -> np.ndarray:
-    """Tokens `[row, codebook, frame]` of every row of a condition table, by ours."""
+    """Run ours on a condition table.
+
+    Parameters
+    ----------
+    bench : Bench
+        Model, SAE and clips.
+    table : DataFrame
+        The conditions, one row per continuation.
+    rows : int
+        Continuations in one batch.
+    sampling : Sampling
+        How tokens are sampled.
+
+    Returns
+    -------
+    array `[row, codebook, frame]`
+        Tokens of every row.
+    """
     runs = run_conditions(
         bench.model,
         bench.sae,
@@ -113,7 +132,7 @@ def suite(bench: Bench, table: pd.DataFrame, *, rows: int = ROWS, sampling: Samp
 
 
 def by_hand(bench: Bench, table: pd.DataFrame, *, sampling: Sampling = SAMPLING) -> np.ndarray:
-    """The same of rows of one condition, by one call of audiocraft's."""
+    """Run audiocraft on the rows of one condition in one call. Parameters and result are those of `suite`."""
     lm, edits = bench.model.lm, row_edits(bench.sae, table, directions(bench))
     # audiocraft's batch holds the unconditional rows too.
     edit, position = edit_function(bench.sae, edits, guided=True), 0
@@ -141,13 +160,14 @@ def by_hand(bench: Bench, table: pd.DataFrame, *, sampling: Sampling = SAMPLING)
 
 
 def time_suites(n: int) -> dict[str, Any]:
-    """Wall seconds a continuation in `n` interleaved rounds; `n_conditions` and `n_rows` of the suite."""
+    """Wall seconds per continuation in `n` interleaved rounds, and `n_conditions` and `n_rows` of the suite."""
     bench = set_up()
     table, together = conditions(bench, N_CLIPS), some_conditions(conditions(bench, N_TOGETHER))
     by_hand(bench, together[0].head(1))
     taken: dict[str, Any] = {"ours": [], "by_clip": [], "by_condition": []}
     for i in range(n):
-        # By clip every condition in each round, of another clip each time; by condition some conditions in turn.
+        # Calls by clip: every condition in each round, each round for another clip. Calls by condition: a few
+        # conditions in each round, in turn.
         single = [rows.iloc[[i % N_TOGETHER]] for rows in together]
         some = [together[(i * N_CALLS_TOGETHER + j) % len(together)] for j in range(N_CALLS_TOGETHER)]
         began = time.perf_counter()

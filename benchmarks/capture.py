@@ -1,11 +1,15 @@
-"""What it costs to keep activations and SAE latents, in the dimensions of musicgen-small and its published SAEs.
+"""The cost of storing activations and SAE latents, in the dimensions of musicgen-small and its published SAEs.
 
-Ours are the stages' own functions, writing to disk. `capture`: five hooks, against a forward pass of audiocraft's own
-layers up to the last of these hooks, which keeps nothing. `sae_encode_store`: sparse latents into a store, against the
-bare matrix product, and against SAELens' encode with its dense output saved by numpy. `sae_bytes`: both on disk.
-`store_write`: activations that are there already into a sharded store with its manifest, against numpy's save.
-`capture_memory`, `encode_memory`: peak memory of the stage for eight times as many clips. Weights are random, which
-costs the same. Wall seconds on two threads, in interleaved rounds.
+Ours are the functions of the stages, which write to disk.
+
+- `capture`: five hooks, against a forward pass of audiocraft's own layers up to the last hook, which stores nothing.
+- `sae_encode_store`: sparse latents into a store, against the matrix product alone, and against SAELens' encode with
+  its dense output saved by numpy.
+- `sae_bytes`: the size of both on disk.
+- `store_write`: existing activations into a sharded store with its manifest, against numpy's save.
+- `capture_memory`, `encode_memory`: peak memory of the stage for eight times as many clips.
+
+Weights are random, which does not change the cost. Unit: wall seconds on two threads, in interleaved rounds.
 """
 
 import tempfile
@@ -34,7 +38,7 @@ from reprise.saes.latents import latent_arrays
 from reprise.saes.sae import Sae, make_sae
 from reprise.storage.stores import ArraySpec, read_store, write_store
 
-# musicgen-small; the hooks of its published SAEs, which have these sizes too.
+# The sizes of musicgen-small. HOOKS, D_SAE and K are those of its published SAEs.
 D_MODEL, N_LAYERS, N_HEADS, N_CODEBOOKS, CARD, FRAME_RATE_HZ = 1024, 24, 16, 4, 2048, 50.0
 HOOKS = (1, 5, 11, 17, 21)
 D_SAE, K = 32_768, 100
@@ -88,7 +92,10 @@ def folder_bytes(folder: Path) -> int:
 
 
 def capture(model: Model, tokens: np.ndarray, folder: Path, *, rows: int) -> None:
-    """The stage: the residual stream at the hooks that the model has, in a store each."""
+    """The stage `capture`: the residual stream at the hooks, one store per hook below `folder`.
+
+    tokens: `[clip, codebook, frame]`. rows: clips in one forward pass.
+    """
     spec = ArraySpec((len(tokens), tokens.shape[2] + 1, D_MODEL), "float16")
     with ExitStack() as stack:
         stores = {
@@ -100,14 +107,14 @@ def capture(model: Model, tokens: np.ndarray, folder: Path, *, rows: int) -> Non
 
 
 def encode(sae: Sae, activations: np.ndarray, folder: Path) -> None:
-    """The stage: sparse latents in a store."""
+    """The stage `encode`: latents of activations `[clip, position, d_model]`, in a sparse store in `folder`."""
     arrays = latent_arrays(*activations.shape[:2], d_sae=sae.d_sae, k=sae.k)
     with write_store(folder, arrays, meta={}) as store:
         store_latents(sae, activations, store)
 
 
 def rounds(methods: dict[str, Callable[[], Any]], n: int) -> dict[str, list[float]]:
-    """Wall seconds of each method in each of `n` interleaved rounds, after one that is not counted."""
+    """Wall seconds of each method in each of `n` interleaved rounds, after one round that is not counted."""
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for i in range(n + 1):
         for name, method in methods.items():
@@ -137,7 +144,7 @@ def time_capture() -> dict[str, list[float]]:
 
 
 def time_encode() -> dict[str, Any]:
-    """Seconds of the stage, of the bare product and of SAELens with its dense output saved; bytes of both outputs."""
+    """Seconds of the stage, of the product alone, and of SAELens with its dense output; bytes of both outputs."""
     from sae_lens import TopKSAE, TopKSAEConfig
 
     sae, activations = build_sae(), draw_activations(N_CLIPS, N_FRAMES)
@@ -164,8 +171,8 @@ def time_encode() -> dict[str, Any]:
 
 
 def time_store() -> dict[str, list[float]]:
-    """Seconds of writing activations by us and by numpy."""
-    # As a pass gives them.
+    """Seconds to write activations, by ours and by numpy."""
+    # A forward pass gives float32.
     activations = draw_activations(N_WRITTEN, N_FRAMES).astype(np.float32)
     with tempfile.TemporaryDirectory() as name:
 
@@ -189,7 +196,7 @@ def memory_of_capture(n_clips: int) -> float:
 
 
 def memory_of_encode(n_clips: int) -> float:
-    """Peak memory of the stage in this process, MB. The activations lie on disk, as in the workflow."""
+    """Peak memory of the stage in this process, MB. The activations are on disk, as in the workflow."""
     shape = (n_clips, SHORT_FRAMES + 1, D_MODEL)
     with tempfile.TemporaryDirectory() as name:
         with write_store(Path(name, "acts"), {"resid_post": ArraySpec(shape, "float16")}, meta={}) as store:

@@ -1,22 +1,23 @@
-"""What a recurrence label is worth: on planted returns, on tunes, on annotated sonatas; and what it costs.
+"""The accuracy of recurrence labels on planted returns, on tunes and on annotated sonatas; and their cost.
 
 Sections of `labels.json`:
 - `planted`: see `benchmarks/planted.py`.
-- `tunes`: scores whose own symbols tell what returns (see `benchmarks/scores.py`), performed and rendered; at most
-  `TUNE_S` seconds from the first full bar on, motif: the opening two to four bars.
+- `tunes`: scores in which the notes show what returns (see `benchmarks/scores.py`), performed and rendered. At most
+  `TUNE_S` seconds from the first full bar. The motif is the opening two to four bars.
 - `sonatas`: BPS-Motif (Hsiao et al. 2023), experts' motif annotations of 32 first movements by Beethoven, from the
-  folder given by `--bps-dir`; absent, this section stays as it is. Notes rendered as a piano, a crotchet half a
-  second. Each motif letter is looked for from its first occurrence, and from the next one each `SONATA_S` later.
+  folder given by `--bps-dir`. Without it, this section stays unchanged. Notes are rendered as a piano, with half a
+  second per crotchet. Each motif letter is searched from its first occurrence, and then from the next occurrence
+  after each `SONATA_S`.
 - `speed`: the records that go into `results.json`.
 
-Three methods see the same audio. *Ours*: events that `find_events` accepts at its shipped thresholds. *Plain*: see
-`benchmarks/plain.py`, at frames of 64 ms and onsets each 0.25 s, with the one threshold that gives it the best F1
-on this very data; ours is tuned on none of it. *Plain, any key*: the same at the best of twelve transpositions.
+Three methods get the same audio. *Ours*: events that `find_events` accepts at its shipped thresholds. *Plain*: see
+`benchmarks/plain.py`, with frames of 64 ms and onsets every 0.25 s. Its threshold is the one with the best F1 on this
+same data; ours is not tuned on it. *Plain, any key*: the same at the best of twelve transpositions.
 
-Counts: an event within `TOLERANCE_S` of a return's onset has found it, one event a return. `after_other_music`:
-returns after at least `LEAST_GAP_S`, the shipped gap and a little more, lest a frame decide: what an event is by
-definition; repeats on the heels of their like and variants count for nothing, found or not. `every_return`: repeats
-count too. Intervals: 95%, bootstrap over pieces.
+Counts: an event finds a return if it is within `TOLERANCE_S` of its onset, with one event per return.
+`after_other_music`: returns after a gap of at least `LEAST_GAP_S`, as events are defined. This is a little more than
+the shipped gap, so that no single frame decides. Repeats without a gap and variants are ignored, found or not.
+`every_return`: repeats count too. Intervals: 95%, bootstrap over pieces.
 """
 
 import time
@@ -57,9 +58,10 @@ N_SPEED = 3
 
 
 class Labelled(NamedTuple):
-    """One clip's truth and both methods' answers, onsets in seconds.
+    """The truth of one clip and the results of all methods. Onsets are in seconds from the clip's start.
 
-    `group`: piece; `plain`: each plain method's candidates with their scores.
+    group: the piece. returns_s: returns after other music. too_soon_s: repeats without a gap. plain: by method, the
+    candidates as (onset, score). has_content: whether the motif has enough content.
     """
 
     corpus: str
@@ -74,7 +76,7 @@ class Labelled(NamedTuple):
 
 
 class SonataClip(NamedTuple):
-    """One clip of a movement: `audio` from `start_s` of the movement; the rest in seconds from the clip's start."""
+    """One clip of a movement: `audio` from `start_s` of the movement. All else is in seconds from the clip's start."""
 
     audio: np.ndarray
     start_s: float
@@ -87,7 +89,24 @@ class SonataClip(NamedTuple):
 def label(
     audio: np.ndarray, start_s: float, duration_s: float, seed: tuple[int, ...]
 ) -> tuple[pd.DataFrame, dict[str, list[tuple[float, float]]]]:
-    """Accepted events of ours and candidates of the plain methods."""
+    """Run all methods on one clip.
+
+    Parameters
+    ----------
+    audio : float32 array `[sample]`
+        Mono audio at `SAMPLE_RATE_HZ`.
+    start_s, duration_s : float
+        Start and length of the motif in seconds.
+    seed : tuple of int
+        Seed of the surrogates.
+
+    Returns
+    -------
+    accepted : DataFrame
+        Events that ours accepts.
+    plain : dict
+        By plain method, candidates as (onset in seconds, score).
+    """
     events = find_events(
         audio, SAMPLE_RATE_HZ, motif_start_s=start_s, motif_duration_s=duration_s, settings=SETTINGS, seed=seed
     )
@@ -106,7 +125,10 @@ def label(
 
 
 def count(found_s: Iterable[float], true_s: np.ndarray, ignored_s: np.ndarray) -> tuple[int, int, int]:
-    """(true positives, false positives, false negatives); what falls on an ignored onset is no false positive."""
+    """(true positives, false positives, false negatives) of found onsets. All arguments are onsets in seconds.
+
+    A found onset near an ignored one is not a false positive.
+    """
     found_s = np.sort(np.asarray(list(found_s), float))
     pairs = mir_eval.util.match_events(np.sort(true_s), found_s, TOLERANCE_S) if len(true_s) and len(found_s) else []
     hits = {found for _, found in pairs}
@@ -115,7 +137,7 @@ def count(found_s: Iterable[float], true_s: np.ndarray, ignored_s: np.ndarray) -
 
 
 def rates(counts: np.ndarray) -> np.ndarray:
-    """Counts `[..., 3]` to precision, recall, F1 `[..., 3]`; precision is 1 where nothing is found."""
+    """Precision, recall and F1 `[..., 3]` from counts `[..., 3]`. Precision is 1 if nothing is found."""
     tp, fp, fn = np.moveaxis(counts.astype(float), -1, 0)
     f1 = np.where(2 * tp + fp + fn > 0, 2 * tp / np.maximum(2 * tp + fp + fn, 1), 1.0)
     return np.stack(
@@ -130,7 +152,10 @@ def with_interval(value: float, draws: np.ndarray) -> dict[str, float]:
 
 
 def best_threshold(clips: list[Labelled], truths: list[tuple[np.ndarray, np.ndarray]], method: str) -> float:
-    """The score threshold at which a plain method's F1 over all clips is highest."""
+    """The score threshold at which the F1 of a plain method over all clips is highest.
+
+    truths: for each clip the onsets of returns, and those that are ignored, in seconds.
+    """
     scores = [score for clip in clips for _, score in clip.plain[method]]
     grid = np.unique(np.quantile(scores, np.linspace(0, 1, 201)))
     f1 = [rates(_plain_counts(clips, truths, method, threshold).sum(axis=0))[2] for threshold in grid]
@@ -149,7 +174,7 @@ def _plain_counts(
 
 
 def compare(clips: list[Labelled], *, repeats_count: bool) -> dict[str, Any]:
-    """All methods over `clips`: precision, recall and F1, and how far ours is ahead; per corpus and in all."""
+    """Precision, recall and F1 of all methods over `clips`, and the lead of ours in F1; per corpus and in total."""
     truths = [
         (np.concatenate([c.returns_s, c.too_soon_s]), c.variants_s)
         if repeats_count
@@ -196,13 +221,13 @@ def _compared(counts: dict[str, np.ndarray], groups: list[str]) -> dict[str, Any
 
 
 def label_tunes() -> tuple[list[Labelled], list[Labelled]]:
-    """Both methods on every tune of `N_TUNES`: as it stands, and with all after the motif in another key and tempo."""
+    """All methods on every tune of `N_TUNES`: unchanged, and with another key and tempo after the motif."""
     every = [piece for corpus in CORPORA for piece in pieces(corpus, N_TUNES[corpus])]
     return [label_tune(piece, changed=False) for piece in every], [label_tune(piece, changed=True) for piece in every]
 
 
 def label_tune(piece: Piece, *, changed: bool) -> Labelled:
-    """Both methods on one tune, `changed` after the motif or not (see `perform`)."""
+    """All methods on one tune. changed: whether key and tempo change after the motif (see `perform`)."""
     played = perform(piece)
     end_q = max(n.onset_q + n.duration_q for n in piece.notes)
     clip_q = float(played.quarters(played.seconds(piece.downbeat_q) + TUNE_S)) - piece.downbeat_q
@@ -221,7 +246,7 @@ def label_tune(piece: Piece, *, changed: bool) -> Labelled:
         stop_q=float(played.quarters(begin_s + clip_s)),
         gap_q=LEAST_GAP_S / after_s,
     )
-    # Nothing of the upbeat is kept; a first note played a little early begins with the clip.
+    # The upbeat is left out. A first note that is played a little early starts at the clip's start.
     notes = [n._replace(onset_s=max(0.0, n.onset_s - begin_s)) for n in played.notes if n.onset_s >= begin_s - 0.03]
     audio = render(notes, timbre=played.timbre, duration_s=clip_s, sample_rate_hz=SAMPLE_RATE_HZ)
     duration_s = float(played.seconds(piece.downbeat_q + length_q)) - begin_s
@@ -263,7 +288,7 @@ def tunes_section() -> dict[str, Any]:
 
 
 def planted_section(n: int = N_PLANTED) -> dict[str, Any]:
-    """Section `planted`, with both methods on the returns at 10 dB and all decoys under `against_plain`."""
+    """Section `planted`, and under `against_plain` all methods on the returns at 10 dB and on all decoys."""
     clips = []
     for kind in (*planted.RETURNS, *planted.DECOYS):
         for seed in range(n):
@@ -288,10 +313,10 @@ def planted_section(n: int = N_PLANTED) -> dict[str, Any]:
 
 
 def sonata_clips(notes: pd.DataFrame, occurrences: pd.DataFrame) -> list[SonataClip]:
-    """The clips of one movement: for each motif letter, from its first occurrence and each `SONATA_S` later."""
+    """The clips of one movement: for each motif letter, from its first occurrence, then after each `SONATA_S`."""
     clips = []
     for _, of_type in occurrences.groupby("type", sort=True):
-        # Two voices that play it at once are one occurrence to the ear.
+        # If two voices play it at the same time, it is one occurrence.
         spans = of_type.sort_values(["start", "end"]).drop_duplicates("start")[["start", "end"]].to_numpy(float)
         spans *= CROTCHET_S
         next_s, n_windows = -np.inf, 0
@@ -313,7 +338,7 @@ def sonata_clips(notes: pd.DataFrame, occurrences: pd.DataFrame) -> list[SonataC
 
 
 def _pattern(notes: pd.DataFrame, spans_s: Iterable[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """Occurrences in mir_eval's form: of each span the notes that begin in it, all voices."""
+    """Occurrences in mir_eval's form: for each span, the notes of all voices that begin in it."""
     occurrences = []
     for start_s, end_s in spans_s:
         inside = notes[(notes["onset_s"] >= start_s - 0.05) & (notes["onset_s"] < end_s - 0.05)]
@@ -385,8 +410,19 @@ def pattern_metrics(
 ) -> dict[str, Any]:
     """mir_eval's establishment and occurrence precision, recall and F1 (threshold 0.5), mean over movements.
 
-    Pattern: the later occurrences of one motif in one clip, without the given one. A movement in which a method
-    finds nothing counts as 0 for it.
+    A pattern is the set of later occurrences of one motif in one clip, without the given one. A movement in which a
+    method finds nothing counts as 0 for this method.
+
+    Parameters
+    ----------
+    notes_of : dict
+        Notes by movement.
+    movements : list of str
+        The movement of each clip.
+    true_spans : list of list
+        For each clip, (start, stop) of the annotated occurrences in seconds.
+    found : dict
+        By method, the spans that it finds, in the same form.
     """
     record: dict[str, Any] = {}
     rng = np.random.default_rng(seed_from("labels", "patterns"))
@@ -413,7 +449,7 @@ def pattern_metrics(
 
 
 def long_clip(seed: int = 0, motif_s: float = 10.0, clip_s: float = 30.0) -> np.ndarray:
-    """A clip for timing: a motif of `motif_s` from 0 on, half as long of another tune, the motif, another tune."""
+    """A clip for timing, `clip_s` seconds long: motif from 0, another tune of half its length, motif, another tune."""
     rng = np.random.default_rng(seed_from("labels", "long clip", seed))
 
     def tune(start_s: float, stop_s: float) -> list[Note]:
@@ -432,10 +468,10 @@ def long_clip(seed: int = 0, motif_s: float = 10.0, clip_s: float = 30.0) -> np.
 
 
 def time_labels(n: int) -> dict[str, list[float]]:
-    """Processor seconds of each method on one clip of 30 s with a motif of 10 s, `n` interleaved rounds.
+    """Processor seconds of each method on one clip of 30 s with a motif of 10 s, in `n` interleaved rounds.
 
-    Processor rather than wall time, on one thread: what else the machine does then matters little. Both look at the
-    same onsets, those after the motif; ours in twelve keys, the plain method in one.
+    Processor time on one thread depends less than wall time on other work of the machine. Both methods score the same
+    onsets, those after the motif. Ours does so in twelve keys, the plain method in one.
     """
     motif = {"motif_start_s": 0.0, "motif_duration_s": 10.0}
     warm = long_clip(1)[: 12 * SAMPLE_RATE_HZ]
@@ -457,7 +493,7 @@ def time_labels(n: int) -> dict[str, list[float]]:
 
 
 def peak_mb(n_clips: int) -> float:
-    """Label `n_clips` clips one after the other; returns this process's peak resident memory in MB."""
+    """Label `n_clips` clips one after another, and return this process's peak resident memory in MB."""
     for i in range(n_clips):
         find_events(long_clip(i % 5), SAMPLE_RATE_HZ, motif_start_s=0.0, motif_duration_s=10.0, settings=SETTINGS)
     return peak_memory_mb()
@@ -520,8 +556,8 @@ def run(*, bps_dir: Path | None, sections: Iterable[str] = SECTIONS) -> tuple[li
     if "sonatas" in sections:
         if bps_dir is None or not (bps_dir / "csv_label").is_dir():
             print(
-                f"sonatas: skipped, since {bps_dir or 'no folder given'} has no csv_label; "
-                "give the BPS-Motif data set's folder by --bps-dir or REPRISE_BPS_DIR"
+                f"sonatas: skipped. --bps-dir: {bps_dir or 'not set'}; valid: the folder of the BPS-Motif data set, "
+                "with csv_label (REPRISE_BPS_DIR sets it too)"
             )
         else:
             labels["sonatas"] = sonatas_section(bps_dir)

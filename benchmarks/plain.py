@@ -1,10 +1,11 @@
-"""The plain method that labels are measured against: chroma, and a full DTW of the motif at every hop.
+"""The plain method that labels are compared with: chroma, and a full DTW of the motif at every hop.
 
-It is what one would write first, and how published scaffolds label a recurrence: take chroma of the motif, slide a
-window of the motif's length over the clip, align the two with dynamic time warping from corner to corner
-(librosa.sequence.dtw), and call the lowest cost the return. No transposition, no surrogates, no test of content.
+It is the simplest method, and published scaffolds label a recurrence in this way: compute the chroma of the motif,
+slide a window of the motif's length over the clip, align both with dynamic time warping from corner to corner
+(librosa.sequence.dtw), and take the lowest cost as the return. It has no transposition, no surrogates and no test of
+content.
 
-Cost: mean cosine distance along the best path, that is `D[-1, -1] / (n + m)`; score: 1 - cost.
+Cost: mean cosine distance along the best path, which is `D[-1, -1] / (n + m)`. Score: 1 - cost.
 """
 
 import librosa
@@ -18,9 +19,12 @@ def _whole_hops(frame_s: float, sample_rate_hz: int) -> int:
 
 
 def plain_chroma(audio: np.ndarray, sample_rate_hz: int, *, frame_s: float) -> np.ndarray:
-    """Constant-Q chroma `[12, frame]`, a frame each `frame_s` (rounded to whole multiples of 64 samples)."""
+    """Constant-Q chroma `[12, frame]` of audio `[sample]`, one frame per `frame_s` seconds.
+
+    The frame is rounded to a multiple of 64 samples.
+    """
     hop = _whole_hops(frame_s, sample_rate_hz)
-    # A cosine needs a vector: silence is the same in every pitch class.
+    # A cosine needs a vector that is not 0. Silence gets the same value in every pitch class.
     return librosa.feature.chroma_cqt(y=audio, sr=sample_rate_hz, hop_length=hop, tuning=0.0) + 1e-6
 
 
@@ -33,7 +37,23 @@ def plain_curve(
     frame_s: float,
     hop_s: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Onsets after the motif's end in seconds and the score of each, `[onset]`, an onset each `hop_s`."""
+    """Score the motif at every hop after its end.
+
+    Parameters
+    ----------
+    audio : float array `[sample]`
+        Mono audio.
+    sample_rate_hz : int
+        Its sample rate.
+    motif_start_s, motif_duration_s : float
+        Start and length of the motif in seconds.
+    frame_s, hop_s : float
+        Seconds per chroma frame, and between onsets.
+
+    Returns
+    -------
+    onsets_s, scores : float arrays `[onset]`
+    """
     chroma = plain_chroma(audio, sample_rate_hz, frame_s=frame_s)
     frame_s = _whole_hops(frame_s, sample_rate_hz) / sample_rate_hz
     first, length = round(motif_start_s / frame_s), round(motif_duration_s / frame_s)
@@ -58,7 +78,8 @@ def plain_curves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `plain_curve`, for the motif shifted up by 0..11 semitones: onsets and scores `[transposition, onset]`.
 
-    The first row is `plain_curve`'s result to rounding; all alignments are worked out side by side, cell by cell.
+    The first row equals the result of `plain_curve` up to rounding. All alignments are computed in parallel, cell by
+    cell.
     """
     chroma = plain_chroma(audio, sample_rate_hz, frame_s=frame_s)
     frame_s = _whole_hops(frame_s, sample_rate_hz) / sample_rate_hz
@@ -81,7 +102,10 @@ def plain_curves(
 def plain_candidates(
     onsets_s: np.ndarray, scores: np.ndarray, *, motif_duration_s: float
 ) -> list[tuple[float, float]]:
-    """(onset in seconds, score) of the best passages that do not overlap, as `find_events` lists its candidates."""
+    """(onset in seconds, score) of the best passages that do not overlap, as in the candidates of `find_events`.
+
+    onsets_s, scores: `[onset]`, from `plain_curve`.
+    """
     if len(onsets_s) < 2:
         return [(float(t), float(s)) for t, s in zip(onsets_s, scores, strict=True)]
     apart = max(1, int(np.ceil(motif_duration_s / (onsets_s[1] - onsets_s[0]))))

@@ -1,8 +1,8 @@
-"""How long Snakemake takes to see what is to be done: a dry run of a study of 100, 1,000 and 10,000 prompts.
+"""How long Snakemake takes to plan: a dry run of a study of 100, 1,000 and 10,000 prompts.
 
-Five layers, five horizons, four seeds, every representation; batches of 250 clips. The study is finished: its files
-are there (empty, since planning does not look into them) and recorded as made from just these settings, by `snakemake
---touch`.
+The study has five layers, five horizons, four seeds, every representation, and batches of 250 clips. It is finished:
+its files exist (empty, because planning does not read them), and `snakemake --touch` has recorded them as made with
+these settings.
 """
 
 import json
@@ -58,7 +58,7 @@ def prepare(directory: Path, n_prompts: int) -> None:
 
 
 def finish(directory: Path) -> None:
-    """Make every output that the dry run names, and have Snakemake record them as made."""
+    """Create every output that Snakemake lists, and let it record them as made."""
     for line in snakemake(directory, "--summary").splitlines():
         path = directory / line.split("\t")[0]
         if line.startswith("results/"):
@@ -68,7 +68,7 @@ def finish(directory: Path) -> None:
 
 
 def plan(n_prompts: int) -> dict[str, float]:
-    """Seconds of a dry run of a finished study, and how many jobs it looked at."""
+    """Seconds of a dry run of a finished study, and the number of its jobs."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         prepare(directory, n_prompts)

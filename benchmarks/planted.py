@@ -1,23 +1,22 @@
-"""Clips in which it is known what returns, and clips in which nothing does, drawn at random; and what is found there.
+"""Random clips with a known return, and random clips without one; and the events found in them.
 
-A clip is 16 s, as by default: a bar of a random tune, a motif of 2 s from second 2 (`motif_start_s` and
-`motif_duration_s` of `RecurrenceSettings`), then random tunes of the same scale and the same
-instrument. Every tune is drawn anew (scale, rhythm, leaps). A tune in which any passage has half of its notes in
-common with the motif, at any of twelve transpositions (`benchmarks.scores.agreement`), is drawn again: it may be a
-return.
+A clip has the default length of 16 s: one bar of a random tune, a motif of 2 s from second 2 (`motif_start_s` and
+`motif_duration_s` of `RecurrenceSettings`), then random tunes in the same scale on the same instrument. Every tune is
+a new draw (scale, rhythm, leaps). A tune may be a return by chance. So it is drawn again if any passage shares half of
+its notes with the motif, at any of twelve transpositions (`benchmarks.scores.agreement`).
 
-`RETURNS`: the motif comes back once, 3 to 9 s after it ended, at no particular beat: as it was; in another key; at
-another tempo in 0.8-1.25; at another tempo and in another key. `SNRS_DB`: noise over the whole clip, white for every
-other clip, else pink (which hits the lower notes).
+`RETURNS`: the motif comes back once, 3 to 9 s after its end and not on a particular beat: unchanged; in another key;
+at another tempo (0.8-1.25 times); or in both another tempo and key. `SNRS_DB`: noise over the whole clip, alternately
+white and pink (which masks the lower notes).
 
-`DECOYS`, in which nothing returns:
-- `drone`: one or three held notes alone; or a tune and then held notes; or held notes under tunes all along.
-- `loop`: one bar of 1 to 2.5 s, an arpeggio or a tune, again and again without a gap. The motif "comes back" at once
-  and goes on doing so, hence it is no return by the rule of the gap.
-- `chords`: the motif is a melody over two chords; the same chords come back under another melody, after other chords
-  under other melodies. Loudness of a chord note: a quarter to a half of the melody's.
-- `tune`: the same instrument goes on with other tunes.
-- `stretched`: the motif comes back at 0.5-0.65 or 1.55-2 times its tempo, beyond the bounds.
+`DECOYS`, without a return:
+- `drone`: one or three held notes alone; or a tune and then held notes; or held notes under tunes in the whole clip.
+- `loop`: one bar of 1 to 2.5 s, an arpeggio or a tune, is repeated without a gap. The motif comes back immediately
+  and all the time, so by the rule of the gap this is not a return.
+- `chords`: the motif is a melody over two chords. The same chords come back under another melody, after other chords
+  under other melodies. A chord note has a quarter to a half of the melody's loudness.
+- `tune`: the same instrument continues with other tunes.
+- `stretched`: the motif comes back at 0.5-0.65 or 1.55-2 times its tempo, outside the allowed range.
 """
 
 from collections.abc import Callable
@@ -41,15 +40,15 @@ STEP_S = BAR_S / 16
 RETURNS = ("exact", "transposed", "tempo", "tempo_transposed")
 SNRS_DB = (None, 20, 10)
 DECOYS = ("drone", "loop", "chords", "tune", "stretched")
-# Most of the notes that a tune may share with the motif.
+# A tune shares less than this fraction of its notes with the motif.
 MOST_IN_COMMON = 0.5
-# An event within this of the return's onset has found it.
+# An event finds a return if it is within this many seconds of its onset.
 TOLERANCE_S = 0.5
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10), (0, 2, 4, 7, 9))
 
 
 class Scene(NamedTuple):
-    """One clip: `notes` in seconds; `onset_s` of the return, NaN where there is none; `snr_db` None for no noise."""
+    """One clip: `notes` in seconds; `onset_s` of the return, NaN without one; `snr_db`, None without noise."""
 
     kind: str
     notes: tuple[Note, ...]
@@ -73,7 +72,10 @@ class Scene(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What `find_events` made of a scene: onset errors in seconds of events at the return, and other events."""
+    """The events that `find_events` accepts in a scene.
+
+    error_s: onset error in seconds of the best event at the return, NaN without one. n_false: number of other events.
+    """
 
     scene: Scene
     error_s: float
@@ -85,7 +87,7 @@ class Found(NamedTuple):
 
 
 def draw(kind: str, seed: int, *, snr_db: int | None = None) -> Scene:
-    """A scene of one of `RETURNS` or `DECOYS`. Raises KeyError for another kind."""
+    """Draw a scene. kind: one of `RETURNS` or `DECOYS`; any other raises KeyError. snr_db: None for no noise."""
     rng = np.random.default_rng(seed_from("planted", kind, seed))
     timbre = str(rng.choice(sorted(TIMBRES)))
     if kind in RETURNS:
@@ -113,7 +115,7 @@ def look(scene: Scene, settings: EventSettings = SETTINGS) -> Found:
 
 
 def share(n_true: int, n: int) -> dict[str, Any]:
-    """A share with its 95% Wilson interval."""
+    """A fraction with its 95% Wilson interval."""
     interval = binomtest(n_true, n).proportion_ci(0.95, method="wilson")
     return {
         "value": round(n_true / n, 4),
@@ -124,7 +126,7 @@ def share(n_true: int, n: int) -> dict[str, Any]:
 
 
 def recall(found: list[Found]) -> dict[str, Any]:
-    """Share of returns found, and the median and 95th percentile of their onset errors in seconds."""
+    """Fraction of returns found, and the median and 95th percentile of their onset errors in seconds."""
     errors_s = [f.error_s for f in found if f.hit]
     return share(len(errors_s), len(found)) | {
         "median_onset_error_s": round(float(np.median(errors_s)), 4) if errors_s else None,
@@ -134,12 +136,12 @@ def recall(found: list[Found]) -> dict[str, Any]:
 
 
 def false_events(found: list[Found]) -> dict[str, Any]:
-    """Share of decoy clips in which anything was taken for a return."""
+    """Fraction of decoy clips with any event."""
     return share(sum(f.n_false > 0 for f in found), len(found))
 
 
 def measure(n: int) -> dict[str, Any]:
-    """All of it with `n` clips a kind and noise level: see `benchmarks/labels.json`, section `planted`."""
+    """Section `planted` of `benchmarks/labels.json`, with `n` clips per kind and noise level."""
     returns = {
         kind: {
             "clean" if snr_db is None else f"{snr_db} dB": recall(
@@ -168,8 +170,10 @@ def _scale(rng: np.random.Generator) -> tuple[int, ...]:
 
 
 def _bar(rng: np.random.Generator, scale: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """A bar of tune: (step, length in steps of `STEP_S`, pitch) each; five notes or more, four pitch classes or more,
-    none longer than a third of the bar."""
+    """A bar of a tune as (step, length in steps of `STEP_S`, pitch) of each note.
+
+    It has at least five notes and four pitch classes. No note is longer than a quarter of the bar.
+    """
     while True:
         lengths: list[int] = []
         while sum(lengths) < 16:
@@ -193,7 +197,7 @@ def _place(
     tempo: float = 1.0,
     velocity: float = 0.8,
 ) -> list[Note]:
-    """A bar's notes from `start_s`, cut off at `stop_s`."""
+    """The notes of a bar from `start_s`, cut off at `stop_s`."""
     notes = []
     for step, length, pitch in bar:
         onset_s = start_s + step * STEP_S / tempo
@@ -204,7 +208,7 @@ def _place(
 
 
 def _bars_roll(bars: list[list[tuple[int, int, int]]]) -> np.ndarray:
-    """Bars in a row as a roll, a step of `STEP_S` as one step."""
+    """Consecutive bars as a roll, with one step per `STEP_S`."""
     notes = tuple(
         ScoreNote((16 * i + step) / STEPS_PER_QUARTER, length / STEPS_PER_QUARTER, pitch)
         for i, bar in enumerate(bars)
@@ -214,14 +218,14 @@ def _bars_roll(bars: list[list[tuple[int, int, int]]]) -> np.ndarray:
 
 
 def _others(rng: np.random.Generator, scale: tuple[int, ...], motif: list[tuple[int, int, int]], n: int) -> list[list]:
-    """`n` bars in a row, no passage of which has `MOST_IN_COMMON` with the motif, wherever it begins."""
+    """`n` consecutive bars. No passage in them shares `MOST_IN_COMMON` of its notes with the motif."""
     bars: list[list] = []
     known, n_tries = _bars_roll([motif]), 0
     while len(bars) < n:
         tried = _bar(rng, scale)
         n_tries += 1
         if n_tries % 20 == 0:
-            # The last bar's end may already be so like the motif's beginning that none can follow.
+            # The end of the last bar may be so similar to the motif's beginning that no bar can follow.
             bars = bars[:-1]
         if agreement(_bars_roll([*bars[-1:], tried]), known, stride=1)[0].max() < MOST_IN_COMMON:
             bars.append(tried)
@@ -229,7 +233,7 @@ def _others(rng: np.random.Generator, scale: tuple[int, ...], motif: list[tuple[
 
 
 def _stretch(bars: list[list], start_s: float, stop_s: float) -> list[Note]:
-    """Bars in a row from `start_s`, cut off at `stop_s`."""
+    """The notes of consecutive bars from `start_s`, cut off at `stop_s`."""
     return [
         n
         for i, bar in enumerate(bars)
@@ -241,7 +245,7 @@ def _stretch(bars: list[list], start_s: float, stop_s: float) -> list[Note]:
 def _with(
     rng: np.random.Generator, *, transpose: int, tempo: float, latest_s: float = 13.0
 ) -> tuple[list[Note], float]:
-    """A clip whose motif comes back once, altered so; and when."""
+    """The notes of a clip whose motif comes back once, transposed and at another tempo; and its onset in seconds."""
     scale = _scale(rng)
     motif = _bar(rng, scale)
     before, between, after = (_others(rng, scale, motif, n) for n in (1, 5, 5))
@@ -299,7 +303,7 @@ def _chords(rng: np.random.Generator) -> list[Note]:
     def triad(degree: int) -> list[int]:
         return [scale[degree + i] - 12 for i in (0, 2, 4)]
 
-    # Two chords a bar, half a bar each; those of the motif's bar come back in one bar of the fourth to the sixth.
+    # Two chords per bar, half a bar each. Those of the motif's bar come back in bar 4, 5 or 6, counted from 0.
     degrees = rng.permutation(7)
     again = int(rng.integers(4, 7))
     notes = _stretch(tunes, START_S - BAR_S, CLIP_S)

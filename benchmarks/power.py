@@ -1,5 +1,7 @@
-"""Does a study of the advised size decide as often as its pilot promised? Judged by the real probes and gates, not by
-the shortcuts of reprise/verdict/power.py."""
+"""Does a study of the advised size decide as often as its pilot predicted?
+
+Real probes and gates judge the studies, without the shortcuts of reprise/verdict/power.py.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +21,13 @@ LAYER, RANDOM = 2, "random_model"
 EVIDENCE = with_role((entry.name for entry in BUILT_IN), "evidence")
 N_SWAPS, N_BOOTSTRAP, POWER = 99, 1000, "80%"
 
-# A study's question, under `question`, and its representations `[clip, time, d]` by kind: evidence, and that of the
-# random model.
+# A study's question, under `question`, and its representations `[clip, time, d]` by name: the evidence, and the random
+# model.
 Pool = dict[str, Any]
 
 
 def probed(pool: Pool, seed: int, *, n_folds: int = 5) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
-    """Predictions and records of the probes of a pool, by name."""
+    """Predictions and records of the probes of a pool, by the probe's name."""
     question = pool["question"]
     baseline = fit_question(question, seed=seed, n_folds=n_folds)
     predictions, records = {}, {}
@@ -42,7 +44,7 @@ def probed(pool: Pool, seed: int, *, n_folds: int = 5) -> tuple[dict[str, pd.Dat
 
 
 def decides(pool: Pool, t: Thresholds, seed: int, *, n_folds: int = 5) -> str:
-    """What the gates that read probes say of a study: passes, excludes or undecided."""
+    """The outcome of the gates that read probes: passes, excludes or undecided. t: the study's thresholds."""
     predictions, records = probed(pool, seed, n_folds=n_folds)
     rows = []
     for kind in EVIDENCE:
@@ -77,9 +79,25 @@ def promised_and_found(
     n_studies: int,
     n_folds: int = 5,
 ) -> dict[str, Any]:
-    """One pilot: the size that it advises, what that promises, and how many of `n_studies` of that size decide.
+    """Compare the power that a pilot predicts with the power of real studies.
 
-    study_of: a study of so many prompts, by its number; None where there are not enough prompts.
+    Parameters
+    ----------
+    pilot : Pool
+        The finished study.
+    study_of : callable
+        Takes a number of prompts and the number of the study, and gives that study. None if there are not enough
+        prompts.
+    t : Thresholds
+        Thresholds of all studies.
+    seed, n_studies, n_folds : int
+        The pilot's seed (it also names the pilot), the number of studies, and of folds.
+
+    Returns
+    -------
+    dict
+        n_prompts, the advised size; promised, the power that the pilot predicts for it; decided, the number of studies
+        that decide; and n, the number of studies.
     """
     predictions, records = probed(pilot, seed, n_folds=n_folds)
     drawn_from = make_pilot(predictions, records, evidence=EVIDENCE, seed=seed)
@@ -101,7 +119,7 @@ def promised_and_found(
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The share of studies that decide over all pilots, with its exact interval, and the mean of what was promised."""
+    """The fraction of studies that decide, over all pilots, with its exact interval, and the mean predicted power."""
     known = [row for row in rows if row["n"]]
     if not known:
         return {"pilots": rows, "promised": None, "value": None, "low": None, "high": None, "n": 0}

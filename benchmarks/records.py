@@ -1,10 +1,31 @@
-"""What a benchmark measured, as `results.json` holds it."""
+"""The form of a measurement in `results.json`."""
 
 from typing import Any
 
 
 def record(name: str, ours: float, against: float, ratio: float, unit: str, n: int, what: str) -> dict[str, Any]:
-    """`ours` and what it is measured `against`, both in `unit`, from `n` rounds; `what` says it in words."""
+    """Make the record of a benchmark.
+
+    Parameters
+    ----------
+    name : str
+        Name of the benchmark.
+    ours, against : float
+        The measurement, and that of the peer, both in `unit`.
+    ratio : float
+        One compared with the other, as `what` says.
+    unit : str
+        Such as s or MB.
+    n : int
+        Number of rounds.
+    what : str
+        Description.
+
+    Returns
+    -------
+    dict
+        Plain builtins, rounded.
+    """
     return {
         "name": name,
         "ours": round(ours, 4),

@@ -1,14 +1,16 @@
-"""Returns that a score's own symbols tell: tunes as notes, performances of them, and where the opening comes back.
+"""Returns that are known from the notes of scores: tunes, performances of them, and where the opening comes back.
 
-Truth. A score is a roll: which pitch classes sound in each step of 1/12 quarter note. A passage *agrees* with the
-motif by the Dice share of sounding (step, pitch class) pairs they have in common, at the best of twelve
-transpositions (0..1; 1: the same notes). A passage that agrees by `EXACT` or more is a return, one between `NEAR`
-and that is a variant, of which nobody can say from the notes alone whether it counts: it is left out, whether
-found or not. So is a return that comes less than the gap after the last passage that agrees by `NEAR` or more: it
-follows on its like (a repeat, not a return after something else). Below `NEAR` there is no return.
+Truth. A score becomes a roll: the pitch classes that sound in each step of 1/12 quarter note. The *agreement* of a
+passage with the motif is the Dice coefficient of their sounding (step, pitch class) pairs, at the best of twelve
+transpositions (0..1; 1: the same notes).
 
-Degenerate input: a score that is too short for its motif and one more bar, or whose motif has too little content,
-is passed over by `pieces`.
+- Agreement of `EXACT` or more: a return. But if the gap since the last passage with `NEAR` or more is too short, it is
+  a repeat, not a return after other music, and is ignored, found or not.
+- Between `NEAR` and `EXACT`: a variant. The notes alone do not show whether it counts, so it is ignored too.
+- Below `NEAR`: no return.
+
+Degenerate input: `pieces` leaves out scores that cannot be read, that change their metre, or that have fewer than ten
+full bars, and chorales that do not have four parts.
 
 Tunes come with music21 (Cuthbert and Ariza 2010): fiddle tunes (Ryan's Mammoth Collection, 1883), German and other
 folk songs (Essen collection, Schaffrath 1995) and Bach's chorales in four parts. Repeats are played as written.
@@ -27,7 +29,7 @@ from reprise.identity import seed_from
 
 STEPS_PER_QUARTER = 12
 EXACT, NEAR = 0.95, 0.6
-# A passage is looked for at every sixteenth note.
+# Passages are compared at every sixteenth note.
 STRIDE = STEPS_PER_QUARTER // 4
 CORPORA = ("fiddle", "folk", "chorale")
 MOTIF_BARS = (2, 3, 4)
@@ -35,7 +37,7 @@ MOTIF_S = 5.0
 
 
 class ScoreNote(NamedTuple):
-    """Onset and duration in quarter notes, `midi` note number."""
+    """A note: onset and duration in quarter notes, and its MIDI note number."""
 
     onset_q: float
     duration_q: float
@@ -43,7 +45,8 @@ class ScoreNote(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A score: its notes, the first full bar's onset and bar length in quarter notes, and whether beats are dotted."""
+    """A score: its notes, the onset of its first full bar and its bar length in quarter notes, and whether beats are
+    dotted."""
 
     name: str
     corpus: str
@@ -54,8 +57,11 @@ class Piece(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """Onsets in quarter notes: `returns` after other music, with the agreement at each, `too_soon` (exact, but on the
-    heels of its like) and `variants`."""
+    """Onsets in quarter notes, `[onset]` each.
+
+    returns: after other music. transpositions: of each return, in semitones up. too_soon: exact repeats without a gap.
+    variants: similar passages.
+    """
 
     returns: np.ndarray
     transpositions: np.ndarray
@@ -64,7 +70,7 @@ class Truth(NamedTuple):
 
 
 def roll(notes: tuple[ScoreNote, ...], *, stop_q: float) -> np.ndarray:
-    """Which pitch classes sound: float32 `[step, 12]` of 0 and 1, up to `stop_q` quarter notes."""
+    """The pitch classes that sound, up to `stop_q` quarter notes: float32 `[step, 12]` of 0 and 1."""
     sounding = np.zeros((round(stop_q * STEPS_PER_QUARTER), 12), np.float32)
     for note in notes:
         first = round(note.onset_q * STEPS_PER_QUARTER)
@@ -74,9 +80,23 @@ def roll(notes: tuple[ScoreNote, ...], *, stop_q: float) -> np.ndarray:
 
 
 def agreement(sounding: np.ndarray, motif: np.ndarray, *, stride: int = STRIDE) -> tuple[np.ndarray, np.ndarray]:
-    """Dice share of `motif` `[step, 12]` with the passage at each `stride`-th step of `sounding` `[step, 12]`.
+    """Dice coefficient of the motif with each passage of a roll, at the best of twelve transpositions.
 
-    Returns it at the best of twelve transpositions, `[onset]`, and that transposition in semitones up.
+    Parameters
+    ----------
+    sounding : float32 array `[step, 12]`
+        The roll.
+    motif : float32 array `[step, 12]`
+        The motif's roll.
+    stride : int
+        Passages begin at every `stride`-th step.
+
+    Returns
+    -------
+    agreement : float array `[onset]`
+        0..1.
+    transposition : int array `[onset]`
+        In semitones up, 0..11.
     """
     if len(sounding) < len(motif):
         return np.zeros(0), np.zeros(0, int)
@@ -88,7 +108,10 @@ def agreement(sounding: np.ndarray, motif: np.ndarray, *, stride: int = STRIDE) 
 
 
 def find_truth(notes: tuple[ScoreNote, ...], *, start_q: float, length_q: float, stop_q: float, gap_q: float) -> Truth:
-    """Where the motif `[start_q, start_q + length_q)` comes back before `stop_q`; see the top of this file."""
+    """Where the motif `[start_q, start_q + length_q)` comes back before `stop_q` (see the head of this module).
+
+    gap_q: the least gap before a return. All times are in quarter notes.
+    """
     sounding = roll(notes, stop_q=stop_q)
     first, length = round(start_q * STEPS_PER_QUARTER), round(length_q * STEPS_PER_QUARTER)
     share, shift = agreement(sounding[first + length :], sounding[first : first + length])
@@ -97,17 +120,17 @@ def find_truth(notes: tuple[ScoreNote, ...], *, start_q: float, length_q: float,
     like = np.flatnonzero(share >= NEAR)
     returns, too_soon = [], []
     for peak in exact:
-        # Passages that overlap it by more than half are the return itself, a little early.
+        # A passage that overlaps the return by more than half is the return itself, a little early.
         before = like[onset_q[like] + length_q / 2 <= onset_q[peak]]
         last_end_q = max([start_q + length_q, *(onset_q[before] + length_q)])
         (returns if onset_q[peak] - last_end_q >= gap_q else too_soon).append(peak)
-    # What overlaps an exact return by more than half is that return, not a variant of its own.
+    # A passage that overlaps an exact return by more than half is that return, and not a variant.
     variants = [i for i in like if all(abs(onset_q[i] - onset_q[e]) >= length_q / 2 for e in exact)]
     return Truth(onset_q[returns], shift[returns], onset_q[too_soon], onset_q[variants])
 
 
 def peaks(values: np.ndarray, least: float, apart: int) -> list[int]:
-    """Indices of the highest values that reach `least` and are `apart` from each other, in order."""
+    """Indices of the highest values, in order. Values are at least `least`, and at least `apart` indices apart."""
     free, peaks = values >= least, []
     while free.any():
         peak = int(np.where(free, values, -np.inf).argmax())
@@ -134,12 +157,12 @@ class Performance(NamedTuple):
 
 
 def perform(piece: Piece, *, change_q: float | None = None) -> Performance:
-    """Play a piece as a person might, drawn from its name alone.
+    """Play a piece with human variation, which depends on its name only.
 
-    Tempo: 92-116 dotted or 96-124 plain quarter notes a minute, swaying by up to 4% over half a minute. Every note
-    is off by a few milliseconds (standard deviation 10) and of its own loudness, held for 85-98% of its length.
+    Tempo: 92-116 dotted or 96-124 plain quarter notes per minute. It varies by up to 4% over half a minute. Every note
+    is shifted in time (standard deviation 10 ms), has its own loudness, and is held for 85-98% of its length.
 
-    With `change_q`, all from that quarter note on is in another key and at 0.87-1.15 times the tempo.
+    With `change_q`, the music from that quarter note on is in another key and at 0.87-1.15 times the tempo.
     """
     rng = np.random.default_rng(seed_from("performance", piece.corpus, piece.name))
     quarter_s = 60 / rng.uniform(92, 116) / 1.5 if piece.dotted else 60 / rng.uniform(96, 124)
@@ -161,13 +184,18 @@ def perform(piece: Piece, *, change_q: float | None = None) -> Performance:
 
 
 def motif_length_q(piece: Piece, quarter_s: float) -> float:
-    """The opening phrase: the number of bars, two to four, that is nearest to `MOTIF_S` seconds."""
+    """Length of the opening phrase in quarter notes: two to four bars, whichever is nearest to `MOTIF_S` seconds.
+
+    quarter_s: seconds per quarter note.
+    """
     return piece.bar_q * min(MOTIF_BARS, key=lambda bars: abs(bars * piece.bar_q * quarter_s - MOTIF_S))
 
 
 def pieces(corpus: str, n: int, *, seed: int = 0) -> Iterator[Piece]:
-    """The first `n` usable pieces of one of `CORPORA`, in an order drawn from `seed`: at least ten full bars, one
-    metre. Raises ValueError for an unknown corpus."""
+    """Yield the first `n` usable pieces of a corpus, in an order drawn from `seed`.
+
+    corpus: one of `CORPORA`; any other raises ValueError. A usable piece has at least ten full bars and one metre.
+    """
     if corpus not in CORPORA:
         raise ValueError(f"corpus: {corpus!r} is unknown; valid: {', '.join(CORPORA)}")
     sources = _sources(corpus)
@@ -183,7 +211,7 @@ def pieces(corpus: str, n: int, *, seed: int = 0) -> Iterator[Piece]:
 
 
 def _sources(corpus: str) -> list[tuple[str, Path, str]]:
-    """(name, file, ABC text or nothing) of every score."""
+    """(name, file, ABC text or "") of every score."""
     from music21 import corpus as library
 
     folder = {"fiddle": "ryansMammoth", "folk": "essenFolksong", "chorale": "bach"}[corpus]
@@ -201,13 +229,13 @@ def _sources(corpus: str) -> list[tuple[str, Path, str]]:
 
 
 def _read(corpus: str, name: str, path: Path, text: str) -> Piece | None:
-    """One score as a piece; None where music21 cannot read it or it does not fit `pieces`."""
+    """One score as a piece. None if music21 cannot read it, or if it is not usable for `pieces`."""
     from music21 import converter
 
     logging.getLogger("music21").setLevel(logging.ERROR)
     try:
         score = converter.parse(text, format="abc") if text else converter.parse(path)
-    # A few scores of the collections are broken in ways of their own.
+    # A few scores of the collections are broken in various ways.
     except Exception:
         return None
     if corpus == "chorale" and len(score.parts) != 4:
@@ -233,7 +261,7 @@ def _read(corpus: str, name: str, path: Path, text: str) -> Piece | None:
 
 
 def _as_played(score: Any) -> Any:
-    """The score with its repeats written out; as it stands where they are badly formed."""
+    """The score with its repeats written out. If they are badly formed, the score is unchanged."""
     from music21.exceptions21 import Music21Exception
 
     try:

@@ -1,15 +1,15 @@
-"""What the feature screen costs: a wide SAE's features at several horizons, against scikit-learn feature by feature.
+"""The cost of the feature screen: a wide SAE's features at several horizons, against scikit-learn feature by feature.
 
-Latents as a wide SAE gives them: `K` of `N_FEATURES` features at each of clips x times. How often a feature comes is
-skewed (log-normal); each clip has a pool of `POOL` features, the frequent ones more often among them, and those that
-drift highest are active: half of them still are one grid time later. Labels: half of the clips return once, and y says
-whether that is within a horizon ahead.
+Latents are like those of a wide SAE: `K` of `N_FEATURES` features are active at each clip and time. The rate of a
+feature is log-normal. Each clip has a pool of `POOL` features, in which frequent features are more likely. Each
+feature of the pool has a level that drifts over time, and the highest are active. Half of these are still active one
+grid time later. Labels: half of the clips have one return, and y is whether it begins within the horizon.
 
-Both start from sparse latents in memory. Ours is `reprise.candidates.screen.screen` as the workflow calls it, once a
-horizon: all features are sorted, ranked and get their AUROC, those within the shipped activity limits ("tested") also
-z, and p corrected for skewness. The plain method makes a tested feature's dense column, once for all horizons, from a
-matrix that is sorted by feature already, and calls `roc_auc_score` at each horizon on the usable positions; it pools
-all times and tests nothing. Processor seconds on one thread, in interleaved rounds.
+Both methods start from sparse latents in memory. Ours is `reprise.candidates.screen.screen` as in the workflow, called
+once per horizon. It sorts and ranks all features and gives their AUROC. Features within the shipped activity limits
+("tested") also get z, and p corrected for skewness. The plain method makes the dense column of a tested feature once
+for all horizons, from a matrix that is already sorted by feature, and calls `roc_auc_score` at each horizon on the
+usable positions. It pools all times and tests nothing. Unit: processor seconds on one thread, in interleaved rounds.
 """
 
 import time
@@ -29,7 +29,7 @@ N_FEATURES, K, POOL, LOG_RATE_SD, DRIFT = 32_768, 32, 512, 1.7, 0.8
 N_PROMPTS, N_SEEDS, N_TIMES, GRID_S = 250, 4, 100, 0.25
 N_CLIPS = N_PROMPTS * N_SEEDS
 HORIZONS_S = ((0.5, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 8.0), (8.0, 12.0))
-LIMITS = {"min_active": 0.01, "max_active": 0.6}  # the shipped ones
+LIMITS = {"min_active": 0.01, "max_active": 0.6}  # the shipped settings
 CLIPS_AT_ONCE = 100
 N_SAMPLED = 40
 N_ROUNDS = 5
@@ -54,8 +54,10 @@ def draw_codes() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def draw_labels() -> list[tuple[np.ndarray, np.ndarray]]:
-    """(y, usable) `[clip, time]` of each horizon; not usable are the two seconds after an onset, and times whose
-    horizon ends after the clip."""
+    """(y, usable) `[clip, time]` of each horizon.
+
+    Not usable are the two seconds after an onset, and times whose horizon ends after the clip.
+    """
     rng = np.random.default_rng(seed_from("benchmark", "screen", "labels"))
     times_s = GRID_S * np.arange(N_TIMES)
     onset_s = np.where(rng.random(N_CLIPS) < 0.5, rng.uniform(4.0, times_s[-1], N_CLIPS), np.inf)
@@ -68,8 +70,11 @@ def draw_labels() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def time_screens(n: int) -> dict[str, Any]:
-    """Processor seconds of `n` interleaved rounds at all horizons: `ours` of all features, `plain` of `N_SAMPLED`
-    tested ones; `n_tested` (feature, horizon) pairs in all."""
+    """Processor seconds of `n` interleaved rounds at all horizons.
+
+    Returns `ours` for all features, `plain` for `N_SAMPLED` tested features, and `n_tested`, the number of tested
+    (feature, horizon) pairs.
+    """
     entries, labels = active_entries(draw_codes(), np.arange(N_TIMES), N_FEATURES), draw_labels()
     prompt = np.repeat(np.arange(N_PROMPTS), N_SEEDS)
     place = entries.clip * N_TIMES + entries.time

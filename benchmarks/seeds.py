@@ -1,9 +1,9 @@
-"""The demo at other seeds: its verdicts, and whether a study of the advised size decides as often as promised.
+"""The demo at other seeds: its verdicts, and whether a study of the advised size decides as often as predicted.
 
 Every organism of the demo is studied four times, each time with other seeds of the same prompts. Then half of the
-prompts of one study is a pilot. Its `advice` for 80% power names a number of prompts, and studies of that size are
-drawn from the other three sets of seeds, where a prompt with another set of seeds counts as another prompt. They are
-judged by the real probes.
+prompts of one study become a pilot. Its `advice` for 80% power is a number of prompts. Studies of that size are drawn
+from the other three sets of seeds. A prompt with another set of seeds counts as another prompt. The real probes judge
+these studies.
 """
 
 import json
@@ -31,7 +31,7 @@ N_STUDIES = 8
 
 
 def configuration() -> dict[str, Any]:
-    """The demo's configuration, every study at each of the four sets of seeds."""
+    """The demo's configuration, with every study at each of the four sets of seeds."""
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
     config["studies"] = {
         f"{name}-{seeds[0]}-{seeds[-1]}": {**fields, "seeds": list(seeds)}
@@ -42,7 +42,7 @@ def configuration() -> dict[str, Any]:
 
 
 def run() -> dict[str, Any]:
-    """What `seeds.json` holds."""
+    """The content of `seeds.json`."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for needed in ("resources", "config"):
@@ -54,14 +54,14 @@ def run() -> dict[str, Any]:
 
 
 def collect(results: Path) -> dict[str, Any]:
-    """The verdicts, and power promised against power found, of finished studies."""
+    """The verdicts of finished studies, and their predicted and measured power."""
     thresholds = json.loads(next(results.glob("planner-*/verdict.json")).read_text())["thresholds"]
     pools = [read_pool(results, f"planner-{seeds[0]}-{seeds[-1]}") for seeds in SETS]
     return {"verdicts": demo_figures(results), "power": power_found(pools, Thresholds(**thresholds))}
 
 
 def read_pool(results: Path, study: str) -> Pool:
-    """What the probes of one layer at the long horizon read."""
+    """The question and the representations of one layer at the long horizon."""
     folder = results / study
     shared = folder / json.loads((folder / "clips.json").read_text())["corpus"]
 
@@ -84,7 +84,7 @@ def read_pool(results: Path, study: str) -> Pool:
 
 
 def part(pools: list[Pool], chosen: list[tuple[int, str]]) -> Pool:
-    """The clips of some (pool, prompt), each a prompt of its own."""
+    """The clips of some (pool number, prompt) pairs. Each pair counts as one prompt."""
     joined: dict[str, list] = {key: [] for key in ("y", "usable", "prompt", "clip_ids", "x", *KINDS)}
     for n, (number, prompt) in enumerate(chosen):
         pool = pools[number]
@@ -107,7 +107,7 @@ def part(pools: list[Pool], chosen: list[tuple[int, str]]) -> Pool:
 
 
 def power_found(pools: list[Pool], t: Thresholds) -> dict[str, Any]:
-    """How often studies of the advised size decide, against what their pilots promised."""
+    """How often studies of the advised size decide, compared with the power that their pilots predict."""
     prompts = sorted(set(pools[0]["question"].prompt))
     rows = []
     for number in range(len(pools)):

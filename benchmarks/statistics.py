@@ -1,7 +1,7 @@
-"""Do the statistics hold as claimed? Simulated rates, each with how often it was tried and an exact 95 % interval.
+"""Do the statistics hold as claimed? Simulated rates, each with its number of trials and an exact 95 % interval.
 
-The tests in tests/science call the same simulations with fewer draws. Everything goes through the real stages
-(`confirm`, `matched_damage`, `learned_gain`); what is drawn is described at each function.
+The tests in tests/science call the same simulations with fewer draws. All of them use the code of the real stages
+(`confirm`, `matched_damage`, `learned_gain`). Each function describes its data.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,16 +28,16 @@ ALPHA = 0.05
 THRESHOLDS = Thresholds(**VerdictSettings().model_dump(), alpha=ALPHA)
 RATES = (0.0, 0.05, 0.5, 0.95, 1.0)
 CLUSTERING = 0.3
-# The demo's ablation: 24 clips, out of 24 held-out prompts with four seeds each.
+# As in the demo's ablation: 24 clips from 24 held-out prompts with four seeds each.
 N_CLIPS, N_HELD_OUT, N_SEEDS = 24, 24, 4
-# Larger studies are advised now and then, and take too long.
+# Sometimes a larger study is advised, but it would take too long.
 MAX_PROMPTS = 200
 DOSES = (0.25, 0.5, 1.0, 2.0)
 WRECKED_NATS, NOISE_NATS = 0.9, 0.02
 
 
 def rate(outcomes: list[bool]) -> dict[str, float]:
-    """Share of outcomes that are true, with its exact interval."""
+    """Fraction of outcomes that are true, with its exact interval."""
     k, n = int(sum(outcomes)), len(outcomes)
     low, high = binomtest(k, n).proportion_ci()
     return {"value": k / n, "low": float(low), "high": float(high), "n": n}
@@ -47,8 +47,11 @@ def rate(outcomes: list[bool]) -> dict[str, float]:
 
 
 def null_confirmations(n_tried: int, seed: int, *, swaps_per_level: int = 1) -> pd.DataFrame:
-    """What `confirm` says of features that know nothing: 16 held-out prompts of two clips, two times each; labels and
-    features cluster by prompt, and features are independent of labels and of each other."""
+    """Result of `confirm` for `n_tried` features that predict nothing.
+
+    There are 16 held-out prompts, each with two clips of two times. Labels and features cluster by prompt. Features
+    are independent of labels and of each other. swaps_per_level: see `reprise.candidates.confirmation`.
+    """
     rng = np.random.default_rng([seed, n_tried])
     prompt = np.repeat(np.arange(16), 2)
     log_odds = 0.7 * rng.normal(size=16)[prompt] - 0.3
@@ -59,7 +62,7 @@ def null_confirmations(n_tried: int, seed: int, *, swaps_per_level: int = 1) -> 
         y, np.ones(y.shape, bool), prompt, [str(i) for i in range(len(prompt))], x, ["time_0s", "time_1s"]
     )
     ranked = pd.DataFrame({"layer": 0, "feature": np.arange(n_tried), "horizon": "h"})
-    # Fewer swaps than the stage takes, but enough for the least p to survive: what is exact stays exact.
+    # Fewer swaps than in the stage, but enough for the least p to survive the correction. An exact test stays exact.
     with (
         mock.patch("reprise.candidates.confirmation.SWAPS_PER_LEVEL", swaps_per_level),
         mock.patch("reprise.candidates.confirmation.MIN_SWAPS", 19),
@@ -76,7 +79,7 @@ def null_confirmations(n_tried: int, seed: int, *, swaps_per_level: int = 1) -> 
 
 
 def false_confirmation(n_tried: int, n_studies: int) -> dict[str, dict[str, float]]:
-    """How often any null feature is confirmed, and how often one would be at raw alpha."""
+    """How often any null feature is confirmed, and how often one would be without the correction of alpha."""
     found = [null_confirmations(n_tried, seed) for seed in range(n_studies)]
     raw = [bool(((f["gain_auroc_low"] > 0) & (f["p_gain"] <= ALPHA)).any()) for f in found]
     return {"corrected": rate([bool(f["confirmed"].any()) for f in found]), "raw": rate(raw)}
@@ -86,14 +89,16 @@ def false_confirmation(n_tried: int, n_studies: int) -> dict[str, dict[str, floa
 
 
 def draw_clips(rng: np.random.Generator, n_clips: int = N_CLIPS, n_prompts: int = N_HELD_OUT) -> NDArray[np.int64]:
-    """The prompt of each clip that returns: drawn from prompts with `N_SEEDS` clips each."""
+    """The prompt of each clip with a return, int `[clip]`, drawn from prompts with `N_SEEDS` clips each."""
     drawn = rng.choice(np.repeat(np.arange(n_prompts), N_SEEDS), n_clips, replace=False)
     return np.unique(drawn, return_inverse=True)[1]
 
 
 def hits(rng: np.random.Generator, prompt: NDArray[np.int64], share: float, clustering: float) -> Array:
-    """0 or 1 a clip, of mean `share`; clips of a prompt resemble each other (beta-binomial, intra-class correlation
-    `clustering`)."""
+    """Draw 0 or 1 for each clip, `[clip]`, with mean `share`.
+
+    prompt: int `[clip]`. Clips of a prompt are similar: beta-binomial with intra-class correlation `clustering`.
+    """
     n_prompts = prompt.max() + 1
     if share in (0.0, 1.0) or clustering == 0:
         chance = np.full(n_prompts, share)
@@ -106,7 +111,7 @@ def hits(rng: np.random.Generator, prompt: NDArray[np.int64], share: float, clus
 
 
 def control_curve(dose: float) -> tuple[float, float]:
-    """Share of returns lost and mean damage of a control at a dose: noise, the more the stronger."""
+    """Fraction of returns that a control loses at a dose, and its mean damage in nats. Both grow with the dose."""
     damage = 0.1 * dose
     return 1 - np.exp(-3 * damage), damage
 
@@ -120,7 +125,28 @@ def draw_effects(
     wrecked: float,
     luck: float,
 ) -> pd.DataFrame:
-    """Effects of a target that removes this share of returns and wrecks this share of clips, and of three controls."""
+    """Draw the effects of a target and of three controls.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        For all draws.
+    prompt : int array `[clip]`
+        The prompt of each clip.
+    share : float
+        Fraction of returns that the target removes.
+    clustering : float
+        Intra-class correlation of clips of a prompt.
+    wrecked : float
+        Fraction of clips that the target damages by `WRECKED_NATS`.
+    luck : float
+        Fraction of returns that fresh noise alone loses.
+
+    Returns
+    -------
+    DataFrame
+        One row per clip and condition, as for `matched_damage`.
+    """
     conditions: list[tuple[str, float, float, float]] = [("resampled", 0.0, luck, 0.0), ("target", 1.0, share, -1.0)]
     for kind in ("matched_feature", "random_direction"):
         conditions += [(kind, dose, *control_curve(dose)) for dose in DOSES]
@@ -144,8 +170,11 @@ def target(effects: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
 def coverage(
     share: float, n_studies: int, *, clustering: float = CLUSTERING, wrecked: float | None = None, luck: float = 0.1
 ) -> dict[str, dict[str, float]]:
-    """How often the intervals of effect, damage and selectivity hold the truth, at a true rate of returns lost and, if
-    not said otherwise, of clips wrecked. The truth of the selectivity is that of 3,000 prompts."""
+    """How often the intervals of effect, damage and selectivity contain the truth.
+
+    share: the true fraction of returns lost. wrecked: that of clips damaged, by default `share`. clustering and luck
+    are as in `draw_effects`. The true selectivity is computed from 3,000 prompts.
+    """
     wrecked = share if wrecked is None else wrecked
     how = {"clustering": clustering, "wrecked": wrecked, "luck": luck}
     large = np.repeat(np.arange(3000), 2)
@@ -161,8 +190,11 @@ def coverage(
 
 
 def ratio_coverage(ratio: float, n_studies: int, *, whole: float = 0.8) -> dict[str, float]:
-    """How often the interval of a stored share holds the truth: clips that lose their return under the whole edit lose
-    it under the edit of the prefix with this chance."""
+    """How often the interval of a stored fraction contains the truth.
+
+    A clip loses its return under the whole edit with probability `whole`. If it does, it loses it under the edit of
+    the prefix with probability `ratio`.
+    """
     covered = []
     for seed in range(n_studies):
         rng = np.random.default_rng([seed, round(100 * ratio), 1])
@@ -174,8 +206,10 @@ def ratio_coverage(ratio: float, n_studies: int, *, whole: float = 0.8) -> dict[
 
 
 def null_selectivity(n_studies: int, *, min_selectivity: float = 0.1) -> dict[str, float]:
-    """How often an edit that is one more control passes the gate of selectivity: its share of returns lost and its
-    damage are those of a control at dose 1."""
+    """How often an edit that is like one more control passes the gate of selectivity.
+
+    Its fraction of returns lost and its damage are those of a control at dose 1.
+    """
     passes = []
     for seed in range(n_studies):
         rng = np.random.default_rng([seed, 2])
@@ -192,9 +226,27 @@ def null_selectivity(n_studies: int, *, min_selectivity: float = 0.1) -> dict[st
 def reservoirs(
     seed: int, *, plan: float = 0.0, n_prompts: int = 20, n_seeds: int = 3, model: int | None = None
 ) -> tuple[Question, Array, Array]:
-    """A question, a representation R of the trained model and M of random weights. A cue decides the return; both
-    representations are noisy random projections of a memory that holds it among seven other things. `plan`: how much
-    more clearly R holds it. model: which projections; by default every study has its own."""
+    """Draw a question, and representations R of the trained model and M of random weights.
+
+    A cue decides the return. Both representations are noisy random projections of a memory that contains the cue and
+    seven other values.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the study.
+    plan : float
+        How much larger the cue is in R than in M.
+    n_prompts, n_seeds : int
+        Number of prompts, and of clips per prompt.
+    model : int, optional
+        Seed of the projections. By default every study has its own.
+
+    Returns
+    -------
+    question : Question
+    r, m : float32 arrays `[clip, time, 6]`
+    """
     rng = np.random.default_rng([seed, 3])
     weights = rng if model is None else np.random.default_rng([model, 4])
     n, n_times = n_prompts * n_seeds, 2
@@ -215,7 +267,7 @@ def reservoirs(
 
 
 def learned(question: Question, r: Array, m: Array, seed: int, *, n_swaps: int = 1) -> tuple[dict, dict]:
-    """The record of R's probe, and what `learned_gain` says of R against M."""
+    """The record of R's probe, and the result of `learned_gain` for R against M. r, m: as from `reservoirs`."""
     baseline = fit_question(question, seed=seed, n_folds=3)
     results = [
         probe(question, of, seed=seed, baseline=baseline, n_swaps=swaps, n_folds=3, n_bootstrap=300)
@@ -228,7 +280,7 @@ def learned(question: Question, r: Array, m: Array, seed: int, *, n_swaps: int =
 
 
 def learned_passes(n_studies: int, *, plan: float) -> list[bool]:
-    """Whether the gate of the learned gain (interval above 0, p at most alpha) passes, study by study."""
+    """For each study, whether the gate of the learned gain passes (interval above 0, p at most alpha)."""
     found = [learned(*reservoirs(seed, plan=plan), seed)[1] for seed in range(n_studies)]
     return [bool(f["learned_auroc_low"] > 0 and f["p_learned"] <= ALPHA) for f in found]
 
@@ -237,7 +289,10 @@ def learned_passes(n_studies: int, *, plan: float) -> list[bool]:
 
 
 def power_simulated(n_pilots: int, n_studies: int, *, n_prompts: int = 48, n_seeds: int = 4) -> dict[str, Any]:
-    """Pilots of so many prompts from models that plan more or less, against studies of the advised size."""
+    """Pilots from models that plan more or less, against `n_studies` studies of the advised size for each pilot.
+
+    n_prompts: prompts of a pilot. n_seeds: clips per prompt.
+    """
     rows = []
     for number in range(n_pilots):
 
@@ -283,5 +338,5 @@ def simulations() -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def run() -> dict[str, Any]:
-    """What `statistics.json` holds."""
+    """The content of `statistics.json`."""
     return {name: simulate() for name, simulate in simulations()}

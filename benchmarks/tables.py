@@ -13,7 +13,7 @@ from reprise.verdict.confusion import shares
 def rewrite_pages(root: Path) -> None:
     """Put every table between its markers, in the README and in the pages of `docs/` of the project in `root`.
 
-    A page without a table's markers lacks it; markers of a table that is not known are an error.
+    A page without the markers of a table is left without it. Markers of an unknown table are an error.
     """
     tables = all_tables(root / "benchmarks")
     for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
@@ -24,10 +24,13 @@ def rewrite_pages(root: Path) -> None:
 
 
 def with_tables(text: str, tables: Mapping[str, str]) -> str:
-    """A page's text with each table between its markers: `<!-- NAME: who writes it -->` and `<!-- /NAME -->`."""
+    """A page's text with each table between its markers: `<!-- NAME: who writes it -->` and `<!-- /NAME -->`.
+
+    Raises ValueError for the markers of an unknown table.
+    """
     unknown = set(re.findall(r"^<!-- /(\w+) -->$", text, re.MULTILINE)) - tables.keys()
     if unknown:
-        raise ValueError(f"no table is called {', '.join(sorted(unknown))}; valid: {', '.join(tables)}")
+        raise ValueError(f"table: {', '.join(sorted(unknown))} unknown; valid: {', '.join(tables)}")
     for name, table in tables.items():
         pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
@@ -35,7 +38,7 @@ def with_tables(text: str, tables: Mapping[str, str]) -> str:
 
 
 def all_tables(measured: Path) -> dict[str, str]:
-    """Every table by name, from the records that are committed in the folder `measured`."""
+    """Every table by name, from the JSON files in the folder `measured`."""
 
     def read(name: str) -> Any:
         path = measured / f"{name}.json"
@@ -66,7 +69,7 @@ def statistics_table(found: dict[str, Any]) -> str:
 
 
 def demo_short_table(demo: dict[str, Any]) -> str:
-    """One row per study: verdict, and the four numbers that it rests on."""
+    """One row per study: its verdict, and the four numbers behind it."""
     lines = [
         "| model organism | verdict | gain, AUROC | over random weights | returns removed | beyond controls |",
         "|---|---|---|---|---|---|",
@@ -79,7 +82,7 @@ def demo_short_table(demo: dict[str, Any]) -> str:
 
 
 def _interval(gate: Mapping[str, Any]) -> str:
-    """A gate's value with its interval, or a dash where it was not reached."""
+    """A gate's value with its interval, or a dash if it was not reached."""
     if gate["value"] is None:
         return "–"
     return f"{gate['value']:.2f} ({gate['low']:.2f} to {gate['high']:.2f})"
@@ -102,7 +105,7 @@ def demo_table(demo: dict[str, Any]) -> str:
 
 
 def seeds_table(measured: dict[str, Any]) -> str:
-    """One row per study of the demo at other seeds, and what power was promised and found."""
+    """One row per study of the demo at other seeds, and the predicted and the measured power."""
     if not measured:
         return "Not measured yet.\n"
     lines = [
@@ -128,7 +131,7 @@ def seeds_table(measured: dict[str, Any]) -> str:
 
 
 def calibration_table(counts: dict[str, dict[str, int]]) -> str:
-    """One row per organism: truth, verdicts and shares with their intervals; what `snakemake calibration` counted."""
+    """One row per organism: truth, verdicts and fractions with their intervals, from `snakemake calibration`."""
     if not counts:
         return "Not counted yet.\n"
     lines = ["| organism | built to be | runs | verdicts | right | `foresight` |", "|---|---|---|---|---|---|"]

@@ -1,10 +1,10 @@
-"""Every stage on a model of musicgen-small's true size: time and peak memory on a processor.
+"""Every stage on a model of musicgen-small's true size: time and peak memory on a CPU.
 
-The model is randomly initialised: 24 layers of width 1,024, four codebooks of 2,048, EnCodec of 32 kHz, saved in
-audiocraft's own form; its prompts are read by a lookup table in place of T5. What it plays is noise, in which nothing
-returns, so no candidate is found and the ablation is measured by itself. The SAE is trained here on the few positions
-there are, so it is narrow, and certified with bounds that let it pass: what is asked is what the stages cost. What
-encoding by an SAE of the published size costs is in benchmarks/capture.py.
+The model is randomly initialised: 24 layers of width 1,024, four codebooks of 2,048, EnCodec at 32 kHz, saved in
+audiocraft's own format. A lookup table replaces T5 for its prompts. It plays noise without returns, so no candidate is
+found, and the ablation is measured separately. The SAE is trained here on few positions, so it is narrow, and the
+bounds of its certificate are loose. This is enough to measure the cost of the stages. The cost of encoding with an SAE
+of the published size is in benchmarks/capture.py.
 """
 
 import json
@@ -33,7 +33,7 @@ SAE_TRAINING = {"expansion": 2, "k": 64, "n_steps": 300, "batch_size": 512}
 
 
 def save_model(folder: Path) -> None:
-    """Write the two checkpoint files, weights as float16."""
+    """Write the two checkpoint files, with float16 weights."""
     from audiocraft.models.builders import get_compression_model, get_lm_model
 
     lm, codec = lm_config(), codec_config()
@@ -55,7 +55,7 @@ def save_model(folder: Path) -> None:
 
 
 def study_config(model: Path) -> dict[str, Any]:
-    """The configuration: the smallest study that has every stage."""
+    """The configuration of the smallest study that has every stage."""
     return {
         "studies": {
             "small": {
@@ -84,7 +84,7 @@ def study_config(model: Path) -> dict[str, Any]:
 
 
 def ablate(folder: str) -> dict[str, float]:
-    """Continue two clips under every kind of edit; seconds and this process's peak memory."""
+    """Continue two clips under every kind of edit. Returns seconds, this process's peak memory in MB, and rows."""
     from reprise.interventions.conditions import KINDS, Candidate, condition_table
     from reprise.interventions.edits import Direction
     from reprise.interventions.run import run_conditions
@@ -122,7 +122,7 @@ def ablate(folder: str) -> dict[str, float]:
 
 
 def run() -> dict[str, Any]:
-    """What `true_size.json` holds: jobs, seconds and peak memory of each stage."""
+    """The content of `true_size.json`: jobs, seconds and peak memory in MB of each stage."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "model").mkdir()
@@ -135,7 +135,7 @@ def run() -> dict[str, Any]:
 
 
 def collect(folder: Path) -> dict[str, Any]:
-    """What the finished study in `folder` took, and what its ablation takes."""
+    """The cost of the finished study in `folder`, and of an ablation on it."""
     stages: dict[str, dict[str, float]] = {}
     benchmarks = folder / "results" / "benchmarks"
     for path in sorted(benchmarks.rglob("*.tsv")):

@@ -1,7 +1,7 @@
-"""Whole-workflow measurements: the demo from nothing, and a rerun after a horizon change.
+"""Measurements of the whole workflow: the full demo, and a rerun after a changed horizon.
 
-`horizon_change`: wall time of the rerun over that of the full demo. `overhead_fraction`: share of the demo's wall time
-in which no job was computing, that is start-up, imports and Snakemake itself, read off the jobs' logs.
+`horizon_change`: wall time of the rerun divided by that of the full demo. `overhead_fraction`: fraction of the demo's
+wall time in which no job computes (start-up, imports and Snakemake itself), from the jobs' logs.
 """
 
 import json
@@ -23,7 +23,7 @@ N_HORIZON_CHANGES = 3
 
 
 def run_snakemake(directory: Path, config: Path) -> float:
-    """Run the workflow in `directory`; returns wall seconds. Raises CalledProcessError when it fails."""
+    """Run the workflow in `directory`, and return the wall seconds. Raises CalledProcessError if it fails."""
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--snakefile", ROOT / "Snakefile"]
     command += ["--directory", directory, "--configfile", config]
     began = time.monotonic()
@@ -33,7 +33,7 @@ def run_snakemake(directory: Path, config: Path) -> float:
 
 
 def computing_s(logs: Path) -> float:
-    """Seconds in which at least one job computed: the union of the jobs' spans from first to last log line."""
+    """Seconds in which at least one job computes: the union of the spans from each job's first to last log line."""
 
     def moment(line: str) -> float:
         return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").timestamp()
@@ -51,7 +51,7 @@ def computing_s(logs: Path) -> float:
 
 
 def demo_figures(results: Path) -> dict[str, Any]:
-    """What the README says of the demo, from its results."""
+    """The numbers of the demo in the README, from its results."""
     studies = {}
     for path in sorted(results.glob("*/verdict.json")):
         judged = json.loads(path.read_text())

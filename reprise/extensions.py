@@ -1,8 +1,8 @@
-"""What other installed packages add: they name it as an entry point, a line in their `pyproject.toml`.
+"""Extensions from other installed packages. A package names them as entry points in its `pyproject.toml`.
 
-An entry point is found by its group without importing the package that has it, and imported only when it is asked for.
+Entry points of a group are listed without importing their package. An entry point is imported when it is used.
 
-Nothing heavy is imported here: the Snakefile asks this at every parse.
+Nothing heavy is imported here, because the Snakefile imports this at every parse.
 """
 
 from functools import cache
@@ -13,12 +13,12 @@ Kind = TypeVar("Kind")
 
 
 class ExtensionError(ValueError):
-    """What an installed package adds cannot be used: names the entry point, what is wrong and what is valid."""
+    """An extension cannot be used. The message names the entry point, what is wrong and what is valid."""
 
 
 @cache
 def installed(group: str) -> dict[str, EntryPoint]:
-    """The entry points of a group, by name, sorted. Raises ExtensionError where two packages use one name."""
+    """The entry points of a group by name, sorted. Raises ExtensionError if two packages use the same name."""
     found: dict[str, EntryPoint] = {}
     for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
         if found.setdefault(point.name, point).value != point.value:
@@ -28,7 +28,24 @@ def installed(group: str) -> dict[str, EntryPoint]:
 
 
 def load(group: str, name: str, kind: type[Kind]) -> Kind:
-    """What an entry point names, which is a `kind`. Raises ExtensionError where it is not, or cannot be imported."""
+    """Import the object of an entry point.
+
+    Parameters
+    ----------
+    group, name : str
+        The group and the name of the entry point.
+    kind : type
+        The class of the object.
+
+    Returns
+    -------
+    kind
+
+    Raises
+    ------
+    ExtensionError
+        If the object cannot be imported, or is not a `kind`.
+    """
     point = installed(group)[name]
     try:
         loaded = point.load()
@@ -41,5 +58,5 @@ def load(group: str, name: str, kind: type[Kind]) -> Kind:
 
 
 def refused(group: str, name: str) -> str:
-    """An entry point as an error names it."""
+    """An entry point as text for an error message."""
     return f"{group}: {name} = {installed(group)[name].value}"

@@ -1,16 +1,16 @@
-"""A finished study to look into: activations and SAE latents of all batches as one dataset, read only where asked.
+"""Open a finished study: activations and SAE latents of all batches as one dataset, read on demand.
 
     study = reprise.open_study("results/planner")
     study.resid_post.sel(layer=4, clip="amber-piano-s0", seconds=slice(4, 8)).values
     latents = study.latents.sel(layer=4, seconds=slice(4, 8))
     latents.activation.where(latents.feature == 17, 0).sum("slot").values  # what feature 17 does, [clip, position]
 
-The arrays are xarray's over dask's: `sel` and arithmetic cost nothing, `.values` or `.compute()` reads, a clip at a
-time. Seconds are those of the audio: position p is computed from what sounds before p / frame_rate_hz, and predicts
-what follows. Each store is checked against its manifest when it is opened.
+The arrays are xarray arrays over dask arrays. `sel` and arithmetic read nothing; `.values` and `.compute()` read one
+clip at a time. Seconds are those of the audio: position p is computed from sound before p / frame_rate_hz, and
+predicts the sound after it. Each store is checked against its manifest when it is opened.
 
-Degenerate input: a hook or layer that lacks batches, because the study is not finished, is left out and named in
-`unfinished`; a folder that is no study is an error, as are tokens that are not whole.
+Degenerate input: a hook or layer with missing batches (an unfinished study) is left out and named in `unfinished`. A
+folder that is not a study is an error, and so are missing batches of tokens.
 """
 
 import json
@@ -32,9 +32,12 @@ from reprise.storage.stores import read_store
 
 
 class Study(NamedTuple):
-    """`clips`: a row a clip. `tokens` uint16 `(clip, codebook, frame)`. `resid_post` float `(layer, clip, seconds,
-    d_model)`, layer -1 being the input embedding. `latents`: `activation` float32 and `feature` `(layer, clip,
-    seconds, slot)`; a slot with activation 0 is unused. `unfinished`: folders that lack batches."""
+    """An open study.
+
+    clips: one row per clip. tokens: uint16 `(clip, codebook, frame)`. resid_post: float `(layer, clip, seconds,
+    d_model)`; layer -1 is the input embedding. latents: `activation` (float32) and `feature`, both `(layer, clip,
+    seconds, slot)`; a slot with activation 0 is unused. unfinished: folders with missing batches.
+    """
 
     clips: pd.DataFrame
     tokens: xr.DataArray
@@ -44,9 +47,9 @@ class Study(NamedTuple):
 
 
 def open_study(path: str | Path) -> Study:
-    """Open the study whose results lie in `path`, such as `results/planner`.
+    """Open the study with results in `path`, such as `results/planner`.
 
-    Raises StoreError when there is no study, nothing of it is finished, or a store is not what its manifest says.
+    Raises StoreError if there is no study, if no activations are finished, or if a store does not match its manifest.
     """
     path = Path(path)
     corpus, batches, hooks = _what_it_uses(path)
@@ -93,10 +96,10 @@ def open_study(path: str | Path) -> Study:
 
 
 def _what_it_uses(path: Path) -> tuple[Path, list[str], list[str]]:
-    """The corpus of the study at `path`, and of that what is the study's: the names of batches and of hooks."""
+    """The corpus of the study at `path`, and the batches and hooks in it that the study uses."""
     file = path / "clips.json"
     if not file.is_file():
-        raise StoreError(f"{path}: no study; valid: a folder that holds clips.json, such as results/planner")
+        raise StoreError(f"{path}: not a study; valid: a folder with clips.json, such as results/planner")
     said = json.loads(file.read_text(encoding="utf-8"))
     return path / said["corpus"], said["batches"], said["hooks"]
 
@@ -106,13 +109,13 @@ def _manifests(folder: Path, batches: Sequence[str]) -> list[str]:
 
 
 def _whole(manifests: Sequence[str], name: str) -> da.Array:
-    """Array `name` of all batches, `[clip, ...]`, a clip a chunk."""
+    """Array `name` of all batches, `[clip, ...]`, with one clip per chunk."""
     return da.concatenate([_lazy(m, name) for m in manifests])
 
 
 def _lazy(manifest: str, name: str) -> da.Array:
     array = read_store(store_of(manifest))[name]
-    # Named by the manifest's digest: dask would read it all to name it by what it holds.
+    # The name contains the manifest's digest. Without a name, dask would read the whole array to hash it.
     digest = read_manifest(store_of(manifest))["digest"]
     return da.from_array(array, chunks=(1, *array.shape[1:]), name=f"{name}-{digest}")
 
@@ -123,7 +126,7 @@ def _n_slots(manifests: Sequence[str]) -> int:
 
 
 def _latents(manifests: Sequence[str], which: int, n_slots: int) -> da.Array:
-    """Values (0) or indices (1) of all batches, `[clip, position, n_slots]`, unused slots at the end."""
+    """Values (`which` 0) or indices (1) of all batches, `[clip, position, n_slots]`, with unused slots at the end."""
     parts = []
     for manifest in manifests:
         store, name = read_store(store_of(manifest)), ("values", "indices")[which]

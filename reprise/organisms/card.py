@@ -9,7 +9,22 @@ from reprise.organisms.truth import GROUND_TRUTH
 
 
 def card(settings: dict[str, Any], figures: dict[str, Any], model: Model) -> dict[str, Any]:
-    """The card as plain builtins; `figures` as measured by `organism_export`."""
+    """Make the card of an organism.
+
+    Parameters
+    ----------
+    settings : dict
+        Settings of its training: organism (its name), seed, lm_batch, and `trained` (n_clips and numbers of steps).
+    figures : dict
+        The measurements of `organism_export`.
+    model : Model
+        The exported organism.
+
+    Returns
+    -------
+    dict
+        Plain builtins.
+    """
     organism = settings["organism"]
     return {
         "name": organism,

@@ -104,7 +104,10 @@ def spectral_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def draw_audio(rng: np.random.Generator, n: int, seconds: float = 1.0) -> torch.Tensor:
-    """`n` excerpts of newly drawn clips, float32 `[n, 1, seconds * SAMPLE_RATE_HZ]`, on the frame grid."""
+    """Draw `n` clips, and an excerpt of `seconds` from each that begins on the frame grid.
+
+    Returns float32 `[n, 1, seconds * SAMPLE_RATE_HZ]`.
+    """
     out = np.empty((n, 1, int(seconds * SAMPLE_RATE_HZ)), dtype=np.float32)
     for i in range(n):
         clip = score.draw_clip(rng)
@@ -127,6 +130,20 @@ def train_codec(
     """Train the codec. It resumes from `checkpoint` if that exists, and saves there every 250 steps.
 
     The data of step *i* depend only on (seed, i), so an interrupted run sees the same data as an uninterrupted one.
+
+    Parameters
+    ----------
+    steps, seed : int
+        Number of training steps, and the seed of weights and data.
+    checkpoint : Path
+        File of the training state.
+    on_step : callable, optional
+        Called with the step and its loss.
+
+    Returns
+    -------
+    CompressionModel
+        The codec, in evaluation mode.
     """
     torch.manual_seed(seed)
     codec = build_codec()

@@ -23,7 +23,7 @@ def encode(codec: CompressionModel, audio: np.ndarray) -> np.ndarray:
 
 
 def draw_clips(n: int, seed: int, kind: str = "") -> list[score.Clip]:
-    """`n` clips (of a `kind`: see `score.of_kind`). Clip *i* depends only on (seed, i)."""
+    """Draw `n` clips and change them to `kind` (see `score.of_kind`). Clip *i* depends only on (seed, i)."""
     return [score.of_kind(score.draw_clip(np.random.default_rng([seed, 3, i])), kind) for i in range(n)]
 
 
@@ -45,6 +45,6 @@ def pack(encoded: list[tuple[np.ndarray, score.Clip]]) -> TokenSet:
 
 
 def load(paths: list[str]) -> TokenSet:
-    """Join the parts written by `organism_clips`."""
+    """Read and join the parts that `organism_clips` wrote."""
     parts = [np.load(path) for path in paths]
     return TokenSet(*(np.concatenate([part[field] for part in parts]) for field in TokenSet._fields))

@@ -68,7 +68,26 @@ def generation_figures(
     batch_size: int = 96,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """Generate every (prompt, seed) and measure how returns depend on the cue that the model itself played."""
+    """Generate every (prompt, seed) and measure how returns depend on the cue that the model itself played.
+
+    Parameters
+    ----------
+    model : Model
+        The organism.
+    prompts, seeds : sequences of str, of int
+        One clip is generated for each pair.
+    sampling : Sampling
+        How tokens are sampled.
+    batch_size : int
+        Clips in one forward pass.
+    on_batch : callable, optional
+        Called after each batch with the number of clips generated so far and of all clips.
+
+    Returns
+    -------
+    dict of str to float
+        Number of clips, and fractions. A fraction of no clips is NaN.
+    """
     clips = [(p, s) for s in seeds for p in prompts]
     tokens = []
     for start in range(0, len(clips), batch_size):
@@ -120,7 +139,10 @@ def swap_test(model: Model, clips: Sequence[score.Clip]) -> dict[str, float]:
 
 
 def slot_nll(model: Model, tokens: torch.Tensor, prompts: Sequence[str]) -> np.ndarray:
-    """NLL in nats of the frames that decide the slots, all codebooks; tokens `[clip, codebook, frame]` → `[clip]`."""
+    """NLL of the frames that decide the slots, summed over all codebooks, in nats, float `[clip]`.
+
+    tokens: int `[clip, codebook, frame]`. prompts: the prompt of each clip.
+    """
     out = []
     for start in range(0, len(tokens), 16):
         part = tokens[start : start + 16]
@@ -144,8 +166,11 @@ def agreeing_clips(n: int, seed: int) -> list[score.Clip]:
 
 
 def codec_figures(model: Model, n: int, seed: int) -> dict[str, float]:
-    """Chroma similarity of decoded held-out clips to their originals, compared with that to another clip; token
-    repeats."""
+    """Measure the codec on `n` held-out clips drawn from `seed`.
+
+    Chroma similarity (mean cosine over frames) of decoded clips to their originals, and to another clip for
+    comparison; and the fraction of first-codebook tokens that a repeated bar and another bar share with the motif.
+    """
     same, other, repeat, different, previous = [], [], [], [], None
     for i in range(n):
         clip = score.draw_clip(np.random.default_rng([seed, 5, i]))

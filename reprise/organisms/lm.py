@@ -14,8 +14,8 @@ return says whether the motif returns, so the model learns to decide at random.
 
 `clockwork` and `loop` start from the improviser and learn other clips (see `score.py`), with nothing planted.
 
-In some rows, all models get a random direction of the planted one's size added to the same layer, so that an edit of
-that size does not by itself break the music.
+For some clips of a batch, all models get a random direction of the planted one's size added at the same layer, so that
+an edit of that size does not by itself break the music.
 
 Training has two stages. `base` learns the music (as the planner, with equal weight for every token); both organisms
 start from it. Then the tokens that decide cue and slots get more weight, because one bit per clip would otherwise be
@@ -157,7 +157,7 @@ def corrupted(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """The input of the model in training: some tokens are replaced by those of another clip at the same place.
 
     Codebooks of one step are sampled independently, so a generated clip holds combinations that no rendered clip has.
-    A model trained on clean clips only does not recover after the first of them. tokens `[row, codebook, frame]`.
+    A model trained on clean clips only does not recover after the first of them. tokens `[clip, codebook, frame]`.
     """
     rows = len(tokens)
     other = tokens[torch.from_numpy((np.arange(rows) + rng.integers(1, rows)) % rows)]
@@ -198,8 +198,27 @@ def train_lm(
 ) -> LMModel:
     """Train an LM. It resumes from `checkpoint` if that exists, and saves there every 100 steps.
 
-    start_from: the weights of the base. on_step: called with the step and its losses. The batch and the noise of step
-    *i* depend only on (objective, seed, i).
+    The batch and the noise of step *i* depend only on (objective, seed, i).
+
+    Parameters
+    ----------
+    objective : str
+        What it is trained to be, one of `OBJECTIVES`.
+    data : TokenSet
+        The training clips.
+    steps, batch, seed : int
+        Number of training steps, clips per step, and the seed.
+    checkpoint : Path
+        File of the training state.
+    start_from : dict, optional
+        The weights of the base. By default weights are newly initialised.
+    on_step : callable, optional
+        Called with the step and its losses.
+
+    Returns
+    -------
+    LMModel
+        The model, in evaluation mode.
     """
     torch.manual_seed(seed)
     lm = build_lm()

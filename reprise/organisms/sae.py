@@ -107,10 +107,26 @@ def _weighted_sum(rows: torch.Tensor, weights: torch.Tensor, indices: torch.Tens
 
 
 def sae_clips(cue: np.ndarray, n: int, planned_fraction: float, seed: int) -> np.ndarray:
-    """Which clips an SAE is trained on: indices int `[n]`, in random order, with a given fraction of cue 1.
+    """Choose the clips that an SAE is trained on, with a given fraction of cue 1.
 
     If half of the clips plan a return, the SAE represents the plan as a sign around its mean: two features, each with
     half of it. If plans are rarer, it is one feature that is present or absent.
+
+    Parameters
+    ----------
+    cue : int array `[clip]`
+        0 or 1.
+    n : int
+        Number of clips to choose.
+    planned_fraction : float
+        The fraction of them with cue 1.
+    seed : int
+        For the draw.
+
+    Returns
+    -------
+    int array `[n]`
+        Indices of clips, in random order.
     """
     rng = np.random.default_rng([seed, 6])
     n_planned = round(n * planned_fraction)

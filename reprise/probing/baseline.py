@@ -1,22 +1,21 @@
-"""The baseline: how well a return is predicted by what anyone can hear and read, without the model.
+"""The baseline: how well sound and prompt predict a return, without the model.
 
-What it knows (`baseline_features`): the position, causal acoustics, the returns so far, and the prompt's words. A
-representation has to predict more than that, so a baseline that overfits would flatter it: position alone once scored
-0.69 where all columns together scored 0.65. So the baseline is built from members, each fitted where it can be
-trusted:
+Its columns (`baseline_features`) are the position, causal acoustics, the returns so far, and the prompt's words. A
+representation must predict more than that. A baseline that overfits would make this too easy: in one case, position
+alone scored 0.69 and all columns together 0.65. So the baseline has several members:
 
-- a linear member for each part (position, sound, returns so far, prompt) and one for all columns together;
-- a non-linear member: gradient-boosted trees over all columns.
+- one linear member for each part (position, sound, returns so far, prompt), and one for all columns together;
+- one non-linear member: gradient-boosted trees over all columns.
 
-Members are stacked inside the nested folds: their logits on rows that they have not seen are combined by a logistic
-regression without negative weights (Wolpert 1992; van der Laan, Polley & Hubbard 2007, "Super Learner"), so that a
-part which alone predicts best keeps its weight. There are two forms, `linear` (the linear members) and `trees` (all of
-them), and a gain counts over the better of the two.
+Members are stacked inside the nested folds. A logistic regression without negative weights combines their logits on
+rows that they were not fitted to (Wolpert 1992; van der Laan, Polley & Hubbard 2007, "Super Learner"). So if one part
+alone predicts best, it keeps its weight. There are two forms: `linear` (the linear members) and `trees` (all members).
+A gain is measured over the better form.
 
-Conventions. As in reprise/probing/probes.py: the grid clip x time, rows are its usable points. A logit for a row comes
-from prompts other than its own: `eta` `[fold, row]` holds, for an outer fold f, logits of the test rows by members
-fitted to all training rows, and logits of the training rows by members fitted to the other inner folds. What is fitted
-on top of a baseline (`extend`) so sees the same kind of number in training and in testing.
+Conventions. As in reprise/probing/probes.py: the grid is clip x time, and rows are its usable points. The logit of a
+row comes from fits to other prompts. `eta` `[fold, row]` holds two kinds of logits for an outer fold f: those of test
+rows come from members fitted to all training rows, those of training rows from members fitted to the other inner
+folds. A fit on top of a baseline (`extend`) therefore sees the same kind of logit in training and in testing.
 
 Degenerate input: labels that cannot be split give a `note` and no logits. A part without columns has no member.
 """
@@ -38,20 +37,25 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 # L2 penalties (on standardised columns, against a log-loss summed over rows), largest first: each fit starts from the
-# one before. Rows of a clip repeat each other, so useful penalties are larger than for independent rows.
+# previous one. Rows of a clip are similar, so useful penalties are larger than for independent rows.
 PENALTIES = (10000.0, 1000.0, 100.0, 10.0, 1.0)
-# Of what a later block is added to: the logit below it keeps its weight, and one that separates the classes its end.
+# Penalty of the logits to which a block is added. It is small, so these logits keep their weight. The fit still
+# converges if they separate the classes.
 OFFSET_PENALTY = 1.0
-# Of the stack's weights, whose members are on the scale of logits.
+# Penalty of the stack's weights. Its members are logits.
 STACK_PENALTY = 1.0
 FORMS = ("linear", "trees")
-# Small trees, many rows a leaf: rows of a clip repeat each other.
+# Small trees with many rows per leaf, because rows of a clip are similar.
 TREES = {"max_iter": 60, "learning_rate": 0.05, "max_leaf_nodes": 6, "min_samples_leaf": 20, "l2_regularization": 5.0}
 
 
 class Baseline(NamedTuple):
-    """A fitted baseline: `eta` by form, float64 `[fold, row]` (see the module), `folds` int `[row]`, and the
-    AUROC-free facts of it: log-loss in bits of each member and form on the test rows, by name."""
+    """A fitted baseline.
+
+    eta: by form, logits float64 `[fold, row]` (see the head of this module). folds: int `[row]`. bits: by member and
+    form, how many bits its log-loss on the test rows lies below that of the base rate, mean over rows. note: why
+    nothing was fitted, or "".
+    """
 
     eta: dict[str, Array]
     folds: Index
@@ -67,12 +71,32 @@ def baseline_features(
     *,
     descriptor_names: Sequence[str],
 ) -> tuple[NDArray[np.float32], list[str]]:
-    """Baseline columns on the grid: float32 `[clip, time, b]` and their names.
+    """The columns of the baseline on the grid, and their names.
 
-    Position (one column a grid time), the causal `descriptors` `[clip, time, m]` (acoustics and recurrences so far),
-    and the words of the prompt (0/1; words in one prompt only or in all prompts carry nothing to another prompt and
-    are left out). `prompts`, `prompt_ids`: the text of each clip, "" for none, and whose it is. Several recordings may
-    have the same text, and then its words tell something of each other.
+    They are the position (one column per grid time), the descriptors, and the words of the prompt (0 or 1). Words in
+    one prompt only, or in all prompts, say nothing about another prompt and are left out. Several recordings may have
+    the same text. Then its words do say something about the other recordings.
+
+    Parameters
+    ----------
+    prompts, prompt_ids : sequence of str `[clip]`
+        The text of each clip ("" for none), and the id of its prompt.
+    times_s : array `[time]`
+        Times of the grid in seconds.
+    descriptors : float32 array `[clip, time, m]`
+        Causal descriptors: acoustics and recurrences so far.
+    descriptor_names : sequence of str `[m]`
+        Their names.
+
+    Returns
+    -------
+    columns : float32 array `[clip, time, b]`
+    names : list of str `[b]`
+
+    Raises
+    ------
+    ValueError
+        If `descriptors` has another shape.
     """
     times_s = np.asarray(times_s, np.float64)
     n_clips, n_times = len(prompts), len(times_s)
@@ -82,7 +106,7 @@ def baseline_features(
     parts = [np.broadcast_to(np.eye(n_times, dtype=np.float32), (n_clips, n_times, n_times)), descriptors]
 
     texts = pd.Series(list(prompts)).groupby(list(prompt_ids)).first()
-    # One word more, since no word at all is an error there; it counts only where a text has it.
+    # One extra word, because CountVectorizer needs at least one. It only counts if a text contains it.
     vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b").fit([*texts, "nothing"])
     in_texts = np.asarray(vectorizer.transform(texts).sum(axis=0)).ravel()
     keep = (in_texts > 1) & (in_texts < len(texts))
@@ -93,20 +117,23 @@ def baseline_features(
 
 
 def part_of(column: str) -> str:
-    """Which part of the baseline a column of `baseline_features` belongs to."""
+    """The part of the baseline that a column of `baseline_features` belongs to."""
     parts = {"time_": "position", "word_": "prompt", "match_": "returns so far"}
     return next((part for prefix, part in parts.items() if column.startswith(prefix)), "sound")
 
 
 def check_finite(x: NDArray, clips: Sequence[str], columns: Sequence[str], *, what: str) -> None:
-    """Raise ValueError naming the first clip and column of `x` `[clip, time, column]` that is NaN or infinite."""
+    """Check that `x` `[clip, time, column]` has no NaN and no infinite value.
+
+    Raises ValueError that names `what`, and the clip (of `clips`) and column (of `columns`) of the first bad value.
+    """
     bad = ~np.isfinite(x)
     if bad.any():
         clip, time, column = (int(i[0]) for i in np.nonzero(bad))
         value = x[clip, time, column]
         raise ValueError(
             f"{what}: clip {clips[clip]}, column {columns[column]} is {value} at time {time} of the grid; valid: "
-            "finite numbers (a clip that cannot be read has no usable time, and none is read of it)"
+            "finite numbers (clips without a usable time are not checked)"
         )
 
 
@@ -120,9 +147,32 @@ def fit_baseline(
     n_folds: int,
     forms: Sequence[str] = FORMS,
 ) -> Baseline:
-    """Fit the baseline on rows: `y` 0/1 `[row]`, `groups` `[row]`, `x` `[row, column]` with the columns' `names`.
+    """Fit the baseline to rows.
 
-    The outer folds are `prompt_folds` of the same seed. Raises FitError where a fit has no end.
+    Parameters
+    ----------
+    y : float array `[row]`
+        Labels, 0 or 1.
+    groups : int array `[row]`
+        The prompt of each row.
+    x : float32 array `[row, column]`
+        Columns of `baseline_features`.
+    names : sequence of str `[column]`
+        Their names.
+    seed, n_folds : int
+        The outer folds are those of `prompt_folds` with this seed.
+    forms : sequence of str
+        Which of `FORMS` are fitted. `linear` always is.
+
+    Returns
+    -------
+    Baseline
+        With a `note` and no logits if the labels cannot be split.
+
+    Raises
+    ------
+    FitError
+        If a fit does not converge.
     """
     folds, note = prompt_folds(y, groups, n_folds, seed)
     if note:
@@ -142,7 +192,7 @@ def fit_baseline(
 
 
 def tested(eta: Array, folds: Index) -> Array:
-    """The logits of test rows, `[row]`, of `eta` `[fold, row]`."""
+    """The test-row logits `[row]` in `eta` `[fold, row]`."""
     return eta[folds, np.arange(len(folds))]
 
 
@@ -153,11 +203,32 @@ def _linear_member(x: NDArray[np.float32], y: Array, folds: Index, inner: Sequen
 def extend(
     below: Array | None, block: NDArray[np.float32], y: Array, folds: Index, inner: Sequence[Index]
 ) -> tuple[Array, list[float], list[Array]]:
-    """Logits `[fold, row]` of a logistic regression on a block `[row, d]`, and on the logits `below` it where given.
+    """Fit a logistic regression on a block of columns, added to existing logits.
 
-    The block's penalty is chosen in each fold by the log-loss in its inner folds; a fold that cannot be split takes
-    the largest, and its training rows the logits of the fit to all of them. Also returned: the penalty and the
-    coefficients of each fold, for `refit`.
+    In each fold, the block's penalty is the one with the smallest log-loss in the inner folds. If the training rows of
+    a fold cannot be split, it gets the largest penalty, and its training rows get logits of the fit to all of them.
+
+    Parameters
+    ----------
+    below : float array `[fold, row]` or None
+        The existing logits, such as those of a baseline.
+    block : float32 array `[row, d]`
+        The columns to add.
+    y : float array `[row]`
+        Labels, 0 or 1.
+    folds : int array `[row]`
+        The outer fold of each row.
+    inner : sequence of int array `[row]`
+        The inner folds of each outer fold (`inner_folds`).
+
+    Returns
+    -------
+    eta : float array `[fold, row]`
+        Logits.
+    penalties : list of float
+        The penalty of each fold, for `refit`.
+    coefs : list of float array
+        The coefficients of each fold, for `refit`.
     """
     eta = np.empty((len(inner), len(y)))
     penalties, coefs = [], []
@@ -188,7 +259,22 @@ def refit(
     penalties: Sequence[float],
     starts: Sequence[Array] | None = None,
 ) -> Array:
-    """Logits of test rows `[row]` of the same regression on another block, at penalties chosen before."""
+    """Fit the regression of `extend` to another block, with penalties that are already chosen.
+
+    Parameters
+    ----------
+    below, block, y, folds
+        As in `extend`.
+    penalties : sequence of float
+        The penalty of each fold.
+    starts : sequence of float array, optional
+        Coefficients from `extend`. The fit starts from the intercept and the weight of `below` in them.
+
+    Returns
+    -------
+    float array `[row]`
+        Logits of the test rows.
+    """
     eta = np.empty(len(y))
     for fold, outer in enumerate(scaled(block, folds)):
         train, test = folds != fold, folds == fold
@@ -196,7 +282,7 @@ def refit(
         x = design(parts)
         start = None
         if starts is not None:
-            # A swapped block starts from what is below it alone.
+            # The coefficients of a swapped block start at 0.
             start = np.zeros_like(starts[fold])
             start[:2] = starts[fold][:2]
         coef = fit_logistic(x[train], y[train], penalty_vector(parts, [*fixed, penalties[fold]]), start)
@@ -207,7 +293,7 @@ def refit(
 def _inner_logits(
     below: Array | None, block: NDArray[np.float32], y: Array, fold: int, inner_fold: Index
 ) -> list[Array]:
-    """For each penalty, logits `[row]` of the training rows by fits to the other inner folds."""
+    """For each penalty, logits `[row]` of the training rows from fits to the other inner folds."""
     out = [np.zeros(len(y)) for _ in PENALTIES]
     for f, part in enumerate(scaled(block, inner_fold)):
         train, test = (inner_fold >= 0) & (inner_fold != f), inner_fold == f
@@ -222,7 +308,7 @@ def _inner_logits(
 def _with_below(
     below: Array | None, block: NDArray[np.float32], fold: int, train: NDArray[np.bool_]
 ) -> tuple[list[NDArray[np.float32]], list[float]]:
-    """The blocks of a fit, the logits below first, and their penalties but the last."""
+    """The blocks of a fit, with the logits below first, and the penalties of all blocks except the last."""
     if below is None:
         return [block], []
     column = below[fold]
@@ -235,13 +321,13 @@ Fit = Callable[[NDArray[np.bool_]], Callable[[NDArray[np.bool_]], Array]]
 
 
 def _fit_trees(x: NDArray[np.float32], y: Array, seed: int) -> Fit:
-    # It takes half a second to import.
+    # Imported here because it takes half a second.
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
     def fit(train: NDArray[np.bool_]) -> Callable[[NDArray[np.bool_]], Array]:
         model = HistGradientBoostingClassifier(**TREES, early_stopping=False, random_state=seed)
-        # A job has one thread, and OpenMP would take every core of the machine.
+        # A job has one thread, but OpenMP would use every core of the machine.
         with threadpool_limits(1, user_api="openmp"):
             model.fit(x[train], y[train].astype(int))
         return lambda rows: model.decision_function(x[rows])
@@ -250,7 +336,7 @@ def _fit_trees(x: NDArray[np.float32], y: Array, seed: int) -> Fit:
 
 
 def _cross_fit(fit: Fit, folds: Index, inner: Sequence[Index]) -> Array:
-    """Logits `[fold, row]` of a model that is fitted anew to each set of training rows."""
+    """Logits `[fold, row]` of a model that is fitted to each set of training rows."""
     eta = np.empty((len(inner), len(folds)))
     for fold, inner_fold in enumerate(inner):
         train, test = folds != fold, folds == fold
@@ -265,7 +351,7 @@ def _cross_fit(fit: Fit, folds: Index, inner: Sequence[Index]) -> Array:
 
 
 def _stack(members: Sequence[Array], y: Array, folds: Index) -> Array:
-    """One logit from several, `[fold, row]`: weights of 0 or more, fitted to the training rows of each fold."""
+    """Combine the members' logits into one, `[fold, row]`. The weights are 0 or more, and fitted in each fold."""
     eta = np.empty_like(members[0])
     for fold in range(len(eta)):
         z = np.stack([member[fold] for member in members], axis=1)
@@ -275,7 +361,7 @@ def _stack(members: Sequence[Array], y: Array, folds: Index) -> Array:
 
 
 def _stack_weights(z: Array, y: Array) -> Array:
-    """Intercept and a weight >= 0 for each column of `z` `[row, member]`."""
+    """The intercept, and a weight of 0 or more for each column of `z` `[row, member]`."""
 
     def loss(w: Array) -> tuple[float, Array]:
         eta = w[0] + z @ w[1:]
@@ -291,5 +377,5 @@ def _stack_weights(z: Array, y: Array) -> Array:
 
 
 def better_form(auroc: Mapping[str, float]) -> str:
-    """The form that scores higher, the simpler one where they are equal."""
+    """The form with the higher AUROC. If they are equal, the simpler one."""
     return max(auroc, key=lambda form: (auroc[form], form == "linear"))

@@ -1,8 +1,8 @@
-"""Folds and exchanges that keep a prompt together.
+"""Folds and swaps that keep the clips of a prompt together.
 
-Conventions. `groups` int `[row]` or `[clip]`: which prompt something belongs to. No prompt is ever in two folds.
+Conventions. `groups` int `[row]` or `[clip]` is the prompt of each row or clip. No prompt is ever in two folds.
 
-Degenerate input: where a class is in fewer than two prompts no folds can be made, and a note says so.
+Degenerate input: if a class occurs in fewer than two prompts, no folds can be made, and a note says so.
 """
 
 import numpy as np
@@ -16,9 +16,24 @@ N_INNER_FOLDS = 3
 
 
 def prompt_folds(y: Array, groups: Index, n_folds: int, seed: int) -> tuple[Index, str]:
-    """Fold of each row, classes balanced; and a note, not empty when it cannot be done.
+    """Assign rows to folds with balanced classes.
 
-    At most `n_folds`, and no more than there are prompts with either class.
+    Parameters
+    ----------
+    y : float array `[row]`
+        Labels, 0 or 1.
+    groups : int array `[row]`
+        The prompt of each row.
+    n_folds : int
+        The most folds. There are never more folds than prompts with the rarer class.
+    seed : int
+        For the shuffling of prompts.
+
+    Returns
+    -------
+    folds : int array `[row]`
+    note : str
+        Why no folds can be made, or "".
     """
     in_class = [len(np.unique(groups[y == label])) for label in (0, 1)]
     if min(in_class) < 2:
@@ -33,8 +48,10 @@ def prompt_folds(y: Array, groups: Index, n_folds: int, seed: int) -> tuple[Inde
 
 
 def inner_folds(y: Array, groups: Index, folds: Index, seed: int) -> list[Index]:
-    """For each fold, the inner fold of each of its training rows (-1 elsewhere); all 0 when the training prompts
-    cannot be split."""
+    """For each fold, an int array `[row]` with the inner folds of its training rows, and -1 for its test rows.
+
+    y, groups, seed: as in `prompt_folds`. folds: its result. All training rows get 0 if their prompts cannot be split.
+    """
     inner = []
     for fold in range(folds.max() + 1):
         train = folds != fold
@@ -46,16 +63,28 @@ def inner_folds(y: Array, groups: Index, folds: Index, seed: int) -> list[Index]
 
 
 def training_rate(y: Array, folds: Index) -> Array:
-    """For each row the base rate of the other folds."""
+    """For each row, the base rate in the other folds."""
     rates = np.array([y[folds != f].mean() for f in range(folds.max() + 1)])
     return rates[folds]
 
 
 def swap_clips(group: Index, within_prompt: bool, rng: np.random.Generator) -> Index:
-    """Donor clip of each clip, a uniform draw: prompts permuted as blocks, or seeds within each prompt.
+    """Draw a donor clip for each clip: prompts permuted as blocks, or seeds permuted within each prompt.
 
-    `group` int `[clip]`. Across prompts, the donor prompt's clips are dealt out in random order, again from the start
-    where it has fewer.
+    Parameters
+    ----------
+    group : int array `[clip]`
+        The prompt of each clip.
+    within_prompt : bool
+        Whether clips only swap within their prompt. Otherwise each prompt takes the clips of another prompt in random
+        order. If that prompt has fewer clips, they are repeated.
+    rng : numpy.random.Generator
+        Permutations are drawn uniformly from it.
+
+    Returns
+    -------
+    int array `[clip]`
+        Indices of the donors.
     """
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
     order = np.arange(len(members)) if within_prompt else rng.permutation(len(members))

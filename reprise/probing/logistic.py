@@ -1,13 +1,13 @@
 """Penalised logistic regression on rows that are grouped by fold, and its losses.
 
 Conventions. `x` `[row, d]`, `y` 0/1 `[row]`, `folds` int `[row]` (-1: in no fold). A logit is the log-odds of y = 1.
-Columns are scaled by the rows that train, never by all.
+Columns are scaled by the training rows only.
 
-A fit that fails is a FitError, never a silent number: a Hessian that is not positive definite, a loss that is not
-finite, or no end after `MAX_STEPS` steps.
+A fit that fails raises a FitError and never gives a wrong number. It fails if the Hessian is not positive definite, if
+the loss is not finite, or if it does not converge in `MAX_STEPS` steps.
 
-Degenerate input: a constant column becomes 0 and keeps the coefficient 0. Separable classes end where the penalty
-holds them; without a penalty on the separating column that is a FitError.
+Degenerate input: a constant column becomes 0 and keeps the coefficient 0. If the classes are separable, the penalty
+keeps coefficients finite. Without a penalty on the separating column, the fit raises a FitError.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,23 +20,44 @@ from scipy.special import expit
 Array = NDArray[np.float64]
 
 MAX_STEPS = 200
-# A step that leaves more than this share of the Newton decrement before it is slow: a new Hessian may be better.
+# A step is slow if the Newton decrement after it is more than this fraction of the one before. A new Hessian may be
+# better then.
 SLOW_FRACTION = 0.3
-# What a Newton step would still change of the loss is nothing then.
+# Below this Newton decrement, in nats, another step would not change the loss.
 SMALL_DECREMENT = 1e-6
 
 
 class FitError(ArithmeticError):
-    """A fit has no result: says why."""
+    """A fit failed, with the reason."""
 
 
 def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = None) -> Array:
-    """Coefficients minimising log-loss summed over rows + sum(penalty * coef**2) / 2.
+    """Find the coefficients that minimise the log-loss summed over rows + sum(penalty * coef**2) / 2.
 
-    `x` `[row, d]`, its first column ones for an intercept (penalty 0), `y` 0/1 with both classes, `penalty` `[d]`.
-    From `start`, or from the base rate alone. Newton's method, but the Hessian is most of the work: one is kept and
-    corrected by what the steps since have met (L-BFGS from that Hessian; Nocedal & Wright 2006, "Numerical
-    Optimization", 7.2) until two steps in a row bring the end hardly nearer. The end is the same. Raises FitError.
+    This is Newton's method, but most of its time goes into the Hessian. So one Hessian is kept for several steps and
+    corrected by their gradients (L-BFGS from that Hessian; Nocedal & Wright 2006, "Numerical Optimization", 7.2). A
+    new one is computed after two slow steps in a row. The minimum is the same.
+
+    Parameters
+    ----------
+    x : array `[row, d]`
+        Columns. The first is all ones, for the intercept.
+    y : float array `[row]`
+        Labels, 0 or 1, with both classes.
+    penalty : float array `[d]`
+        L2 penalties; 0 for the intercept.
+    start : float array `[d]`, optional
+        Where the fit starts. By default the base rate alone.
+
+    Returns
+    -------
+    float array `[d]`
+        Coefficients.
+
+    Raises
+    ------
+    FitError
+        If the fit fails: see the head of this module.
     """
     coef = np.zeros(x.shape[1])
     if start is None:
@@ -65,7 +86,8 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
             step = dpotrs(factor, gradient, lower=True)[0]
             decrement = float(gradient @ step)
             fresh, history, slow = True, [], 0
-        # Another Newton step would change nothing then; one by a kept Hessian leaves a share, and is taken.
+        # With a new Hessian, this step would change nothing. With a kept Hessian it is less exact, so it is still
+        # taken.
         near = decrement < SMALL_DECREMENT
         if near and fresh:
             return coef
@@ -85,13 +107,15 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
         gradient = new_gradient
     raise FitError(
         f"a logistic regression of {x.shape[0]} rows and {x.shape[1]} columns did not converge in {MAX_STEPS} steps "
-        f"(what a step would change: {decrement:.2g} nats)"
+        f"(another step would change the loss by {decrement:.2g} nats)"
     )
 
 
 def _corrected_step(factor: Array, history: Sequence[tuple[Array, Array]], gradient: Array) -> Array:
-    """A Newton step by a Hessian's Cholesky `factor`, corrected by how far was moved and how the gradient changed by
-    that, oldest first: the two loops of L-BFGS."""
+    """A Newton step with the Cholesky `factor` of a Hessian, corrected by the two loops of L-BFGS.
+
+    history: the earlier steps, oldest first, each with the change of the gradient over it.
+    """
     pairs = [(moved, change, moved @ change) for moved, change in history if moved @ change > 0]
     step, shares = gradient.copy(), []
     for moved, change, curvature in reversed(pairs):
@@ -112,8 +136,10 @@ def _gradient(x: NDArray, eta: Array, y: Array, coef: Array, penalty: Array) -> 
 
 
 def scaled(x: NDArray, folds: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
-    """For each fold, all rows with columns scaled by the rows of the other folds (-1: of none); constant ones become
-    0."""
+    """For each fold, yield all rows, with columns standardised by the rows of the other folds.
+
+    Rows of fold -1 are not used for this. Constant columns become 0.
+    """
     exact = x.astype(np.float64)
     train = ((folds != np.arange(folds.max() + 1)[:, None]) & (folds >= 0)).astype(np.float64)
     train /= train.sum(axis=1, keepdims=True)
@@ -124,7 +150,7 @@ def scaled(x: NDArray, folds: NDArray[np.int64]) -> Iterator[NDArray[np.float32]
 
 
 def design(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """[1, blocks], the columns of a fit."""
+    """The columns of a fit: ones for the intercept, then the blocks."""
     return np.concatenate([np.ones((len(blocks[0]), 1), np.float32), *blocks], axis=1)
 
 

@@ -1,43 +1,45 @@
-"""Does a representation say more about the future than the baseline does, and did the model learn to say it?
+"""Does a representation say more about the future than the baseline, for one horizon and layer?
 
-Conventions. Everything lies on a common grid: clip x time. `y` 0/1 `[clip, time]`, `usable` bool `[clip, time]` (rows
-are the usable grid points), `prompt` `[clip]`, the baseline's columns B `[clip, time, b]` and the representation R
-`[clip, time, d]` (or CSR `[clip * time, d]`, clip-major) at *every* grid point, so that a clip can be given another
-clip's R at its own times. A clip without a usable time is left out before anything else. Scores: AUROC pooled over the
-out-of-fold predictions, which every gate reads, and bits, the reduction in log-loss per label against the training
-folds' base rate (a V-information estimate; it can be negative), which is shown beside it.
+Conventions. Everything lies on one grid: clip x time. `y` 0/1 and `usable` bool are `[clip, time]`, and rows are the
+usable grid points. `prompt` is `[clip]`, the baseline's columns B are `[clip, time, b]`, and the representation R is
+`[clip, time, d]` (or CSR `[clip * time, d]`, clip-major). B and R have values at *every* grid point, so that a clip
+can get the R of another clip at its own times. Clips without a usable time are removed first.
 
-Conditional gain: score(B+R) - score(B). B is a fitted baseline (reprise/probing/baseline.py), the better of its two
-forms, and enters B+R as its logit; folds and inner folds are grouped by prompt, columns are scaled inside folds, and R
-has a penalty of its own. R enters as its residual on B: R minus what a ridge fitted on *other prompts* predicts of it
-from B's columns. So R cannot help by repeating B, and the residual is what may be exchanged between clips under the
-null "R says nothing beyond B". A raw R could not: swapping a copy of B for noise would make B+R worse, and a useless R
-would look significant. The residual, and the PCA of a wide R, see no label and are computed once for all folds, so
-they cannot leak one; fixing them makes the statistic the same function of the exchanged data in every swap.
+Scores: AUROC, pooled over the out-of-fold predictions, which every gate reads; and bits, the reduction in log-loss per
+label against the base rate of the training folds (an estimate of V-information; it can be negative), which is only
+shown.
 
-Prediction never shows that a model uses what it carries, only an edit does. A network of random weights remembers what
-sounded, and so predicts too: what the model learned shows beside it (reprise/probing/learned.py).
+Conditional gain: score(B+R) - score(B). B is the better form of a fitted baseline (reprise/probing/baseline.py), and
+B+R contains its logit. Folds and inner folds are grouped by prompt, columns are scaled inside folds, and R has its own
+penalty. B+R contains R as its residual on B: R minus its prediction from B's columns by a ridge that is fitted on
+*other prompts*. So R cannot help by repeating B, and the residual can be exchanged between clips under the null "R
+says nothing beyond B". A raw R could not be exchanged: swapping a copy of B for noise would make B+R worse, and a
+useless R would look significant. The residual, and the PCA of a wide R, see no label, so they cannot leak one. They
+are computed once for all folds, so the statistic is the same function of the exchanged data in every swap.
+
+Prediction never shows that a model uses what it carries. Only an edit does. A network with random weights remembers
+past sound, and so it predicts too. reprise/probing/learned.py measures what the model learned beyond that.
 
 Nulls. Pseudosession swap (Harris, "Nonsense correlations in neuroscience", bioRxiv 2020): whole trajectories are
-exchanged, never shifted in time, so autocorrelation stays. Across prompts (is anything there?), prompts are permuted
-*as blocks*: a prompt's clips resemble each other, and swapping single clips would break that in the null alone.
-Within prompts (is it *this* performance's future, or its prompt's?), seeds are permuted; where no prompt has two
-seeds there is nothing to permute and that null does not apply. Permutations are uniform, fixed points included:
-derangements only (two seeds a prompt leave just one) are no group, and p-values from them are too small (Southworth,
-Kim & Owen 2009, "Properties of balanced permutations"). Penalties stay as chosen for the unswapped R. A gain must beat
-both nulls: `p_gain` is the larger p of the two.
+exchanged and never shifted in time, so autocorrelation stays. There are two nulls. Across prompts (does R predict
+anything?), prompts are permuted *as blocks*: clips of a prompt are similar, and swapping single clips would break this
+in the null only. Within prompts (does R predict the future of *this* clip, or that of its prompt?), seeds are
+permuted. If no prompt has two seeds, this null does not apply. Permutations are uniform and may leave clips in place.
+Derangements alone are no group (with two seeds per prompt there is only one), and their p-values are too small
+(Southworth, Kim & Owen 2009, "Properties of balanced permutations"). Penalties stay those of the unswapped R. A gain
+must beat both nulls: `p_gain` is the larger of their p-values.
 
-Local returns. A longer horizon is asked only where no return begins within the local one (`without_local` in
-reprise/targets/labels.py): a representation that knows of imminent returns alone then gains nothing at a longer
-horizon, however much returns cluster. The prediction of a local probe is deliberately not made part of B: a plan that
-is held in one direction of R predicts at every horizon, and B would already hold it.
+Local returns. At a longer horizon, times are used only if no return begins within the local horizon (`without_local`
+in reprise/targets/labels.py). So a representation that only knows imminent returns gains nothing at a longer horizon,
+however much returns cluster. The prediction of a local probe is deliberately not part of B: a plan in one direction of
+R predicts at every horizon, and B would already contain it.
 
-Limits. Exchange assumes that the residual is independent of B, not just uncorrelated: an R that is a nonlinear
-function of B can show a gain. A donor's R may come from a time at which the donor's own row was left out (a
-recurrence was sounding). The interval resamples prompts over fixed predictions, without the variance of refitting.
+Limits. Exchange assumes that the residual is independent of B, not just uncorrelated. An R that is a nonlinear
+function of B can show a gain. A donor's R may come from a time that is not usable in the donor itself (a recurrence
+sounds). The interval resamples prompts over fixed predictions, without the variance of refitting.
 
-Degenerate input: no usable rows, one class, a class in fewer than two prompts, or a fit without an end give NaN scores
-and a `note`. A NaN in B or R at a clip that has a usable time is an error that names clip and column.
+Degenerate input: no usable rows, one class, a class in fewer than two prompts, or a fit that does not converge give
+NaN scores and a `note`. A NaN in B or R of a clip that has a usable time is an error that names clip and column.
 """
 
 from collections.abc import Sequence
@@ -62,8 +64,11 @@ MAX_COMPONENTS = 128
 
 
 class Question(NamedTuple):
-    """What is asked of a representation: labels `y` 0/1 and `usable` bool `[clip, time]`, `prompt` and `clip_ids`
-    `[clip]`, the baseline's columns `x` float32 `[clip, time, b]` and their `names`."""
+    """The labels that a representation should predict, and the baseline that it is compared with.
+
+    y: labels 0/1 `[clip, time]`. usable: bool `[clip, time]`. prompt, clip_ids: `[clip]`. x: the baseline's columns,
+    float32 `[clip, time, b]`. names: their names.
+    """
 
     y: NDArray
     usable: NDArray[np.bool_]
@@ -74,15 +79,18 @@ class Question(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """A flat `record` of builtins, and `predictions`: clip, time (indices), prompt, y, fold, p_B, p_R and p_BR, one
-    row per usable grid point."""
+    """The result of a probe.
+
+    record: flat, of builtins. predictions: one row per usable grid point with clip, time (indices), prompt, y, fold,
+    p_B, p_R and p_BR.
+    """
 
     record: dict[str, float | int | str]
     predictions: pd.DataFrame
 
 
 class _Rows(NamedTuple):
-    """The usable grid points of the clips that have any: all `[row]` but `group`, `[clip]`."""
+    """The usable grid points: `[row]`, except `group`, which is `[clip]`. Only clips with a usable time are in it."""
 
     clip: NDArray[np.int64]
     time: NDArray[np.int64]
@@ -92,8 +100,10 @@ class _Rows(NamedTuple):
 
 
 def fit_question(question: Question, *, seed: int, n_folds: int = 5) -> Baseline:
-    """The baseline of a question, on its rows, in the order of `np.nonzero(usable)`. Raises ValueError for a NaN in a
-    column of a clip that has a usable time. A fit without an end gives a `note`."""
+    """Fit the baseline of a question. Its rows are in the order of `np.nonzero(usable)`.
+
+    A fit that does not converge gives a `note`. Raises ValueError for a NaN in a clip that has a usable time.
+    """
     question, rows, _ = _asked(question)
     if not len(rows.y):
         return Baseline({}, np.zeros(0, np.int64), {}, "no usable time")
@@ -116,20 +126,43 @@ def probe(
     max_components: int = MAX_COMPONENTS,
     unusable_because: str = "",
 ) -> Probe:
-    """Score B, R and B+R for one (horizon, layer, representation); arrays as in the module docstring.
+    """Score B, R and B+R for one (horizon, layer, representation).
 
-    `baseline`: of `fit_question` with the same seed and folds, fitted here where it is not given. An R wider than
-    `max_components` is first reduced to that many principal components (CSR: truncated SVD, not centred, so that it
-    stays sparse); `variance_kept` says how much of R they hold. Penalties are chosen per fold by inner folds grouped
-    by prompt. Where R is known to be worthless `unusable_because` says why: nothing is fitted, and that is the note.
+    Penalties are chosen per fold, by inner folds grouped by prompt.
 
-    The record: n_rows, n_clips, n_prompts, n_positive_rows, n_positive_clips, n_positive_prompts, base_rate; `form`,
-    the baseline's better one, and auroc_B_<form> of both; auroc_* and bits_* of B, R, BR; gain_auroc and gain_bits
-    with _low and _high (95 % percentile interval of a bootstrap over prompts); p_swap across prompts and
-    p_swap_within_prompt of gain_auroc (NaN where no prompt has two seeds), p_gain, the larger; the _q50 and _q95 of
-    both nulls as swap_gain and swap_gain_within_prompt, and null_gain, the smaller of their medians; penalty_R and
-    penalty_BR (median over folds), n_folds, n_components, variance_kept, seed and note.
-    Raises ValueError when shapes disagree or a value that is read is not finite.
+    Parameters
+    ----------
+    question : Question
+        Labels and the baseline's columns.
+    representation : float32 array `[clip, time, d]` or CSR `[clip * time, d]`
+        R, at every grid point.
+    seed : int
+        For folds, PCA, bootstrap and swaps.
+    baseline : Baseline, optional
+        Result of `fit_question` with the same seed and folds. By default it is fitted here.
+    n_swaps, n_folds, n_bootstrap : int
+        Number of swaps for each null, of outer folds at most, and of bootstrap draws.
+    max_components : int
+        A wider R is first reduced to this many principal components (CSR: truncated SVD, not centred, so that it
+        stays sparse).
+    unusable_because : str
+        Why R is known to be worthless. Then nothing is fitted, and this becomes the note.
+
+    Returns
+    -------
+    Probe
+        Its record has n_rows, n_clips, n_prompts, n_positive_rows, n_positive_clips, n_positive_prompts, base_rate;
+        `form`, the better one of the baseline, and auroc_B_<form> of both; auroc_* and bits_* of B, R, BR; gain_auroc
+        and gain_bits with _low and _high (95 % percentile interval of a bootstrap over prompts); p_swap across prompts
+        and p_swap_within_prompt of gain_auroc (NaN if no prompt has two seeds), and p_gain, the larger of them;
+        swap_gain and swap_gain_within_prompt with _q50 and _q95 of the nulls, and null_gain, the smaller of their
+        medians; penalty_R and penalty_BR (median over folds), n_folds, n_components, variance_kept (fraction of R's
+        variance that the components have), n_swaps, n_bootstrap, seed and note.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or a value that is used is not finite.
     """
     _check_shapes(question, representation)
     n_grid = question.y.shape
@@ -184,7 +217,7 @@ def probe(
 
 
 def _asked(question: Question) -> tuple[Question, _Rows, NDArray[np.int64]]:
-    """The question about the clips that have a usable time, its rows, and which clips those are."""
+    """The question for clips with a usable time only, its rows, and the indices of these clips."""
     kept = np.flatnonzero(np.asarray(question.usable, bool).any(axis=1))
     y, usable, prompt = (np.asarray(part)[kept] for part in question[:3])
     clip_ids = [question.clip_ids[i] for i in kept]
@@ -199,7 +232,7 @@ def _asked(question: Question) -> tuple[Question, _Rows, NDArray[np.int64]]:
 def _of_clips(
     representation: NDArray[np.float32] | csr_matrix, kept: NDArray[np.int64], n_times: int
 ) -> NDArray[np.float32] | csr_matrix:
-    """A representation of some clips, in the form it has."""
+    """The representation of some clips, dense or CSR as before."""
     if issparse(representation):
         return representation[(kept[:, None] * n_times + np.arange(n_times)).ravel()]
     return representation[kept]
@@ -221,7 +254,7 @@ def _counts(question: Question, rows: _Rows) -> dict[str, float | int]:
 def _scores(
     rows: _Rows, folds: NDArray[np.int64], etas: dict[str, Array], n_bootstrap: int, seed: int
 ) -> dict[str, float]:
-    """AUROC and bits of what was fitted, and the gains of BR over B with their intervals over prompts."""
+    """AUROC and bits of B, R and BR, and the gains of BR over B with their intervals over prompts."""
     base_loss = log_loss_bits(logit(training_rate(rows.y, folds)), rows.y)
     bits = {name: base_loss - log_loss_bits(eta, rows.y) for name, eta in etas.items()}
     record = {f"auroc_{name}": auroc(eta, rows.y) for name, eta in etas.items()}
@@ -249,7 +282,7 @@ def _null_gains(
     n_swaps: int,
     seed: int,
 ) -> dict[str, Array]:
-    """Gains in AUROC over the logits `over` when R's residual is swapped between clips, by kind of swap."""
+    """For each kind of swap, gains in AUROC over the logits `over` with R's residual swapped between clips."""
     auroc_over = auroc(over, rows.y)
     nulls = {}
     for kind in ("", "_within_prompt"):
@@ -302,10 +335,23 @@ def _percentiles(name: str, draws: Array) -> dict[str, float]:
 
 
 def random_latents(x: NDArray[np.float32], *, d_sae: int, k: int, seed: int) -> csr_matrix:
-    """Latents of a random dictionary: CSR `[clip * time, d_sae]`, clip-major, of activations `[clip, time, d_model]`.
+    """Latents of a random dictionary.
 
-    Directions are uniform on the sphere, activations are centred over all rows (their mean would otherwise choose the
-    same directions everywhere), and the k largest products above 0 are kept, as a top-k SAE would.
+    Directions are uniform on the sphere. Activations are centred over all rows: otherwise their mean would choose the
+    same directions everywhere. The k largest products above 0 are kept, as in a top-k SAE.
+
+    Parameters
+    ----------
+    x : float32 array `[clip, time, d_model]`
+        Activations.
+    d_sae, k : int
+        Number of directions, and of active ones per row at most.
+    seed : int
+        For the directions.
+
+    Returns
+    -------
+    CSR `[clip * time, d_sae]`, clip-major
     """
     rows = x.reshape(-1, x.shape[-1])
     directions = np.random.default_rng(seed).standard_normal((x.shape[-1], d_sae)).astype(np.float32)
@@ -331,16 +377,16 @@ def _check_shapes(question: Question, representation: NDArray | csr_matrix) -> N
         wanted["representation"] = (representation.shape[:2], grid)
     for name, (found, right) in wanted.items():
         if found != right:
-            raise ValueError(f"{name}: shape begins with {found}; y {grid} asks for {right}")
+            raise ValueError(f"{name}: shape begins with {found}; valid: {right}, to match y {grid}")
     usable = np.asarray(question.usable, bool)
     if not np.isin(y[usable], (0, 1)).all():
-        raise ValueError(f"y: holds {np.setdiff1d(y[usable], (0, 1))[0]} at a usable point; valid are 0 and 1")
+        raise ValueError(f"y: holds {np.setdiff1d(y[usable], (0, 1))[0]} at a usable point; valid: 0 and 1")
 
 
 def _reduce(
     representation: NDArray[np.float32] | csr_matrix, question: Question, max_components: int, seed: int
 ) -> tuple[NDArray[np.float32], float]:
-    """R as dense `[clip, time, <= max_components]` and the share of its variance that is kept."""
+    """R as dense `[clip, time, <= max_components]`, and the fraction of its variance that is kept."""
     grid = question.y.shape
     flat = representation if issparse(representation) else representation.reshape(grid[0] * grid[1], -1)
     columns = [f"{j}" for j in range(flat.shape[1])]
@@ -360,7 +406,7 @@ def _reduce(
 
 
 def _values(flat: NDArray[np.float32] | csr_matrix, grid: tuple[int, int]) -> NDArray[np.float32]:
-    """`[clip, time, d]`, of which only as much is dense as must be to see a value that is not finite."""
+    """R as dense `[clip, time, d]` to look for values that are not finite. A finite CSR gives no columns."""
     if not issparse(flat):
         return flat.reshape(*grid, -1)
     bad = np.flatnonzero(~np.isfinite(flat.data))
@@ -370,6 +416,6 @@ def _values(flat: NDArray[np.float32] | csr_matrix, grid: tuple[int, int]) -> ND
 
 
 def _weighted_mean(values: Array, groups: NDArray[np.int64], weights: Array) -> Array:
-    """Mean over rows `[draw]` when prompt g counts `weights[:, g]` times."""
+    """Mean over rows, `[draw]`, if prompt g counts `weights[:, g]` times."""
     groups = np.unique(groups, return_inverse=True)[1]
     return (weights @ np.bincount(groups, values)) / (weights @ np.bincount(groups).astype(np.float64))

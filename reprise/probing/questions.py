@@ -1,4 +1,4 @@
-"""What probes and confirmations ask, read from a study's files; and a baseline as a file."""
+"""Read the questions of probes and confirmations from a study's files. Write and read a fitted baseline."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +14,21 @@ from reprise.targets.labels import LabelGrid
 
 
 def read_question(descriptors: Sequence[str], clips: pd.DataFrame, grid: LabelGrid) -> Question:
-    """The question of a grid of labels: `descriptors` are the manifests of their stores, clips as `read_clips` gives
-    them."""
+    """The question of a grid of labels.
+
+    Parameters
+    ----------
+    descriptors : sequence of str
+        Manifests of the stores of descriptors.
+    clips : DataFrame
+        Result of `read_clips`.
+    grid : LabelGrid
+        The labels.
+
+    Returns
+    -------
+    Question
+    """
     x, names = baseline_features(
         clips["prompt"],
         clips["prompt_id"],
@@ -27,7 +40,10 @@ def read_question(descriptors: Sequence[str], clips: pd.DataFrame, grid: LabelGr
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a fitted baseline: its fold, a column per form and fold, and the note; one row per row of the question."""
+    """Write a fitted baseline as a table with one row per row of the question.
+
+    Columns: the row's fold, the logits of each form and fold, and the note.
+    """
     table = pd.DataFrame({"fold": baseline.folds})
     for form, eta in baseline.eta.items():
         for fold, values in enumerate(eta):
@@ -36,7 +52,7 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
 
 
 def read_baseline(path: str | Path) -> Baseline:
-    """A baseline as `write_baseline` wrote it, without its scores."""
+    """Read a baseline that `write_baseline` wrote, without `bits`."""
     table = pd.read_parquet(path)
     folds = table["fold"].to_numpy(np.int64)
     if not len(table):

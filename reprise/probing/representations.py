@@ -1,17 +1,18 @@
-"""What can be probed: every representation, with its role, its words, what it reads and how it is made.
+"""All representations that can be probed: their role, their names, what they read, and how they are computed.
 
-To add one: append it to `BUILT_IN`, or name it as an entry point of the group `reprise.representations` in a package
+To add one, append it to `BUILT_IN`, or name it as an entry point of the group `reprise.representations` in a package
 of your own (docs/how-to/add-a-representation.md). The configuration, the rules, the probe's script, the verdict and
-the report all ask here.
+the report all use this list.
 
-Roles. `evidence`: the verdict rests on it; its p-values are corrected together, and its gain is compared with that of
-`REFERENCE` at the same layer. `check`: it should not predict, and the verdict warns where it does. `comparison`: it
-decides nothing, and the report shows it beside the others.
+Roles. `evidence`: the verdict rests on it. Its p-values are corrected together, and its gain is compared with that of
+`REFERENCE` at the same layer. `check`: it should not predict, and the verdict warns if it does. `comparison`: it
+decides nothing, and the report shows it next to the others.
 
-A study dumps the input embedding and the layers that have an SAE, and what reads the model with random weights makes
-it dump those layers of it too. A representation reads what is dumped, at every clip and time of the grid of labels.
+A study captures the input embedding and the layers that have an SAE. If a representation reads the model with random
+weights, the study captures the same layers of that model too. A representation reads these stores, at every clip and
+time of the grid of labels.
 
-Nothing heavy is imported here: the Snakefile asks this at every parse. What makes arrays imports what it needs.
+Nothing heavy is imported here, because the Snakefile imports this at every parse. `make` imports what it needs.
 """
 
 import re
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 GROUP = "reprise.representations"
 EVIDENCE, CHECK, COMPARISON = ROLES = ("evidence", "check", "comparison")
-# What the learned gain of evidence is judged by, at the same layer.
+# The learned gain of evidence is its gain over this representation, at the same layer.
 REFERENCE = "random_model"
-# The hooks that may be read of each kind of store: all that a study holds.
+# The hooks of each kind of store that a study has.
 LAYER, RANDOM_LAYER = "layer{layer}", "random-layer{layer}"
 _HOOKS = {
     "activations": ("embedding", LAYER, RANDOM_LAYER),
@@ -44,8 +45,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Source(NamedTuple):
-    """Stores of a study: their kind (activations, latents, tokens or descriptors) and hook, in which `{layer}` stands
-    for the layer of the probe. size_only: the first batch is enough, since only the size of what it holds is read."""
+    """Stores of a study that a representation reads.
+
+    kind: activations, latents, tokens or descriptors. hook: the hook, with `{layer}` for the layer of the probe.
+    size_only: only the size of the arrays is read, so the first batch is enough.
+    """
 
     kind: str
     hook: str = ""
@@ -55,9 +59,9 @@ class Source(NamedTuple):
 class Inputs(NamedTuple):
     """What a representation is made from.
 
-    stores: for each of its sources the manifests of the batches (`reprise.storage.artifacts.read_array` and
-    `reprise.saes.latents.read_latents` read them); positions: which positions of a clip are the times of the grid,
-    `[time]`; study: its name; hook: such as layer2, or "" for what is not of a layer.
+    stores: for each source, the manifests of the batches (read them with `reprise.storage.artifacts.read_array` and
+    `reprise.saes.latents.read_latents`). positions: the positions of a clip that are the times of the grid, `[time]`.
+    study: its name. hook: such as layer2, or "" for a representation without layers.
     """
 
     stores: Sequence[Sequence[str]]
@@ -67,9 +71,12 @@ class Inputs(NamedTuple):
 
 
 class Words(NamedTuple):
-    """How it is named. text: in sentences of the verdict; label: in the report; legend: in the report's legend, where
-    it is not the label. mark: the shape of its mark (circle, square or diamond). Of a check also `silent`, the title
-    of its row, and `warning`, what the verdict says where it predicts."""
+    """The names of a representation.
+
+    text: in sentences of the verdict. label: in the report. legend: in the report's legend, if it is not the label.
+    mark: the shape of its mark (circle, square or diamond). For a check only: `silent`, the title of its row, and
+    `warning`, what the verdict says if it predicts.
+    """
 
     text: str
     label: str
@@ -80,14 +87,15 @@ class Words(NamedTuple):
 
 
 class Representation(NamedTuple):
-    """One thing to probe.
+    """One representation.
 
-    make(inputs): float32 `[clip, time, d]`, or CSR `[clip * time, d]`, clip-major, with the clips of all batches in
-    their stable order. It imports what it needs when it is called.
-    needs_certificate: its values are latents, so each probe needs the certificate of its layer's SAE, and has none at
-    times that this excludes. beside: the name of the representation that the report shows it after.
-    version: of what another package adds, any text; another one makes the probes stale. Built-in code is followed
-    itself.
+    make(inputs): returns float32 `[clip, time, d]`, or CSR `[clip * time, d]`, clip-major, with the clips of all
+    batches in their stable order. It imports what it needs when it is called.
+    needs_certificate: its values are latents. So each probe needs the certificate of its layer's SAE, and leaves out
+    times that the certificate excludes.
+    beside: the name of the representation after which the report shows it.
+    version: any text, required if another package adds it. A changed version makes the probes stale. For built-in
+    representations, changes of the code do that.
     """
 
     name: str
@@ -101,7 +109,7 @@ class Representation(NamedTuple):
 
     @property
     def per_layer(self) -> bool:
-        """Whether there is a probe of it for each layer; else there is one, filed under the embedding's hook."""
+        """Whether it has one probe per layer. Otherwise it has a single probe, filed under the embedding's hook."""
         return any("{layer}" in source.hook for source in self.sources)
 
 
@@ -187,14 +195,17 @@ _BY_NAME = {entry.name: entry for entry in BUILT_IN}
 
 
 def names() -> list[str]:
-    """The names of all: built in, then of installed packages. Raises ExtensionError where one of theirs is taken."""
+    """The names of all representations: first built in, then of installed packages.
+
+    Raises ExtensionError if an installed package uses the name of a built-in one.
+    """
     if taken := next((name for name in installed(GROUP) if name in _BY_NAME), None):
         raise ExtensionError(f"{refused(GROUP, taken)} has the name of a built-in one; valid: another name")
     return [*_BY_NAME, *installed(GROUP)]
 
 
 def find(name: str) -> Representation:
-    """The representation of a name. Raises ExtensionError where there is none, or it cannot be used."""
+    """The representation with this name. Raises ExtensionError if there is none, or it cannot be used."""
     if name in _BY_NAME:
         return _BY_NAME[name]
     if name not in installed(GROUP):
@@ -211,9 +222,9 @@ def _found(name: str) -> Representation:
 
 
 def _problem(entry: Representation, name: str) -> str:
-    """What is wrong with a representation that another package adds under a name; "" where nothing is."""
+    """What is wrong with a representation that another package adds under a name, or ""."""
     if entry.name != name or not _NAME.fullmatch(name):
-        return f"name is {entry.name!r}; valid: the entry point's, of a-z, 0-9 and _, beginning with a letter"
+        return f"name is {entry.name!r}; valid: the entry point's name, with a-z, 0-9 and _, beginning with a letter"
     if entry.role not in ROLES:
         return f"role is {entry.role!r}; valid: one of {', '.join(ROLES)}"
     if not (isinstance(entry.version, str) and entry.version):
@@ -227,32 +238,36 @@ def _problem(entry: Representation, name: str) -> str:
     if len({source[:2] for source in entry.sources}) < len(entry.sources):
         return "sources has the same stores twice; valid: each once"
     if entry.role == EVIDENCE and not entry.per_layer:
-        return f"role is evidence, of no layer; valid: a source with {{layer}}, to be compared with {REFERENCE} there"
+        valid = f"a source with {{layer}}, to compare it with {REFERENCE} at that layer"
+        return f"role is evidence, but no source has a layer; valid: {valid}"
     reads_latents = any(source.kind == "latents" and not source.size_only for source in entry.sources)
     if entry.needs_certificate != reads_latents:
-        return f"needs_certificate is {entry.needs_certificate}; valid: True where latents are read, else False"
+        return f"needs_certificate is {entry.needs_certificate}; valid: True if latents are read, else False"
     if entry.words.mark not in ("circle", "square", "diamond"):
         return f"words.mark is {entry.words.mark!r}; valid: circle, square or diamond"
     return ""
 
 
 def with_role(of: Iterable[str], role: str) -> list[str]:
-    """Those of some representations that have a role, each once, in their order."""
+    """The names in `of` whose representation has this role, without repeats, in their order."""
     return [name for name in dict.fromkeys(of) if find(name).role == role]
 
 
 def reads_random_weights(of: Iterable[str]) -> bool:
-    """Whether any of some representations reads the model with random weights."""
+    """Whether any representation in `of` reads the model with random weights."""
     return any(source.hook == RANDOM_LAYER for name in of for source in find(name).sources)
 
 
 def versions(name: str) -> dict[str, str]:
-    """What a probe's settings say of code that cannot be followed: the version of what another package adds."""
+    """The version of a representation from another package, by name, for the settings of its probes; {} if built in.
+
+    Changes in the code of another package are not seen.
+    """
     return {} if name in _BY_NAME else {name: find(name).version}
 
 
 def report_order(of: Iterable[str]) -> list[str]:
-    """Representations as the report lists them: those of no layer, then each with those that stand beside it."""
+    """Representations in the report's order: those without layers, then each other one and those shown beside it."""
     rank = {name: i for i, name in enumerate(names())}
 
     def place(name: str) -> tuple[bool, int, bool, int]:
@@ -263,29 +278,29 @@ def report_order(of: Iterable[str]) -> list[str]:
 
 
 def probe_names(name: str, layers: Iterable[int]) -> list[str]:
-    """The probes of a representation, as files are named: one for each layer, or one."""
+    """The names of a representation's probes in file names: one per layer, or a single one."""
     return [f"{name}-layer{layer}" for layer in layers] if find(name).per_layer else [name]
 
 
 def probe_pattern() -> str:
-    """Regular expression of the names of probes. What other packages add is not imported for it."""
+    """Regular expression for the names of probes. It does not import what other packages add."""
     own = [entry.name + (r"-layer\d+" if entry.per_layer else "") for entry in BUILT_IN]
     return "|".join([*own, *(rf"{name}(-layer\d+)?" for name in names() if name not in _BY_NAME)])
 
 
 def of_probe(probe: str) -> tuple[Representation, str]:
-    """The representation that a probe's name says, and its hook: `layer2`, or "" for what is of no layer."""
+    """The representation in a probe's name, and its hook: `layer2`, or "" if it has no layers."""
     name, _, hook = probe.partition("-")
     return find(name), hook
 
 
 def sources_of(probe: str) -> list[Source]:
-    """What a probe reads, with its layer in the hooks."""
+    """The sources of a probe, with its layer in their hooks."""
     entry, hook = of_probe(probe)
     layer = hook.removeprefix("layer")
     return [source._replace(hook=source.hook.format(layer=layer)) for source in entry.sources]
 
 
 def by_source(manifests: Iterable[str]) -> list[list[str]]:
-    """Manifests source by source, from one list of them: each source's lie in a folder of their own."""
+    """Group a list of manifests by source. Each source has its own folder."""
     return [list(group) for _, group in groupby(manifests, key=lambda path: PurePath(path).parent)]

@@ -1,7 +1,7 @@
-"""What a representation R holds beyond a baseline B: R minus what a ridge predicts of it from B's columns.
+"""The part of a representation R that a baseline B does not have: R minus its ridge prediction from B's columns.
 
-So R cannot help by repeating B, and the residual is what may be exchanged between clips under the null "R says nothing
-beyond B" (reprise/probing/probes.py).
+So R cannot help by repeating B. The residual can be exchanged between clips under the null "R says nothing beyond B"
+(reprise/probing/probes.py).
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 # Ridge penalties for the residual of R on B, per row.
 RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)
-# A residual column with less than this share of its column's standard deviation is a copy of B: set to 0.
+# A residual column with less than this fraction of its column's standard deviation is a copy of B and set to 0.
 COPY_FRACTION = 1e-3
 
 
@@ -20,9 +20,24 @@ def residual(
     n_folds: int,
     seed: int,
 ) -> NDArray[np.float32]:
-    """R minus its ridge prediction from B, each prompt's from other prompts: `[clip, time, d]`. Sees no label.
+    """R minus its ridge prediction from B, fitted on other prompts. It sees no label.
 
-    The ridge is chosen per column of R by the out-of-fold error. Columns that B predicts (nearly) exactly become 0.
+    The penalty is chosen per column of R by the out-of-fold error. Columns that B predicts (nearly) exactly become 0.
+
+    Parameters
+    ----------
+    representation : float32 array `[clip, time, d]`
+        R.
+    baseline : float32 array `[clip, time, b]`
+        B's columns.
+    group : int array `[clip]`
+        The prompt of each clip. With a single prompt, the ridge is fitted on the same clips.
+    n_folds, seed : int
+        The most folds over prompts, and the seed of their draw.
+
+    Returns
+    -------
+    float32 array `[clip, time, d]`
     """
     n_clips, n_times, d = representation.shape
     x = baseline.reshape(n_clips * n_times, -1).astype(np.float64)

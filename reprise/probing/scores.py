@@ -1,7 +1,7 @@
-"""How well scores tell positive rows from negative ones (AUROC), and how that varies when prompts are drawn again.
+"""How well scores separate positive from negative rows (AUROC), and how this varies if prompts are resampled.
 
-Conventions. `score`, `y` 0/1 and `groups` (which prompt) are `[row]`; `weights` `[draw, prompt]` say how often a
-prompt was drawn.
+Conventions. `score` (float), `y` (0 or 1) and `groups` (int, the prompt) are `[row]`. `weights` `[draw, prompt]` is
+how often each prompt is drawn.
 """
 
 import numpy as np
@@ -12,21 +12,22 @@ Array = NDArray[np.float64]
 
 
 def auroc(score: Array, y: Array) -> float:
-    """Over pairs of a positive and a negative row, how often the positive scores higher, ties a half."""
+    """The fraction of pairs of a positive and a negative row in which the positive scores higher. Ties count half."""
     ranks = rankdata(score)
     n1 = int(y.sum())
     return float((ranks[y == 1].sum() - n1 * (n1 + 1) / 2) / (n1 * (len(y) - n1)))
 
 
 def auroc_draws(score: Array, y: Array, groups: NDArray[np.int64], weights: Array) -> Array:
-    """AUROC `[draw]` when prompts count as often as `weights` `[draw, prompt]` say."""
+    """AUROC `[draw]`, with each prompt counted as often as `weights` `[draw, prompt]` says."""
     return weighted_auroc(prompt_wins(score, y, groups), y, groups, weights)
 
 
 def prompt_wins(score: Array, y: Array, groups: NDArray[np.int64]) -> Array:
-    """`[g, h]`: over pairs of a positive row of prompt g and a negative of prompt h, how often the positive scores
-    higher (ties a half). The AUROC under any weighting of prompts is a quadratic form in it. Labels of `groups` may
-    have gaps; rows and columns follow their sorted order.
+    """For prompts g and h, the number of pairs in which a positive row of g scores higher than a negative row of h.
+
+    The result is float `[g, h]`, and ties count half. The AUROC under any weights of prompts is a quadratic form in
+    it. Labels of `groups` may have gaps; rows and columns follow their sorted order.
     """
     names, groups = np.unique(groups, return_inverse=True)
     positive, negative = score[y == 1], score[y == 0]
@@ -42,7 +43,7 @@ def prompt_wins(score: Array, y: Array, groups: NDArray[np.int64]) -> Array:
 
 
 def weighted_auroc(wins: Array, y: Array, groups: NDArray[np.int64], weights: Array) -> Array:
-    """AUROC `[draw]` from `prompt_wins` under prompt `weights` `[draw, prompt]`; NaN where a class is missing."""
+    """AUROC `[draw]` from `prompt_wins`, with prompt `weights` `[draw, prompt]`. NaN if a draw has only one class."""
     groups = np.unique(groups, return_inverse=True)[1]
     positives = weights @ np.bincount(groups, y, wins.shape[0])
     negatives = weights @ np.bincount(groups, 1 - y, wins.shape[0])

@@ -12,6 +12,19 @@ def example_clips(events: pd.DataFrame, clip_ids: Sequence[str], words: Words) -
 
     These are the accepted event of median score; the first clip by name without an accepted or similar
     passage; and, among clips without an accepted event, the one whose rejected candidate scores highest.
+
+    Parameters
+    ----------
+    events : DataFrame
+        One row per candidate with clip_id, score and accepted.
+    clip_ids : sequence of str
+        All clips of the study.
+    words : Words
+        The words of the target.
+
+    Returns
+    -------
+    list of (str, str)
     """
     events = events.sort_values(["score", "clip_id"], kind="stable")
     ok = events["accepted"].astype(bool)

@@ -50,7 +50,10 @@ def power_rows(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def render_power(study: str, record: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The page about power. record: `sentence` and `note` of the simulation."""
+    """The page about power, as HTML.
+
+    study: its name. record: `sentence` and `note` of the simulation. table: one row per size of study.
+    """
     return page_template("power.html.j2").render(
         study=study,
         sentence=record["sentence"],

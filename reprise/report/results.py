@@ -25,15 +25,15 @@ class Edited(NamedTuple):
 class Results(NamedTuple):
     """Everything that the report shows of one study.
 
-    settings: the study's leaf settings as plain builtins. target: what it asks about. model, verdict, certificates:
-    the JSON files. card: the model card, {} without one. probes: one row per probe record. events: all events after
-    reviews were applied (reprise/review/apply.py). labels: by horizon name. candidates: the candidates table. effects,
-    matched, steered: by candidate name. examples: clips as generated. edited: by candidate name. stages: stage, jobs,
-    seconds, peak_mb, one row per stage (may be empty). clip_summaries: one row per clip, with why it has no events (""
-    if it has any). reviews: the summary of imported reviews, {} without any. tracks: the recordings that clips were
-    cut from, none if the clips come from prompts. left_out: recordings that could not be used (track_id, path,
-    reason). cuts_left_out: cuts of other recordings that could not be used (with cut). damaged: recordings that could
-    not be decoded in some places.
+    settings: the study's leaf settings as plain builtins. target: the kind of event that it is about. model, verdict,
+    certificates: the JSON files. card: the model card, {} without one. probes: one row per probe record. events: all
+    events after reviews were applied (reprise/review/apply.py). labels: by horizon name. candidates: the candidates
+    table. effects, matched, steered: by candidate name. examples: clips as generated. edited: by candidate name.
+    stages: stage, jobs, seconds, peak_mb, one row per stage (may be empty). clip_summaries: one row per clip, with why
+    it has no events ("" if it has any). reviews: the summary of imported reviews, {} without any. tracks: the
+    recordings that clips were cut from, none if the clips come from prompts. left_out: recordings that could not be
+    used (track_id, path, reason). cuts_left_out: cuts of other recordings that could not be used (with cut). damaged:
+    recordings that could not be decoded in some places.
     """
 
     name: str

@@ -7,7 +7,7 @@ _OF_REVIEWS = {"review": "rejected by a reviewer", "unreviewed": "reviewers have
 
 
 def reason_words(name: str, view: TargetView) -> str:
-    """What one reason means; its name with spaces if nothing says it."""
+    """What one reason means. A reason without words gives its name, with spaces."""
     return {**view.reasons, **_OF_REVIEWS}.get(name, name.replace("_", " "))
 
 

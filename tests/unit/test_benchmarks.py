@@ -28,7 +28,7 @@ def test_the_tables_of_the_docs_show_the_committed_records() -> None:
 
 
 def test_markers_of_a_table_that_is_not_known_are_an_error() -> None:
-    with pytest.raises(ValueError, match="no table is called sped; valid: speed"):
+    with pytest.raises(ValueError, match="table: sped unknown; valid: speed"):
         with_tables("<!-- sped: x -->\n<!-- /sped -->\n", {"speed": ""})
 
 

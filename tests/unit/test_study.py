@@ -85,5 +85,5 @@ def test_what_is_not_finished_is_named(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "corpora" / "m-0a" / "activations")
     with pytest.raises(StoreError, match="no activations of any hook are finished"):
         reprise.open_study(tmp_path)
-    with pytest.raises(StoreError, match=r"no study; valid: a folder that holds clips\.json"):
+    with pytest.raises(StoreError, match=r"not a study; valid: a folder with clips\.json"):
         reprise.open_study(tmp_path / "elsewhere")

@@ -28,9 +28,24 @@ def onset_figure(
     *,
     bin_s: float = 0.5,
 ) -> Markup:
-    """How many accepted and rejected events begin in each half second, over all clips.
+    """How many accepted and rejected events begin in each bin, over all clips.
 
-    reference: start and end of what the events refer to, framed if it lies at the same place in all clips.
+    Parameters
+    ----------
+    events : DataFrame
+        One row per candidate with onset_s and accepted.
+    duration_s : float
+        Length of the clips in seconds.
+    words : Words
+        The words of the target.
+    reference : tuple of float, optional
+        Start and end of the events' reference in seconds, if it is the same in all clips. It is framed.
+    bin_s : float
+        Width of a bin in seconds.
+
+    Returns
+    -------
+    Markup
     """
     edges = np.arange(0, duration_s + bin_s, bin_s)
     ok = events["accepted"].astype(bool)

@@ -1,8 +1,8 @@
 """The parts of all figures: axes, lines, texts, marks, and the frame around them.
 
-Hand-written SVG without a viewBox. x is in percent of the figure's width and y in pixels, so that text keeps its size
-from a phone to paper. Colours come from the page's style sheet, which has light, dark and print versions. Equal input
-gives equal bytes.
+Hand-written SVG without a viewBox. Functions take x as a fraction of the figure's width and y in pixels. SVG gets x in
+percent, so that text keeps its size from a phone to paper. Colours come from the page's style sheet, which has light,
+dark and print versions. Equal input gives equal bytes.
 """
 
 import math
@@ -57,6 +57,7 @@ def axis_around(values: Iterable[float], *, include: Sequence[float] = (), margi
 
 
 def pc(share: float) -> str:
+    """A fraction as percent for SVG."""
     return f"{100 * share:.2f}%"
 
 
@@ -74,6 +75,7 @@ def rect(x1: float, x2: float, y: float, height: float, style: str, title: str =
 
 
 def text_at(x: float, y: float, text: str, style: str = "", *, anchor: str = "start", dx: float = 0) -> str:
+    """A text at `x`, `y`, moved to the right by `dx` pixels. anchor: start, middle or end."""
     return f'<text class="{style}" x="{pc(x)}" y="{y:.1f}" dx="{dx:g}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
@@ -96,6 +98,7 @@ _SHAPES = {
 
 
 def marker(x: float, y: float, shape: str, style: str = "", title: str = "") -> str:
+    """A mark of one of `_SHAPES`, centred at `x`, `y`."""
     inside = f"<title>{escape(title)}</title>" if title else ""
     return f'<svg class="mark {style}" x="{pc(x)}" y="{y:.1f}" overflow="visible">{_SHAPES[shape]}{inside}</svg>'
 

@@ -17,7 +17,7 @@ from reprise.report.views.horizons import horizons_view
 
 
 def mark(name: str) -> tuple[str, str, str]:
-    """The mark of a representation: its colour class, its shape, and what the legend says."""
+    """The mark of a representation: its colour class, its shape, and its text in the legend."""
     entry = find(name)
     colour = "s-target" if entry.role == EVIDENCE else "s-check"
     return colour, entry.words.mark, entry.words.legend or entry.words.label

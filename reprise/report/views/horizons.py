@@ -1,4 +1,4 @@
-"""The horizons as text: how many seconds ahead of a return each one asks."""
+"""The horizons as text: the range of seconds ahead of each one."""
 
 from typing import Any
 

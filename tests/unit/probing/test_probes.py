@@ -188,7 +188,7 @@ def test_wrong_shapes_are_named() -> None:
         run(w, r[:, 1:])
     with pytest.raises(ValueError, match="CSR"):
         run(w, csr_matrix(r[0]))
-    with pytest.raises(ValueError, match="valid are 0 and 1"):
+    with pytest.raises(ValueError, match="valid: 0 and 1"):
         run(w | {"y": w["y"] * 2}, r)
 
 
