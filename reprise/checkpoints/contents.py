@@ -1,14 +1,14 @@
-"""What the files of a model hold, asked of their headers: whether that is a whole exported model, and which weights.
+"""Check the content of a model's files by their headers: that they are a complete exported model, and which weights
+they contain.
 
-A library that loads weights may pass over what it has no place for and draw at random what is lacking, and then
-another model is studied than the one that was meant. So both are refused here, before any job, as are adapters that
-lie beside the weights (nothing would add them), checkpoints of a training, and a file that holds another part of the
-model.
+A library that loads weights may ignore unexpected weights and draw missing weights at random. Then the study is about
+another model than the intended one. So both are refused here, before any job. Also refused are adapters next to the
+weights (they would not be applied), training checkpoints, and a file that contains another part of the model.
 
-Nothing is loaded: the names of weights stand in the header of safetensors and in the pickle of a file of torch's. A
-file that can't be read so (torch before 1.6) says nothing here. The names are compared with those that the model's
-configuration describes before any job (`reprise/checkpoints/name_checks.py`), and once more with those of the modules
-that were loaded. Problems are texts that begin with the file's name.
+Nothing is loaded: the names of weights are in the header of safetensors and in the pickle of a torch file. A file that
+can't be read in this way (torch before 1.6) is not checked here. The names are compared with those that the model's
+configuration describes before any job (`reprise/checkpoints/name_checks.py`), and again with those of the loaded
+modules. Problems are texts that begin with the file's name.
 The Snakefile imports this at every parse, so it imports nothing heavy.
 """
 
@@ -24,13 +24,13 @@ from reprise.checkpoints.variants import Stub, read_checkpoint, read_package
 from reprise.checkpoints.weight_names import is_benign, plain
 
 LM_FILE, CODEC_FILE = (names[0] for names in MODEL_FILES["audiocraft"])
-_MAX_HEADER = 100_000_000  # safetensors allows no longer one
+_MAX_HEADER = 100_000_000  # the limit of safetensors, in bytes
 _SHOWN = 3
-# As PEFT, and others under names of their own, write adapters beside the weights of a base.
+# Files that PEFT and other libraries write for adapters, next to the weights of the base model.
 _ADAPTER_FILE = re.compile(
     r"adapter_config\.json|adapter_model.*|.*lora.*\.(safetensors|bin|pt|pth|ckpt)", re.IGNORECASE
 )
-# What PEFT calls the weights of adapters, and of a model that has them inside.
+# PEFT's names for the weights of adapters, and of a model that contains adapters.
 _ADAPTER_NAME = re.compile(
     r"^base_model\.|(^|\.)(lora|loha|lokr|hada|ia3|oft|boft|vera|adalora|prompt)_|(^|\.)(base_layer|modules_to_save|"
     r"original_module|prompt_encoder)\."
@@ -48,8 +48,10 @@ _WHOLE = {
 
 
 def model_content_problems(folder: Path, *, backend: str) -> list[str]:
-    """Why what a model's files hold cannot be run, whatever kind of MusicGen it is; none: nothing shows. Files that
-    are missing are not asked for here."""
+    """Why the content of a model's files can't be run, for any kind of MusicGen; [] if no problem was found.
+
+    Missing files are not reported here.
+    """
     if found := adapters(folder):
         return [_unmerged(found, backend)]
     return _exported_problems(folder) if backend == "audiocraft" else []
@@ -64,29 +66,44 @@ def names_problems(
     allowed: Callable[[str], bool] = is_benign,
     parts: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
-    """Where the names of stored weights, `found`, are not those that a model has, `expected`: both are listed.
+    """Differences between the names of stored weights and those of a model's weights.
 
-    allowed: tells names that may be there in excess, or be lacking. parts: what parts of a model are called, by the
-    prefix of their names.
+    Parameters
+    ----------
+    found
+        Names of the stored weights.
+    expected
+        Names of the model's weights.
+    file
+        Name of the file, for the text.
+    allowed
+        Whether a name may be missing or unexpected.
+    parts
+        What parts of a model are called, by the prefix of their names.
+
+    Returns
+    -------
+    list of str
+        One text for missing weights and one for unexpected weights, or one for the weights of an adapter.
     """
     given, needed = {plain(name): name for name in found}, {plain(name) for name in expected}
     valid = _WHOLE[backend]
     adapted = sorted(name for name in given.values() if _ADAPTER_NAME.search(name))
     if adapted:
-        return [f"{file} holds weights of an adapter: {_some(adapted)}; {_merge(backend)}"]
+        return [f"{file} contains weights of an adapter: {_some(adapted)}; {_merge(backend)}"]
     problems = []
     if lacking := {name for name in needed - given.keys() if not allowed(name)}:
-        problems.append(f"{file} lacks {_lacking_text(lacking, needed, parts)}; valid: {valid}")
+        problems.append(f"{file} is missing {_lacking_text(lacking, needed, parts)}; valid: {valid}")
     extra = sorted(given[name] for name in given.keys() - needed if not allowed(given[name]))
     if extra:
         problems.append(
-            f"{file} holds {_counted(extra)} that the model has no place for: {_some(extra)}; valid: {valid}"
+            f"{file} contains {_counted(extra)} that the model does not have: {_some(extra)}; valid: {valid}"
         )
     return problems
 
 
 def stored_names(folder: Path, files: Iterable[str]) -> list[str] | None:
-    """The names of all weights in some files of a folder; None where a file does not tell them."""
+    """The names of all weights in some files of a folder; None if they can't be read from the header of a file."""
     names: list[str] = []
     for file in files:
         path = folder / file
@@ -98,7 +115,7 @@ def stored_names(folder: Path, files: Iterable[str]) -> list[str] | None:
 
 
 def weights_files(folder: Path) -> list[str]:
-    """The files that transformers reads a folder's weights from; [] where there are none."""
+    """The files from which transformers reads a folder's weights; [] if there are none."""
     if (folder / "model.safetensors").is_file():
         return ["model.safetensors"]
     if (folder / SHARDS).is_file():
@@ -107,7 +124,7 @@ def weights_files(folder: Path) -> list[str]:
 
 
 def shards(folder: Path) -> list[str]:
-    """The files that an index names; none where it can't be read."""
+    """The files that an index names; [] if the index can't be read."""
     try:
         return sorted(set(json.loads((folder / SHARDS).read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -115,8 +132,8 @@ def shards(folder: Path) -> list[str]:
 
 
 def safetensors_header(path: Path) -> tuple[int, dict[str, Any] | None] | None:
-    """(where a safetensors file's weights begin, its header; None where that is cut off or no header of one). None
-    for a file that does not begin as one."""
+    """(position in bytes where the weights of a safetensors file begin, its header; None if the header is cut off).
+    None if the file does not begin with a safetensors header."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= _MAX_HEADER:
@@ -135,19 +152,19 @@ def safetensors_header(path: Path) -> tuple[int, dict[str, Any] | None] | None:
 
 
 def adapters(folder: Path) -> list[str]:
-    """Files of adapters in a model's folder and in the folders in it, where PEFT puts all but the first."""
+    """Files of adapters in a model's folder and in its subfolders, where PEFT puts all adapters except the first."""
     files = (path for path in (*folder.glob("*"), *folder.glob("*/*")) if _ADAPTER_FILE.fullmatch(path.name))
     return sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
 
 
 def is_of_adapter(name: str) -> bool:
-    """Whether a weight has a name such as PEFT gives to those of adapters."""
+    """Whether a weight's name is one that PEFT gives to weights of adapters."""
     return bool(_ADAPTER_NAME.search(name))
 
 
 def _unmerged(found: Collection[str], backend: str) -> str:
     return (
-        f"{_some(sorted(found))}: an adapter, which nothing adds to the weights of its base; {_merge(backend)}, in a "
+        f"{_some(sorted(found))}: an adapter, which would not be applied to the base model; {_merge(backend)}, in a "
         "folder without the adapter's files"
     )
 
@@ -156,7 +173,7 @@ def _merge(backend: str) -> str:
     if backend == "audiocraft":
         saved = 'its state_dict() saved as "best_state" of state_dict.bin'
     else:
-        saved = "save_pretrained() of what that returns"
+        saved = "the result saved with save_pretrained()"
     return f"valid: the adapter merged into the model with PEFT's merge_and_unload(), then {saved}"
 
 
@@ -168,49 +185,50 @@ def _exported_problems(folder: Path) -> list[str]:
     kinds = {file: _kind(package, read_checkpoint(folder / file).config) for file, package in packages.items()}
     if (kinds[LM_FILE], kinds[CODEC_FILE]) == ("codec", "language model"):
         return [
-            f"{LM_FILE} holds a codec and {CODEC_FILE} a language model: they are swapped; valid: each under the "
+            f"{LM_FILE} contains a codec and {CODEC_FILE} a language model: they are swapped; valid: each under the "
             "other's name"
         ]
     problems = []
     for file, wanted in ((LM_FILE, "language model"), (CODEC_FILE, "codec")):
-        # torch before 1.6: shows when it is loaded.
+        # None is a file of torch before 1.6. It is checked when it is loaded.
         if packages[file] is not None and (problem := _package_problem(packages[file], folder / file, wanted, kinds)):
             problems.append(f"{file} {problem}")
     return problems
 
 
 def _package_problem(package: Any, path: Path, wanted: str, kinds: Mapping[str, str | None]) -> str | None:
-    """Why what torch saved in a file is not an exported language model or codec."""
+    """Why the content of a torch file is not an exported language model or codec."""
     kind = kinds[path.name] or wanted
     if isinstance(package, Stub) or not isinstance(package, dict):
         if _is_weights(package):
-            return f"holds bare weights, without the configuration they are built from; {_own_export(kind)}"
+            return f"contains only weights, without the model's configuration; {_own_export(kind)}"
         return (
-            f"holds a pickled {'object' if isinstance(package, Stub) else type(package).__name__}; {_own_export(kind)}"
+            f"contains a pickled {'object' if isinstance(package, Stub) else type(package).__name__}; "
+            f"{_own_export(kind)}"
         )
     if "pytorch-lightning_version" in package:
-        return f"is a checkpoint of Lightning's{_prefixed(package)}; {_own_export(kind)}"
+        return f"is a checkpoint of PyTorch Lightning{_prefixed(package)}; {_own_export(kind)}"
     state = package.get("best_state")
     nested = isinstance(state, dict) and any(map(_is_weights, state.values()))
     if nested or package.get("fsdp_best_state"):
-        return f"is a checkpoint of audiocraft's training, not exported; {_export(package, path, kind)}"
+        return f"is a training checkpoint of audiocraft, not an exported one; {_export(package, path, kind)}"
     if "pretrained" in package:
         return _pretrained_problem(package["pretrained"], path, wanted)
     if "best_state" not in package:
         if _is_weights(package):
-            form = " in the form of transformers" if any(map(_OF_TRANSFORMERS.match, _names(package))) else ""
-            return f"holds bare weights{form}, without the configuration they are built from; {_own_export(kind)}"
+            form = " in transformers format" if any(map(_OF_TRANSFORMERS.match, _names(package))) else ""
+            return f"contains only weights{form}, without the model's configuration; {_own_export(kind)}"
         held = _some(sorted(map(str, package)))
-        return f"is a checkpoint of another training ({held}){_prefixed(package)}; {_own_export(kind)}"
+        return f"is a training checkpoint of another program ({held}){_prefixed(package)}; {_own_export(kind)}"
     if "xp.cfg" not in package:
-        return f"does not say how it is built (xp.cfg); {_own_export(kind)}"
+        return f"does not contain the model's configuration (xp.cfg); {_own_export(kind)}"
     if kind != wanted:
-        return f"holds a {kind}, not a {wanted}; valid: the {wanted}'s exported checkpoint"
+        return f"contains a {kind}, not a {wanted}; valid: the {wanted}'s exported checkpoint"
     return None
 
 
 def _pretrained_problem(pretrained: Any, path: Path, wanted: str) -> str | None:
-    """Why what a checkpoint says of another, instead of weights, cannot be followed."""
+    """Why a checkpoint that names another model, and has no weights itself, cannot be used; None if it can."""
     if wanted != "codec":
         return f'only names another model, "{pretrained}"; valid: the language model\'s exported checkpoint'
     again = "export_pretrained_compression_model({}, {})"
@@ -218,19 +236,19 @@ def _pretrained_problem(pretrained: Any, path: Path, wanted: str) -> str | None:
         name = pretrained.removeprefix(_PRETRAINED)
         command = _python(again.format(repr(name), repr(str(path))))
         return (
-            f'names its codec as a training does, "{pretrained}", which is no name on the hub (that is "{name}"); '
+            f'names its codec in training format, "{pretrained}", which is not a hub id (the hub id is "{name}"); '
             f"valid: what {command} writes"
         )
     if not isinstance(pretrained, str) or not _HUB_NAME.fullmatch(pretrained):
         return (
-            f'names its codec as "{pretrained}", which is no name on the hub; valid: such a name, as '
+            f'names its codec as "{pretrained}", which is not a hub id; valid: a hub id such as '
             "facebook/encodec_32khz, or the exported codec itself (audiocraft.utils.export.export_encodec)"
         )
     return None
 
 
 def _kind(package: Any, config: Mapping[str, Any]) -> str | None:
-    """Whether a checkpoint holds a language model or a codec, by its weights' names or else by its configuration."""
+    """Whether a checkpoint contains a language model or a codec, by its weights' names or by its configuration."""
     names = [re.sub(r"^(module|model|lm|net|compression_model)\.(?!\d)", "", name) for name in _names(package)]
     for kind, of in (("language model", _OF_LM), ("codec", _OF_CODEC)):
         if any(map(of.match, names)):
@@ -241,7 +259,7 @@ def _kind(package: Any, config: Mapping[str, Any]) -> str | None:
 
 
 def _names(package: Any) -> list[str]:
-    """The names of the weights in what torch saved, wherever in it they are."""
+    """The names of the weights in the content of a torch file, at any of the usual places."""
     if _is_weights(package):
         return list(package)
     if not isinstance(package, dict):
@@ -253,7 +271,7 @@ def _names(package: Any) -> list[str]:
 
 
 def _is_weights(node: Any) -> bool:
-    """Whether something unpickled is a mapping of names to tensors alone."""
+    """Whether an unpickled object is a mapping of names to tensors and has no other values."""
     return (
         isinstance(node, dict)
         and len(node) > 0
@@ -263,15 +281,15 @@ def _is_weights(node: Any) -> bool:
 
 
 def _prefixed(package: Mapping[str, Any]) -> str:
-    """Under which prefix the weights of another training's checkpoint are, in words."""
+    """The common prefix of the weights' names in a training checkpoint, in words; "" if there is none."""
     heads = {name.partition(".")[0] for name in _names(package)}
     if len(heads) == 1 and not (heads & {"emb", "transformer", "encoder", "decoder", "quantizer"}):
-        return f', with "{heads.pop()}." before the names of its weights'
+        return f', with the prefix "{heads.pop()}." in the names of its weights'
     return ""
 
 
 def _export(package: Mapping[str, Any], path: Path, kind: str) -> str:
-    # `export_lm` asks for both kinds of best states.
+    # `export_lm` needs both kinds of best states.
     if kind == "language model" and "fsdp_best_state" not in package:
         return _own_export(kind)
     function = "export_lm" if kind == "language model" else "export_encodec"
@@ -280,7 +298,7 @@ def _export(package: Mapping[str, Any], path: Path, kind: str) -> str:
 
 
 def _python(call: str) -> str:
-    """A command that calls a function of audiocraft's that exports."""
+    """A shell command that calls one of audiocraft's export functions."""
     function = call.partition("(")[0]
     return (
         f'python -c "import reprise.models.audiocraft_setup; from audiocraft.utils.export import {function}; {call}"'
@@ -292,8 +310,8 @@ def _own_export(kind: str) -> str:
         "audiocraft.utils.export.export_lm" if kind == "language model" else "audiocraft.utils.export.export_encodec"
     )
     return (
-        f'valid: the {kind} as {made} writes it, torch.save({{"best_state": its state_dict(), with the names that '
-        'audiocraft gives them, "xp.cfg": the configuration that audiocraft builds it from, as YAML}, ...)'
+        f'valid: the {kind} as {made} writes it, torch.save({{"best_state": its state_dict() with '
+        'audiocraft\'s names, "xp.cfg": its audiocraft configuration as YAML}, ...)'
     )
 
 
@@ -309,7 +327,7 @@ def _safetensors_names(path: Path) -> list[str] | None:
 
 
 def _torch_names(path: Path) -> list[str] | None:
-    """The names of the weights in a file of torch's: of a checkpoint's best state, or of the file as a whole."""
+    """The names of the weights in a torch file: those in a checkpoint's best state, or else all of the file."""
     package = read_package(path)
     if isinstance(package, dict) and isinstance(package.get("best_state"), dict):
         package = package["best_state"]
@@ -317,7 +335,7 @@ def _torch_names(path: Path) -> list[str] | None:
 
 
 def _lacking_text(lacking: Collection[str], needed: Collection[str], parts: Mapping[str, str]) -> str:
-    """What of a model is lacking, part by part: a whole part, or some of its weights by name."""
+    """The missing weights of a model in words: whole parts, then other weights by name."""
     texts = []
     for prefix, part in parts.items():
         of_part = [name for name in needed if name.startswith(prefix)]

@@ -1,19 +1,19 @@
-"""Numbers that are NaN or infinite are found where they arise, and the error says what to ask for.
+"""Find NaN and infinite values where they first occur. The error names a dtype that may avoid them.
 
-A residual stream carries them on: what is not finite after a layer is not finite after any later one, nor are the
-logits. So one reduction over the last thing computed tells for all that came before.
+NaN and infinite values stay in the residual stream: after one layer has them, all later layers and the logits have
+them too. So one check of the last result covers everything before it.
 """
 
 import torch
 
 
 class NotFiniteError(RuntimeError):
-    """Activations or logits that are NaN or infinite: says where, in which precision, and what is valid."""
+    """Activations or logits are NaN or infinite. The message names the place, the dtype and what is valid."""
 
 
 def all_finite(values: torch.Tensor) -> bool:
-    """Whether all values are finite. One pass and no copy, where they are; waits for the device."""
-    # The sum of finite values may overflow, so what it says is amiss is looked at one by one.
+    """Whether all values are finite. If they are, it takes one pass and no copy. Waits for the device."""
+    # The sum of finite values can overflow. So if the sum is not finite, each value is checked.
     return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())
 
 
@@ -24,18 +24,18 @@ def check_finite(values: torch.Tensor, what: str) -> None:
 
 
 def not_finite(what: str, dtype: torch.dtype) -> NotFiniteError:
-    """The error of something that is not finite."""
+    """The error for values, `what` in words, that are not finite."""
     name = str(dtype).removeprefix("torch.")
     return NotFiniteError(f"model: {what} are not all finite in {name}; valid: {wider(name)}")
 
 
 def wider(dtype: str) -> str:
-    """What to ask for where numbers do not fit in a dtype."""
+    """What is valid if numbers do not fit in a dtype, in words."""
     if dtype == "float16":
         return "model.dtype bfloat16 or float32"
     if dtype == "bfloat16":
         return "model.dtype float32"
-    return "a model whose numbers are finite in float32, which this one's are not"
+    return "a model whose values are finite in float32 (those of this model are not)"
 
 
 def layer_text(layer: int) -> str:

@@ -1,8 +1,8 @@
-"""Whether the names of the weights in a model's files are those that the configuration beside them describes.
+"""Check that the names of the weights in a model's files are those that its configuration describes.
 
-Asked of the files' headers, before any job: `reprise/checkpoints/contents.py` reads the names that are stored and
-says where they differ, `reprise/checkpoints/weight_names.py` knows which a configuration describes. Of a kind of model
-that is not known there nothing is said here.
+This is checked in the files' headers, before any job. `reprise/checkpoints/contents.py` reads the stored names and
+reports differences. `reprise/checkpoints/weight_names.py` gives the names that a configuration describes. A kind of
+model that is not known there is not checked here.
 The Snakefile imports this at every parse, so it imports nothing heavy.
 """
 
@@ -34,7 +34,7 @@ from reprise.checkpoints.weight_names import (
 
 
 def model_names_problems(folder: Path, *, backend: str) -> list[str]:
-    """Where the weights in a model's files are not those that its configuration describes."""
+    """Differences between the weights in a model's files and those that its configuration describes."""
     if backend != "audiocraft":
         return _transformers_problems(folder)
     problems = []
@@ -52,17 +52,17 @@ def model_names_problems(folder: Path, *, backend: str) -> list[str]:
 
 
 def text_encoder_problems(folder: Path) -> list[str]:
-    """The same of a T5 of the hub's, of which the encoder alone is used."""
+    """The same for a T5 model of the hub, of which only the encoder is used."""
     return _part_problems(folder, t5_names, allowed=is_of_t5_decoder)
 
 
 def codec_problems(folder: Path) -> list[str]:
-    """The same of a codec of the hub's."""
+    """The same for a codec of the hub."""
     return _part_problems(folder, encodec_names)
 
 
 def _conditions(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether a weight is of what conditions a language model, which has weights of its own kinds."""
+    """Whether a weight belongs to a conditioner of a language model. Their names are not checked."""
     conditioners = config.get("conditioners") or {}
     return any(name.startswith(f"condition_provider.conditioners.{conditioner}.") for conditioner in conditioners)
 
@@ -82,7 +82,7 @@ def _transformers_problems(folder: Path) -> list[str]:
     ):
         if expected is None:
             unknown.append(prefix)
-            # Of a kind that is not known here there is something, at the least.
+            # The names of this kind are not known. There must be at least one weight.
             needed |= set() if any(name.startswith(prefix) for name in names) else {f"{prefix}*"}
         else:
             needed |= {prefix + name for name in expected}

@@ -1,14 +1,14 @@
-"""What a checkpoint of a MusicGen or an AudioGen says of itself: which kind of model it is,
-its size, its text encoder.
+"""Read the configuration in a checkpoint of MusicGen or AudioGen: the kind of model, its size, its text encoder.
 
-Conventions. A checkpoint (`state_dict.bin`, `compression_state_dict.bin`) holds beside its weights `xp.cfg`, the
-configuration it was built from: YAML text, or in some an OmegaConf object; or, for a codec, `pretrained`: the hub id
-of another. `read_checkpoint` takes these out of the file without torch and without what the pickle names, all of which
-is replaced by `Stub`: milliseconds, whatever the size, so that the Snakefile can ask. A value such as
-"${sample_rate}" is a reference that nothing resolves here: it counts as not said.
+Conventions. In addition to weights, a checkpoint (`state_dict.bin`, `compression_state_dict.bin`) contains `xp.cfg`,
+the configuration from which the model was built. It is YAML text, or in some checkpoints an OmegaConf object. A
+codec's checkpoint may instead contain `pretrained`, the hub id of another codec. `read_checkpoint` reads these without
+torch and without importing the classes that the pickle names: each is replaced by `Stub`. This takes milliseconds for
+any size, so the Snakefile can use it. A value such as "${sample_rate}" is a reference. References are not resolved
+here, and count as not set.
 
-Degenerate input: a file that is no zip archive (torch before 1.6 wrote such) or holds something else says nothing:
-what it is shows when it is loaded.
+Degenerate input: a file that is not a zip archive (torch before 1.6 wrote such files), or that contains something
+else, gives an empty result. Its content is checked when it is loaded.
 """
 
 import io
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import yaml
 
 _FUSED = {"cross": ["description"], "prepend": [], "sum": [], "input_interpolate": []}
-# As StreamingTransformer has them by default, and as reprise/models/forward.py runs them.
+# By field: StreamingTransformer's default, and the value that reprise/models/forward.py supports.
 _TRANSFORMER = {
     "norm_first": (False, True),
     "causal": (False, True),
@@ -34,51 +34,56 @@ _TRANSFORMER = {
     "past_context": (None, None),
     "kv_repeat": (1, 1),
 }
-# The files of transformers' form do not say how long the clips of its training were. All published models had 30 s.
+# Files in transformers' format do not contain the length of the training clips. It is 30 s for all published models.
 TRANSFORMERS_MAX_DURATION_S = 30.0
 SUPPORTED = (
-    "a model that reads text alone, such as facebook/musicgen-small, -medium or -large; from audiocraft's files also "
+    "a model with only text conditioning, such as facebook/musicgen-small, -medium or -large; with audiocraft also "
     "facebook/musicgen-stereo-small, -medium or -large and facebook/audiogen-medium"
 )
 
 
 class UnsupportedModelError(ValueError):
-    """A model of a kind that is not run here: says in which settings."""
+    """The kind of model is not supported. The message names the settings."""
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint of audiocraft's says beside its weights: its configuration ({}: nothing), or whose it is."""
+    """Content of an audiocraft checkpoint without its weights.
+
+    `config`: {} if it has none. `pretrained`: the hub id of the codec that the checkpoint names instead.
+    """
 
     config: dict[str, Any]
     pretrained: str | None
 
 
 def read_package(path: Path) -> Any:
-    """What torch saved in a file, every tensor and object in it replaced by an empty `Stub`; None where it can't be
-    told. Mappings of any class keep their entries."""
+    """What torch saved in a file, with every tensor and object replaced by an empty `Stub`; None if it can't be read.
+
+    Mappings of any class keep their entries.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             return _Unpickler(io.BytesIO(archive.read(name))).load()
-    except Exception:  # a pickle that is none may raise anything
+    except Exception:  # an invalid pickle may raise anything
         return None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """What a checkpoint of audiocraft's says beside its weights."""
+    """The content of an audiocraft checkpoint without its weights."""
     package = read_package(path)
     try:
         config, pretrained = package.get("xp.cfg"), package.get("pretrained")
         if isinstance(config, str):
             config = yaml.load(config, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         config = _plain(config)
-    except Exception:  # of a package that is none, or of YAML that is none
+    except Exception:  # not a package, or invalid YAML
         return Checkpoint({}, None)
     return Checkpoint(config if isinstance(config, dict) else {}, pretrained if isinstance(pretrained, str) else None)
 
 
 def read_transformers_config(folder: Path) -> dict[str, Any]:
-    """A folder's `config.json`; {} where it can't be read."""
+    """A folder's `config.json`; {} if it can't be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -87,9 +92,9 @@ def read_transformers_config(folder: Path) -> dict[str, Any]:
 
 
 class Stub(dict):
-    """Stands for any class or function that a pickle names, and for what that would have made."""
+    """Replaces every class and function that a pickle names, and every object that they would make."""
 
-    __hash__ = object.__hash__  # type: ignore[assignment]  # some are keys
+    __hash__ = object.__hash__  # type: ignore[assignment]  # some objects are keys of mappings
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__()
@@ -98,10 +103,10 @@ class Stub(dict):
         vars(self).update(state if isinstance(state, dict) else {})
 
     def append(self, item: Any) -> None:
-        """As a list's or a deque's; what it holds is not asked for."""
+        """Like that of a list or a deque. The items are not needed."""
 
     def extend(self, items: Any) -> None:
-        """As `append`."""
+        """Like `append`."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -123,13 +128,12 @@ def _plain(node: Any) -> Any:
 
 
 def unsupported(config: Mapping[str, Any]) -> list[str]:
-    """What of a language model's configuration `reprise/models/forward.py` does not run, a field each; [] where it
-    runs.
+    """Fields of a language model's configuration that `reprise/models/forward.py` does not support, one text each; []
+    if all are supported.
 
-    It runs codebooks that lag behind the first by any steps, none less than the one before, the text as
-    cross-attention and nothing else fused in, and pre-norm layers with sinusoidal positions: MusicGen, mono or stereo,
-    and AudioGen. So not MusicGen's melody and style models, which put melody and text before the music and move all
-    its positions by that, MAGNeT or JASCO.
+    Supported are codebook delays that never decrease, text as cross-attention and no other fused input, and pre-norm
+    layers with sinusoidal positions: MusicGen, mono or stereo, and AudioGen. Not supported are MAGNeT, JASCO, and
+    MusicGen's melody and style models, which put melody and text before the music and so shift all its positions.
     """
     if not config:
         return []
@@ -139,12 +143,12 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     n_q, delays = transformer.get("n_q"), list(delay.get("delays") or [])
     of_stereo = [
         ("transformer_lm.n_q", n_q, _even(n_q)),
-        # Otherwise left and right come one after the other, a frame of sound in two frames of tokens.
+        # Otherwise left and right follow each other: one frame of audio takes two frames of tokens.
         ("interleave_stereo_codebooks.per_timestep", stereo.get("per_timestep", False), False),
     ]
     fields = [
         ("lm_model", config.get("lm_model"), "transformer_lm"),
-        # The oldest checkpoints name the pattern in the transformer.
+        # The oldest checkpoints have the pattern in the transformer's settings.
         ("codebooks_pattern.modeling", pattern.get("modeling") or transformer.get("q_modeling"), "delay"),
         ("codebooks_pattern.delay.delays", delays, _valid_delays(delays, n_q)),
         ("codebooks_pattern.delay.flatten_first", delay.get("flatten_first", 0), 0),
@@ -153,7 +157,7 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
         ("conditioners", sorted(set(config.get("conditioners") or {}) - {"args"}), ["description"]),
         *[(f"fuser.{how}", list(fuser.get(how) or []), only) for how, only in _FUSED.items()],
         ("fuser.cross_attention_pos_emb", fuser.get("cross_attention_pos_emb", False), False),
-        # Otherwise torch's own attention is inside, under other names.
+        # Otherwise torch's attention is used. It has other weight names.
         ("transformer_lm.custom", bool(transformer.get("custom") or transformer.get("memory_efficient")), True),
         *[
             (f"transformer_lm.{name}", transformer.get(name, default), runs)
@@ -166,8 +170,8 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
 
 
 def _valid_delays(delays: Sequence[Any], n_q: Any) -> Sequence[Any]:
-    """`delays`, where `reprise/models/delay_pattern.py` can use them; else those of a plain model. [] stands for
-    these, and says nothing wrong."""
+    """`delays`, if `reprise/models/delay_pattern.py` supports them; otherwise 0, 1, 2, ... An empty list is valid: it
+    means these defaults."""
     if not delays:
         return delays
     whole = all(type(delay) is int for delay in delays) and delays[0] == 0 and list(delays) == sorted(delays)
@@ -176,14 +180,14 @@ def _valid_delays(delays: Sequence[Any], n_q: Any) -> Sequence[Any]:
 
 
 def _even(n: Any) -> Any:
-    """A number of codebooks that two channels can share: n, or the next that can be."""
+    """The smallest even number of codebooks that is at least n, since two channels share them."""
     return n + n % 2 if type(n) is int else n
 
 
 def unsupported_in_transformers(config: Mapping[str, Any]) -> list[str]:
-    """What in a `config.json` of transformers' says that the model is of another kind, a field each; [] where nothing.
+    """Fields of transformers' `config.json` that show an unsupported kind of model, one text each; [] if none.
 
-    transformers itself would load MusicGen's melody model as the plain one, and draw the weights that it lacks.
+    transformers itself would load MusicGen's melody model as a plain one, and draw the missing weights at random.
     """
     decoder = config.get("decoder") or {}
     fields = [
@@ -194,15 +198,16 @@ def unsupported_in_transformers(config: Mapping[str, Any]) -> list[str]:
 
 
 def text_encoders(config: Mapping[str, Any]) -> list[str]:
-    """The hub names of the T5 models that a configuration reads prompts with."""
+    """The hub names of the T5 models that encode prompts in a configuration."""
     conditioners = (config.get("conditioners") or {}).values()
     of_t5 = [c["t5"] for c in conditioners if isinstance(c, Mapping) and c.get("model") == "t5"]
     return sorted({t5["name"] for t5 in of_t5})
 
 
 def read_facts(folder: Path, *, backend: str = "audiocraft") -> dict[str, Any]:
-    """What `results/corpora/<corpus>/model.json` will say of a model, as far as its files' configurations do:
-    `n_layers`, `d_model`, `n_codebooks`, `codebook_size`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`."""
+    """The facts about a model that `results/corpora/<corpus>/model.json` will contain, read from its configuration:
+    `n_layers`, `d_model`, `n_codebooks`, `codebook_size`, `max_duration_s`, `sample_rate_hz`, `frame_rate_hz`. Facts
+    that the configuration does not contain are left out."""
     facts = _audiocraft_facts(folder) if backend == "audiocraft" else _transformers_facts(folder)
     rate_hz, ratios = facts["sample_rate_hz"], facts.pop("ratios")
     facts["frame_rate_hz"] = rate_hz / math.prod(ratios) if ratios and isinstance(rate_hz, int) else None
@@ -240,10 +245,23 @@ def _transformers_facts(folder: Path) -> dict[str, Any]:
 def compatibility_errors(
     facts: Mapping[str, Any], *, name: str, layers: Sequence[int], duration_s: float
 ) -> list[tuple[tuple[str, ...], str]]:
-    """Where a study asks for what a model does not have: (the study's field, what is wrong) each.
+    """Settings of a study that a model does not support.
 
-    facts: `n_layers` and `max_duration_s` of the model; one that is not there is not checked. name: the model's, for
-    the text.
+    Parameters
+    ----------
+    facts
+        `n_layers` and `max_duration_s` of the model. A missing one is not checked.
+    name
+        The model's name, for the text.
+    layers
+        Layers of the study's SAEs (0-based).
+    duration_s
+        Length of a clip in seconds.
+
+    Returns
+    -------
+    list of tuple
+        (path of the study's field, text of the problem).
     """
     problems: list[tuple[tuple[str, ...], str]] = []
     n_layers, longest_s = facts.get("n_layers"), facts.get("max_duration_s")
@@ -252,7 +270,7 @@ def compatibility_errors(
             valid = f"0 to {n_layers - 1} (0-based: some papers count the same layer as {layer + 1})"
             problems.append((("saes",), f"layer {layer} is not in {name}; valid: {valid}"))
     if longest_s is not None and duration_s > longest_s:
-        valid = f"at most {longest_s:g}, which {name} can see at once"
+        valid = f"at most {longest_s:g}, the longest clip that {name} supports"
         problems.append((("generation", "duration_s"), f"got {duration_s:g}; valid: {valid}"))
     return problems
 

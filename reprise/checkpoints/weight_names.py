@@ -1,11 +1,11 @@
-"""Which weights a MusicGen has, by what its configuration says alone: the names that a whole file of it holds.
+"""The names of all weights of a MusicGen, computed from its configuration alone.
 
-Conventions. Names are those of the library whose form the file has, without the prefix of the part ("text_encoder.").
-`plain` brings the spellings of one weight to one: weight normalisation as torch wrote it before 2.0 (`weight_g`,
-`weight_v`), T5's embedding under its tied name, audiocraft's attention with torch's inside (`mha.`).
+Conventions. Names are those of the library that wrote the file, without the prefix of the part ("text_encoder.").
+Some weights have several spellings, which `plain` maps to one: weight normalisation as torch wrote it before 2.0
+(`weight_g`, `weight_v`), T5's embedding under its tied name, and audiocraft's attention around torch's (`mha.`).
 
-Degenerate input: a configuration of a kind that is not known here has no names, None: what its files lack shows when
-they are loaded. A test compares each with the modules that the libraries build.
+Degenerate input: for an unknown kind of configuration the result is None. Missing weights are then found when the
+files are loaded. Tests compare the names with those of the modules that the libraries build.
 """
 
 import math
@@ -20,34 +20,34 @@ _SPELLINGS = [
     (re.compile(r"\.mha\."), "."),
 ]
 _CODEBOOK = ("inited", "cluster_size", "embed", "embed_avg")
-# What whole files hold beside the weights, and why nothing is lost with it.
+# Entries of complete files that are not needed, and why.
 _BENIGN = re.compile(
-    # The sinusoidal positions, which are computed: transformers once saved them.
+    # The sinusoidal positions. They are computed, but older versions of transformers saved them.
     r"(decoder\.)?model\.decoder\.embed_positions\.weights"
 )
-# A T5 is published with its decoder, of which nothing is used.
+# T5 is published with its decoder, which is not used.
 _T5_DECODER = re.compile(r"(decoder\..*|lm_head\.weight)")
 
 
 def plain(name: str) -> str:
-    """The one spelling of a weight's name."""
+    """The common spelling of a weight's name."""
     for spelling, one in _SPELLINGS:
         name = spelling.sub(one, name)
     return name
 
 
 def is_benign(name: str) -> bool:
-    """Whether a name that the model has no place for may stand in a file of a whole model."""
+    """Whether a name may be in the file of a complete model although the model does not have this weight."""
     return bool(_BENIGN.fullmatch(name))
 
 
 def is_of_t5_decoder(name: str) -> bool:
-    """Whether a name in a file of a T5 is of its decoder."""
+    """Whether a name in a file of T5 belongs to its decoder."""
     return bool(_T5_DECODER.fullmatch(name))
 
 
 def t5_names(config: Mapping[str, Any]) -> set[str] | None:
-    """Of a T5's encoder, by its configuration in transformers' form."""
+    """Names of the weights of a T5 encoder, by its configuration in transformers' format."""
     if config.get("model_type") != "t5":
         return None
     mlp = ("wi_0", "wi_1", "wo") if str(config.get("feed_forward_proj", "relu")).startswith("gated") else ("wi", "wo")
@@ -62,7 +62,7 @@ def t5_names(config: Mapping[str, Any]) -> set[str] | None:
 
 
 def decoder_names(config: Mapping[str, Any]) -> set[str]:
-    """Of MusicGen's language model in transformers' form, by its configuration there."""
+    """Names of the weights of MusicGen's language model in transformers, by its configuration there."""
     n_codebooks = config.get("num_codebooks", 4)
     names = {f"lm_heads.{k}.weight" for k in range(n_codebooks)}
     names |= {f"model.decoder.embed_tokens.{k}.weight" for k in range(n_codebooks)}
@@ -77,7 +77,7 @@ def decoder_names(config: Mapping[str, Any]) -> set[str]:
 
 
 def has_projection(text_encoder: Mapping[str, Any], decoder: Mapping[str, Any]) -> bool | None:
-    """Whether transformers' MusicGen projects what the text encoder says onto its width; None: not known."""
+    """Whether transformers' MusicGen projects the text encoder's output to its own width; None: not known."""
     width = text_encoder.get("d_model", text_encoder.get("hidden_size"))
     if width is None:
         return None
@@ -85,7 +85,7 @@ def has_projection(text_encoder: Mapping[str, Any], decoder: Mapping[str, Any]) 
 
 
 def encodec_names(config: Mapping[str, Any]) -> set[str] | None:
-    """Of a codec in transformers' form, by its configuration there."""
+    """Names of the weights of a codec in transformers, by its configuration there."""
     norm = config.get("norm_type", "weight_norm")
     if config.get("model_type") != "encodec" or norm not in ("weight_norm", "time_group_norm"):
         return None
@@ -104,7 +104,7 @@ def encodec_names(config: Mapping[str, Any]) -> set[str] | None:
     for kind, module in _seanet(
         n_ratios=len(ratios),
         n_residual=config.get("num_residual_layers", 1),
-        # transformers always has a place for the recurrent layers.
+        # In transformers there are always recurrent layers.
         has_lstm=True,
         has_shortcut=config.get("use_conv_shortcut", True),
         at="layers",
@@ -116,7 +116,7 @@ def encodec_names(config: Mapping[str, Any]) -> set[str] | None:
 
 
 def lm_names(config: Mapping[str, Any]) -> set[str] | None:
-    """Of audiocraft's language model less what conditions it, by its `xp.cfg`."""
+    """Names of the weights of audiocraft's language model without its conditioners, by its `xp.cfg`."""
     transformer = config.get("transformer_lm") or {}
     n_q, n_layers = transformer.get("n_q"), transformer.get("num_layers")
     if type(n_q) is not int or type(n_layers) is not int:
@@ -140,7 +140,7 @@ def lm_names(config: Mapping[str, Any]) -> set[str] | None:
 
 
 def codec_names(config: Mapping[str, Any]) -> set[str] | None:
-    """Of audiocraft's codec, by its `xp.cfg`."""
+    """Names of the weights of audiocraft's codec, by its `xp.cfg`."""
     seanet, rvq = config.get("seanet") or {}, config.get("rvq") or {}
     about = config.get("encodec") or {}
     ratios, n_q, lstm = seanet.get("ratios"), rvq.get("n_q"), seanet.get("lstm", 0)
@@ -175,8 +175,8 @@ def codec_names(config: Mapping[str, Any]) -> set[str] | None:
 def _seanet(
     *, n_ratios: int, n_residual: int, has_lstm: bool, has_shortcut: bool, at: str
 ) -> Iterator[tuple[str, str]]:
-    """The modules with weights of a SEANet's encoder and decoder: (conv, convtr or lstm, name). Between them stand
-    activations, which count in the numbering."""
+    """The modules with weights of a SEANet's encoder and decoder: (conv, convtr or lstm, name). Activations between
+    them count in the numbering."""
 
     def residual(name: str) -> Iterator[tuple[str, str]]:
         yield from (("conv", f"{name}.block.{i}") for i in (1, 3))

@@ -1,11 +1,11 @@
-"""Whether the files of a model or an SAE are there and whole, asked before any job.
+"""Check, before any job, that the files of a model or an SAE exist and are complete.
 
-What is asked costs milliseconds and reads no weights: a file is there, is not empty, is not the pointer that Git LFS
-leaves in its place, and ends where its own form says it ends (a zip archive, as torch writes them, has its directory
-at the end; safetensors say at the beginning how long they are; JSON ends in a brace). That tells an interrupted
-download or copy; a flipped bit in the middle shows when the file is read.
+The checks take milliseconds and read no weights. A file must exist, must not be empty, must not be a Git LFS pointer,
+and must end where its format requires it. (A zip archive, as written by torch, has its directory at the end.
+safetensors have their length at the beginning. JSON ends with a brace.) This finds an interrupted download or copy. A
+flipped bit in the middle is found only when the file is read.
 
-Problems are texts, with what is valid or the command that fetches what is lacking; none: nothing shows.
+Problems are texts, with what is valid or the command that downloads missing files; [] if no problem was found.
 The Snakefile imports this at every parse, so it imports nothing heavy.
 """
 
@@ -35,7 +35,7 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def file_problem(path: Path) -> str | None:
-    """What is wrong with a file of weights, or one that describes them; None where nothing shows."""
+    """What is wrong with a file of weights or of a configuration; None if no problem was found."""
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -47,11 +47,11 @@ def file_problem(path: Path) -> str | None:
     if size == 0:
         return "is empty"
     if head == _LFS:
-        return "is a pointer of Git LFS, not the file itself (`git lfs pull` fetches it)"
+        return "is a Git LFS pointer, not the file itself (`git lfs pull` downloads it)"
     if path.suffix == ".safetensors":
         expected = _safetensors_size(path)
         if expected is None:
-            return "does not begin as safetensors do"
+            return "does not begin with a safetensors header"
         return None if size == expected else f"has {size:,} bytes of {expected:,}: it was cut off"
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         return f"was cut off at {size:,} bytes"
@@ -61,23 +61,33 @@ def file_problem(path: Path) -> str | None:
 
 
 def needed_files(folder: Path, needed: Iterable[Sequence[str]]) -> list[str]:
-    """The files that a folder is read from: of each of `needed` the first that is there (else the first of all), and
-    the shards that they are the index of."""
+    """The files that are read from a folder: from each group in `needed` the first that exists (or the first of the
+    group if none exists), and the shards if one of them is an index."""
     files = [next((name for name in names if (folder / name).is_file()), names[0]) for names in needed]
     return [*files, *shards(folder)] if SHARDS in files else files
 
 
 def folder_problems(folder: Path, needed: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
-    """(file, what is wrong with it) for the files that a folder is read from."""
+    """(file, what is wrong with it) for the files that are read from a folder."""
     files = needed_files(folder, needed)
     problems = [(name, problem) for name in files if (problem := file_problem(folder / name))]
     if SHARDS in files and not problems and not shards(folder):
-        return [(SHARDS, "does not say which file holds which weight")]
+        return [(SHARDS, "does not list the file of each weight")]
     return problems
 
 
 def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = Path()) -> list[str]:
-    """Why a model cannot be used as it lies here: its files, its kind, its text encoder's files."""
+    """Why a model cannot be used: problems of its files, its kind, or its text encoder's files.
+
+    Parameters
+    ----------
+    name
+        Hub id or directory.
+    backend
+        Name of the model family.
+    base_dir
+        Directory to which a relative path refers.
+    """
     try:
         place = model_place(name, base_dir=base_dir)
     except HubError as error:
@@ -87,13 +97,13 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
     if place is None:
         folder = base_dir / name
         if folder.is_dir() and adapters(folder):
-            # Often all that a folder has.
+            # Often the folder contains only the adapter.
             return _wrong_kind(name, folder, family)
         problems = _directory_problems(name, folder, needed)
         others = (other for other in BUILT_IN if other != backend)
         other = next((b for b in others if not folder_problems(folder, BUILT_IN[b].files)), None)
         if problems and other:
-            return [f'"{name}" holds a model in the form of {other}; valid: model.backend {other} for it']
+            return [f'"{name}" contains a model in {other} format; valid: model.backend {other} for it']
     elif family.hub_refused(place.repository):
         return [f"{place.repository} cannot be run; valid: {family.supported}"]
     else:
@@ -114,7 +124,7 @@ def model_problems(name: str, *, backend: str = "audiocraft", base_dir: Path = P
 
 
 def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]:
-    """Why a layer's SAE cannot be used as it lies here."""
+    """Why the SAE of a layer (0-based) cannot be used. `name`: a hub address, or a path relative to `base_dir`."""
     try:
         place = sae_place(name)
     except HubError as error:
@@ -129,7 +139,7 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
         folder, said, fetch = base_dir / name, f'"{name}"', ""
         if not folder.is_dir():
             return [f'there is no directory "{name}"; valid: the directory of layer {layer}\'s SAE']
-        anew = "valid: its files, whole"
+        anew = "valid: complete files"
     try:
         found = format_of(folder)
     except SaeError as error:
@@ -144,13 +154,14 @@ def sae_problems(name: str, layer: int, *, base_dir: Path = Path()) -> list[str]
     of_layer, why = said_layer(folder)
     if of_layer not in (None, layer):
         return [
-            f"{said} says that it is of layer {of_layer}{why}; valid: the SAE of layer {layer} (layers are 0-based)"
+            f"{said} is described as an SAE of layer {of_layer}{why}; valid: the SAE of layer {layer} (layers are "
+            "0-based)"
         ]
     return []
 
 
 def _wrong_kind(name: str, folder: Path, family: Family) -> list[str]:
-    """Why a folder's files are no model that is run: not an exported one, or one of another kind."""
+    """Why the files in a folder can't be run: they are not an exported model, or its kind is not supported."""
     if wrong := family.content_problems(folder):
         return [f'"{name}": {text}' for text in wrong]
     refused = family.refusals(folder)
@@ -158,30 +169,31 @@ def _wrong_kind(name: str, folder: Path, family: Family) -> list[str]:
 
 
 def _directory_problems(name: str, folder: Path, needed: Sequence[Sequence[str]]) -> list[str]:
-    """What a directory lacks as a model's; at most one text."""
+    """Missing or damaged files of a model's directory; at most one text."""
     valid = f"a directory with {' and '.join(' or '.join(names) for names in needed)}"
     if not folder.is_dir():
         return [f'there is no directory "{name}"; valid: a hub id, or {valid}']
     broken = folder_problems(folder, needed)
-    return [f'"{name}": {_listed(broken)}; valid: {valid}, whole'] if broken else []
+    return [f'"{name}": {_listed(broken)}; valid: {valid}, all complete'] if broken else []
 
 
 def _lacking(place: Place, cache: Path, needed: Sequence[Sequence[str]]) -> list[str]:
-    """What a repository of the hub lacks in the cache, with the command that fetches it; at most one text."""
+    """Missing or damaged files of a hub repository in the cache, with the command that downloads them; at most one
+    text."""
     folder = fetched_folder(place, cache)
     broken = folder_problems(folder or cache / "nowhere", needed)
     if not broken:
         return []
     names, patterns = [name for name, _ in broken], []
     if any(SHARDS in alternatives for alternatives in needed):
-        # Which shards there are shows only in a file that may be lacking itself.
+        # The names of the shards are in the index, which may be missing too.
         names, patterns = [], ["*.json", "model*.safetensors", "spiece.model"]
     damaged = any(problem != MISSING for _, problem in broken)
     fetch = _to_do(fetch_command(place, names, patterns=patterns, anew=damaged, cache=cache))
     if folder is not None:
-        return [f"is not whole in the cache {cache}: {_listed(broken)}; {fetch}"]
+        return [f"is not complete in the cache {cache}: {_listed(broken)}; {fetch}"]
     begun = any((repository_folder(place, cache) / "blobs").glob("*.incomplete"))
-    return [f"is not {'wholly ' if begun else ''}in the cache {cache}; {fetch}"]
+    return [f"is not {'completely ' if begun else ''}in the cache {cache}; {fetch}"]
 
 
 def _listed(broken: Iterable[tuple[str, str]]) -> str:
@@ -189,17 +201,17 @@ def _listed(broken: Iterable[tuple[str, str]]) -> str:
 
 
 def _to_do(fetch: str) -> str:
-    return f"jobs download nothing: where there is network, run {fetch}"
+    return f"jobs download nothing: on a machine with network, run {fetch}"
 
 
 def _safetensors_size(path: Path) -> int | None:
-    """How many bytes a safetensors file has by its own header; None where it has none."""
+    """Size of a safetensors file in bytes, by its own header; None if the header is not valid."""
     found = safetensors_header(path)
     if found is None:
         return None
     start, header = found
     if header is None:
-        return start  # at the least
+        return start  # the smallest possible size
     try:
         ends = [value["data_offsets"][1] for name, value in header.items() if name != "__metadata__"]
         return start + max(ends, default=0)

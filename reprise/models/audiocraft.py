@@ -1,8 +1,8 @@
-"""MusicGen and AudioGen as audiocraft loads them: a directory with `state_dict.bin` and `compression_state_dict.bin`.
+"""Load MusicGen and AudioGen with audiocraft, from `state_dict.bin` and `compression_state_dict.bin` in a directory.
 
-AudioGen is the same language model with another codec (16 kHz), another text encoder and clips of 10 s. A stereo
-MusicGen reads the codebooks of a left and a right channel in turn, with delays in pairs; its codec is one for a single
-channel, used twice.
+AudioGen is the same language model with another codec (16 kHz), another text encoder and clips of 10 s. In a stereo
+MusicGen the codebooks of the left and the right channel alternate, with delays in pairs. Its codec is a mono codec
+that is used twice.
 """
 
 from collections.abc import Callable
@@ -30,19 +30,19 @@ from reprise.models.weight_checks import check_finite_weights, check_names, weig
 def load(folder: Path, *, dtype: str, device: str) -> Model:
     """Load a model from its directory; see `reprise.models.loading.load_model`. Raises UnsupportedModelError and
     WeightsError."""
-    # Before anything is built: a melody model would look for the network that takes songs apart.
+    # Checked before anything is built: a melody model would load a network for source separation.
     if problems := unsupported(read_checkpoint(folder / LM_FILE).config):
         raise UnsupportedModelError(", ".join(problems))
-    # Onto the processor first: on a GPU audiocraft would round the weights to float16, unasked.
+    # On the CPU first: on a GPU audiocraft would round the weights to float16.
     lm = load_lm_model(str(folder), device="cpu").eval()
     if problems := unsupported(lm.cfg):
         raise UnsupportedModelError(", ".join(problems))
     plain_codec = load_compression_model(str(folder), device="cpu")
-    # As audiocraft does it: two channels where the configuration says so, and as many codebooks as it says.
+    # As in audiocraft: the configuration sets the numbers of channels and of codebooks.
     codec = get_wrapped_compression_model(plain_codec, lm.cfg).eval()
     if problems := codec_problems(codec, lm):
         raise UnsupportedModelError(", ".join(problems))
-    # T5 is hidden from `to` and from what a digest sees, as it is from the checkpoint.
+    # audiocraft does not register T5 as a submodule. So `to`, `state_dict` and the checkpoint do not include it.
     of_t5 = [c for c in lm.condition_provider.conditioners.values() if vars(c).get("t5") is not None]
     for conditioner in of_t5:
         _check_of_hub(conditioner.name, conditioner.t5, allowed=is_of_t5_decoder)
@@ -69,13 +69,16 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
 
 
 def codec_problems(codec: CompressionModel, lm: LMModel) -> list[str]:
-    """Where a codec makes other tokens than a language model reads, a text each; [] where they fit."""
+    """Mismatches between a codec's tokens and those that a language model reads, one text each; [] if they match."""
     fields = [("codebooks", codec.num_codebooks, lm.n_q), ("tokens in a codebook", codec.cardinality, lm.card)]
     return [f"the codec has {got} {what} (supported: the language model's {n})" for what, got, n in fields if got != n]
 
 
 def _check_of_hub(name: str, module: torch.nn.Module, *, allowed: Callable[[str], bool] = is_benign) -> None:
-    """Raise WeightsError unless what the hub's files of this name hold is all of a module: audiocraft does not ask."""
+    """Raise WeightsError unless the hub's files of this name contain exactly a module's weights.
+
+    audiocraft does not check this.
+    """
     folder = fetched_folder(Place(name, None), cache_folder()) or Path(name)
     if folder.is_dir():
         check_names(folder, module, what=f"{name}: ", allowed=allowed)
@@ -90,7 +93,21 @@ def as_model(
     sample_rate_hz: int,
     max_duration_s: float,
 ) -> Model:
-    """audiocraft's modules as the stages take a model. Without a codec nothing can be encoded or decoded."""
+    """Make a `Model` from audiocraft's modules.
+
+    Parameters
+    ----------
+    codec
+        None: the model can't encode or decode audio.
+    digest
+        Digest of the weights.
+    frame_rate_hz
+        Token frames per second.
+    sample_rate_hz
+        Sample rate of the codec.
+    max_duration_s
+        Length of the longest clip, in seconds.
+    """
     codec_module = cast("Any", codec)
 
     def embed_text(prompt: str | None) -> torch.Tensor:
@@ -98,11 +115,11 @@ def as_model(
         return lm.condition_provider(lm.condition_provider.tokenize(attributes))["description"][0][0]
 
     def audio_to_tokens(audio: torch.Tensor) -> torch.Tensor:
-        # Mono is the same in both channels of a stereo model, as audiocraft has it.
+        # As in audiocraft, a stereo model gets the mono audio in both channels.
         tokens, scale = codec_module.encode(audio.expand(-1, codec_module.channels, -1))
         if scale is not None:
             raise ValueError(
-                "model: its codec scales clips by their loudness; valid: one that does not, as MusicGen's"
+                "model: its codec scales clips by their loudness; valid: a codec that does not, such as MusicGen's"
             )
         return tokens
 
@@ -127,7 +144,7 @@ def as_model(
 
 def transformer_of(lm: LMModel) -> Transformer:
     """The weights of audiocraft's language model; no tensor is copied."""
-    # torch says of what a module holds only that it is a module.
+    # torch's types do not describe what a module contains.
     modules = cast("Any", lm)
 
     def attention(module: StreamingMultiheadAttention) -> Attention:

@@ -1,13 +1,13 @@
-"""Import audiocraft 1.3.0 on today's torch. Import this module before anything of audiocraft's.
+"""Make audiocraft 1.3.0 work with current torch. Import this module before any module of audiocraft.
 
-Four things stand in the way, each mended once:
+It solves four problems:
 
-1. What transformers needs too: see reprise/models/library_setup.py.
-2. xformers prints a long warning on a CPU torch, and is not needed: attention goes through torch.
-3. audiocraft's `whitespace` tokenizer loads (and, where missing, downloads) a spaCy language model. Where
-   that model is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it.
-4. torch loads nothing but weights and plain containers since 2.6, and some checkpoints hold their configuration as an
-   OmegaConf object. Its classes, which do nothing when they are loaded, are let through.
+1. Those that transformers has too: see reprise/models/library_setup.py.
+2. xformers prints a long warning on a CPU build of torch. It is not needed: attention uses torch.
+3. audiocraft's `whitespace` tokenizer loads a spaCy language model, and downloads it if it is missing. If that model
+   is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it.
+4. Since 2.6, torch loads only weights and plain containers by default. Some checkpoints contain their configuration as
+   an OmegaConf object. Its classes run no code when they are loaded, so they are allowed.
 """
 
 import logging
@@ -38,9 +38,9 @@ set_efficient_attention_backend("torch")
 
 
 class OfflineWhiteSpaceTokenizer(conditioners.Tokenizer):
-    """Words to rows of a lookup table: lower case, punctuation off, audiocraft's own hash of each word.
+    """Maps words to rows of a lookup table: lower case, no punctuation, audiocraft's own hash of each word.
 
-    Called with a list of B texts (None: no text), returns tokens `[B, W]` int and mask `[B, W]` int.
+    A call with a list of B texts (None: no text) returns tokens `[B, W]` int and mask `[B, W]` int (1: a word).
     """
 
     def __init__(self, n_bins: int, pad_idx: int = 0) -> None:

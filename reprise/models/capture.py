@@ -1,9 +1,9 @@
-"""The residual stream of a model over given clips, layer by layer; and its way into stores.
+"""Capture the residual stream of a model on given clips, layer by layer, and write it to stores.
 
-`layer L` is the residual stream after layer L (0-based), before `out_norm`; layer -1 is the input embedding including
-the position. At position p it is computed from what sounds before frame p (reprise/models/delay_pattern.py).
+`layer L` is the residual stream after layer L (0-based), before `out_norm`. Layer -1 is the input embedding including
+the position. At position p the stream depends only on tokens of frames before p (reprise/models/delay_pattern.py).
 
-Memory does not grow with the number of clips. Degenerate input: no clips leave stores of none.
+Memory does not grow with the number of clips. Degenerate input: without clips the stores have no entries.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +22,21 @@ from reprise.workflow.job import progress
 def residual_stream(
     model: Model, tokens: Any, prompts: Sequence[str | None], *, layers: Sequence[int], batch_size: int
 ) -> Iterator[dict[int, np.ndarray]]:
-    """Teacher-forced capture in passes of exactly `batch_size` rows, the last filled up with repeats.
+    """Teacher-forced capture in passes of exactly `batch_size` rows. The last pass is padded with repeats.
 
-    tokens: `[clip, codebook, frame]`, an array or a zarr array read pass by pass. Yields, for each pass in order,
-    float32 `[<= batch_size, frame + 1, d_model]` of each layer. A prompt of None: as guidance's unconditional half
-    sees it.
+    Parameters
+    ----------
+    tokens
+        `[clip, codebook, frame]`, an array, or a zarr array that is read pass by pass.
+    prompts
+        One per clip. None: no text, as in guidance's unconditional branch.
+    layers
+        Layers to capture (0-based; -1: the input embedding).
+
+    Yields
+    ------
+    dict
+        By layer, float32 `[<= batch_size, frame + 1, d_model]`; one dict for each pass, in order.
     """
     for start in range(0, len(prompts), batch_size):
         stop = min(start + batch_size, len(prompts))
@@ -45,8 +55,15 @@ def store_residual_stream(
     *,
     batch_size: int,
 ) -> None:
-    """One teacher-forced pass over `tokens` `[clip, codebook, frame]`; the stream `[clip, frame + 1, d_model]` of each
-    layer (-1: the input embedding) goes into array `resid_post` of its store. batch_size: of one forward pass."""
+    """Capture the residual stream of clips and write it to one store per layer.
+
+    Parameters
+    ----------
+    tokens, prompts, batch_size
+        As in `residual_stream`.
+    stores
+        By layer (-1: the input embedding). The stream `[clip, frame + 1, d_model]` goes into its array `resid_post`.
+    """
 
     def write(captured: dict[int, np.ndarray]) -> None:
         for layer, store in stores.items():

@@ -1,4 +1,4 @@
-"""Audio to tokens and back, and how far into the future of a moment the codec looks."""
+"""Audio to tokens and back, and the lookahead of the codec: how far ahead in time it looks."""
 
 import numpy as np
 import torch
@@ -9,8 +9,10 @@ from reprise.models.adapter import Model
 
 @torch.no_grad()
 def decode_audio(model: Model, tokens: np.ndarray) -> np.ndarray:
-    """Audio of one clip: tokens int `[codebook, frame]` to mono float32 `[sample]` in [-1, 1]. Raises
-    NotFiniteError."""
+    """Decode the audio of one clip: tokens int `[codebook, frame]` to mono float32 `[sample]` in [-1, 1].
+
+    Raises NotFiniteError if decoded samples are NaN or infinite.
+    """
     codes = torch.from_numpy(tokens.astype(np.int64))[None].to(model.device)
     audio = model.tokens_to_audio(codes)[0].mean(dim=0)
     check_finite(audio, "the samples that the codec decodes")
@@ -19,10 +21,10 @@ def decode_audio(model: Model, tokens: np.ndarray) -> np.ndarray:
 
 
 def codec_lookahead_s(model: Model) -> float:
-    """How far into the future of a moment the codec's decoder looks, in seconds.
+    """The lookahead of the codec's decoder, in seconds.
 
-    MusicGen's codec is not causal: the audio just before t depends on tokens at and after t. What is called known
-    at t must therefore end this much earlier. Measured by changing every token from a frame on.
+    MusicGen's codec is not causal: the audio just before t depends on tokens at and after t. So the data that are
+    treated as known at t must end this much earlier. Measured by changing every token from one frame onwards.
     """
     n_frames = 100
     tokens = np.random.default_rng(0).integers(model.codebook_size, size=(2, model.n_codebooks, n_frames))
@@ -33,12 +35,12 @@ def codec_lookahead_s(model: Model) -> float:
 
 
 def encoder_lookahead_s(model: Model) -> float:
-    """How far into the future of a moment the codec's encoder looks, in seconds.
+    """The lookahead of the codec's encoder, in seconds.
 
-    Tokens of a recording are not causal: those before position p know the audio until this much after p, with
-    MusicGen's codec 4 frames (80 ms). What is known at t must be read that much earlier. Measured by noise that is a
-    thousand times louder from a frame's start on, so that whatever reaches an earlier token changes it; a whole number
-    of frames.
+    The tokens of a recording are not causal: tokens before position p depend on audio up to this much after p (4
+    frames, 80 ms, with MusicGen's codec). So what is known at t must be read that much earlier. Measured with noise
+    that becomes 1000 times louder at the start of one frame. This changes every earlier token that depends on it. The
+    result is a whole number of frames.
     """
     n_frames, n_draws = 100, 3
     rng = np.random.default_rng(0)
@@ -53,9 +55,9 @@ def encoder_lookahead_s(model: Model) -> float:
 
 @torch.no_grad()
 def encode_audio(model: Model, audio: np.ndarray) -> np.ndarray:
-    """Tokens uint16 `[codebook, frame]` of mono audio float32 `[sample]` at the model's sample rate.
+    """Encode mono audio float32 `[sample]`, at the model's sample rate, as tokens uint16 `[codebook, frame]`.
 
-    Raises ValueError for a codec that scales a clip by its loudness as a whole: every token would know all of it.
+    Raises ValueError if the codec scales a clip by its overall loudness: every token would depend on the whole clip.
     """
     codes = model.audio_to_tokens(torch.from_numpy(audio)[None, None].to(model.device))
     return codes[0].cpu().numpy().astype(np.uint16)

@@ -1,16 +1,17 @@
 """The forward pass of a transformer: layer by layer, and as one whole pass over given tokens (teacher-forced).
 
-One implementation of a layer serves capture and generation (reprise/models/generation.py), so that both see the same
-arithmetic. It reads the weights that either library loaded (`reprise/models/transformer.py`); parity with both
-libraries' own forward passes is tested. What it adds: cross-attention keys are computed once, and every row can have
+Capture and generation (reprise/models/generation.py) use the same implementation of a layer, so their arithmetic is
+the same. The weights may come from either library (`reprise/models/transformer.py`). Tests compare the results with
+both libraries' own forward passes. In addition, cross-attention keys are computed only once, and every row can have
 its own edit.
 
 Conventions. Position p is a step of the delay pattern (`reprise/models/delay_pattern.py`): its output predicts
 codebook k of frame p - delays[k]. `layer L` is the residual stream after layer L (0-based), before `out_norm`; layer
 -1 is the input embedding including the position.
 
-Activations or logits that are NaN or infinite, as where they overflow in float16, are a NotFiniteError that names the
-first layer that has them. It is looked for only then: every pass asks one number of its last activations and logits.
+NaN or infinite activations or logits (for example after an overflow in float16) raise NotFiniteError, which names the
+first layer that has them. A normal pass only checks its logits or its last activations. If these are not finite, the
+pass is run again with a check of every layer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,15 +30,17 @@ from reprise.models.transformer import Layer, sinusoidal_position
 
 # edit(layer, position slice start, x [row, position, d_model]) -> x; called at every layer of an edited pass.
 EditFunction = Callable[[int, int, torch.Tensor], torch.Tensor]
-# watch(layer, x, how): called with what every layer made, before and after an edit, where that is looked at.
+# watch(layer, x, how): called with the output of every layer, before and after an edit; how: text for a message.
 Watch = Callable[[int, torch.Tensor, str], None]
 # attend(layer, q, k, v): the self-attention of a layer, all `[row, head, position, d_head]`.
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class PromptKeys(NamedTuple):
-    """What cross-attention reads: `keys`, a layer each, (keys, values) `[row, head, word, d_head]`, and `mask`
-    `[row, 1, 1, word]` bool (True: a word)."""
+    """The input of cross-attention.
+
+    `keys`: (keys, values) of each layer, `[row, head, word, d_head]`. `mask`: bool `[row, 1, 1, word]` (True: a word).
+    """
 
     keys: list[tuple[torch.Tensor, torch.Tensor]]
     mask: torch.Tensor
@@ -93,11 +96,11 @@ def _first(bias: torch.Tensor | None, n: int) -> torch.Tensor | None:
 
 
 def ignore(layer: int, x: torch.Tensor, how: str = "") -> None:
-    """Watch nothing."""
+    """A `Watch` that does nothing."""
 
 
 def check_layer(layer: int, x: torch.Tensor, how: str = "") -> None:
-    """Raise NotFiniteError unless what a layer made is finite."""
+    """Raise NotFiniteError unless the output of a layer is finite."""
     check_finite(x, layer_text(layer) + how)
 
 
@@ -112,10 +115,27 @@ def layer_outputs(
     edit: EditFunction | None = None,
     watch: Watch = ignore,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """What each of the first `n_layers` layers makes, as edited: (layer, x `[row, position, d_model]`), the input
-    embedding (-1) first.
+    """Run the first `n_layers` layers and yield the output of each.
 
-    sequence: tokens on the delay pattern `[row, codebook, position]`, of which the first is at position `start`.
+    Parameters
+    ----------
+    sequence
+        Tokens on the delay pattern, `[row, codebook, position]`. The first is at position `start`.
+    prompt
+        From `prompt_keys`.
+    attend
+        Does the self-attention of each layer.
+    edit
+        Applied to the output of each layer. The next layer gets the edited output.
+    watch
+        Called with each output, before and after the edit.
+
+    Yields
+    ------
+    layer : int
+        -1 first, for the input embedding.
+    x : torch.Tensor
+        The output, as edited, `[row, position, d_model]`.
     """
     x = _embed(model, sequence, start)
     watch(-1, x, "")
@@ -130,7 +150,7 @@ def layer_outputs(
 
 
 def logits_of(model: Model, x: torch.Tensor) -> torch.Tensor:
-    """Logits `[row, codebook, position, codebook_size]` of what the last layer made, x `[row, position, d_model]`."""
+    """Logits `[row, codebook, position, codebook_size]` from the last layer's output x `[row, position, d_model]`."""
     x = model.transformer.out_norm(x)
     return torch.stack([head(x) for head in model.transformer.heads], dim=1)
 
@@ -145,11 +165,30 @@ def teacher_forced(
     edit: EditFunction | None = None,
     with_logits: bool = False,
 ) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
-    """One full pass over given tokens.
+    """One full pass over given tokens. It is causal: position p does not depend on later positions.
 
-    tokens: int64 `[row, codebook, frame]`. Returns the residual stream `[row, frame + 1, d_model]` of each of
-    `layers` (-1: input embedding) and, if asked, logits `[row, codebook, frame + 1, codebook_size]`, where position p
-    predicts codebook k of frame p - delays[k]. Causal: position p depends on nothing after it. Raises NotFiniteError.
+    Parameters
+    ----------
+    tokens
+        Int64 `[row, codebook, frame]`.
+    layers
+        Layers to return (-1: input embedding).
+    edit
+        Applied to the output of each layer.
+    with_logits
+        Also compute the logits.
+
+    Returns
+    -------
+    captured : dict
+        Residual stream by layer, `[row, frame + 1, d_model]`.
+    logits : torch.Tensor or None
+        `[row, codebook, frame + 1, codebook_size]`. Position p predicts codebook k of frame p - delays[k].
+
+    Raises
+    ------
+    NotFiniteError
+        If activations or logits are NaN or infinite.
     """
     prompt = prompt_keys(model, text)
     last = model.n_layers if with_logits else max(layers, default=-1) + 1
@@ -176,8 +215,10 @@ def teacher_forced(
 
 @torch.no_grad()
 def normed(model: Model, layer: int, x: np.ndarray) -> np.ndarray:
-    """The residual stream x `[..., d_model]` after `layer` as what follows takes it in: through the first norm of the
-    next layer, or `out_norm` after the last. float32."""
+    """The residual stream x `[..., d_model]` after `layer`, normalised as the model does it next.
+
+    This is the first norm of the next layer, or `out_norm` after the last layer. Returns float32 of the same shape.
+    """
     layers = model.transformer.layers
     norm = layers[layer + 1].norm1 if layer + 1 < len(layers) else model.transformer.out_norm
     return norm(torch.from_numpy(x).to(model.device, model.dtype)).float().cpu().numpy()

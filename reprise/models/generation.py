@@ -1,13 +1,13 @@
 """Generate clips: sample their tokens step by step.
 
-Every step runs the layers of reprise/models/forward.py over one position of the delay pattern
-(reprise/models/delay_pattern.py) and keeps its keys and values (reprise/models/kv_cache.py). The sampling noise of a
-row is a function of its identity, the step and the codebook alone, so a clip does not depend on its batch.
+Each step runs the layers of reprise/models/forward.py on one position of the delay pattern
+(reprise/models/delay_pattern.py) and adds its keys and values to the KV cache (reprise/models/kv_cache.py). The noise
+for sampling a row depends only on its identity, the step and the codebook. So a clip does not depend on its batch.
 
-With classifier-free guidance (cfg_coef != 1) the batch holds the conditional rows, then the unconditional.
+With classifier-free guidance (cfg_coef != 1) the batch holds the conditional rows first, then the unconditional rows.
 
-Logits that are NaN or infinite are a NotFiniteError that names the first layer that has them, found by another look at
-the first such step.
+NaN or infinite logits raise NotFiniteError. The first step that has them is computed again, to name the first layer
+with such values.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +23,16 @@ from reprise.models.forward import EditFunction, Watch, check_layer, ignore, lay
 from reprise.models.kv_cache import KeyValueCache
 from reprise.models.prompts import encode_prompts
 
-# Steps of a generation after which it is asked whether all logits were finite: asking makes a GPU wait.
+# Number of steps between two checks that all logits are finite. Each check waits for the GPU.
 STEPS_UNASKED = 64
 
 
 class Sampling(NamedTuple):
-    """Sampling settings: `temperature` > 0; `top_k` 0 for all tokens; `cfg_coef` 1 for no guidance; `top_p` 0 for no
-    nucleus."""
+    """Sampling settings.
+
+    `temperature`: above 0. `top_k`: sample from this many tokens; 0: from all. `cfg_coef`: guidance coefficient; 1
+    disables guidance. `top_p`: nucleus sampling threshold; 0 disables it.
+    """
 
     temperature: float
     top_k: int
@@ -40,8 +43,9 @@ class Sampling(NamedTuple):
 def clip_noise(key: Sequence[int], n_codebooks: int, codebook_size: int) -> Iterator[np.ndarray]:
     """The sampling noise of one clip: for each step, Exp(1) draws float32 `[codebook, codebook_size]`.
 
-    `key` is the clip's identity as integers. Conditions of one clip share it, which pairs them: choosing
-    argmax(logits / T - log E) is sampling from the softmax (Gumbel-max), and rows whose logits agree choose alike.
+    `key` is the clip's identity as integers. All conditions of a clip use the same key, so their noise is paired.
+    Choosing argmax(logits / T - log E) samples from the softmax (Gumbel-max). Rows with equal logits choose equal
+    tokens.
     """
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
     while True:
@@ -61,12 +65,33 @@ def generate(
     edit: EditFunction | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
-    """Sample clips step by step; returns tokens int64 `[row, codebook, n_frames]`.
+    """Sample clips step by step.
 
-    prompts, noise_keys: one a row; rows with equal keys share their noise. prefix `[row, codebook, >= frames]` is
-    imposed on the first `n_prefix_frames[row]` frames, by the same steps that would have sampled them, so that a
-    continuation of a generated clip is the clip itself to the last bit. `edit` sees every step; with guidance its
-    rows are the conditional ones, then the unconditional ones. Raises NotFiniteError.
+    A prefix goes through the same steps that would have sampled it. So a continuation of a generated clip equals that
+    clip to the last bit.
+
+    Parameters
+    ----------
+    prompts, noise_keys
+        One per row. Rows with equal keys get equal noise.
+    n_frames
+        Length of the clips in frames, including the prefix.
+    prefix, n_prefix_frames
+        Tokens `[row, codebook, >= frames]`, of which the first `n_prefix_frames[row]` frames are imposed on a row.
+    edit
+        Called at every layer of every step. With guidance it gets the conditional rows first, then the unconditional.
+    on_step
+        Called after each step with (steps done, all steps).
+
+    Returns
+    -------
+    torch.Tensor
+        Tokens int64 `[row, codebook, n_frames]`.
+
+    Raises
+    ------
+    NotFiniteError
+        If logits or activations are NaN or infinite.
     """
     rows = len(prompts)
     guided = sampling.cfg_coef != 1.0
@@ -81,7 +106,7 @@ def generate(
     out, forced = _begun(model, rows, n_frames, prefix, n_prefix_frames)
 
     def step(p: int, watch: Watch = ignore) -> torch.Tensor:
-        """Logits float32 `[row, codebook, codebook_size]` of step p, from the tokens of `out` before it."""
+        """Logits float32 `[row, codebook, codebook_size]` of step p, given the tokens of `out` before that step."""
         current = step_input(out, p, model.codebook_size, model.delays)
         sequence = torch.cat([current, current]) if guided else current
 
@@ -100,10 +125,10 @@ def generate(
             logits = step(p)
             finite[p], asked = torch.isfinite(logits).all(), p % STEPS_UNASKED == 0 or p == steps - 1
         except NotFiniteError:
-            # An edit met them.
+            # Raised by an edit.
             finite[p], asked = False, True
         if asked and not bool(finite.all()):
-            # That step once more, with a look at every layer.
+            # Compute that step again and check every layer.
             first = int(finite.long().argmin())
             step(first, check_layer)
             raise not_finite("the logits", model.dtype)
@@ -126,7 +151,7 @@ def _begun(
     prefix: torch.Tensor | None,
     n_prefix_frames: Sequence[int] | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens `[row, codebook, n_frames]` of which only the prefixes are known yet, and where they are, bool
+    """Tokens `[row, codebook, n_frames]` that contain only the prefixes, and a mask of the prefixes, bool
     `[row, n_frames]`."""
     out = torch.full((rows, model.n_codebooks, n_frames), model.codebook_size, dtype=torch.int64, device=model.device)
     forced = torch.zeros(rows, n_frames, dtype=torch.bool, device=model.device)
@@ -147,11 +172,24 @@ def generate_clips(
     batch_size: int,
     openings: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """`generate` in passes of exactly `batch_size` rows, yielding int64 `[<= batch_size, codebook, frame]` in order.
+    """Run `generate` in passes of exactly `batch_size` rows.
 
-    openings: tokens `[clip, codebook, frame]` that each clip begins with, where it does not begin with nothing.
-    The last pass is filled up with repeats: matrix products of one shape do the same arithmetic for a row whatever
-    stands beside it, so a clip's tokens do not depend on how many clips there are.
+    The last pass is padded with repeats. With a fixed shape, a matrix product does the same arithmetic for a row
+    whatever the other rows are. So a clip's tokens do not depend on the number of clips.
+
+    Parameters
+    ----------
+    prompts, noise_keys
+        One per clip; see `generate`.
+    n_frames
+        Length of the clips in frames.
+    openings
+        Tokens `[clip, codebook, frame]` at the start of each clip. None: the whole clip is sampled.
+
+    Yields
+    ------
+    numpy.ndarray
+        Tokens int64 `[<= batch_size, codebook, frame]` of each pass, in order.
     """
     for start in range(0, len(prompts), batch_size):
         chosen = [min(i, len(prompts) - 1) for i in range(start, start + batch_size)]
@@ -176,7 +214,7 @@ def choose(logits: torch.Tensor, noise: torch.Tensor, sampling: Sampling) -> tor
     logits = logits / sampling.temperature
     if sampling.top_p:
         probability, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
-        # A token counts while those before it do not yet hold the share, so at least one does.
+        # A token is kept if the more likely tokens have at most top_p in total. So at least one is kept.
         outside = probability.cumsum(dim=-1) - probability > sampling.top_p
         logits = logits.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), float("-inf"))
     return (logits - noise.log()).argmax(dim=-1)

@@ -1,5 +1,5 @@
-"""MusicGen as Hugging Face transformers loads it: a directory with `config.json`, its weights as safetensors and a
-tokenizer. audiocraft is not needed, nor imported."""
+"""Load MusicGen with Hugging Face transformers, from a directory with `config.json`, weights as safetensors and a
+tokenizer. audiocraft is neither needed nor imported."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -21,17 +21,17 @@ from transformers import AutoTokenizer, MusicgenConfig, MusicgenForConditionalGe
 from transformers.models.musicgen.modeling_musicgen import MusicgenAttention
 from transformers.utils.logging import disable_progress_bar
 
-# Of the sinusoidal positions, fixed in transformers.
+# Of the sinusoidal positions. transformers has this value in its code.
 MAX_PERIOD = 10_000.0
 
 
 def load(folder: Path, *, dtype: str, device: str) -> Model:
     """Load a model from its directory; see `reprise.models.loading.load_model`. Raises UnsupportedModelError and
     WeightsError."""
-    disable_progress_bar()  # a job has its own
+    disable_progress_bar()  # jobs show their own
     if problems := unsupported_in_transformers(read_transformers_config(folder)):
         raise UnsupportedModelError(", ".join(problems))
-    # transformers' own types do not say what a model has.
+    # transformers' types do not describe the model's attributes.
     whole: Any = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     check_names(folder, whole, parts=PARTS)
     whole.eval()
@@ -42,7 +42,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     digest = weights_digest(whole)
     lm, text_encoder, codec = whole.decoder, whole.text_encoder.to(device), whole.audio_encoder.to(device)
     lm.to(device, getattr(torch, dtype))
-    # Not there where the text encoder is as wide as the decoder.
+    # Missing if the text encoder is as wide as the decoder.
     projection = getattr(whole, "enc_to_dec_proj", torch.nn.Identity()).to(device, getattr(torch, dtype))
     check_finite_weights({"decoder": lm, "enc_to_dec_proj": projection}, dtype=dtype)
 
@@ -50,7 +50,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         inputs = tokenizer([prompt or ""], return_tensors="pt").to(device)
         hidden = text_encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
         embedded = projection(hidden.to(getattr(torch, dtype)))[0]
-        # As audiocraft has it, to which transformers adds nothing: no text is no word, not the end of one.
+        # As in audiocraft: without text there is no word. transformers would encode an end-of-sequence token.
         return embedded if prompt else torch.zeros_like(embedded)
 
     decoder = lm.model.decoder
@@ -74,7 +74,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
 
 
 def unsupported(config: MusicgenConfig) -> list[str]:
-    """What of a configuration `reprise/models/forward.py` does not run, a field each; [] where it runs."""
+    """Fields of a configuration that `reprise/models/forward.py` does not support, one text each; [] if none."""
     decoder, codec = cast("Any", config.decoder), cast("Any", config.audio_encoder)
     fields = [
         ("decoder.audio_channels", decoder.audio_channels, 1),
@@ -88,8 +88,10 @@ def unsupported(config: MusicgenConfig) -> list[str]:
 
 
 def transformer_of(lm: torch.nn.Module) -> Transformer:
-    """The weights of a `MusicgenForCausalLM`. Queries, keys and values are put together; what they were before is let
-    go."""
+    """The weights of a `MusicgenForCausalLM`.
+
+    The projections to queries, keys and values are joined in one matrix. The library's modules then share its memory.
+    """
     modules = cast("Any", lm)
 
     def attention(module: MusicgenAttention) -> Attention:

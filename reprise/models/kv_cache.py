@@ -1,11 +1,11 @@
-"""The key/value cache: what a step of a generation keeps for the steps after it.
+"""The KV cache: keys and values that one step of a generation stores for later steps.
 
-A step looks back at every step before it. Their keys and values do not change any more, so each step computes those of
-its own position, writes them into the cache and attends to all that is in it. The cache is allocated once, for all
-steps (audiocraft concatenates it anew at each). That a generation so computes what one pass over the whole clip does
-(reprise/models/forward.py) is tested, at every layer and position.
+Each step attends to all steps before it. Their keys and values do not change any more. So a step computes only those
+of its own position, writes them into the cache and attends to the whole cache. The cache is allocated once, for all
+steps (audiocraft concatenates it again at each step). A test checks, at every layer and position, that a generation
+computes the same as one pass over the whole clip (reprise/models/forward.py).
 
-The keys and values of the prompt are those of `forward.prompt_keys`, computed once.
+The keys and values of the prompt are not stored here. `forward.prompt_keys` computes them once.
 """
 
 import torch
@@ -15,7 +15,7 @@ from reprise.models.adapter import Model
 
 
 class KeyValueCache:
-    """Keys and values of every layer at every step so far, for the rows of one batch."""
+    """Keys and values of all layers and all steps so far, for one batch of `batch_size` rows."""
 
     def __init__(self, model: Model, *, batch_size: int, n_steps: int) -> None:
         n_heads = model.transformer.layers[0].self_attention.n_heads
@@ -27,8 +27,13 @@ class KeyValueCache:
         )
 
     def attend(self, layer: int, step: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Self-attention of one step: `q`, `k` and `v` `[row, head, 1, d_head]` are those of its position. Keeps its
-        keys and values, and returns what it finds in those of all steps up to it."""
+        """Self-attention of one step to itself and all earlier steps. Stores the keys and values of this step.
+
+        Parameters
+        ----------
+        q, k, v
+            Queries, keys and values at the position of this step, each `[row, head, 1, d_head]`, as is the output.
+        """
         keys, values = self._kept[layer]
         keys[:, :, step], values[:, :, step] = k[:, :, 0], v[:, :, 0]
         return F.scaled_dot_product_attention(q, keys[:, :, : step + 1], values[:, :, : step + 1])

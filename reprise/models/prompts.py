@@ -1,4 +1,4 @@
-"""Prompts to embeddings, each as if it were alone in its batch."""
+"""Encode prompts as embeddings, each as if it were alone in its batch."""
 
 import torch
 
@@ -10,8 +10,8 @@ from reprise.models.adapter import Model, TextConditions
 def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
     """Encode prompts, each exactly as it would be encoded alone (None or no text: unconditional).
 
-    audiocraft pads a batch of prompts with zero vectors that cross-attention then attends to, so that a clip
-    depends on its neighbours' prompts. Here padding is masked out instead. Raises NotFiniteError.
+    audiocraft pads a batch of prompts with zero vectors, and cross-attention attends to them. There a clip depends on
+    the other prompts in its batch. Here padding is masked out. Raises NotFiniteError.
     """
     unique = list(dict.fromkeys(prompts))
     encoded = []
@@ -20,7 +20,7 @@ def encode_prompts(model: Model, prompts: list[str | None]) -> TextConditions:
         encoded.append(embedding if prompt else torch.zeros_like(embedding[:1]))
     width = max(map(len, encoded))
     embeddings = torch.zeros(len(prompts), width, model.d_model, device=model.device, dtype=model.dtype)
-    # An unconditional row attends to its single zero column; a padded column is never attended to.
+    # An unconditional row attends to one zero embedding. Padding is never attended to.
     attended = torch.zeros(len(prompts), width, dtype=torch.bool, device=model.device)
     for row, prompt in enumerate(prompts):
         embedding = encoded[unique.index(prompt)]

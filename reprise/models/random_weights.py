@@ -1,4 +1,4 @@
-"""The same architecture with weights drawn at random: what a model predicts that has learnt nothing."""
+"""The same architecture with random weights: a control that has learnt nothing."""
 
 import torch
 
@@ -7,9 +7,9 @@ from reprise.models.transformer import learnt_tensors
 
 
 def randomly_initialised(model: Model, *, seed: int) -> Model:
-    """The model with its LM's weights drawn anew, in place: what its architecture alone makes of the same tokens.
+    """Replace the weights of the model's LM by random ones, in place, and return the model.
 
-    Matrices are normal with variance 1 / fan-in, biases 0 and norms 1. What encodes the prompt stays.
+    Matrices are normal with variance 1 / fan-in, biases 0 and norms 1. The encoder of the prompt is not changed.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

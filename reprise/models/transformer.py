@@ -1,7 +1,7 @@
-"""A MusicGen transformer as its weights, whichever library they were loaded by.
+"""The weights of a MusicGen transformer, in one form for all libraries.
 
-`reprise/models/forward.py` runs it. The tensors are those of the library's own modules (or, where it keeps queries,
-keys and values apart, put together once), so that nothing is held twice.
+`reprise/models/forward.py` runs it. The tensors share memory with the library's own modules, so no weight is stored
+twice. If a library has separate projections to queries, keys and values, they are joined.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,11 @@ Map = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Attention(NamedTuple):
-    """`in_proj_weight` `[3 d_model, d_model]` makes queries, keys and values, in this order; `in_proj_bias`
-    `[3 d_model]` or None; `out_proj` maps `[..., d_model]` to the same."""
+    """Weights of one attention.
+
+    `in_proj_weight` `[3 d_model, d_model]` projects to queries, keys and values, in this order. `in_proj_bias`:
+    `[3 d_model]` or None. `out_proj` maps `[..., d_model]` to the same shape.
+    """
 
     in_proj_weight: torch.Tensor
     in_proj_bias: torch.Tensor | None
@@ -36,9 +39,12 @@ class Layer(NamedTuple):
 
 
 class Transformer(NamedTuple):
-    """`embeddings`, `heads`: one a codebook, `[codebook_size + 1, d_model]` (the last row is the special token's) and
-    `[codebook_size, d_model]`. `positional_scale` stands before the sinusoidal position, whose longest period is
-    `max_period` positions."""
+    """Weights of a transformer.
+
+    `embeddings`, `heads`: one per codebook, `[codebook_size + 1, d_model]` (the last row is for the special token) and
+    `[codebook_size, d_model]`. `positional_scale` multiplies the sinusoidal position, whose longest period is
+    `max_period` positions.
+    """
 
     embeddings: Sequence[torch.nn.Embedding]
     layers: Sequence[Layer]
@@ -49,11 +55,11 @@ class Transformer(NamedTuple):
 
 
 def sinusoidal_position(position: torch.Tensor, d_model: int, *, max_period: float) -> torch.Tensor:
-    """Sinusoidal embedding float32 `[position, d_model]` of positions int `[position]`: cosines, then sines, as
-    MusicGen has them (after Vaswani et al. 2017, arXiv 1706.03762).
+    """Sinusoidal embedding float32 `[position, d_model]` of positions int `[position]`: cosines, then sines, as in
+    MusicGen (after Vaswani et al. 2017, arXiv 1706.03762).
 
-    In float32 whatever the model computes in, as in its training: in float16, where audiocraft would compute them with
-    the rest, phases of late positions are off by half a radian.
+    It is computed in float32 for every dtype of the model, as in training. audiocraft would compute it in the model's
+    dtype. In float16, phases of late positions are then wrong by half a radian.
     """
     half = d_model // 2
     period = torch.full([], max_period, device=position.device) ** (
@@ -64,7 +70,7 @@ def sinusoidal_position(position: torch.Tensor, d_model: int, *, max_period: flo
 
 
 def learnt_tensors(transformer: Transformer) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor that training made, once each and in a fixed order, with what it is: matrix, bias or norm."""
+    """All trained tensors, each once and in a fixed order: (kind, tensor). The kind is matrix, bias or norm."""
 
     def of_module(module: Any, kind: str) -> Iterator[tuple[str, torch.Tensor]]:
         yield kind, module.weight

@@ -1,4 +1,4 @@
-"""Whether a model was loaded with the weights that are its own, all of them finite; and the digest that names them."""
+"""Checks that a model was loaded with exactly its own weights, all finite; and the digest of the weights."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from reprise.checkpoints.weight_names import is_benign
 
 
 class WeightsError(ValueError):
-    """Weights that are not those of the model: lacking, in excess, or not finite. Names them."""
+    """Weights that are missing, unexpected, or not finite. The message names them."""
 
 
 def check_names(
@@ -25,13 +25,27 @@ def check_names(
     allowed: Callable[[str], bool] = is_benign,
     parts: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Raise WeightsError unless transformers' files in a folder hold exactly the weights of a module: what is lacking
-    transformers draws at random, and what is in excess it passes over. Neither is reported in full by its own loading
-    (a T5 inside has it pass over every name with "decoder" in it)."""
+    """Check that transformers' files in a folder contain exactly the weights of a module.
+
+    transformers draws missing weights at random and ignores unexpected ones. Its own loading does not report all of
+    them (for a model with a T5 it ignores every name that contains "decoder").
+
+    Parameters
+    ----------
+    what
+        Text before the file's name in the message.
+    allowed, parts
+        See `names_problems`.
+
+    Raises
+    ------
+    WeightsError
+        If weights are missing or unexpected.
+    """
     files = weights_files(folder)
     names = stored_names(folder, files)
     if names is None:
-        # As torch wrote files before 1.6: they have to be read as a whole.
+        # Files of torch before 1.6 must be loaded to get the names.
         names = [name for file in files for name in torch.load(folder / file, map_location="cpu", weights_only=True)]
     file = what + (files[0] if len(files) == 1 else SHARDS)
     expected = module.state_dict().keys()
@@ -40,8 +54,10 @@ def check_names(
 
 
 def check_finite_weights(modules: Mapping[str, torch.nn.Module], *, dtype: str | None = None) -> None:
-    """Raise WeightsError for a weight that is not finite, naming it: in the file or, given a `dtype`, since it was
-    rounded to that. modules: what each is called, with its place in the model's names."""
+    """Raise WeightsError for a weight that has NaN or infinite values.
+
+    modules: by the name that the message gives. dtype: what the weights were rounded to; None: as in the file.
+    """
     for what, module in modules.items():
         for name, value in module.state_dict().items():
             if value.is_floating_point() and not all_finite(value):
@@ -56,7 +72,7 @@ def check_finite_weights(modules: Mapping[str, torch.nn.Module], *, dtype: str |
 
 
 def weights_digest(*modules: torch.nn.Module) -> str:
-    """SHA-256 (first 16 hex digits) over names, shapes and values of all weights, independent of the file form."""
+    """SHA-256 (first 16 hex digits) of the names, shapes and values of all weights, whatever the file format."""
     digest = hashlib.sha256()
     for module in modules:
         for name, value in sorted(module.state_dict().items()):

@@ -33,8 +33,8 @@ def test_a_study_of_the_hub(tmp_path, hub_cache, monkeypatch):
     source = tmp_path / "config.yaml"
     assert "the configuration has problems, nothing was run:" in output and "Traceback" not in output
     assert (
-        f"{source}: studies.tiny.model.name: owner/tiny is not in the cache {hub_cache}; jobs download nothing: where "
-        "there is network, run hf download owner/tiny state_dict.bin compression_state_dict.bin\n"
+        f"{source}: studies.tiny.model.name: owner/tiny is not in the cache {hub_cache}; jobs download nothing: on a "
+        "machine with network, run hf download owner/tiny state_dict.bin compression_state_dict.bin\n"
     ) in output
     assert f"run hf download owner/saes --revision {C} --include 'layers/2/*'\n" in output
 

@@ -1,4 +1,4 @@
-"""MusicGen, mono and stereo, and AudioGen, from files in audiocraft's own form."""
+"""MusicGen (mono and stereo) and AudioGen, from files in audiocraft's own format."""
 
 import re
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from reprise.models.families.family import Family, Part
 if TYPE_CHECKING:
     from reprise.models.adapter import Model
 
-# Without its tokenizer's file transformers makes one of four words up, and says nothing.
+# If the tokenizer's file is missing, transformers silently makes a tokenizer of four words.
 TEXT_ENCODER_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"), ("tokenizer.json", "spiece.model"))
 CODEC_FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
-# What the published models read prompts with; of others it shows in their checkpoint.
+# Text encoders of the published models. For other models, their checkpoint names it.
 _PUBLISHED = (
     (re.compile(r"facebook/musicgen-(stereo-)?(small|medium|large)"), "t5-base"),
     (re.compile(r"facebook/audiogen-medium"), "t5-large"),
@@ -33,34 +33,34 @@ def load(folder: Path, *, dtype: str, device: str) -> "Model":
 
 
 def hub_refused(repository: str) -> bool:
-    """Whether a repository of the hub holds a model that does not run."""
+    """Whether the model in a hub repository is not supported."""
     return bool(_REFUSED.match(repository))
 
 
 def parts(folder: Path | None, repository: str | None) -> list[Part]:
-    """The text encoder, and the codec where a checkpoint only names it."""
+    """The text encoder, and the codec if the checkpoint only contains its name."""
     if folder is None:
         encoders = [encoder for name, encoder in _PUBLISHED if repository and name.fullmatch(repository)]
         return [_reads_with(encoder) for encoder in encoders]
     encoders = text_encoders(_config(folder))
     codec = read_checkpoint(folder / CODEC_FILE).pretrained
-    # Not a hub id: descript-audio-codec's.
+    # Names with this prefix are not hub ids, but models of descript-audio-codec.
     named = codec and not codec.startswith("dac_")
     decodes = [Part("decodes with", Place(codec, None), CODEC_FILES, codec_problems)] if codec and named else []
     return [*map(_reads_with, encoders), *decodes]
 
 
 def notes(folder: Path) -> list[str]:
-    """Which kind of model it is, where it is not a mono MusicGen, and what reads its prompts."""
+    """The kind of model, if it is not a mono MusicGen, and its text encoders."""
     config = _config(folder)
     kind, encoders = kind_text(config), text_encoders(config)
     return ([kind] if kind else []) + ([f"prompts read with {', '.join(encoders)}"] if encoders else [])
 
 
 def kind_text(config: Mapping[str, Any]) -> str:
-    """The kind of model that a configuration (`xp.cfg`) is of, in words; "" for a mono MusicGen."""
+    """The kind of model of a configuration (`xp.cfg`), in words; "" for a mono MusicGen."""
     stereo = (config.get("interleave_stereo_codebooks") or {}).get("use")
-    channels = "stereo, left and right in turn" if stereo is True else ""
+    channels = "stereo, left and right alternate" if stereo is True else ""
     kind = "AudioGen" if config.get("solver") == "audiogen" else ""
     return ", ".join(text for text in (kind, channels) if text)
 

@@ -1,11 +1,13 @@
-"""What a model family provides: how its files are recognised or refused, what they say, and how they are loaded.
+"""What a model family provides: how its files are recognised or refused, which facts they contain, and how they are
+loaded.
 
-To add a family: write a module with a `FAMILY` (here beside `audiocraft_family.py`, or in a package of one's own) and
-register it, by a line in `registry.py` or by an entry point of the group `reprise.model_families`.
+To add a family, write a module with a `FAMILY` (next to `audiocraft_family.py`, or in your own package). Register it
+with a line in `registry.py` or with an entry point of the group `reprise.model_families`.
 docs/how-to/add-a-model-family.md shows both.
 
-Conventions. Everything but `load` is asked at every parse of the Snakefile, so a family's module imports nothing
-heavy at its top: `load` imports the library itself. Problems are texts, each with what is valid; none: nothing shows.
+Conventions. Everything except `load` is called at every parse of the Snakefile. So a family's module imports nothing
+heavy at its top, and `load` imports the library itself. Problems are texts, each with what is valid. An empty list
+means that no problem was found.
 """
 
 import hashlib
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """What a model takes from the hub beside its own files, by name: what it `does` with it, the files that are
-    `needed` (of each group one), and what is wrong with them in a folder."""
+    """Something that a model loads from the hub by name, in addition to its own files.
+
+    does: what the model does with it, for messages. place: where it is on the hub. needed: groups of files; one file
+    of each group is needed. problems: what is wrong with the files in a folder.
+    """
 
     does: str
     place: Place
@@ -31,36 +36,37 @@ class Part(NamedTuple):
 
 class Load(Protocol):
     """Load the model in a folder for inference, its language model in `dtype` (float32, float16 or bfloat16) on
-    `device`. Raises UnsupportedModelError for a kind that does not run, and WeightsError."""
+    `device`. Raises UnsupportedModelError if the kind of model is not supported, and WeightsError."""
 
     def __call__(self, folder: Path, *, dtype: str, device: str) -> "Model": ...
 
 
 def nothing(folder: Path) -> list[str]:
-    """No problem, and nothing to say."""
+    """No problems and no notes."""
     return []
 
 
 def no_part(folder: Path | None, repository: str | None) -> list[Part]:
-    """Nothing but the model's own files."""
+    """The model needs only its own files."""
     return []
 
 
 class Family(NamedTuple):
     """A model family.
 
-    name: what `model.backend` says. library: the Python package that `load` imports. files: those of a model's folder;
-    of each group one will do. supported: which models run, in words, after "valid:". refusals: which settings in a
-    folder's files are of a model that does not run, a text each. facts: what the files say of `n_layers`, `d_model`,
-    `n_codebooks`, `codebook_size`, `max_duration_s`, `sample_rate_hz` and `frame_rate_hz`, as far as they do.
+    name: the value of `model.backend`. library: the Python package that `load` imports. files: groups of files in a
+    model's folder; one file of each group is needed. supported: the supported models in words, shown after "valid:".
+    refusals: settings in a folder's files that are not supported, one text each. facts: the values of `n_layers`,
+    `d_model`, `n_codebooks`, `codebook_size`, `max_duration_s`, `sample_rate_hz` and `frame_rate_hz`, as far as the
+    files contain them.
 
-    content_problems: why the files are no exported model at all. names_problems: where the weights in them are not
-    those that their configuration describes. hub_refused: whether a repository of the hub is known not to run. parts:
-    what is taken from the hub beside, by the folder, or by the repository where nothing was fetched yet. notes: what
-    the doctor says of a model, in words.
+    content_problems: why the files are not an exported model. names_problems: where the names of the weights differ
+    from those that the configuration describes. hub_refused: whether a hub repository is known to be unsupported.
+    parts: what else is loaded from the hub, given the folder, or the repository if nothing was downloaded yet. notes:
+    texts about the model that the doctor shows.
 
-    version: of all code that decides what `load` makes, such as a package's version or `source_digest`. A family from
-    outside this package must have one: its code cannot be followed, so a change of it shows by this text alone.
+    version: version of all code that affects the result of `load`, such as a package's version or `source_digest`. A
+    family from outside this package must have one. Its code is not tracked, so only this text shows that it changed.
     """
 
     name: str
@@ -79,7 +85,7 @@ class Family(NamedTuple):
 
 
 def lacking_files(folder: Path, files: Iterable[Sequence[str]]) -> list[str]:
-    """The first name of each group of files of which a folder has none."""
+    """The first name of each group of files from which the folder has no file."""
     return [names[0] for names in files if not any((folder / name).is_file() for name in names)]
 
 

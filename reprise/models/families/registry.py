@@ -1,11 +1,11 @@
-"""The model families that there are: those of this package, and those that installed packages register.
+"""The available model families: those of this package, and those that installed packages register.
 
-A package registers a family by an entry point of the group `reprise.model_families`, whose name is the family's and
-whose value is a `Family`, or by a line in `BUILT_IN`. `load_model`, the checks before a run, the doctor, the
-configuration and the Snakefile all ask here.
+A family of this package has a line in `BUILT_IN`. Another package registers a family with an entry point of the group
+`reprise.model_families`. The entry point has the family's name, and its value is a `Family`. `load_model`, the checks
+before a run, the doctor, the configuration and the Snakefile all use this module.
 
-Entry points are looked at where a name is not in `BUILT_IN`, so that other packages cannot change or slow down what is
-built in. Nothing heavy is imported here: the Snakefile asks this at every parse.
+Entry points are read only if a name is not in `BUILT_IN`. So other packages cannot change or slow down the built-in
+families. Nothing heavy is imported here, because the Snakefile uses this module at every parse.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def family_of(name: str) -> Family:
 
 
 def is_family(name: str) -> bool:
-    """Whether `family_of` has an answer."""
+    """Whether a family of this name exists."""
     try:
         family_of(name)
     except ExtensionError:
@@ -42,8 +42,10 @@ def family_names() -> list[str]:
 
 
 def family_identity(name: str) -> dict[str, str]:
-    """What stands for the code of a family that is not of this package, whose own code is followed: its
-    `family_version`, and the `library` it loads with. It is a part of what a model is."""
+    """The `family_version` and `library` of a family from outside this package; {} for a built-in family.
+
+    They are part of a model's identity and represent the family's code. Code of this package is tracked directly.
+    """
     if name in BUILT_IN:
         return {}
     family = family_of(name)
@@ -51,24 +53,24 @@ def family_identity(name: str) -> dict[str, str]:
 
 
 def check_identity(name: str, identity: Mapping[str, object]) -> None:
-    """Raise RuntimeError where a family has another version than a model's record says."""
+    """Raise RuntimeError if the version of a family differs from that in a model's record, `identity`."""
     written, now = identity.get("family_version"), family_identity(name).get("family_version")
     if written != now:
         raise RuntimeError(
             f"model.backend: the family {name} has version {now}, but this study was made with {written}; valid: that "
-            "version, or a study made again: snakemake --forcerun identify_model"
+            "version, or run the study again: snakemake --forcerun identify_model"
         )
 
 
 @cache
 def _installed_family(name: str) -> Family:
-    """The family that an entry point names, if it is one."""
+    """The family of an entry point. Raises ExtensionError if there is none, or it is not valid."""
     if name not in installed(GROUP):
         raise ExtensionError(f"no model family has this name; valid: one of {', '.join(family_names())}")
     family = load(GROUP, name, Family)
     if family.name != name:
         raise ExtensionError(f'{refused(GROUP, name)} has the name "{family.name}"; valid: "{name}"')
     if not family.version:
-        valid = "the version of its package, or source_digest of its folder, since its code cannot be followed"
+        valid = "the version of its package, or source_digest of its folder, since its code is not tracked"
         raise ExtensionError(f'{refused(GROUP, name)} has the version ""; valid: {valid}')
     return family

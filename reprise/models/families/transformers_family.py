@@ -1,4 +1,4 @@
-"""Mono MusicGen from files in the form of Hugging Face transformers."""
+"""Mono MusicGen from files in the format of Hugging Face transformers."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def load(folder: Path, *, dtype: str, device: str) -> "Model":
 
 
 def hub_refused(repository: str) -> bool:
-    """Whether a repository of the hub holds a model that does not run."""
+    """Whether the model in a hub repository is not supported."""
     return bool(_REFUSED.match(repository))
 
 

@@ -41,9 +41,9 @@ def test_an_adapter_beside_its_base(model, place, file, backend):
     text = refused(model, backend)
     saved = 'its state_dict() saved as "best_state" of state_dict.bin'
     if backend == "transformers":
-        saved = "save_pretrained() of what that returns"
+        saved = "the result saved with save_pretrained()"
     assert text == (
-        f"{Path(place, file)}: an adapter, which nothing adds to the weights of its base; {MERGED}{saved}, in a "
+        f"{Path(place, file)}: an adapter, which would not be applied to the base model; {MERGED}{saved}, in a "
         "folder without the adapter's files"
     )
 
@@ -92,7 +92,9 @@ def solver_checkpoint(file):
 def test_a_checkpoint_of_a_solver_is_exported_by_the_command_that_is_given(model, file, function):
     torch.save(solver_checkpoint(file), model / file)
     text = refused(model)
-    assert text.startswith(f"{file} is a checkpoint of audiocraft's training, not exported; valid: what python -c ")
+    assert text.startswith(
+        f"{file} is a training checkpoint of audiocraft, not an exported one; valid: what python -c "
+    )
     assert f"import {function}; " in text
     run(text)
     shutil.move(model / "exported" / file, model / file)
@@ -104,7 +106,9 @@ def test_an_older_checkpoint_of_a_solver(model):
     package = solver_checkpoint(LM_FILE)
     del package["fsdp_best_state"]
     torch.save(package, model / LM_FILE)
-    assert "not exported; valid: the language model as audiocraft.utils.export.export_lm writes it" in refused(model)
+    assert "not an exported one; valid: the language model as audiocraft.utils.export.export_lm writes it" in refused(
+        model
+    )
 
 
 LIGHTNING = {"epoch": 3, "global_step": 100, "pytorch-lightning_version": "2.2.0", "loops": {}, "callbacks": {}}
@@ -115,28 +119,31 @@ LIGHTNING = {"epoch": 3, "global_step": 100, "pytorch-lightning_version": "2.2.0
     [
         (
             lambda p: LIGHTNING | {"state_dict": {f"model.{n}": w for n, w in p["best_state"].items()}},
-            'is a checkpoint of Lightning\'s, with "model." before the names of its weights; valid: the language '
-            "model as audiocraft.utils.export.export_lm writes it",
+            'is a checkpoint of PyTorch Lightning, with the prefix "model." in the names of its weights; valid: the '
+            "language model as audiocraft.utils.export.export_lm writes it",
         ),
         (
             lambda p: {"model_state_dict": p["best_state"], "optimizer_state_dict": {"state": {}}, "epoch": 3},
-            "is a checkpoint of another training (epoch, model_state_dict, optimizer_state_dict); valid: the language",
+            "is a training checkpoint of another program (epoch, model_state_dict, optimizer_state_dict); valid: the ",
         ),
-        (lambda p: p["best_state"], "holds bare weights, without the configuration they are built from; valid: the l"),
+        (lambda p: p["best_state"], "contains only weights, without the model's configuration; valid: the l"),
         (
             lambda p: {f"decoder.model.decoder.layers.0.{n}.weight": torch.zeros(1) for n in "ab"},
-            "holds bare weights in the form of transformers, without the configuration",
+            "contains only weights in transformers format, without the model's configuration",
         ),
         (
             lambda p: {"best_state": p["best_state"]},
-            "does not say how it is built (xp.cfg); valid: the language model",
+            "does not contain the model's configuration (xp.cfg); valid: the language model",
         ),
-        (lambda p: [1, 2], "holds a pickled list; valid: the language model as "),
+        (lambda p: [1, 2], "contains a pickled list; valid: the language model as "),
         (
             lambda p: {"pretrained": "facebook/musicgen-small"},
             'only names another model, "facebook/musicgen-small"; v',
         ),
-        (lambda p: torch.load(PLANNER / CODEC_FILE), "holds a codec, not a language model; valid: the language model"),
+        (
+            lambda p: torch.load(PLANNER / CODEC_FILE),
+            "contains a codec, not a language model; valid: the language model",
+        ),
     ],
 )
 def test_a_file_that_is_no_exported_language_model(model, make, text):
@@ -147,7 +154,7 @@ def test_a_file_that_is_no_exported_language_model(model, make, text):
 def test_a_language_model_in_the_codecs_file(model):
     shutil.copy(model / LM_FILE, model / CODEC_FILE)
     assert refused(model) == (
-        f"{CODEC_FILE} holds a language model, not a codec; valid: the codec's exported checkpoint"
+        f"{CODEC_FILE} contains a language model, not a codec; valid: the codec's exported checkpoint"
     )
 
 
@@ -155,18 +162,18 @@ def test_swapped_files(model):
     for mine, other in ((LM_FILE, CODEC_FILE), (CODEC_FILE, LM_FILE)):
         shutil.copy(PLANNER / other, model / mine)
     assert refused(model) == (
-        f"{LM_FILE} holds a codec and {CODEC_FILE} a language model: they are swapped; valid: each under the other's "
-        "name"
+        f"{LM_FILE} contains a codec and {CODEC_FILE} a language model: they are swapped; valid: each under the "
+        "other's name"
     )
 
 
 def test_a_codec_named_as_in_a_training(model, hub_cache):
     torch.save({"pretrained": "//pretrained/facebook/encodec_32khz", "exported": True}, model / CODEC_FILE)
     text = refused(model)
-    assert 'is no name on the hub (that is "facebook/encodec_32khz"); valid: what python -c ' in text
+    assert 'is not a hub id (the hub id is "facebook/encodec_32khz"); valid: what python -c ' in text
     run(text)
     (line,) = model_problems(str(model))
     assert "decodes with facebook/encodec_32khz, which is not in the cache" in line
     for name in ("//sig/a1b2c3d4", "/data/codec.th", "a b", 7):
         torch.save({"pretrained": name, "exported": True}, model / CODEC_FILE)
-        assert f'names its codec as "{name}", which is no name on the hub; valid: ' in refused(model)
+        assert f'names its codec as "{name}", which is not a hub id; valid: ' in refused(model)

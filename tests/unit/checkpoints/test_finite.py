@@ -102,7 +102,7 @@ def test_an_edit_that_is_not_finite_is_told_from_the_layer(random_model, tokens)
     def edit(layer, start, x):
         return x * torch.inf if layer == 2 else x
 
-    text = r"the activations of layer 2, as edited, are not all finite in float32; valid: a model whose numbers "
+    text = r"the activations of layer 2, as edited, are not all finite in float32; valid: a model whose values "
     with pytest.raises(NotFiniteError, match=text):
         generate(random_model, PROMPTS, [(1,), (2,)], n_frames=N_FRAMES, sampling=SAMPLING, edit=edit)
     text_of = encode_prompts(random_model, PROMPTS)

@@ -53,7 +53,7 @@ def test_names_of_saes():
     )
 
 
-PINNED = "the 40 hexadecimal digits of a commit (a branch moves, and with it what a result rests on)"
+PINNED = "the 40 hexadecimal digits of a commit (a branch can change, and results would change with it)"
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_the_text_encoder_comes_from_the_cache_too(t5_model_dir, t5_files, hub_c
     name = str(t5_model_dir)
     command = "hf download t5-base config.json model.safetensors tokenizer.json"
     assert model_problems(name) == [
-        f'"{name}" reads prompts with t5-base, which is not in the cache {hub_cache}; jobs download nothing: where '
-        f"there is network, run {command}"
+        f'"{name}" reads prompts with t5-base, which is not in the cache {hub_cache}; jobs download nothing: on '
+        f"a machine with network, run {command}"
     ]
     with pytest.raises(RuntimeError, match="cannot be loaded"):
         load_model(name)
@@ -245,8 +245,8 @@ def test_the_text_encoder_comes_from_the_cache_too(t5_model_dir, t5_files, hub_c
     # Without its tokenizer's file transformers would make a vocabulary up, and say nothing.
     put_on_hub(hub_cache, "t5-base", {f: p for f, p in t5_files.items() if f != "tokenizer.json"}, commit=A)
     assert model_problems(name) == [
-        f'"{name}" reads prompts with t5-base, which is not whole in the cache {hub_cache}: tokenizer.json is '
-        "missing; jobs download nothing: where there is network, run hf download t5-base tokenizer.json"
+        f'"{name}" reads prompts with t5-base, which is not complete in the cache {hub_cache}: tokenizer.json is '
+        "missing; jobs download nothing: on a machine with network, run hf download t5-base tokenizer.json"
     ]
 
     put_on_hub(hub_cache, "t5-base", t5_files, commit=A)

@@ -31,11 +31,13 @@ def test_weights_of_an_adapter_inside_a_checkpoint(model):
 
     changed(model, LM_FILE, with_base)
     (line,) = model_problems(str(model))
-    assert "state_dict.bin holds weights of an adapter: base_model.model.condition_provider." in line
+    assert "state_dict.bin contains weights of an adapter: base_model.model.condition_provider." in line
     assert MERGED in line
     changed(model, LM_FILE, lambda state: {**state, "linears.0.lora_B.default.weight": torch.zeros(1)})
     (line,) = model_problems(str(model))
-    assert "state_dict.bin holds weights of an adapter: linears.0.lora_B.default.weight; " in line and MERGED in line
+    assert (
+        "state_dict.bin contains weights of an adapter: linears.0.lora_B.default.weight; " in line and MERGED in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,11 +52,11 @@ def test_weights_of_an_adapter_inside_a_checkpoint(model):
 def test_names_that_are_lacking_or_in_excess(model, file, name):
     valid = "valid: exactly the weights that its xp.cfg describes"
     changed(model, file, lambda state: {n: weight for n, weight in state.items() if n != name})
-    assert model_problems(str(model)) == [f'"{model}": {file} lacks 1 weight: {name}; {valid}']
+    assert model_problems(str(model)) == [f'"{model}": {file} is missing 1 weight: {name}; {valid}']
     with pytest.raises(RuntimeError, match=rf'Missing key\(s\) in state_dict: "{re.escape(name)}"'):
         load_model(str(model))
     changed(model, file, lambda state: {**state, f"{name}.more": torch.zeros(1)})
-    extra = f"{file} holds 1 weight that the model has no place for: {name}.more"
+    extra = f"{file} contains 1 weight that the model does not have: {name}.more"
     assert model_problems(str(model)) == [f'"{model}": {extra}; {valid}']
     with pytest.raises(RuntimeError, match=rf'Unexpected key\(s\) in state_dict: "{re.escape(name)}.more"'):
         load_model(str(model))
@@ -67,7 +69,7 @@ def test_what_conditions_a_model_has_names_of_its_own(model):
     assert model_problems(str(model)) == []
     changed(model, LM_FILE, lambda state: {**state, "condition_provider.conditioners.other.x": torch.zeros(1)})
     (line,) = model_problems(str(model))
-    assert "no place for: condition_provider.conditioners.other.x" in line
+    assert "does not have: condition_provider.conditioners.other.x" in line
 
 
 def test_a_text_encoder_of_the_hub_that_lacks_weights(tmp_path):
@@ -81,7 +83,7 @@ def test_a_text_encoder_of_the_hub_that_lacks_weights(tmp_path):
     assert text_encoder_problems(tmp_path) == []
     save_file({name: torch.zeros(1) for name in published[1:]}, tmp_path / "model.safetensors")
     (line,) = text_encoder_problems(tmp_path)
-    assert line.startswith(f"model.safetensors lacks 1 weight: {names[0]}; ")
+    assert line.startswith(f"model.safetensors is missing 1 weight: {names[0]}; ")
     # The same from torch's file.
     (tmp_path / "model.safetensors").unlink()
     torch.save({name: torch.zeros(1) for name in published[1:]}, tmp_path / "pytorch_model.bin")
@@ -98,4 +100,6 @@ def test_a_codec_of_the_hub_that_lacks_weights(model, hub_cache, tmp_path):
         put_on_hub(hub_cache, "owner/codec", {f: tmp_path / f for f in ("config.json", "model.safetensors")})
         assert len(model_problems(str(model))) == len(lacking)
     (line,) = model_problems(str(model))
-    assert f'"{model}" decodes with owner/codec, whose model.safetensors lacks 1 weight: quantizer.layers.3' in line
+    assert (
+        f'"{model}" decodes with owner/codec, whose model.safetensors is missing 1 weight: quantizer.layers.3' in line
+    )

@@ -78,7 +78,7 @@ STEREO = {
     "interleave_stereo_codebooks": {"use": True, "per_timestep": False},
 }
 REFUSED = {
-    "left and right in turn": (
+    "left and right alternate": (
         {"interleave_stereo_codebooks": {"use": True, "per_timestep": True}},
         ["interleave_stereo_codebooks.per_timestep is True (supported: False)"],
     ),
@@ -170,5 +170,5 @@ def test_what_a_study_asks_must_fit_the_model():
     assert compatibility_errors({}, name="m", layers=[99], duration_s=600) == []
     assert compatibility_errors(facts, name="m", layers=[6], duration_s=30) == [
         (("saes",), "layer 6 is not in m; valid: 0 to 5 (0-based: some papers count the same layer as 7)"),
-        (("generation", "duration_s"), "got 30; valid: at most 20, which m can see at once"),
+        (("generation", "duration_s"), "got 30; valid: at most 20, the longest clip that m supports"),
     ]

@@ -36,14 +36,14 @@ def test_other_faults_of_a_file(tmp_path):
     path = tmp_path / "state_dict.bin"
     assert file_problem(path) == "is missing"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 841000000\n")
-    assert file_problem(path) == "is a pointer of Git LFS, not the file itself (`git lfs pull` fetches it)"
+    assert file_problem(path) == "is a Git LFS pointer, not the file itself (`git lfs pull` downloads it)"
     weights = tmp_path / "model.safetensors"
     shutil.copy(SAE / "sae_weights.safetensors", weights)
     size = weights.stat().st_size
     weights.write_bytes(weights.read_bytes()[:-100])
     assert file_problem(weights) == f"has {size - 100:,} bytes of {size:,}: it was cut off"
     weights.write_bytes(b"not at all" * 10)
-    assert file_problem(weights) == "does not begin as safetensors do"
+    assert file_problem(weights) == "does not begin with a safetensors header"
     # As torch wrote them before 1.6: nothing to tell their end by.
     torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
     assert file_problem(path) is None
@@ -63,13 +63,13 @@ def test_every_shard_is_looked_at(tmp_path):
     (first, missing), (second, cut) = folder_problems(tmp_path, needed)
     assert (first, missing) == (shards[0], "is missing") and second == shards[1] and "cut off" in cut
     (tmp_path / SHARDS).write_text("{}")
-    assert folder_problems(tmp_path, needed) == [(SHARDS, "does not say which file holds which weight")]
+    assert folder_problems(tmp_path, needed) == [(SHARDS, "does not list the file of each weight")]
     # One file in place of the shards.
     save_file({"a": torch.zeros(8)}, tmp_path / "model.safetensors")
     assert folder_problems(tmp_path, needed) == []
 
 
-TO_DO = "jobs download nothing: where there is network, run"
+TO_DO = "jobs download nothing: on a machine with network, run"
 
 
 def test_a_model_that_was_never_fetched(hub_cache):
@@ -90,12 +90,12 @@ def test_a_model_that_was_half_fetched(hub_cache, monkeypatch):
     blobs = hub_cache / "models--owner--own" / "blobs"
     blobs.mkdir(parents=True)
     (blobs / "1234.incomplete").touch()
-    assert model_problems("owner/own")[0].startswith(f"owner/own is not wholly in the cache {hub_cache}; ")
+    assert model_problems("owner/own")[0].startswith(f"owner/own is not completely in the cache {hub_cache}; ")
 
     snapshot = put_on_hub(hub_cache, "owner/own", {"state_dict.bin": CHECKPOINTS["state_dict.bin"]}, commit=A)
     assert model_problems("owner/own") == [
-        f"owner/own is not whole in the cache {hub_cache}: compression_state_dict.bin is missing; {TO_DO} hf download "
-        "owner/own compression_state_dict.bin"
+        f"owner/own is not complete in the cache {hub_cache}: compression_state_dict.bin is missing; {TO_DO} hf "
+        "download owner/own compression_state_dict.bin"
     ]
     put_on_hub(hub_cache, "owner/own", CHECKPOINTS, commit=A)
     assert model_problems("owner/own") == []
@@ -105,7 +105,7 @@ def test_a_model_that_was_half_fetched(hub_cache, monkeypatch):
     blob.write_bytes(blob.read_bytes()[:4000])
     (line,) = model_problems("owner/own")
     assert line == (
-        f"owner/own is not whole in the cache {hub_cache}: state_dict.bin was cut off at 4,000 bytes; {TO_DO} hf "
+        f"owner/own is not complete in the cache {hub_cache}: state_dict.bin was cut off at 4,000 bytes; {TO_DO} hf "
         "download owner/own state_dict.bin --force-download"
     )
     # The cache's file is gone, its link is not.
@@ -139,7 +139,7 @@ def test_a_model_in_a_directory(tmp_path):
     (folder / "state_dict.bin").unlink()
     assert model_problems("models/tiny", base_dir=tmp_path) == [
         '"models/tiny": state_dict.bin is missing, compression_state_dict.bin is empty; valid: a directory with '
-        "state_dict.bin and compression_state_dict.bin, whole"
+        "state_dict.bin and compression_state_dict.bin, all complete"
     ]
     assert model_problems("models/none", base_dir=tmp_path) == [
         'there is no directory "models/none"; valid: a hub id, or a directory with state_dict.bin and '
@@ -159,7 +159,7 @@ def test_a_model_in_a_directory(tmp_path):
 )
 def test_a_published_model_of_another_kind_is_refused_before_it_is_fetched(name, hub_cache):
     (line,) = model_problems(name)
-    assert "cannot be run; valid: a model that reads text alone, such as facebook/musicgen-small" in line
+    assert "cannot be run; valid: a model with only text conditioning, such as facebook/musicgen-small" in line
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_a_published_model_and_its_text_encoder_are_named_with_what_fetches_them
 
 def test_a_stereo_model_runs_from_audiocrafts_files_alone(hub_cache):
     (line,) = model_problems("facebook/musicgen-stereo-small", backend="transformers")
-    assert "facebook/musicgen-stereo-small cannot be run; valid: a model that reads text alone" in line
-    assert "from audiocraft's files also facebook/musicgen-stereo-small" in line
+    assert "facebook/musicgen-stereo-small cannot be run; valid: a model with only text conditioning" in line
+    assert "with audiocraft also facebook/musicgen-stereo-small" in line
 
 
 def test_a_model_of_another_kind_is_refused_by_what_it_says(hub_cache, tmp_path):
@@ -226,7 +226,7 @@ def test_saes_of_a_directory(tmp_path):
     assert sae_problems("sae", 2, base_dir=tmp_path) == []
     (tmp_path / "sae" / "cfg.json").write_text('{"d_in": 128, "d_sa')
     assert sae_problems("sae", 2, base_dir=tmp_path) == [
-        '"sae": cfg.json was cut off at 19 bytes; valid: its files, whole'
+        '"sae": cfg.json was cut off at 19 bytes; valid: complete files'
     ]
     (tmp_path / "sae" / "cfg.json").unlink()
     assert sae_problems("sae", 2, base_dir=tmp_path)[0].startswith('"sae" has only sae_weights.safetensors; valid: ')

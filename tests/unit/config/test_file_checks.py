@@ -71,8 +71,10 @@ def test_what_the_model_does_not_have_is_said_before_it_is_loaded(tmp_path: Path
     assert file_problems(tmp_path, study) == [
         "c.yaml: studies.a.saes: layer 6 is not in models/tiny; valid: 0 to 5 (0-based: some papers count the same "
         "layer as 7)",
-        "c.yaml: studies.a.generation.duration_s: got 25; valid: at most 20, which models/tiny can see at once",
-        'c.yaml: studies.a.saes.6: "sae" says that it is of layer 2; valid: the SAE of layer 6 (layers are 0-based)',
+        "c.yaml: studies.a.generation.duration_s: got 25; valid: at most 20, the longest clip that models/tiny "
+        "supports",
+        'c.yaml: studies.a.saes.6: "sae" is described as an SAE of layer 2; valid: the SAE of layer 6 (layers are '
+        "0-based)",
     ]
 
 
@@ -91,7 +93,7 @@ def test_a_model_directory_needs_both_files(tmp_path: Path) -> None:
     (tmp_path / "models/tiny/state_dict.bin").unlink()
     assert file_problems(tmp_path, study) == [
         'c.yaml: studies.a.model.name: "models/tiny": state_dict.bin is missing; valid: a directory with '
-        "state_dict.bin and compression_state_dict.bin, whole"
+        "state_dict.bin and compression_state_dict.bin, all complete"
     ]
 
 

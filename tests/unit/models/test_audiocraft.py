@@ -117,7 +117,7 @@ def test_sound_goes_through_the_codec_as_in_audiocraft(ours, theirs, tokens):
 
 
 def test_the_doctor_says_which_kind_it_is(folder):
-    said = {"audiogen": ["AudioGen"], "stereo": ["stereo, left and right in turn"]}
+    said = {"audiogen": ["AudioGen"], "stereo": ["stereo, left and right alternate"]}
     assert FAMILY.notes(folder) == said[folder.name] and FAMILY.notes(PLANNER) == []
     config = {"solver": "audiogen", "conditioners": {"description": {"model": "t5", "t5": {"name": "t5-large"}}}}
     assert kind_text(config) == "AudioGen" and text_encoders(config) == ["t5-large"]

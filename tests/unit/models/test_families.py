@@ -210,7 +210,8 @@ def test_files_and_weights_that_are_lacking_are_errors(model_dir, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no tiny.safetensors"):
         load_model(str(model_dir), backend="tiny")
     assert model_problems(str(model_dir), backend="tiny") == [
-        f'"{model_dir}": tiny.safetensors is missing; valid: a directory with tiny.json and tiny.safetensors, whole'
+        f'"{model_dir}": tiny.safetensors is missing; valid: a directory with tiny.json and tiny.safetensors, '
+        "all complete"
     ]
 
 
@@ -228,7 +229,7 @@ def test_the_configuration_takes_every_family_and_no_other(package, model_dir):
             elif seconds == 16 or not check_files:
                 assert found == []
             else:
-                assert len(found) == 1 and found[0].startswith("generation.duration_s: got 21; valid: at most 20, wh")
+                assert len(found) == 1 and found[0].startswith("generation.duration_s: got 21; valid: at most 20, th")
 
 
 def config_problems(raw, *, check_files):

@@ -281,7 +281,7 @@ def test_weights_that_would_be_drawn_at_random_are_an_error(pair: Pair, tmp_path
     for prefix, text in lacking.items():
         kept = {name: weight for name, weight in weights.items() if not name.startswith(prefix)}
         save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
-        problem = f"model.safetensors lacks {text}; {whole}"
+        problem = f"model.safetensors is missing {text}; {whole}"
         assert model_problems(str(tmp_path), backend="transformers") == [f'"{tmp_path}": {problem}']
         with pytest.raises(ValueError, match=re.escape(problem)):
             load_model(str(tmp_path), backend="transformers")
@@ -289,7 +289,7 @@ def test_weights_that_would_be_drawn_at_random_are_an_error(pair: Pair, tmp_path
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "musicgen_melody"}))
     refused = "model_type is 'musicgen_melody' (supported: 'musicgen')"
     with pytest.raises(
-        ValueError, match=re.escape(f"model: {tmp_path}: {refused}; valid: a model that reads text alone")
+        ValueError, match=re.escape(f"model: {tmp_path}: {refused}; valid: a model with only text conditioning")
     ):
         load_model(str(tmp_path), backend="transformers")
     # Before any job.
@@ -303,10 +303,10 @@ def test_weights_that_the_model_has_no_place_for_are_an_error(pair: Pair, tmp_pa
     shutil.copytree(pair.folder, tmp_path, dirs_exist_ok=True)
     weights = load_file(tmp_path / "model.safetensors")
     layer = "decoder.model.decoder.layers.0.self_attn.q_proj"
-    no_place = "holds 1 weight that the model has no place for: {}; valid: "
+    no_place = "contains 1 weight that the model does not have: {}; valid: "
     extras = {
-        f"{layer}.lora_A.default.weight": "holds weights of an adapter: {}; valid: the adapter merged into the model "
-        "with PEFT's merge_and_unload(), then save_pretrained() of what that returns",
+        f"{layer}.lora_A.default.weight": "contains weights of an adapter: {}; valid: the adapter merged into the "
+        "model with PEFT's merge_and_unload(), then the result saved with save_pretrained()",
         "decoder.model.decoder.layers.9.fc1.weight": no_place,
         "enc_to_dec_proj.scale": no_place,
         "audio_encoder.quantizer.layers.9.codebook.embed": no_place,
@@ -345,7 +345,7 @@ def test_shards_are_asked_as_one_file_is(pair: Pair, tmp_path: Path) -> None:
     name = sorted(weights)[0]
     save_file({n: w for n, w in weights.items() if n != name}, first, metadata={"format": "pt"})
     (line,) = model_problems(str(tmp_path), backend="transformers")
-    assert f"model.safetensors.index.json lacks 1 weight: {name}; " in line
+    assert f"model.safetensors.index.json is missing 1 weight: {name}; " in line
 
 
 def test_a_variant_that_is_not_run_is_refused(pair: Pair, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_what_only_the_model_can_tell() -> None:
         check_fits(facts, name="m", corpus="small-1a2b3c4d", layers=[2, 6], duration_s=16.0)
     assert str(caught.value).splitlines() == [
         "small-1a2b3c4d: saes: layer 6 is not in m; valid: 0 to 5 (0-based: some papers count the same layer as 7)",
-        "small-1a2b3c4d: generation.duration_s: got 16; valid: at most 10, which m can see at once",
+        "small-1a2b3c4d: generation.duration_s: got 16; valid: at most 10, the longest clip that m supports",
     ]
 
 

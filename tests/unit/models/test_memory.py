@@ -145,13 +145,13 @@ def test_too_little_memory_is_one_error_that_says_what_is_valid():
     with pytest.raises(RuntimeError) as caught:
         check_memory(need, batch_size=64, free=(15_100_000_000, "NVIDIA A100"))
     assert str(caught.value) == (
-        "generation.batch_size: 64 rows take about 21.2 GB, and NVIDIA A100 has 15.1 GB free; valid: at most 43 "
-        "(the number of rows changes the last bits of what is computed: choose once)"
+        "generation.batch_size: 64 needs about 21.2 GB, but NVIDIA A100 has 15.1 GB free; valid: at most 43 "
+        "(the batch size changes the last bits of results: do not change it later)"
     )
     with pytest.raises(RuntimeError) as caught:
         check_memory(need, batch_size=64, free=(2_000_000_000, "NVIDIA T4"))
     assert str(caught.value) == (
-        "model: about 2.3 GB are needed for a single row, and NVIDIA T4 has 2.0 GB free; valid: a GPU with more, "
+        "model: batch size 1 needs about 2.3 GB, but NVIDIA T4 has 2.0 GB free; valid: a GPU with more memory, "
         "model.dtype float16, shorter clips, or model.device cpu"
     )
     check_memory(need, batch_size=64, free=None)

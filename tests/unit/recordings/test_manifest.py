@@ -294,7 +294,7 @@ BAD_STUDIES = {
         [
             "generation.duration_s: got 40; valid: at most 30 with",
             # The planner's own limit.
-            "generation.duration_s: got 40; valid: at most 20, which",
+            "generation.duration_s: got 40; valid: at most 20, the longest clip",
         ],
     ),
     "clips of the same melody": (

@@ -38,7 +38,7 @@ def test_what_comes_into_a_layer_is_the_stream_of_the_one_below(tmp_path):
     assert sae.hook_layer == sae.declared["hook_layer"] == 2 and sae.digest == load_sae(SAE).digest
     why = " (blocks.3.hook_resid_pre is the input of layer 3, so the output of the layer below)"
     assert sae_problems(str(folder), 3) == [
-        f'"{folder}" says that it is of layer 2{why}; valid: the SAE of layer 3 (layers are 0-based)'
+        f'"{folder}" is described as an SAE of layer 2{why}; valid: the SAE of layer 3 (layers are 0-based)'
     ]
     assert disagreements(sae.declared, {"hook_layer": 2, "d_model": 128}) == {}
     assert disagreements(sae.declared, {"hook_layer": 3, "d_model": 128}) == {

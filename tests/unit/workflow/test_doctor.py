@@ -73,7 +73,7 @@ def test_an_sae_of_another_layer_is_seen_before_anything_is_generated():
     assert right.found == f"{SAE[2]} (SAELens): hook layer 2, d_in 128, d_sae 256, k 32"
     wrong, _ = look_at_sae(study({3: SAE[2]}), 3, facts, model_digest=None)
     assert not wrong.passed
-    assert wrong.remedy.startswith(f'"{SAE[2]}" says that it is of layer 2; valid: the SAE of layer 3')
+    assert wrong.remedy.startswith(f'"{SAE[2]}" is described as an SAE of layer 2; valid: the SAE of layer 3')
     other, _ = look_at_sae(study(), 2, {**facts, "d_model": 1024}, model_digest="0" * 16)
     assert "d_in 128, the model's width is 1024; the SAE was trained on model planner" in other.remedy
 
