@@ -91,10 +91,10 @@ def folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def capture(model: Model, tokens: np.ndarray, folder: Path, *, rows: int) -> None:
+def capture(model: Model, tokens: np.ndarray, folder: Path, *, batch_size: int) -> None:
     """The stage `capture`: the residual stream at the hooks, one store per hook below `folder`.
 
-    tokens: `[clip, codebook, frame]`. rows: clips in one forward pass.
+    tokens: `[clip, codebook, frame]`. batch_size: clips in one forward pass.
     """
     spec = ArraySpec((len(tokens), tokens.shape[2] + 1, D_MODEL), "float16")
     with ExitStack() as stack:
@@ -103,7 +103,7 @@ def capture(model: Model, tokens: np.ndarray, folder: Path, *, rows: int) -> Non
             for layer in HOOKS
             if layer < model.n_layers
         }
-        store_residual_stream(model, tokens, ["a piano"] * len(tokens), stores, batch_size=rows)
+        store_residual_stream(model, tokens, ["a piano"] * len(tokens), stores, batch_size=batch_size)
 
 
 def encode(sae: Sae, activations: np.ndarray, folder: Path) -> None:

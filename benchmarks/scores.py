@@ -118,7 +118,8 @@ def find_truth(notes: tuple[ScoreNote, ...], *, start_q: float, length_q: float,
     onset_q = start_q + length_q + np.arange(len(share)) * (STRIDE / STEPS_PER_QUARTER)
     exact = peaks(share, EXACT, length // STRIDE)
     like = np.flatnonzero(share >= NEAR)
-    returns, too_soon = [], []
+    returns: list[int] = []
+    too_soon: list[int] = []
     for peak in exact:
         # A passage that overlaps the return by more than half is the return itself, a little early.
         before = like[onset_q[like] + length_q / 2 <= onset_q[peak]]

@@ -98,7 +98,9 @@ def part(pools: list[Pool], chosen: list[tuple[int, str]]) -> Pool:
             joined[kind].append(pool[kind][mine])
     whole = {key: np.concatenate(values) for key, values in joined.items()}
     question = Question(
-        *(whole[key] for key in ("y", "usable", "prompt")),
+        whole["y"],
+        whole["usable"],
+        whole["prompt"],
         whole["clip_ids"].tolist(),
         whole["x"],
         pools[0]["question"].names,

@@ -139,7 +139,7 @@ def calibration_table(counts: dict[str, dict[str, int]]) -> str:
     for r in shares(counts, truth).to_dict("records"):
         given = ", ".join(f"{verdict} {n}" for verdict, n in counts[r["organism"]].items() if n)
         right, foresight = (
-            f"{100 * r[f'{name}_share']:.0f}% ({100 * r[f'{name}_low']:.0f} to {100 * r[f'{name}_high']:.0f})"
+            f"{100 * r[f'{name}_fraction']:.0f}% ({100 * r[f'{name}_low']:.0f} to {100 * r[f'{name}_high']:.0f})"
             for name in ("right", "foresight")
         )
         lines.append(f"| {r['organism']} | {r['truth']} | {r['n_runs']} | {given} | {right} | {foresight} |")

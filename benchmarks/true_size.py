@@ -68,7 +68,7 @@ def study_config(model: Path) -> dict[str, Any]:
                     "temperature": 1.0,
                     "cfg_coef": CFG_COEF,
                     "n_batches": 1,
-                    "rows": len(PROMPTS),
+                    "batch_size": len(PROMPTS),
                 },
                 "saes": {LAYER: "train"},
                 "sae_training": SAE_TRAINING,

@@ -137,7 +137,7 @@ def _first_reason(shape: tuple[int, ...], holds: Mapping[str, np.ndarray]) -> np
     return np.select([np.broadcast_to(where, shape) for where in holds.values()], list(holds), default="")
 
 
-def _grid_s(duration_s: float, step_s: float) -> NDArray[np.float64]:
+def _grid_s(duration_s: float, step_s: float) -> NDArray[np.floating]:
     """The times k * step_s from 0 to a clip's end. They are multiplied and not added up, so they do not drift."""
     return np.arange(int(np.floor(duration_s / step_s + _TOLERANCE_S)) + 1) * step_s
 

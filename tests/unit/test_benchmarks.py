@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import benchmarks
-from benchmarks.tables import all_tables, with_tables
+from benchmarks.tables import all_tables, calibration_table, with_tables
+from benchmarks.true_size import study_config
+from reprise.config.validation import validate
 from tests.places import ROOT
 
 NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("*.py") if path.stem[0] != "_")
@@ -25,6 +27,17 @@ def test_the_tables_of_the_docs_show_the_committed_records() -> None:
         assert page == with_tables(page, tables), f"{path.name} is out of date: run python -m benchmarks tables"
         shown |= {name for name in tables if f"<!-- /{name} -->" in page}
     assert shown == tables.keys(), "a table that no page shows"
+
+
+def test_the_study_of_a_true_size_is_a_valid_configuration(tmp_path: Path) -> None:
+    (study,) = validate(study_config(tmp_path), check_files=False).studies.values()
+    assert study.generation.batch_size > 1
+
+
+def test_a_calibration_has_a_row_for_each_organism() -> None:
+    table = calibration_table({"planner": {"foresight": 9, "none": 1}, "improviser": {"none": 10}})
+    assert "| planner | foresight | 10 | foresight 9, none 1 | 90% (56 to 100) | 90% (56 to 100) |" in table
+    assert "| improviser | none | 10 | none 10 | 100% (69 to 100) | 0% (0 to 31) |" in table
 
 
 def test_markers_of_a_table_that_is_not_known_are_an_error() -> None:
