@@ -37,7 +37,7 @@ WINDOW = EventWindow(prefix_s=8.0, start_s=9.5, stop_s=12.5, event_s=2.0)
 PLANNED_S = (7.0, 8.0)  # after the motif, and what is heard of it; before the return
 DOSES = (2.0, 4.0, 8.0)  # of the controls
 N_RANDOM = 3
-WINDOW = ["until_event"]
+EDITED = ["until_event"]
 LEAST = 0.1  # the default of `verdict.min_selectivity`
 
 
@@ -75,9 +75,9 @@ def study() -> Study:
     how = {"prefix_s": WINDOW.prefix_s, "frame_rate_hz": FRAME_RATE_HZ}
     controls = ["matched_feature", "random_direction"]
     parts = [
-        condition_table(candidate, clips[cued], [1.0], WINDOW, ["untouched", "resampled", "target"], **how),
-        condition_table(candidate, clips[cued], DOSES, WINDOW, controls, n_random=N_RANDOM, **how),
-        condition_table(candidate, clips[~cued], [1.0], WINDOW, STEERING_KINDS, z_star={feature: level}, **how),
+        condition_table(candidate, clips[cued], [1.0], EDITED, ["untouched", "resampled", "target"], **how),
+        condition_table(candidate, clips[cued], DOSES, EDITED, controls, n_random=N_RANDOM, **how),
+        condition_table(candidate, clips[~cued], [1.0], EDITED, STEERING_KINDS, z_star={feature: level}, **how),
     ]
     arms = ["ablate", "ablate", "steer"]
     table = pd.concat([part.assign(arm=arm) for part, arm in zip(parts, arms, strict=True)], ignore_index=True)
