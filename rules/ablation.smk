@@ -77,11 +77,13 @@ checkpoint candidates:
     params:
         settings=settings(
             "candidates",
+            "candidates",
             "ablation",
             screen=lambda wildcards: {
                 key: getattr(STUDIES[wildcards.study].screen, key)
-                for key in ("confirm_fraction", "fdr", "max_tried", "max_candidates")
+                for key in ("confirm_fraction", "fdr", "max_tried")
             },
+            layers=lambda wildcards: list(STUDIES[wildcards.study].layers),
             alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
@@ -107,10 +109,10 @@ rule ablate:
         candidate="results/{study}/candidates/{candidate}.json",
         declared="results/{study}/declared.json",
         tokens=lambda wildcards: stores("tokens", wildcards.study),
-        certificate=lambda wildcards: certificate(
-            wildcards.study, layer_of(wildcards.candidate)
-        ),
-        latents=lambda wildcards: donated_latents(wildcards.study, wildcards.candidate),
+        certificate=lambda wildcards: [
+            certificate(wildcards.study, layer_of(wildcards.candidate))
+        ],
+        donated=lambda wildcards: donated(wildcards.study, wildcards.candidate),
     output:
         tokens=directory("results/{study}/ablations/{candidate}"),
         manifest="results/{study}/ablations/{candidate}.manifest.json",
@@ -190,7 +192,7 @@ rule match_damage:
         candidates="results/{study}/candidates.parquet",
     output:
         matched="results/{study}/effects/{candidate}.matched.parquet",
-        steered="results/{study}/effects/{candidate}.steered.parquet",
+        sufficiency="results/{study}/effects/{candidate}.sufficiency.parquet",
     log:
         "results/logs/{study}/match_damage/{candidate}.log",
     localrule: True
@@ -259,6 +261,10 @@ rule verdict:
         candidates="results/{study}/candidates.parquet",
         effects=lambda wildcards: [
             f"results/{wildcards.study}/effects/{c}.matched.parquet"
+            for c in chosen_candidates(wildcards.study)
+        ],
+        sufficiency=lambda wildcards: [
+            f"results/{wildcards.study}/effects/{c}.sufficiency.parquet"
             for c in chosen_candidates(wildcards.study)
         ],
     output:

@@ -156,6 +156,7 @@ def declared(study):
             "horizons",
             "probes",
             "screen",
+            "candidates",
             "ablation",
         )
     }

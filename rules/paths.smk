@@ -242,11 +242,12 @@ def layer_of(candidate):
     return int(candidate.split("-")[0].removeprefix("layer"))
 
 
-def donated_latents(study, candidate):
-    """Latents of the candidate's layer where edits take activations from other clips."""
+def donated(study, candidate):
+    """What holds the coordinates of other clips where edits take them from there: latents, and activations."""
     if STUDIES[study].ablation.target != "resample":
         return []
-    return stores("latents", study, f"layer{layer_of(candidate)}")
+    hook = f"layer{layer_of(candidate)}"
+    return stores("latents", study, hook) + stores("activations", study, hook)
 
 
 def chosen_candidates(study):

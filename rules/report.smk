@@ -30,7 +30,7 @@ rule report:
         candidates=expand("results/{study}/candidates.parquet", study=STUDIES),
         effects=lambda wildcards: of_candidates("{candidate}.parquet"),
         matched=lambda wildcards: of_candidates("{candidate}.matched.parquet"),
-        steered=lambda wildcards: of_candidates("{candidate}.steered.parquet"),
+        sufficiency=lambda wildcards: of_candidates("{candidate}.sufficiency.parquet"),
         players=lambda wildcards: of_candidates("{candidate}.audio.manifest.json"),
     output:
         "results/report/index.html",

@@ -123,7 +123,7 @@ for study, fields in settings["studies"].items():
             candidates=candidates,
             effects=read_tables("effects", study),
             matched=read_tables("matched", study, ".matched.parquet"),
-            steered=read_tables("steered", study, ".steered.parquet"),
+            sufficiency=read_tables("sufficiency", study, ".sufficiency.parquet"),
             examples=read_examples(events, audio, target.view.words),
             edited=players,
             stages=read_stages(study),

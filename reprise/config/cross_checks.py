@@ -244,10 +244,9 @@ def _selection_problems(study: Study) -> Iterator[Problem]:
     if study.labels.reviewed_only and not study.review.files:
         text = "got true, but review.files is empty; valid: false, or list the study's reviews in review.files"
         yield Problem(("labels", "reviewed_only"), text, ("labels.reviewed_only", "review.files"))
-    if screen.max_candidates > screen.max_tried:
-        default = "" if "max_candidates" in screen.model_fields_set else ", the default"
-        text = f"got {screen.max_candidates}{default}; valid: at most max_tried, {screen.max_tried}"
-        yield Problem(("screen", "max_candidates"), text, ("screen.max_candidates", "screen.max_tried"))
+    if study.ablation.second_target == study.ablation.target:
+        text = f"got {study.ablation.target}, the same as ablation.target; valid: another one, or none"
+        yield Problem(("ablation", "second_target"), text, ("ablation.second_target", "ablation.target"))
     if screen.min_active >= screen.max_active:
         text = f"got {screen.min_active:g}; valid: below screen.max_active, {screen.max_active:g}"
         yield Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))

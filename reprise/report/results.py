@@ -28,7 +28,7 @@ class Results(NamedTuple):
     settings: the study's leaf settings as plain builtins. target: the kind of event that it is about. model, verdict,
     certificates: the JSON files. card: the model card, {} without one. probes: one row per probe record. events: all
     events after reviews were applied (reprise/review/apply.py). labels: by horizon name. candidates: the candidates
-    table. effects, matched, steered: by candidate name. examples: clips as generated. edited: by candidate name.
+    table. effects, matched, sufficiency: by candidate name. examples: clips as generated. edited: by candidate name.
     stages: stage, jobs, seconds, peak_mb, one row per stage (may be empty). clip_summaries: one row per clip, with why
     it has no events ("" if it has any). reviews: the summary of imported reviews, {} without any. tracks: the
     recordings that clips were cut from, none if the clips come from prompts. left_out: recordings that could not be
@@ -49,7 +49,7 @@ class Results(NamedTuple):
     candidates: pd.DataFrame
     effects: Mapping[str, pd.DataFrame]
     matched: Mapping[str, pd.DataFrame]
-    steered: Mapping[str, pd.DataFrame]
+    sufficiency: Mapping[str, pd.DataFrame]
     examples: Sequence[ExampleClip]
     edited: Mapping[str, Sequence[Edited]]
     stages: pd.DataFrame

@@ -1,4 +1,4 @@
-"""Which features were proposed, and what happened to them?"""
+"""Which candidates were tried, and what happened to them?"""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from reprise.report.results import Results
 
 
 def candidates_view(study: Results) -> list[dict[str, Any]]:
-    """The features that the screen proposed, with the outcome of each."""
-    judged = {(c["layer"], c["feature"]): c for c in study.verdict["candidates"]}
+    """Every candidate that was tried, with its outcome."""
+    judged = {c["title"]: c for c in study.verdict["candidates"]}
     rows = []
     for c in study.candidates.to_dict("records"):
-        found = judged.get((c["layer"], c["feature"]), {})
+        found = judged.get(c["title"], {})
         rows.append(
             {
-                "feature": f"layer {c['layer']}, feature {c['feature']}",
+                "candidate": c["title"],
                 "horizon": c["horizon"].removeprefix("h").replace("-", "–") + " s",
                 "z": number(c["z"], 1),
                 "p": p_text(c["p"]),

@@ -63,9 +63,9 @@ BAD_TOGETHER = {
         "studies.planner.probes.representations: got resid, sae; valid: a list with random_model in it, because the "
         "learned gain is compared with it",
     ),
-    "more candidates than tried": (
-        {"screen": {"max_tried": 1}},
-        "studies.planner.screen.max_candidates: got 2, the default; valid: at most max_tried, 1",
+    "two edit targets that are one": (
+        {"ablation": {"target": "mean"}},
+        "studies.planner.ablation.second_target: got mean, the same as ablation.target; valid: another one, or none",
     ),
     "damage beyond what is counted": (
         {"verdict": {"max_damage": 1.5}},
