@@ -52,7 +52,7 @@ def open_study(path: str | Path) -> Study:
     Raises StoreError if there is no study, if no activations are finished, or if a store does not match its manifest.
     """
     path = Path(path)
-    corpus, batches, hooks = _what_it_uses(path)
+    corpus, batches, hooks, sae_hooks = _what_it_uses(path)
     tokens = _manifests(corpus / "tokens", batches)
     clips = read_clips(tokens)
     rate_hz = read_meta(tokens)["model"]["frame_rate_hz"]
@@ -60,12 +60,12 @@ def open_study(path: str | Path) -> Study:
 
     found: dict[str, dict[int, list[str]]] = {"activations": {}, "latents": {}}
     unfinished = []
-    for kind, where in (("activations", corpus), ("latents", path)):
-        for hook in hooks:
+    for kind, where, of_kind in (("activations", corpus, hooks), ("latents", path, sae_hooks)):
+        for hook in of_kind:
             manifests = _manifests(where / kind / hook, batches)
             if all(Path(manifest).is_file() for manifest in manifests):
                 found[kind][hook_layer(hook)] = manifests
-            elif (kind, hook) != ("latents", "embedding"):
+            else:
                 unfinished.append(f"{kind}/{hook}")
     if not found["activations"]:
         raise StoreError(f"{path}: no activations of any hook are finished; run snakemake on it first")
@@ -95,13 +95,13 @@ def open_study(path: str | Path) -> Study:
     )
 
 
-def _what_it_uses(path: Path) -> tuple[Path, list[str], list[str]]:
-    """The corpus of the study at `path`, and the batches and hooks in it that the study uses."""
+def _what_it_uses(path: Path) -> tuple[Path, list[str], list[str], list[str]]:
+    """The corpus of the study at `path`; the batches and hooks that the study uses; and the hooks with an SAE."""
     file = path / "clips.json"
     if not file.is_file():
         raise StoreError(f"{path}: not a study; valid: a folder with clips.json, such as results/planner")
     said = json.loads(file.read_text(encoding="utf-8"))
-    return path / said["corpus"], said["batches"], said["hooks"]
+    return path / said["corpus"], said["batches"], said["hooks"], said["sae_hooks"]
 
 
 def _manifests(folder: Path, batches: Sequence[str]) -> list[str]:

@@ -58,8 +58,8 @@ checkpoint candidates:
         ],
         latents=lambda wildcards: [
             m
-            for hook in hooks(wildcards.study)[1:]
-            for m in stores("latents", wildcards.study, hook)
+            for layer in STUDIES[wildcards.study].sae_layers
+            for m in stores("latents", wildcards.study, f"layer{layer}")
         ],
     output:
         folder=directory("results/{study}/candidates"),
@@ -83,7 +83,7 @@ checkpoint candidates:
                 key: getattr(STUDIES[wildcards.study].screen, key)
                 for key in ("confirm_fraction", "fdr", "max_tried")
             },
-            layers=lambda wildcards: list(STUDIES[wildcards.study].layers),
+            layers=lambda wildcards: list(STUDIES[wildcards.study].hook_layers),
             alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
@@ -93,10 +93,10 @@ checkpoint candidates:
             reviewed_only=reviewed_only,
             saes=lambda wildcards: {
                 layer: sae_to_read(wildcards.study, layer)
-                for layer in STUDIES[wildcards.study].layers
+                for layer in STUDIES[wildcards.study].sae_layers
             },
             versions=lambda wildcards: sae_versions(
-                wildcards.study, *STUDIES[wildcards.study].layers
+                wildcards.study, *STUDIES[wildcards.study].sae_layers
             ),
         ),
     script:
@@ -110,7 +110,8 @@ rule ablate:
         declared="results/{study}/declared.json",
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         certificate=lambda wildcards: [
-            certificate(wildcards.study, layer_of(wildcards.candidate))
+            certificate(wildcards.study, layer)
+            for layer in candidate_sae(wildcards.study, wildcards.candidate)
         ],
         donated=lambda wildcards: donated(wildcards.study, wildcards.candidate),
     output:
@@ -136,11 +137,12 @@ rule ablate:
             "source",
             "ablation",
             sampling=lambda wildcards: sampling(wildcards.study),
-            sae=lambda wildcards: sae_to_read(
-                wildcards.study, layer_of(wildcards.candidate)
-            ),
+            sae=lambda wildcards: [
+                sae_to_read(wildcards.study, layer)
+                for layer in candidate_sae(wildcards.study, wildcards.candidate)
+            ],
             versions=lambda wildcards: sae_versions(
-                wildcards.study, layer_of(wildcards.candidate)
+                wildcards.study, *candidate_sae(wildcards.study, wildcards.candidate)
             ),
         ),
     script:

@@ -9,7 +9,7 @@ rule report:
         certificates=[
             certificate(study, layer)
             for study in STUDIES
-            for layer in STUDIES[study].layers
+            for layer in STUDIES[study].sae_layers
         ],
         probes=[path for study in STUDIES for path in probe_results(study)],
         events=[path for study in STUDIES for path in events_tables(study)],

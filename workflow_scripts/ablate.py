@@ -40,9 +40,10 @@ if any(subspace.latents for subspace in subspaces.values()):
     (see,) = inputs.certificate
     certificate = json.loads(Path(see).read_text())
     require_passed(certificate, see=see)
-    sae = load_sae(sae_folder(settings["sae"]), device=device)
+    (given,) = settings["sae"]
+    sae = load_sae(sae_folder(given), device=device)
     if sae.digest != certificate["sae_digest"]:
-        raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again to certify it")
+        raise SaeError(f"{given} is not the SAE that was certified; run snakemake again to certify it")
 sampling, tokens = settings["sampling"], read_array(inputs.tokens, "tokens")
 batch_size = sampling["batch_size"]
 size = {"n_frames": tokens.shape[-1], "dtype": settings["model"]["dtype"]}

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from reprise.candidates.clips import clips_to_continue, donors, reference_before, reference_of_event, with_event
 from reprise.candidates.confirmation import COLUMNS, confirm
 from reprise.candidates.controls import (
-    OF_SAE,
     LayerFit,
     edits_of,
     featurize,
@@ -23,6 +22,7 @@ from reprise.candidates.controls import (
 from reprise.candidates.screen import false_discovery
 from reprise.candidates.selection import candidate_name, candidate_title, rank_features, strongest_local_feature
 from reprise.checkpoints.hub import sae_folder
+from reprise.config.schema import OF_SAE
 from reprise.identity import seed_from, stable_fraction
 from reprise.interventions.subspace import Subspace, coordinates, of_latents
 from reprise.probing.questions import read_question
@@ -37,7 +37,9 @@ settings = start(snakemake)
 inputs, ablation = snakemake.input, settings["ablation"]
 saes = {int(layer): path for layer, path in settings["saes"].items()}
 longer = [settings["horizons"][role] for role in settings["longer_roles"]]
-tables = pd.concat([pd.read_parquet(path) for path in inputs.screens], ignore_index=True)
+columns = ["layer", "horizon", "feature", "z", "p", "auroc", "active_fraction", "tested"]
+screens = [pd.DataFrame(columns=columns).astype({"p": float, "tested": bool, "feature": int})]
+tables = pd.concat([pd.read_parquet(path) for path in inputs.screens] or screens, ignore_index=True)
 tables["q"] = false_discovery(tables["p"].where(tables["tested"]))
 ranked = rank_features(tables, fdr=settings["screen"]["fdr"], horizons=longer)
 log.info("%d features pass the screen at %s", len(ranked), longer)

@@ -27,8 +27,6 @@ from reprise.probing.scores import auroc
 
 # Kinds of candidates, in the order in which they are tried.
 KINDS = ("feature", "feature_set", "mean_difference", "probe", "leace")
-# Kinds that are read through an SAE.
-OF_SAE = ("feature", "feature_set")
 # A matched latent must not itself separate clips with an event from others: |AUROC - 0.5| is at most this.
 MAX_CONTROL_AUROC_OFFSET = 0.1
 N_FOLDS = 5

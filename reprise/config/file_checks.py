@@ -29,7 +29,7 @@ def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
             yield Problem(("model", "name"), text, ("model.name", "model.backend"))
     else:
         facts = family_of(backend).facts(model_folder(name, backend=backend, base_dir=base_dir))
-        asked = {"layers": study.layers, "duration_s": study.generation.duration_s}
+        asked = {"layers": study.hook_layers, "duration_s": study.generation.duration_s}
         for path, text in compatibility_errors(facts, name=name, **asked):
             yield Problem(path, text, ("model.name", ".".join(path)))
     for layer, sae in study.saes.items():

@@ -27,6 +27,8 @@ from reprise.extensions import ExtensionError
 from reprise.targets.recurrence.settings import RecurrenceSettings
 from reprise.targets.registry import RECURRENCE, target_of
 
+# Kinds of candidates that are read through an SAE.
+OF_SAE = ("feature", "feature_set")
 # In `saes`: this layer's SAE is trained on the study's own activations.
 TRAIN = "train"
 # `organisms` overrides config/organisms.yaml; only the training recipe reads it.
@@ -349,13 +351,15 @@ class Study(Settings):
         (0, 1, 2, 3), "Random seeds. Each prompt (or cut of a recording) gives one clip per seed.", min_length=1
     )
     generation: GenerationSettings = GenerationSettings()
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(unique)] = leaf(
+        (), "Hook layers (0-based) that are studied without an SAE. Those of saes are studied too."
+    )
     saes: dict[Annotated[int, Field(ge=0)], Annotated[str, Field(min_length=1)]] = leaf(
-        ...,
+        {},
         "SAE of each hook layer (0-based): its directory, its address on the hub pinned to a commit, or train, to "
-        "train one on the study's own clips.",
+        "train one on the study's own clips. None is needed where layers are listed.",
         valid="layer: directory, hub address or train, such as 2: resources/planner/sae/layer2, "
         f"2: {HUB_SAE} or 2: train",
-        min_length=1,
     )
     sae_training: SaeTrainingSettings = SaeTrainingSettings()
     certificate: CertificateSettings = CertificateSettings()
@@ -396,14 +400,19 @@ class Study(Settings):
         return handler(value) if kind is RecurrenceSettings else kind.model_validate(value)
 
     @property
-    def layers(self) -> tuple[int, ...]:
-        """The hook layers: those with an SAE, ascending."""
+    def hook_layers(self) -> tuple[int, ...]:
+        """All layers that are studied, with and without an SAE, ascending."""
+        return tuple(sorted({*self.layers, *self.saes}))
+
+    @property
+    def sae_layers(self) -> tuple[int, ...]:
+        """The layers with an SAE, ascending."""
         return tuple(sorted(self.saes))
 
     @property
     def trained_layers(self) -> tuple[int, ...]:
         """The layers whose SAE is trained in the study, ascending."""
-        return tuple(layer for layer in self.layers if self.saes[layer] == TRAIN)
+        return tuple(layer for layer in self.sae_layers if self.saes[layer] == TRAIN)
 
     @property
     def longer_roles(self) -> tuple[str, ...]:

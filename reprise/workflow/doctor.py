@@ -237,7 +237,7 @@ def stores_bytes(
         return {}
     tokens = token_arrays(n_clips, n_codebooks=facts["n_codebooks"], n_frames=n_frames)
     acts = activation_arrays(n_clips, n_positions=n_positions(n_frames), d_model=facts["d_model"])
-    n_hooks = 1 + len(study.layers) * (1 + reads_random_weights(study.probes.representations))
+    n_hooks = 1 + len(study.hook_layers) * (1 + reads_random_weights(study.probes.representations))
     latents = 0
     for sae in saes:
         if sae is not None:

@@ -103,7 +103,7 @@ def _look_at(name: str, study: Study, corpus: str) -> tuple[list[Finding], dict[
     """The findings of one study, and the bytes of its stores."""
     model, facts = look_at_model(study)
     digest, saes = known_digest(corpus), {}
-    for layer in progress(study.layers, total=len(study.layers), what=f"SAEs of {name}"):
+    for layer in progress(study.sae_layers, total=len(study.sae_layers), what=f"SAEs of {name}"):
         saes[layer] = look_at_sae(study, layer, facts, model_digest=digest)
     try:
         n_units = (
@@ -116,7 +116,7 @@ def _look_at(name: str, study: Study, corpus: str) -> tuple[list[Finding], dict[
     n_clips, product = count_clips(study, n_units)
     g = study.generation
     found = f"{product} = {n_clips} clips of {g.duration_s:g} s"
-    found += f" in {g.n_batches} batches; layers {', '.join(map(str, study.layers))}; horizons "
+    found += f" in {g.n_batches} batches; layers {', '.join(map(str, study.hook_layers))}; horizons "
     found += ", ".join(f"{role} {a:g}-{b:g} s" for role, (a, b) in study.horizons.items())
     config = Finding("config", n_clips > 0, found)
     recordings = [look_at_recordings(study)] if study.source != "prompts" and n_units else []

@@ -100,7 +100,7 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     if stage in ("generate", "ablate"):
         need = generation
     else:
-        need = pass_need(facts, **asked, n_hooks=2 * len(study.layers) + 2, n_logits=2 * (stage == "effects"))
+        need = pass_need(facts, **asked, n_hooks=2 * len(study.hook_layers) + 2, n_logits=2 * (stage == "effects"))
     # While the language model is loaded, it is in memory twice as float32: once as read from the file, once in place.
     loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(g.batch_size)
     mb = (GPU_BASE_MB + loading / 1e6) if on_gpu else MODEL_BASE_MB + max(loading, running) / 1e6

@@ -36,9 +36,10 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     # For controls far beyond the allowed damage it does not matter how far: they are drawn on the edge.
     reach = max([2 * needed["max_damage"], *(1.1 * target["damage"].dropna())])
     doses = sorted(target["dose"].unique())
+    # In the prefix only the candidate is edited, at one dose, so a sentence says it.
     panels = [
         _panel(edited, effects, window, words, needed=needed, reach=reach, doses=doses, effect_axis=effect_axis)
-        for window in WINDOWS
+        for window in ("until_event",)
         if window in set(edited["window"])
     ]
     keys = [(f"s-{k}", MARKERS[k], v) for k, v in KINDS.items() if k in set(edited["kind"])]
@@ -58,6 +59,7 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         "about": about,
         "panels": panels,
         "legend": legend(keys),
+        "prefix_only": prefix_text(matched, words),
         "sufficiency": sufficiency_text(study.sufficiency.get(name, pd.DataFrame()), words),
     }
 
@@ -155,7 +157,10 @@ def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], words
         "selectivity", *selectivity, text, shape="diamond", filled=bool(shows), needed=needed["min_selectivity"]
     )
     lines.append(last)
-    axis = axis_around([v for r in lines for v in (r.value, r.low, r.high)], include=(0.0, *needed.values()))
+    axis = axis_around(
+        [v for r in lines for v in (r.value, r.low, r.high)],
+        include=(0.0, needed["min_effect"], needed["min_selectivity"]),
+    )
     label = f"{title}, at equal damage: " + "; ".join(f"{r.label} {interval(r.value, r.low, r.high)}" for r in lines)
     return interval_plot(lines, axis, label=label, x_label=f"fall in the rate of {words.events}", right=46)
 
@@ -229,6 +234,15 @@ def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str
             }
         )
     return rows
+
+
+def prefix_text(matched: pd.DataFrame, words: Words) -> str:
+    """What editing the prefix alone does; empty if it was not tried."""
+    rows = matched[(matched["window"] == "prefix_only") & (matched["kind"] == "target") & (matched["dose"] == 1)]
+    if rows.empty:
+        return ""
+    effect, low, high = _with_interval(rows.iloc[0], "effect")
+    return f"Edited in the prefix only, it takes away {interval(effect, low, high)} of the {words.events}."
 
 
 def sufficiency_text(summary: pd.DataFrame, words: Words) -> str:

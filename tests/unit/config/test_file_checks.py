@@ -109,7 +109,7 @@ def test_counts_are_checked_against_the_prompts(tmp_path: Path) -> None:
 def test_an_sae_to_be_trained_needs_no_directory_but_clips_to_spare(tmp_path: Path) -> None:
     study = {**project(tmp_path, 12), "saes": {2: "sae", 4: "train"}, "certificate": {"n_clips": 24}}
     found = validate({"studies": {"a": study}}, base_dir=tmp_path).studies["a"]
-    assert found.trained_layers == (4,) and found.layers == (2, 4)
+    assert found.trained_layers == (4,) and found.sae_layers == (2, 4)
     study["certificate"] = {"n_clips": 25}
     assert file_problems(tmp_path, study) == [
         "c.yaml: studies.a.certificate.n_clips: got 25, and these clips are not used to train the SAE; valid: "
