@@ -246,7 +246,8 @@ def _layer_problems(study: Study) -> Iterator[Problem]:
     uses: tuple[str, ...] = ("saes", "layers")
     if not study.hook_layers:
         schema = Study.model_json_schema()["properties"]["saes"]
-        yield Problem(("saes",), f"missing; valid: {valid_text(schema)}, or layers such as layers: [2]", uses)
+        got = "got {}" if "saes" in study.model_fields_set else "missing"
+        yield Problem(("saes",), f"{got}; valid: {valid_text(schema)}, or layers such as layers: [2]", uses)
     elif not study.saes and set(study.candidates.kinds) <= set(OF_SAE):
         text = (
             f"got {', '.join(study.candidates.kinds)}, and no layer has an SAE; valid: a list with a direction in it"
