@@ -59,7 +59,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="workflow, planning, labels, screen, ablation, capture, true_size, seeds, statistics, candidates or tables",
+        help="workflow, planning, labels, screen, ablation, capture, true_size, seeds, statistics, candidates, tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
