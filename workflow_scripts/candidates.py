@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reprise.candidates.clips import clips_to_continue, donors, reference_before, reference_of_event, with_event
+from reprise.candidates.clips import (
+    classed_clips,
+    clips_to_continue,
+    donors,
+    plan_times,
+    reference_before,
+    reference_of_event,
+)
 from reprise.candidates.confirmation import COLUMNS, confirm
 from reprise.candidates.controls import (
     LayerFit,
@@ -50,45 +57,41 @@ prefix_s = ablation["prefix_s"]
 window = [prefix_s + s for s in ablation["return_window_s"]]
 events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
 references = reference_of_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1], prefix_s=prefix_s)
-has_event = clips["clip_id"].isin(references["clip_id"]).to_numpy()
-# Clips for which it is unknown whether they return are not compared with anything.
-known = has_event | ~with_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1], which="unknown")
-# Include events that refer to something after the prefix. Such clips count neither as clips with an event nor as clips
-# without one.
-event_somehow = has_event | with_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1])
-continued = clips_to_continue(clips, has_event, confirmation_clips, ablation["n_clips"])
-continued = continued.assign(target_start_s=window[0], target_stop_s=window[1]).merge(references, on="clip_id")
 
 
 def manifests(paths: list[str], layer: int) -> list[str]:
     return [path for path in paths if f"/layer{layer}/" in path]
 
 
-# Positions at which the model could hold a plan: after the reference (and the context in which the baseline hears it)
-# and before the event. In a recording, the tokens before a position already have information about what follows.
-frame_rate_hz = 1 / read_meta(inputs.activations)["seconds_per_position"]
-lookahead_positions = read_meta(inputs.tokens).get("encoder_lookahead_positions", 0)
-reference_end_s = read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=settings["earliest_s"])
-planned_from = np.rint((reference_end_s + settings["context_s"]) * frame_rate_hz) - lookahead_positions
-stop = round(prefix_s * frame_rate_hz) - lookahead_positions
-positions = np.arange(int(min(np.nanmin(planned_from, initial=stop), stop)), stop)
-could_plan = positions >= planned_from[:, None]
-known &= could_plan.any(axis=1)
-without_event = known & ~event_somehow
+positions, could_plan = plan_times(
+    read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=settings["earliest_s"]),
+    context_s=settings["context_s"],
+    prefix_s=prefix_s,
+    frame_rate_hz=1 / read_meta(inputs.activations)["seconds_per_position"],
+    lookahead_positions=read_meta(inputs.tokens).get("encoder_lookahead_positions", 0),
+)
+has_event, without_event, known = classed_clips(
+    events, clips["clip_id"], references, could_plan, start_s=window[0], stop_s=window[1]
+)
 # Clips without an event have no row that gives the reference. The clip summaries say where it ends.
 own_end_s = read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=np.nan)
 own = reference_before(clips["clip_id"], own_end_s, duration_s=settings["reference_s"], prefix_s=prefix_s)
 has_own = clips["clip_id"].isin(own["clip_id"]).to_numpy()
-without_one = clips_to_continue(clips, without_event & has_own, confirmation_clips, ablation["n_sufficiency"])
-without_one = without_one.assign(target_start_s=window[0], target_stop_s=window[1]).merge(own, on="clip_id")
-if ablation["target"] == "resample":
-    # The donors' coordinates, like all choices, come from the screened prompts. They are of the other class.
-    continued, without_one = (
-        some.assign(donor=donors(some, clips, eligible & ~confirmation_clips)).dropna(
-            subset="donor", ignore_index=True
-        )
-        for some, eligible in ((continued, without_event), (without_one, has_event))
-    )
+
+
+def to_continue(wanted: np.ndarray, n: int, refer_to: pd.DataFrame, other_class: np.ndarray) -> pd.DataFrame:
+    """Clips of held-out prompts, each with its reference and a donor of the other class, if the target is to resample.
+    Donors, like all that is chosen, come from the screened prompts."""
+    some = clips_to_continue(clips, wanted, confirmation_clips, n)
+    some = some.assign(target_start_s=window[0], target_stop_s=window[1]).merge(refer_to, on="clip_id")
+    if ablation["target"] != "resample":
+        return some
+    given = donors(some, clips, other_class & ~confirmation_clips)
+    return some.assign(donor=given).dropna(subset="donor", ignore_index=True)
+
+
+continued = to_continue(has_event, ablation["n_clips"], references, without_event)
+without_one = to_continue(without_event & has_own, ablation["n_sufficiency"], own, has_event)
 labels = {h: pd.read_parquet(p) for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)}
 local_labels = labels[settings["horizons"]["local"]]
 grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"]) for h in longer}
