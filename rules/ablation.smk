@@ -84,6 +84,7 @@ checkpoint candidates:
                 for key in ("confirm_fraction", "fdr", "max_tried")
             },
             layers=lambda wildcards: list(STUDIES[wildcards.study].hook_layers),
+            directions=lambda wildcards: direction_files(wildcards.study),
             alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),

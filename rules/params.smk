@@ -53,6 +53,14 @@ def fingerprints(files):
     return {file.name: fingerprint(file) for file in files}
 
 
+def direction_files(study):
+    """Fingerprints of the directions that a study names, tensors and descriptions."""
+    named = map(Path, STUDIES[study].candidates.directions)
+    return fingerprints(
+        file.with_suffix(end) for file in named for end in (".safetensors", ".json")
+    )
+
+
 def sae_versions(study, *layers):
     """The versions of formats of SAEs that other packages add, by format; an SAE trained here is of a built-in one."""
     given = [layer for layer in layers if not trained_sae(study, layer)]

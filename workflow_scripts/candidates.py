@@ -19,6 +19,7 @@ from reprise.candidates.clips import (
 from reprise.candidates.confirmation import COLUMNS, confirm
 from reprise.candidates.controls import (
     LayerFit,
+    clip_coordinates,
     edits_of,
     featurize,
     fit_layer,
@@ -31,8 +32,10 @@ from reprise.candidates.selection import candidate_name, candidate_title, rank_f
 from reprise.checkpoints.hub import sae_folder
 from reprise.config.schema import OF_SAE
 from reprise.identity import seed_from, stable_fraction
+from reprise.interventions.direction_files import read_direction
 from reprise.interventions.subspace import Subspace, coordinates, of_latents
 from reprise.probing.questions import read_question
+from reprise.probing.scores import auroc
 from reprise.review.apply import read_events
 from reprise.saes.latents import read_latents
 from reprise.storage.artifacts import read_array, read_clips, read_meta, read_reference_ends_s
@@ -139,12 +142,18 @@ def fitted_candidates(kind: str) -> list[dict]:
 screened = ranked.head(settings["screen"]["max_tried"]).assign(kind="feature")
 screened["subspace"] = [of_latents("feature", [j]) for j in screened["feature"]]
 kinds = settings["candidates"]["kinds"]
+given = []
+for path in settings["candidates"]["directions"] if comparable else []:
+    subspace, layer, _ = read_direction(path)
+    separates = auroc(clip_coordinates(subspace, fit_of(layer))[:, 0], fit_of(layer).data.has_event.astype(float))
+    given.append({"layer": layer, "kind": "given", "horizon": longer[-1], "auroc": separates, "subspace": subspace})
+    given[-1]["file"] = path
 # A set of one latent that is tried as a feature would be the same candidate.
 already = {(row.layer, row.subspace.latents) for row in screened.itertuples() if "feature" in kinds}
 of_kind = {kind: screened.to_dict("records") if kind == "feature" else fitted_candidates(kind) for kind in kinds}
 found = pd.DataFrame(
-    [row for rows in of_kind.values() for row in rows],
-    columns=["layer", "kind", "horizon", "z", "p", "q", "auroc", "active_fraction", "subspace"],
+    [row for rows in (*of_kind.values(), given) for row in rows],
+    columns=["layer", "kind", "horizon", "z", "p", "q", "auroc", "active_fraction", "subspace", "file"],
 )
 
 
@@ -166,7 +175,10 @@ tried = confirm(
     alpha=settings["alpha"],
     seed_of=lambda horizon: seed_from("confirm", settings["study"], horizon)[0],
 )
-tried["title"] = [candidate_title(row.layer, row.kind, row.subspace.latents) for row in tried.itertuples()]
+tried["title"] = [
+    candidate_title(row.layer, row.kind, row.subspace.latents, row.file if row.kind == "given" else "")
+    for row in tried.itertuples()
+]
 for row in tried.itertuples():
     log.info(
         "%s at %s: AUROC %.3f; held out: gain %.3f [%.3f, %.3f], p %.4f, of %d tried %.3f: %s %s",

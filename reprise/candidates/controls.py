@@ -26,7 +26,9 @@ from reprise.probing.folds import prompt_folds
 from reprise.probing.scores import auroc
 
 # Kinds of candidates, in the order in which they are tried.
-KINDS = ("feature", "feature_set", "mean_difference", "probe", "leace")
+KINDS = ("feature", "feature_set", "mean_difference", "probe", "leace", "given")
+# Kinds that are fitted with labels here.
+FITTED = ("feature_set", "mean_difference", "probe", "leace")
 # A matched latent must not itself separate clips with an event from others: |AUROC - 0.5| is at most this.
 MAX_CONTROL_AUROC_OFFSET = 0.1
 N_FOLDS = 5
@@ -94,7 +96,7 @@ def featurize(kind: str, fit: LayerFit, *, seed: int, rank: int | None = None) -
     Parameters
     ----------
     kind : str
-        One of `KINDS`, but `feature`, which the screen finds.
+        One of `FITTED`.
     fit : LayerFit
         The screened clips.
     seed : int
@@ -198,7 +200,8 @@ def edits_of(
         found["matched_feature"] = {f"matched_feature{i}": of_latents("matched", each) for i, each in enumerate(sets)}
         if local is not None and subspace.kind == "feature":
             found["local_feature"] = {"local_feature": of_latents("local", [local])}
-    if subspace.kind != "feature":
+    # What was found elsewhere cannot be fitted again.
+    if subspace.kind in FITTED:
         fits = {}
         for i in range(n_controls):
             exchanged = fit._replace(data=swapped(fit.data, seed=seed + i))

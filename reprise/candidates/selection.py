@@ -11,6 +11,7 @@ Degenerate input: if no feature predicts at the local horizon only, that control
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -70,8 +71,11 @@ def strongest_local_feature(
     return None if near.empty else int(near["feature"].iloc[0])
 
 
-def candidate_title(layer: int, kind: str, latents: Sequence[int]) -> str:
-    """A candidate in words: `layer 2, feature 117`, `layer 2, features 1 and 7`, `layer 2, mean difference`."""
+def candidate_title(layer: int, kind: str, latents: Sequence[int], file: str = "") -> str:
+    """A candidate in words: `layer 2, feature 117`, `layer 2, features 1 and 7`, `layer 2, mean difference`; one that
+    was given in a file, by its name."""
+    if file:
+        return f"layer {layer}, direction {PurePath(file).stem}"
     if kind == "feature":
         return f"layer {layer}, feature {latents[0]}"
     if latents:

@@ -210,6 +210,11 @@ class CandidateSettings(Settings):
         "multiple tests.",
         min_length=1,
     )
+    directions: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(unique)] = leaf(
+        (),
+        "Directions from files that are tried as well: name.safetensors, with name.json beside it.",
+        valid="a list of files such as data/direction.safetensors",
+    )
     max_edited: int = leaf(1, "Maximum number of confirmed candidates of each kind that are edited.", ge=1)
 
 

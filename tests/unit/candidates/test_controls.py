@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from reprise.candidates.controls import FITTED as KINDS_OF_FIT
 from reprise.candidates.controls import (
-    KINDS,
     LayerFit,
     edits_of,
     feature_statistics,
@@ -47,7 +47,6 @@ FITTED = PROMPT < 8
 NOISE = np.random.default_rng(5)
 COULD_PLAN = np.arange(N_POSITIONS) >= NOISE.integers(0, 3, N_CLIPS)[:, None]
 DECODER = NOISE.normal(size=(D_SAE, D_MODEL))
-KINDS_OF_FIT = [kind for kind in KINDS if kind != "feature"]
 
 
 def world(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
