@@ -1,7 +1,7 @@
 """Which clips an ablation continues, what their events refer to, and which clips donate to them.
 
 Whether a clip has an event is a property of its continuation after the prefix, and no horizon is read. Clips are taken
-in the order of a hash of their names; this includes the donors of resampling and the clips that are steered.
+in the order of a hash of their names; this includes the donors of resampling and the clips of sufficiency.
 
 Degenerate input: without an accepted event after the prefix there are no clips; a clip that has no donor is not
 continued.
