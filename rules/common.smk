@@ -233,6 +233,7 @@ wildcard_constraints:
     batch=r"b\d+",
     hook=r"embedding|(random-)?layer\d+",
     layer=r"\d+",
+    seed=r"\d+",
     horizon=r"h[0-9.]+-[0-9.]+",
 
 

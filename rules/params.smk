@@ -61,6 +61,19 @@ def direction_files(study):
     )
 
 
+def how_trained(**seed):
+    """The settings of a training. How many others there are is not part of them."""
+    return settings(
+        "train_sae",
+        sae_training=lambda wildcards: STUDIES[wildcards.study].sae_training.model_dump(
+            mode="json", exclude={"n_seeds"}
+        ),
+        layer=lambda wildcards: int(wildcards.layer),
+        n_measured=lambda wildcards: STUDIES[wildcards.study].certificate.n_clips,
+        **seed,
+    )
+
+
 def sae_versions(study, *layers):
     """The versions of formats of SAEs that other packages add, by format; an SAE trained here is of a built-in one."""
     given = [layer for layer in layers if not trained_sae(study, layer)]

@@ -202,6 +202,23 @@ def trained_sae(study, layer):
     )
 
 
+def trained_again(study, layer):
+    """The names of all SAEs that are trained for a layer; the first is the one that is used."""
+    n_seeds = STUDIES[study].sae_training.n_seeds
+    return [
+        f"layer{layer}",
+        *(f"layer{layer}-seed{seed}" for seed in range(1, n_seeds)),
+    ]
+
+
+def seed_tables(study):
+    """Tables of how many latents come back, for the layers with several SAEs."""
+    if STUDIES[study].sae_training.n_seeds == 1:
+        return []
+    layers = STUDIES[study].trained_layers
+    return [f"results/{study}/saes/layer{layer}.seeds.parquet" for layer in layers]
+
+
 def given_sae(study, layer):
     """The files of an SAE in a directory; none on the hub, where the commit in its name says which it is."""
     name = sae_of(study, int(layer))

@@ -28,6 +28,7 @@ rule report:
         ],
         recordings=[path for study in STUDIES for path in recordings_files(study)],
         candidates=expand("results/{study}/candidates.parquet", study=STUDIES),
+        seeds=[path for study in STUDIES for path in seed_tables(study)],
         effects=lambda wildcards: of_candidates("{candidate}.parquet"),
         matched=lambda wildcards: of_candidates("{candidate}.matched.parquet"),
         sufficiency=lambda wildcards: of_candidates("{candidate}.sufficiency.parquet"),

@@ -1,4 +1,4 @@
-"""Write down in a study's folder which corpus it uses, for human readers."""
+"""Write down in a study's folder which corpus it uses, for human readers and `reprise.open_study`."""
 
 from pathlib import Path
 

@@ -140,6 +140,12 @@ class SaeTrainingSettings(Settings):
         valid="a number > 0, or null",
         gt=0,
     )
+    n_seeds: int = leaf(
+        1,
+        "Number of SAEs that are trained for each layer, from different seeds. The first one is used. The others show "
+        "how many of a candidate's latents come back.",
+        ge=1,
+    )
 
 
 class DescriptorSettings(Settings):

@@ -89,7 +89,8 @@ def condition_table(
     DataFrame
         The columns of `clips`, and layer, kind, window, control (number of the control of its kind), dose, edit (name
         of the subspace, "" for none), reference (name), donor (None where there is none), n_prefix_frames,
-        stop_position (positions below it are edited) and condition, a name that is unique within the candidate.
+        start_position and stop_position (positions from the first to before the second are edited) and condition, a
+        name that is unique within the candidate.
         `untouched` has one row per clip and `resampled` has `n_resampled`, with window "none" and dose 0.
 
     Raises
@@ -126,6 +127,7 @@ def condition_table(
     event_stop = np.rint(table["target_stop_s"] * frame_rate_hz) + 1
     stop = {"none": 0, "prefix_only": n_prefix, "until_event": event_stop}
     table["layer"], table["n_prefix_frames"] = layer, n_prefix
+    table["start_position"] = 0
     table["stop_position"] = np.select([table["window"] == w for w in stop], list(stop.values()), 0).astype(np.int64)
     return table.astype({"dose": float})
 

@@ -55,7 +55,8 @@ class RowEdits(NamedTuple):
 
     `latents` int64 `[row, rank]`: the SAE latent that is a coordinate; -1 where it is linear. `read`, `write` `[row,
     rank, d_model]` and `offset` `[row, rank]`: see `Subspace`. `reference` `[row, position, rank]`: its last position
-    also holds for all later ones. `dose` `[row]`. `stop` int64 `[row]`: positions below it are edited (0: none).
+    also holds for all later ones. `dose` `[row]`. `start`, `stop` int64 `[row]`: positions from `start` to before
+    `stop` are edited (stop 0: none).
     """
 
     layer: int
@@ -65,6 +66,7 @@ class RowEdits(NamedTuple):
     write: torch.Tensor
     reference: torch.Tensor
     dose: torch.Tensor
+    start: torch.Tensor
     stop: torch.Tensor
 
 
@@ -138,7 +140,8 @@ def row_edits(table: pd.DataFrame, edits: Edits, *, d_model: int, device: torch.
         reference[row, :, :r] = _reference(table.iloc[row], edits, width=width, stop=int(stop[row]), rank=r)
 
     def on_device(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(device)
+        # A copy: columns of a table may be read-only.
+        return torch.tensor(values, device=device)
 
     return RowEdits(
         layer=int(layers[0]),
@@ -148,6 +151,7 @@ def row_edits(table: pd.DataFrame, edits: Edits, *, d_model: int, device: torch.
         write=on_device(write),
         reference=on_device(reference),
         dose=on_device(table["dose"].to_numpy(np.float32)),
+        start=on_device(table["start_position"].to_numpy(np.int64)),
         stop=on_device(stop),
     )
 
@@ -189,8 +193,8 @@ def edit_function(edits: RowEdits, sae: Sae | None, *, guided: bool, cfg_branche
     Returns
     -------
     EditFunction
-        At other layers, and at positions past every window, it returns x itself. It raises ValueError if the batch has
-        another number of rows.
+        At other layers, and at positions outside every window, it returns x itself. It raises ValueError if the batch
+        has another number of rows.
 
     Raises
     ------
@@ -204,7 +208,7 @@ def edit_function(edits: RowEdits, sae: Sae | None, *, guided: bool, cfg_branche
         edits = RowEdits(layer=edits.layer, **twice)
         if cfg_branches == "conditional":
             edits.stop[len(edits.stop) // 2 :] = 0
-    rows, last_stop = len(edits.stop), int(edits.stop.max())
+    rows, first_start, last_stop = len(edits.stop), int(edits.start.min()), int(edits.stop.max())
     through_sae = edits.latents >= 0
     reads_latents = bool(through_sae.any())
     if reads_latents and sae is None:
@@ -225,7 +229,7 @@ def edit_function(edits: RowEdits, sae: Sae | None, *, guided: bool, cfg_branche
         return torch.where(through_sae[:, None], torch.stack(z, dim=-1), linear)
 
     def edit(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
-        if layer != edits.layer or start >= last_stop:
+        if layer != edits.layer or start >= last_stop or start + x.shape[1] <= first_start:
             return x
         if len(x) != rows:
             raise ValueError(f"edit: the batch has {len(x)} rows; the edits were made for {rows} (guided={guided})")
@@ -237,7 +241,7 @@ def edit_function(edits: RowEdits, sae: Sae | None, *, guided: bool, cfg_branche
             # What the SAE writes is rescaled on its way into the stream. A direction fitted in the stream is not.
             by = by * torch.where(through_sae[:, None], write_scale(sae, exact), 1.0)
         moved = exact - torch.einsum("bpr,brd->bpd", by, edits.write)
-        inside = position[None] < edits.stop[:, None]
+        inside = (position[None] >= edits.start[:, None]) & (position[None] < edits.stop[:, None])
         return torch.where(inside[..., None], moved.to(x.dtype), x)
 
     return edit

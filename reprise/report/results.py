@@ -1,6 +1,7 @@
 """The input of the report: all results of one study, and the edited clips that it plays."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,8 @@ class Results(NamedTuple):
     it has no events ("" if it has any). reviews: the summary of imported reviews, {} without any. tracks: the
     recordings that clips were cut from, none if the clips come from prompts. left_out: recordings that could not be
     used (track_id, path, reason). cuts_left_out: cuts of other recordings that could not be used (with cut). damaged:
-    recordings that could not be decoded in some places.
+    recordings that could not be decoded in some places. seeds: by layer, how similar a latent of its trained SAE is to
+    the most similar one of SAEs from other seeds (latent, seed, cosine).
     """
 
     name: str
@@ -59,3 +61,4 @@ class Results(NamedTuple):
     left_out: Sequence[Mapping[str, str]] = ()
     cuts_left_out: Sequence[Mapping[str, Any]] = ()
     damaged: Sequence[Mapping[str, str]] = ()
+    seeds: Mapping[int, pd.DataFrame] = MappingProxyType({})

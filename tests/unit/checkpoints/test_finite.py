@@ -86,7 +86,8 @@ def test_passes_over_given_tokens_that_overflow(model, tokens):
 
 def conditions():
     fields = {"prompt": PROMPTS[0], "kind": "target", "window": "until_event", "control": 0, "edit": "latent"}
-    fields |= {"layer": 4, "dose": 1.0, "reference": "zero", "donor": None, "n_prefix_frames": 4, "stop_position": 10}
+    fields |= {"layer": 4, "dose": 1.0, "reference": "zero", "donor": None, "n_prefix_frames": 4}
+    fields |= {"start_position": 0, "stop_position": 10}
     return pd.DataFrame([{"clip_id": f"c{i}", **fields} for i in range(2)])
 
 
