@@ -256,6 +256,9 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
     write_parquet(folder / "candidates.parquet", chosen)
     matched = sufficiency = pd.DataFrame()
     if candidates:
+        # Of the candidate, one of two other SAEs of layer 2 has it again.
+        cosines = pd.DataFrame({"latent": [116, 117] * 2, "seed": [1, 1, 2, 2], "cosine": [0.2, 0.9, 0.1, 0.69]})
+        write_parquet(folder / "saes" / "layer2.seeds.parquet", cosines)
         from reprise.interventions.matched_damage import matched_damage
         from reprise.interventions.sufficiency import sufficiency_summary
 
@@ -334,6 +337,7 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         "labels": found("labels/*.parquet"),
         "audio": found("audio/*.manifest.json"),
         "candidates": found("candidates.parquet"),
+        "seeds": found("saes/*.seeds.parquet"),
         "effects": found("effects/*.parquet", without=(".matched", ".sufficiency")),
         "matched": found("effects/*.matched.parquet"),
         "sufficiency": found("effects/*.sufficiency.parquet"),
