@@ -35,6 +35,7 @@ from reprise.saes.latents import latent_arrays
 from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import activation_arrays, audio_bytes, token_arrays
 from reprise.storage.stores import stored_bytes
+from reprise.workflow.resources import continuations, edited_candidates
 
 USUAL_L0 = 100
 STORES = ("tokens", "audio", "activations", "latents")
@@ -164,6 +165,14 @@ def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
     found = f"{free[1]}: {bytes_text(free[0])} free, about {bytes_text(need.of(rows))} needed for {rows} rows"
     problem = memory_problem(need, batch_size=rows, free=free)
     return Finding("device", problem is None, found, problem or "")
+
+
+def look_at_ablations(study: Study, *, n_clips: int) -> Finding:
+    """What the ablations may cost. It is known in advance only at most, because candidates must be confirmed first."""
+    n, n_each = edited_candidates(study), continuations(study, n_clips)
+    seconds = study.generation.duration_s - study.ablation.prefix_s
+    found = f"at most {n} {'candidate' if n == 1 else 'candidates'}, each with {n_each} continuations of {seconds:g} s"
+    return Finding("ablations", True, found)
 
 
 def look_at_disk(

@@ -20,6 +20,7 @@ from reprise.review.files import read_reviews
 from reprise.workflow.doctor import (
     Finding,
     known_digest,
+    look_at_ablations,
     look_at_device,
     look_at_disk,
     look_at_model,
@@ -121,4 +122,5 @@ def _look_at(name: str, study: Study, corpus: str) -> tuple[list[Finding], dict[
     config = Finding("config", n_clips > 0, found)
     recordings = [look_at_recordings(study)] if study.source != "prompts" and n_units else []
     lines = [config, *recordings, model, *(finding for finding, _ in saes.values()), look_at_device(study, facts)]
+    lines.append(look_at_ablations(study, n_clips=n_clips))
     return lines, stores_bytes(study, facts, [sae for _, sae in saes.values()], n_clips=n_clips)
