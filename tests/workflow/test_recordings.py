@@ -360,7 +360,7 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     )
     inputs["candidates"] = str(tmp_path / "candidates.parquet")
     pd.DataFrame({"name": ["layer2-f5"]}).to_parquet(inputs["candidates"])
-    run_script("match_damage", tmp_path / "log", inputs, outputs)
+    run_script("match_damage", tmp_path / "log", inputs, outputs, {"candidate": "layer2-f5"})
     effects, matched = (pd.read_parquet(outputs[part]) for part in ("effects", "matched"))
     found = effects[effects["kind"] == "untouched"].set_index("clip_id")["found_baseline"]
     n_judged = int(found.sum()) if name == "heard" else 2
