@@ -167,6 +167,7 @@ def declared(study):
             "recordings",
             "seeds",
             "generation",
+            "layers",
             "saes",
             "sae_training",
             "certificate",
