@@ -91,7 +91,7 @@ rule certify:
         [
             certificate(study, layer)
             for study in STUDIES
-            for layer in STUDIES[study].layers
+            for layer in STUDIES[study].sae_layers
         ],
 
 

@@ -11,6 +11,8 @@ python -m benchmarks capture    only benchmarks/capture.py
 python -m benchmarks true_size  only benchmarks/true_size.py
 python -m benchmarks statistics only benchmarks/statistics.py: simulated rates of errors and coverage
 python -m benchmarks seeds      only benchmarks/seeds.py: the demo at four sets of seeds, and the measured power
+python -m benchmarks candidates only benchmarks/candidates.py: candidates of every kind on models with known answers;
+                                --counts 10,10,200 for fewer studies with own SAEs, studies without, and null fits
 python -m benchmarks tables     only the tables in the README and in docs/, from the committed JSON files
 """
 
@@ -22,12 +24,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, capture, labels, planning, screen, seeds, statistics, true_size, workflow
+from benchmarks import ablation, candidates, capture, labels, planning, screen, seeds, statistics, true_size, workflow
 from benchmarks.tables import rewrite_pages
 
 HERE = Path(__file__).parent
-RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS = (
-    HERE / f"{name}.json" for name in ("results", "demo", "labels", "true_size", "seeds", "statistics")
+RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS, CANDIDATES = (
+    HERE / f"{name}.json" for name in ("results", "demo", "labels", "true_size", "seeds", "statistics", "candidates")
 )
 
 
@@ -57,9 +59,10 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="workflow, planning, labels, screen, ablation, capture, true_size, seeds, statistics or tables",
+        help="workflow, planning, labels, screen, ablation, capture, true_size, seeds, statistics, candidates, tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
+    parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
     parser.add_argument("--bps-dir", type=Path, default=os.environ.get("REPRISE_BPS_DIR"), help="BPS-Motif data set")
     return parser.parse_args(arguments)
 
@@ -94,6 +97,9 @@ def main(asked: argparse.Namespace) -> None:
         write(STATISTICS, statistics.run())
     if not asked.wanted or "seeds" in asked.wanted:
         write(SEEDS, seeds.run())
+    if not asked.wanted or "candidates" in asked.wanted:
+        n_own_sae, n_no_sae, n_null = map(int, asked.counts.split(","))
+        write(CANDIDATES, candidates.run(n_own_sae=n_own_sae, n_no_sae=n_no_sae, n_null=n_null))
     rewrite_pages(HERE.parent)
 
 

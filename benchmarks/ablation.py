@@ -31,9 +31,10 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 from benchmarks.processes import in_fresh_process
 from benchmarks.records import record
 from reprise.identity import seed_from
-from reprise.interventions.conditions import KINDS, WINDOWS, Candidate, condition_table
-from reprise.interventions.edits import Direction, edit_function, random_direction, row_edits
+from reprise.interventions.conditions import WINDOWS, condition_table
+from reprise.interventions.edits import Edits, edit_function, row_edits
 from reprise.interventions.run import run_conditions
+from reprise.interventions.subspace import of_latents
 from reprise.models.adapter import Model
 from reprise.models.generation import Sampling, generate_clips
 from reprise.models.loading import load_model
@@ -41,7 +42,13 @@ from reprise.saes.loading import load_sae
 from reprise.saes.sae import Sae
 
 ROOT = Path(__file__).parents[1]
-CANDIDATE = Candidate(layer=2, feature=78, matched_features=(5,), local_feature=9)
+LAYER = 2
+SUBSPACES = {
+    "target": of_latents("feature", [78]),
+    "matched_feature0": of_latents("matched", [5]),
+    "local_feature": of_latents("local", [9]),
+}
+NAMES = {name.rstrip("0"): [name] for name in SUBSPACES}
 N_CLIPS, N_TOGETHER = 6, 24
 # The shipped settings.
 ROWS, SAMPLING, DURATION_S = 64, Sampling(temperature=0.9, top_k=100, cfg_coef=1.0), 16.0
@@ -63,7 +70,7 @@ class Bench(NamedTuple):
 def set_up() -> Bench:
     """Load the shipped model and SAE, and generate the clips."""
     model = load_model(str(ROOT / "resources" / "planner"))
-    sae = load_sae(ROOT / "resources" / "planner" / "sae" / f"layer{CANDIDATE.layer}")
+    sae = load_sae(ROOT / "resources" / "planner" / "sae" / f"layer{LAYER}")
     clips = pd.read_csv(ROOT / "config" / "prompts.tsv", sep="\t").head(N_TOGETHER)
     clips = clips.assign(clip_id=clips["prompt_id"], seed=0, target_start_s=TARGET_S[0], target_stop_s=TARGET_S[1])
     keys = {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in clips.itertuples()}
@@ -78,11 +85,13 @@ def set_up() -> Bench:
 def conditions(bench: Bench, n_clips: int) -> pd.DataFrame:
     """The condition table of the first `n_clips` clips."""
     return condition_table(
-        CANDIDATE,
+        NAMES,
         bench.clips.head(n_clips),
         DOSES,
         WINDOWS,
-        KINDS,
+        layer=LAYER,
+        reference="zero",
+        second_reference="zero",
         prefix_s=PREFIX_S,
         frame_rate_hz=bench.model.frame_rate_hz,
     )
@@ -94,9 +103,9 @@ def some_conditions(table: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows for _, rows in chosen.groupby("condition", sort=False)]
 
 
-def directions(bench: Bench) -> dict[int, Direction]:
-    """The direction of the edit in `mean_difference` rows."""
-    return {0: Direction(random_direction(bench.model.d_model, layer=0, feature=0, control=0), 0.0)}
+def edits_of(bench: Bench) -> Edits:
+    """What the conditions refer to."""
+    return Edits(SUBSPACES, {(name, "zero"): np.zeros(1) for name in SUBSPACES}, sae=bench.sae)
 
 
 def suite(bench: Bench, table: pd.DataFrame, *, rows: int = ROWS, sampling: Sampling = SAMPLING) -> np.ndarray:
@@ -120,22 +129,22 @@ def suite(bench: Bench, table: pd.DataFrame, *, rows: int = ROWS, sampling: Samp
     """
     runs = run_conditions(
         bench.model,
-        bench.sae,
+        edits_of(bench),
         table,
         bench.baseline,
         bench.noise_keys,
         batch_size=rows,
         sampling=sampling,
-        directions=directions(bench),
     )
     return np.concatenate([tokens for _, tokens in runs])
 
 
 def by_hand(bench: Bench, table: pd.DataFrame, *, sampling: Sampling = SAMPLING) -> np.ndarray:
     """Run audiocraft on the rows of one condition in one call. Parameters and result are those of `suite`."""
-    lm, edits = bench.model.lm, row_edits(bench.sae, table, directions(bench))
+    lm = bench.model.lm
+    edits = row_edits(table, edits_of(bench), d_model=bench.model.d_model, device=bench.model.device)
     # audiocraft's batch holds the unconditional rows too.
-    edit, position = edit_function(bench.sae, edits, guided=True), 0
+    edit, position = edit_function(edits, bench.sae, guided=True), 0
 
     def hook(_module: torch.nn.Module, _arguments: tuple, x: torch.Tensor) -> torch.Tensor:
         nonlocal position

@@ -61,19 +61,18 @@ def null_confirmations(n_tried: int, seed: int, *, swaps_per_level: int = 1) -> 
     question = Question(
         y, np.ones(y.shape, bool), prompt, [str(i) for i in range(len(prompt))], x, ["time_0s", "time_1s"]
     )
-    ranked = pd.DataFrame({"layer": 0, "feature": np.arange(n_tried), "horizon": "h"})
+    tried = pd.DataFrame({"horizon": ["h"] * n_tried})
     # Fewer swaps than in the stage, but enough for the least p to survive the correction. An exact test stays exact.
     with (
         mock.patch("reprise.candidates.confirmation.SWAPS_PER_LEVEL", swaps_per_level),
         mock.patch("reprise.candidates.confirmation.MIN_SWAPS", 19),
     ):
         return confirm(
-            ranked,
+            tried,
             {"h": question},
-            lambda layer, feature, horizon: latents[:, :, feature].astype(np.float32),
+            lambda i: latents[:, :, [i]].astype(np.float32),
             np.ones(len(prompt), bool),
             alpha=ALPHA,
-            max_tried=n_tried,
             seed_of=lambda horizon: seed,
         )
 
@@ -148,7 +147,7 @@ def draw_effects(
         One row per clip and condition, as for `matched_damage`.
     """
     conditions: list[tuple[str, float, float, float]] = [("resampled", 0.0, luck, 0.0), ("target", 1.0, share, -1.0)]
-    for kind in ("matched_feature", "random_direction"):
+    for kind in ("matched_feature", "random_subspace"):
         conditions += [(kind, dose, *control_curve(dose)) for dose in DOSES]
     parts = []
     for kind, dose, lost, damage in conditions:
@@ -158,7 +157,7 @@ def draw_effects(
         table = {"clip_id": np.arange(len(prompt)), "prompt_id": prompt, "kind": kind, "control": 0, "dose": dose}
         table |= {"window": window, "effect_rate": hits(rng, prompt, lost, clustering), "damage_nats": nats + noise}
         parts.append(pd.DataFrame(table))
-    return pd.concat(parts).assign(layer=0, feature=0)
+    return pd.concat(parts)
 
 
 def target(effects: pd.DataFrame, *, level: float = 0.95) -> pd.Series:

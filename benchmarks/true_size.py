@@ -85,9 +85,10 @@ def study_config(model: Path) -> dict[str, Any]:
 
 def ablate(folder: str) -> dict[str, float]:
     """Continue two clips under every kind of edit. Returns seconds, this process's peak memory in MB, and rows."""
-    from reprise.interventions.conditions import KINDS, Candidate, condition_table
-    from reprise.interventions.edits import Direction
+    from reprise.interventions.conditions import condition_table
+    from reprise.interventions.edits import Edits
     from reprise.interventions.run import run_conditions
+    from reprise.interventions.subspace import linear, of_latents
     from reprise.models.generation import Sampling
     from reprise.models.loading import load_model
     from reprise.saes.loading import load_sae
@@ -98,24 +99,31 @@ def ablate(folder: str) -> dict[str, float]:
     clips = read_clips(manifests).head(2).assign(target_start_s=PREFIX_S + 1, target_stop_s=PREFIX_S + 3)
     tokens = dict(zip(clips["clip_id"], read_array(manifests, "tokens"), strict=False))
     model, sae = load_model(str(Path(folder, "model"))), load_sae(results / "saes" / f"layer{LAYER}")
+    subspaces = {
+        "target": of_latents("feature", [0]),
+        "matched_feature0": of_latents("matched", [1]),
+        "swapped_fit0": linear("mean_difference", np.eye(D_MODEL)[0]),
+    }
     table = condition_table(
-        Candidate(LAYER, 0, (1,), 2),
+        {name.rstrip("0"): [name] for name in subspaces},
         clips,
         [1.0],
         ["until_event"],
-        [kind for kind in KINDS if kind != "mean_difference"],
+        layer=LAYER,
+        reference="zero",
+        second_reference="zero",
         prefix_s=PREFIX_S,
         frame_rate_hz=model.frame_rate_hz,
     )
+    edits = Edits(subspaces, {(name, "zero"): np.zeros(1) for name in subspaces}, sae=sae)
     runs = run_conditions(
         model,
-        sae,
+        edits,
         table,
         tokens,
         {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in clips.itertuples()},
         batch_size=8,
         sampling=Sampling(1.0, 250, CFG_COEF),
-        directions={0: Direction(np.zeros(D_MODEL, np.float32), 0.0)},
     )
     n_rows = sum(len(made) for _, made in runs)
     return {"seconds": time.monotonic() - began, "peak_mb": peak_memory_mb(), "rows": n_rows}

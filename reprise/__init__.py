@@ -11,4 +11,8 @@ def __getattr__(name: str) -> Any:
         from reprise.study import open_study
 
         return open_study
+    if name in ("read_direction", "write_direction"):
+        from reprise.interventions import direction_files
+
+        return getattr(direction_files, name)
     raise AttributeError(f"module 'reprise' has no attribute {name!r}")

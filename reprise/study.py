@@ -4,6 +4,7 @@
     study.resid_post.sel(layer=4, clip="amber-piano-s0", seconds=slice(4, 8)).values
     latents = study.latents.sel(layer=4, seconds=slice(4, 8))
     latents.activation.where(latents.feature == 17, 0).sum("slot").values  # what feature 17 does, [clip, position]
+    study.edit("amber-piano-s0", "layer4-f17-0a1b2c3d").audio  # the clip without what the candidate says
 
 The arrays are xarray arrays over dask arrays. `sel` and arithmetic read nothing; `.values` and `.compute()` read one
 clip at a time. Seconds are those of the audio: position p is computed from sound before p / frame_rate_hz, and
@@ -16,7 +17,7 @@ folder that is not a study is an error, and so are missing batches of tokens.
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask
 import dask.array as da
@@ -30,20 +31,33 @@ from reprise.storage.errors import StoreError
 from reprise.storage.files import read_manifest
 from reprise.storage.stores import read_store
 
+if TYPE_CHECKING:
+    from reprise.edit_clip import EditedClip
+    from reprise.interventions.direction_files import DirectionFile
+
 
 class Study(NamedTuple):
     """An open study.
 
     clips: one row per clip. tokens: uint16 `(clip, codebook, frame)`. resid_post: float `(layer, clip, seconds,
     d_model)`; layer -1 is the input embedding. latents: `activation` (float32) and `feature`, both `(layer, clip,
-    seconds, slot)`; a slot with activation 0 is unused. unfinished: folders with missing batches.
+    seconds, slot)`; a slot with activation 0 is unused. unfinished: folders with missing batches. path: the study's
+    folder.
     """
 
+    path: Path
     clips: pd.DataFrame
     tokens: xr.DataArray
     resid_post: xr.DataArray
     latents: xr.Dataset
     unfinished: tuple[str, ...]
+
+    def edit(self, clip_id: str, direction: "str | Path | DirectionFile", **how: Any) -> "EditedClip":
+        """Continue a clip with an edit and without it: see `reprise.edit_clip.edit_clip`."""
+        # It loads torch and the model.
+        from reprise.edit_clip import edit_clip
+
+        return edit_clip(self.path, clip_id, direction, **how)
 
 
 def open_study(path: str | Path) -> Study:
@@ -52,7 +66,7 @@ def open_study(path: str | Path) -> Study:
     Raises StoreError if there is no study, if no activations are finished, or if a store does not match its manifest.
     """
     path = Path(path)
-    corpus, batches, hooks = _what_it_uses(path)
+    corpus, batches, hooks, sae_hooks = _what_it_uses(path)
     tokens = _manifests(corpus / "tokens", batches)
     clips = read_clips(tokens)
     rate_hz = read_meta(tokens)["model"]["frame_rate_hz"]
@@ -60,12 +74,12 @@ def open_study(path: str | Path) -> Study:
 
     found: dict[str, dict[int, list[str]]] = {"activations": {}, "latents": {}}
     unfinished = []
-    for kind, where in (("activations", corpus), ("latents", path)):
-        for hook in hooks:
+    for kind, where, of_kind in (("activations", corpus, hooks), ("latents", path, sae_hooks)):
+        for hook in of_kind:
             manifests = _manifests(where / kind / hook, batches)
             if all(Path(manifest).is_file() for manifest in manifests):
                 found[kind][hook_layer(hook)] = manifests
-            elif (kind, hook) != ("latents", "embedding"):
+            else:
                 unfinished.append(f"{kind}/{hook}")
     if not found["activations"]:
         raise StoreError(f"{path}: no activations of any hook are finished; run snakemake on it first")
@@ -85,6 +99,7 @@ def open_study(path: str | Path) -> Study:
         for name, which in (("activation", 0), ("feature", 1)):
             latents[name] = stacked(found["latents"], dims, lambda m, which=which: _latents(m, which, n_slots))
     return Study(
+        path=path,
         clips=clips,
         tokens=xr.DataArray(_whole(tokens, "tokens"), dims=("clip", "codebook", "frame"), coords=coordinates),
         resid_post=stacked(
@@ -95,13 +110,13 @@ def open_study(path: str | Path) -> Study:
     )
 
 
-def _what_it_uses(path: Path) -> tuple[Path, list[str], list[str]]:
-    """The corpus of the study at `path`, and the batches and hooks in it that the study uses."""
+def _what_it_uses(path: Path) -> tuple[Path, list[str], list[str], list[str]]:
+    """The corpus of the study at `path`; the batches and hooks that the study uses; and the hooks with an SAE."""
     file = path / "clips.json"
     if not file.is_file():
         raise StoreError(f"{path}: not a study; valid: a folder with clips.json, such as results/planner")
     said = json.loads(file.read_text(encoding="utf-8"))
-    return path / said["corpus"], said["batches"], said["hooks"]
+    return path / said["corpus"], said["batches"], said["hooks"], said["sae_hooks"]
 
 
 def _manifests(folder: Path, batches: Sequence[str]) -> list[str]:

@@ -58,8 +58,8 @@ checkpoint candidates:
         ],
         latents=lambda wildcards: [
             m
-            for hook in hooks(wildcards.study)[1:]
-            for m in stores("latents", wildcards.study, hook)
+            for layer in STUDIES[wildcards.study].sae_layers
+            for m in stores("latents", wildcards.study, f"layer{layer}")
         ],
     output:
         folder=directory("results/{study}/candidates"),
@@ -77,11 +77,14 @@ checkpoint candidates:
     params:
         settings=settings(
             "candidates",
+            "candidates",
             "ablation",
             screen=lambda wildcards: {
                 key: getattr(STUDIES[wildcards.study].screen, key)
-                for key in ("confirm_fraction", "fdr", "max_tried", "max_candidates")
+                for key in ("confirm_fraction", "fdr", "max_tried")
             },
+            layers=lambda wildcards: list(STUDIES[wildcards.study].hook_layers),
+            directions=lambda wildcards: direction_files(wildcards.study),
             alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
@@ -91,10 +94,10 @@ checkpoint candidates:
             reviewed_only=reviewed_only,
             saes=lambda wildcards: {
                 layer: sae_to_read(wildcards.study, layer)
-                for layer in STUDIES[wildcards.study].layers
+                for layer in STUDIES[wildcards.study].sae_layers
             },
             versions=lambda wildcards: sae_versions(
-                wildcards.study, *STUDIES[wildcards.study].layers
+                wildcards.study, *STUDIES[wildcards.study].sae_layers
             ),
         ),
     script:
@@ -107,10 +110,11 @@ rule ablate:
         candidate="results/{study}/candidates/{candidate}.json",
         declared="results/{study}/declared.json",
         tokens=lambda wildcards: stores("tokens", wildcards.study),
-        certificate=lambda wildcards: certificate(
-            wildcards.study, layer_of(wildcards.candidate)
-        ),
-        latents=lambda wildcards: donated_latents(wildcards.study, wildcards.candidate),
+        certificate=lambda wildcards: [
+            certificate(wildcards.study, layer)
+            for layer in candidate_sae(wildcards.study, wildcards.candidate)
+        ],
+        donated=lambda wildcards: donated(wildcards.study, wildcards.candidate),
     output:
         tokens=directory("results/{study}/ablations/{candidate}"),
         manifest="results/{study}/ablations/{candidate}.manifest.json",
@@ -134,11 +138,12 @@ rule ablate:
             "source",
             "ablation",
             sampling=lambda wildcards: sampling(wildcards.study),
-            sae=lambda wildcards: sae_to_read(
-                wildcards.study, layer_of(wildcards.candidate)
-            ),
+            sae=lambda wildcards: [
+                sae_to_read(wildcards.study, layer)
+                for layer in candidate_sae(wildcards.study, wildcards.candidate)
+            ],
             versions=lambda wildcards: sae_versions(
-                wildcards.study, layer_of(wildcards.candidate)
+                wildcards.study, *candidate_sae(wildcards.study, wildcards.candidate)
             ),
         ),
     script:
@@ -190,7 +195,7 @@ rule match_damage:
         candidates="results/{study}/candidates.parquet",
     output:
         matched="results/{study}/effects/{candidate}.matched.parquet",
-        steered="results/{study}/effects/{candidate}.steered.parquet",
+        sufficiency="results/{study}/effects/{candidate}.sufficiency.parquet",
     log:
         "results/logs/{study}/match_damage/{candidate}.log",
     localrule: True
@@ -259,6 +264,10 @@ rule verdict:
         candidates="results/{study}/candidates.parquet",
         effects=lambda wildcards: [
             f"results/{wildcards.study}/effects/{c}.matched.parquet"
+            for c in chosen_candidates(wildcards.study)
+        ],
+        sufficiency=lambda wildcards: [
+            f"results/{wildcards.study}/effects/{c}.sufficiency.parquet"
             for c in chosen_candidates(wildcards.study)
         ],
     output:

@@ -46,6 +46,7 @@ from reprise.probing.representations import (
     sources_of,
     versions,
 )
+from reprise.probing.representations import find as find_representation
 from reprise.saes.formats.registry import format_versions, sae_files
 from reprise.checkpoints.weights import needed_files
 from reprise.models.families.registry import family_identity, family_of
@@ -232,6 +233,7 @@ wildcard_constraints:
     batch=r"b\d+",
     hook=r"embedding|(random-)?layer\d+",
     layer=r"\d+",
+    seed=r"\d+",
     horizon=r"h[0-9.]+-[0-9.]+",
 
 

@@ -45,6 +45,9 @@ rule point_to_clips:
             ),
             batches=lambda wildcards: batches(wildcards.study),
             hooks=lambda wildcards: hooks(wildcards.study),
+            sae_hooks=lambda wildcards: [
+                f"layer{layer}" for layer in STUDIES[wildcards.study].sae_layers
+            ],
         ),
     script:
         "../workflow_scripts/point_to_clips.py"

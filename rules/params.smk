@@ -53,6 +53,27 @@ def fingerprints(files):
     return {file.name: fingerprint(file) for file in files}
 
 
+def direction_files(study):
+    """Fingerprints of the directions that a study names, tensors and descriptions."""
+    named = map(Path, STUDIES[study].candidates.directions)
+    return fingerprints(
+        file.with_suffix(end) for file in named for end in (".safetensors", ".json")
+    )
+
+
+def how_trained(**seed):
+    """The settings of a training. How many others there are is not part of them."""
+    return settings(
+        "train_sae",
+        sae_training=lambda wildcards: STUDIES[wildcards.study].sae_training.model_dump(
+            mode="json", exclude={"n_seeds"}
+        ),
+        layer=lambda wildcards: int(wildcards.layer),
+        n_measured=lambda wildcards: STUDIES[wildcards.study].certificate.n_clips,
+        **seed,
+    )
+
+
 def sae_versions(study, *layers):
     """The versions of formats of SAEs that other packages add, by format; an SAE trained here is of a built-in one."""
     given = [layer for layer in layers if not trained_sae(study, layer)]
@@ -146,6 +167,7 @@ def declared(study):
             "recordings",
             "seeds",
             "generation",
+            "layers",
             "saes",
             "sae_training",
             "certificate",
@@ -156,6 +178,7 @@ def declared(study):
             "horizons",
             "probes",
             "screen",
+            "candidates",
             "ablation",
         )
     }

@@ -37,14 +37,18 @@ def horizons(study):
 
 
 def hooks(study):
-    """Everything that is dumped: the input embedding and the layers with an SAE."""
-    return ["embedding", *(f"layer{layer}" for layer in STUDIES[study].layers)]
+    """Everything that is dumped: the input embedding and the layers that are studied."""
+    return ["embedding", *(f"layer{layer}" for layer in STUDIES[study].hook_layers)]
 
 
 def random_hooks(study):
     """What is dumped of the model with random weights, where it is probed."""
     probed = reads_random_weights(STUDIES[study].probes.representations)
-    return [f"random-layer{layer}" for layer in STUDIES[study].layers] if probed else []
+    return (
+        [f"random-layer{layer}" for layer in STUDIES[study].hook_layers]
+        if probed
+        else []
+    )
 
 
 def folder_of(kind, study):
@@ -86,7 +90,7 @@ def store_folders(study):
     manifests = [manifest for kind in kinds for manifest in stores(kind, study)]
     for hook in hooks(study) + random_hooks(study):
         manifests += stores("activations", study, hook)
-    for layer in STUDIES[study].layers:
+    for layer in STUDIES[study].sae_layers:
         manifests += stores("latents", study, f"layer{layer}")
     trained = [sae_of(study, layer) for layer in STUDIES[study].trained_layers]
     return trained + [folder_of_store(manifest) for manifest in manifests]
@@ -95,8 +99,8 @@ def store_folders(study):
 def tables(study):
     """Everything else that lies between, so that what was deleted is made again."""
     return [
-        *(measurement(study, layer) for layer in STUDIES[study].layers),
-        *(certificate(study, layer) for layer in STUDIES[study].layers),
+        *(measurement(study, layer) for layer in STUDIES[study].sae_layers),
+        *(certificate(study, layer) for layer in STUDIES[study].sae_layers),
         *events_tables(study),
         *clip_summary_tables(study),
         *(labels_table(study, horizon) for horizon in horizons(study)),
@@ -137,12 +141,21 @@ def clip_summary_tables(study):
 
 
 def probe_results(study):
-    """Results of every probe of a study: representation x layer (once where it is of none) x horizon."""
+    """Results of every probe of a study: representation x layer (once where it is of none) x horizon. What reads latents
+    is probed where there is an SAE."""
+    asked = STUDIES[study]
     return [
         f"results/{study}/probes/{horizon}/{name}.json"
         for horizon in horizons(study)
-        for representation in STUDIES[study].probes.representations
-        for name in probe_names(representation, STUDIES[study].layers)
+        for representation in asked.probes.representations
+        for name in probe_names(
+            representation,
+            (
+                asked.sae_layers
+                if find_representation(representation).reads_latents
+                else asked.hook_layers
+            ),
+        )
     ]
 
 
@@ -189,6 +202,23 @@ def trained_sae(study, layer):
     )
 
 
+def trained_again(study, layer):
+    """The names of all SAEs that are trained for a layer; the first is the one that is used."""
+    n_seeds = STUDIES[study].sae_training.n_seeds
+    return [
+        f"layer{layer}",
+        *(f"layer{layer}-seed{seed}" for seed in range(1, n_seeds)),
+    ]
+
+
+def seed_tables(study):
+    """Tables of how many latents come back, for the layers with several SAEs."""
+    if STUDIES[study].sae_training.n_seeds == 1:
+        return []
+    layers = STUDIES[study].trained_layers
+    return [f"results/{study}/saes/layer{layer}.seeds.parquet" for layer in layers]
+
+
 def given_sae(study, layer):
     """The files of an SAE in a directory; none on the hub, where the commit in its name says which it is."""
     name = sae_of(study, int(layer))
@@ -233,7 +263,7 @@ def screens(study):
     return [
         f"results/{study}/screens/{horizon}/layer{layer}.parquet"
         for horizon in horizons(study)
-        for layer in STUDIES[study].layers
+        for layer in STUDIES[study].sae_layers
     ]
 
 
@@ -242,11 +272,19 @@ def layer_of(candidate):
     return int(candidate.split("-")[0].removeprefix("layer"))
 
 
-def donated_latents(study, candidate):
-    """Latents of the candidate's layer where edits take activations from other clips."""
+def donated(study, candidate):
+    """What holds the coordinates of other clips where edits take them from there: latents, and activations."""
     if STUDIES[study].ablation.target != "resample":
         return []
-    return stores("latents", study, f"layer{layer_of(candidate)}")
+    hook = f"layer{layer_of(candidate)}"
+    latents = stores("latents", study, hook) if candidate_sae(study, candidate) else []
+    return latents + stores("activations", study, hook)
+
+
+def candidate_sae(study, candidate):
+    """The candidate's layer, if that has an SAE, as a list."""
+    layer = layer_of(candidate)
+    return [layer] if layer in STUDIES[study].sae_layers else []
 
 
 def chosen_candidates(study):

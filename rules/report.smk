@@ -9,7 +9,7 @@ rule report:
         certificates=[
             certificate(study, layer)
             for study in STUDIES
-            for layer in STUDIES[study].layers
+            for layer in STUDIES[study].sae_layers
         ],
         probes=[path for study in STUDIES for path in probe_results(study)],
         events=[path for study in STUDIES for path in events_tables(study)],
@@ -28,9 +28,10 @@ rule report:
         ],
         recordings=[path for study in STUDIES for path in recordings_files(study)],
         candidates=expand("results/{study}/candidates.parquet", study=STUDIES),
+        seeds=[path for study in STUDIES for path in seed_tables(study)],
         effects=lambda wildcards: of_candidates("{candidate}.parquet"),
         matched=lambda wildcards: of_candidates("{candidate}.matched.parquet"),
-        steered=lambda wildcards: of_candidates("{candidate}.steered.parquet"),
+        sufficiency=lambda wildcards: of_candidates("{candidate}.sufficiency.parquet"),
         players=lambda wildcards: of_candidates("{candidate}.audio.manifest.json"),
     output:
         "results/report/index.html",

@@ -23,14 +23,43 @@ rule train_sae:
         mem_mb=mem_mb("train_sae"),
         runtime=runtime("train_sae"),
     params:
-        settings=settings(
-            "train_sae",
-            "sae_training",
-            layer=lambda wildcards: int(wildcards.layer),
-            n_measured=lambda wildcards: STUDIES[wildcards.study].certificate.n_clips,
-        ),
+        settings=how_trained(),
     script:
         "../workflow_scripts/train_sae.py"
+
+
+use rule train_sae as train_sae_again with:
+    output:
+        sae=directory("results/{study}/saes/layer{layer}-seed{seed}"),
+        manifest="results/{study}/saes/layer{layer}-seed{seed}.manifest.json",
+    log:
+        "results/logs/{study}/train_sae/layer{layer}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/{study}/train_sae/layer{layer}-seed{seed}.tsv"
+    params:
+        settings=how_trained(seed=lambda wildcards: int(wildcards.seed)),
+
+
+rule compare_seeds:
+    # Only the report reads this.
+    input:
+        saes=lambda wildcards: [
+            f"results/{wildcards.study}/saes/{name}.manifest.json"
+            for name in trained_again(wildcards.study, wildcards.layer)
+        ],
+    output:
+        "results/{study}/saes/layer{layer}.seeds.parquet",
+    log:
+        "results/logs/{study}/compare_seeds/layer{layer}.log",
+    conda:
+        "../envs/reprise.yaml"
+    resources:
+        mem_mb=mem_mb("encode"),
+        runtime=runtime("encode"),
+    params:
+        settings=settings("compare_seeds"),
+    script:
+        "../workflow_scripts/compare_seeds.py"
 
 
 rule measure_sae:

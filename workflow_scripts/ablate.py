@@ -1,4 +1,4 @@
-"""Continue clips under all conditions of one candidate feature."""
+"""Continue clips under all conditions of one candidate."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,10 @@ import torch
 
 from reprise.checkpoints.hub import sae_folder
 from reprise.identity import clip_seed
-from reprise.interventions.conditions import KINDS, STEERING_KINDS, Candidate, condition_table
-from reprise.interventions.edits import Direction, feature_trajectory
+from reprise.interventions.conditions import condition_table
+from reprise.interventions.edits import Edits
 from reprise.interventions.run import run_conditions, teacher_forced_kl
+from reprise.interventions.subspace import coordinates, from_record, latent_coordinates
 from reprise.models.device import pick_device
 from reprise.models.generation import Sampling
 from reprise.models.loading import load_identified
@@ -23,6 +24,7 @@ from reprise.saes.latents import clip_latents
 from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips, store_of
 from reprise.storage.files import read_manifest, write_folder, write_parquet
+from reprise.storage.stores import read_store
 from reprise.workflow.job import log, progress, start
 from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 
@@ -31,14 +33,17 @@ KL_ROWS = 16
 
 settings = start(snakemake)
 inputs, ablation = snakemake.input, settings["ablation"]
-identity, spec, certificate = (
-    json.loads(Path(p).read_text()) for p in (inputs.model, inputs.candidate, inputs.certificate)
-)
-require_passed(certificate, see=inputs.certificate)
-device = pick_device(snakemake.resources.device)
-sae = load_sae(sae_folder(settings["sae"]), device=device)
-if sae.digest != certificate["sae_digest"]:
-    raise SaeError(f"{settings['sae']} is not the SAE that was certified; run snakemake again to certify it")
+identity, spec = (json.loads(Path(p).read_text()) for p in (inputs.model, inputs.candidate))
+subspaces = {name: from_record(record) for name, record in spec["subspaces"].items()}
+device, sae = pick_device(snakemake.resources.device), None
+if any(subspace.latents for subspace in subspaces.values()):
+    (see,) = inputs.certificate
+    certificate = json.loads(Path(see).read_text())
+    require_passed(certificate, see=see)
+    (given,) = settings["sae"]
+    sae = load_sae(sae_folder(given), device=device)
+    if sae.digest != certificate["sae_digest"]:
+        raise SaeError(f"{given} is not the SAE that was certified; run snakemake again to certify it")
 sampling, tokens = settings["sampling"], read_array(inputs.tokens, "tokens")
 batch_size = sampling["batch_size"]
 size = {"n_frames": tokens.shape[-1], "dtype": settings["model"]["dtype"]}
@@ -47,31 +52,27 @@ check_memory(generation, batch_size=batch_size, free=free_memory(device))
 check_memory(pass_need(identity, **size, n_logits=2), batch_size=min(batch_size, KL_ROWS), free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 
-candidate = Candidate(spec["layer"], spec["feature"], tuple(spec["matched_features"]), spec["local_feature"])
-arms = [
-    condition_table(
-        candidate,
-        pd.DataFrame(spec["clips"]),
-        ablation["doses"],
-        ablation["windows"],
-        KINDS,
+
+def arm(clips: list[dict], other_class: str, kinds: dict[str, list[str]], doses: list[float]) -> pd.DataFrame:
+    """The conditions of some clips, whose edits move to the coordinates of the other class."""
+    references = {"zero": "zero", "mean": other_class, "resample": other_class, "none": ""}
+    return condition_table(
+        kinds,
+        pd.DataFrame(clips),
+        doses,
+        ablation["windows"] if doses == ablation["doses"] else ["until_event"],
+        layer=spec["layer"],
+        reference=references[ablation["target"]],
+        second_reference=references[ablation["second_target"]],
         prefix_s=ablation["prefix_s"],
         frame_rate_hz=model.frame_rate_hz,
-        z_star={int(feature): value for feature, value in spec["z_star"].items()},
-    ).assign(arm="ablate")
-]
-if spec["steered_clips"]:
-    steered = condition_table(
-        candidate,
-        pd.DataFrame(spec["steered_clips"]),
-        [1.0],
-        ["until_event"],
-        STEERING_KINDS,
-        prefix_s=ablation["prefix_s"],
-        frame_rate_hz=model.frame_rate_hz,
-        z_star={spec["feature"]: spec["steer_z_star"]},
     )
-    arms.append(steered.assign(arm="steer"))
+
+
+arms = [arm(spec["clips"], "without", spec["kinds"], ablation["doses"]).assign(arm="necessity")]
+if spec["sufficiency_clips"]:
+    kinds = {kind: names for kind, names in spec["kinds"].items() if kind != "local_feature"}
+    arms.append(arm(spec["sufficiency_clips"], "with", kinds, [1.0]).assign(arm="sufficiency"))
 table = pd.concat(arms, ignore_index=True)
 continued = table.drop_duplicates("clip_id")
 
@@ -79,15 +80,26 @@ clips = read_clips(inputs.tokens)
 wanted = clips.index[clips["clip_id"].isin(continued["clip_id"])]
 baseline = {clips["clip_id"][i]: tokens[i] for i in wanted}
 noise_keys = {clip["clip_id"]: clip_seed("generate", clip) for clip in continued.to_dict("records")}
-# The activations of each edited feature in the donor clip, if the target is to resample.
+# The coordinates of each edited subspace in the donor clip, if the target is to resample.
 donated = {}
-asked = table[table["z_star"].isna()]
-for manifest in inputs.latents:
+asked = table.loc[table["donor"].notna(), ["donor", "edit"]].drop_duplicates()
+for manifest in inputs.donated:
     place = {clip_id: i for i, clip_id in enumerate(read_clips([manifest])["clip_id"])}
-    for row in asked[asked["donor"].isin(place)].itertuples():
-        feature = int(row.edit_feature)
-        donated[row.donor, feature] = feature_trajectory(*clip_latents(manifest, place[row.donor]), feature)
-direction = Direction(np.array(spec["mean_difference"], np.float32), spec["mean_difference_reference"])
+    of_latents = "/latents/" in manifest
+    for donor, name in asked[asked["donor"].isin(place)].itertuples(index=False):
+        subspace = subspaces[name]
+        if bool(subspace.latents) != of_latents:
+            continue
+        if of_latents:
+            donated[donor, name] = latent_coordinates(subspace, *clip_latents(manifest, place[donor]))
+        else:
+            donated[donor, name] = coordinates(subspace, read_store(store_of(manifest))["resid_post"][place[donor]])
+references = {
+    (name, what): np.array(values, np.float32)
+    for name, of_subspace in spec["references"].items()
+    for what, values in of_subspace.items()
+}
+edits = Edits(subspaces, references, donated, sae)
 log.info("%d clips, %d rows of %d conditions", len(continued), len(table), table["condition"].nunique())
 output = Path(snakemake.output.tokens)
 
@@ -95,22 +107,21 @@ output = Path(snakemake.output.tokens)
 def passes(first: int) -> Iterator[np.ndarray]:
     runs = run_conditions(
         model,
-        sae,
+        edits,
         table.iloc[first * batch_size :],
         baseline,
         noise_keys,
         batch_size=batch_size,
         sampling=Sampling(**{key: sampling[key] for key in Sampling._fields}),
-        directions={0: direction},
-        donated=donated,
         cfg_branches=ablation["cfg_branches"],
         n_frames=tokens.shape[-1],
     )
     return (part for _, part in runs)
 
 
-digests = [read_manifest(store_of(manifest))["digest"] for manifest in [*inputs.tokens, *inputs.latents]]
-kept = unfinished_folder(output, [settings, identity, spec, sae.digest, digests, device, torch.__version__])
+digests = [read_manifest(store_of(manifest))["digest"] for manifest in [*inputs.tokens, *inputs.donated]]
+sae_digest = sae.digest if sae else ""
+kept = unfinished_folder(output, [settings, identity, spec, sae_digest, digests, device, torch.__version__])
 made = np.concatenate(
     list(progress(kept_passes(kept, passes), total=-(-len(table) // batch_size), what="continuations"))
 )
@@ -124,10 +135,8 @@ for clip_id, played in untouched.items():
         raise RuntimeError(
             f"the untouched row of {clip_id} differs from its baseline, so no edit can be compared with it"
         )
-kl = teacher_forced_kl(
-    model, sae, table, baseline, batch_size=min(batch_size, KL_ROWS), directions={0: direction}, donated=donated
-)
-meta = {"candidate": spec, "model": identity, "sae_digest": sae.digest, "settings": ablation}
+kl = teacher_forced_kl(model, edits, table, baseline, batch_size=min(batch_size, KL_ROWS))
+meta = {"candidate": spec, "model": identity, "sae_digest": sae_digest, "settings": ablation}
 with write_folder(output, meta=meta) as folder:
     np.save(folder / "tokens.npy", made)
     np.save(folder / "kl.npy", kl)

@@ -1,19 +1,41 @@
-"""Choose the candidate features, confirm them on held-out prompts, and specify their ablations."""
+"""Find the candidates of every kind, confirm them on held-out prompts, and specify their ablations."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from reprise.candidates.clips import clips_to_continue, donors, reference_before, reference_of_event, with_event
+from reprise.candidates.clips import (
+    classed_clips,
+    clips_to_continue,
+    donors,
+    plan_times,
+    reference_before,
+    reference_of_event,
+)
 from reprise.candidates.confirmation import COLUMNS, confirm
-from reprise.candidates.controls import fit_edits, fit_layer
+from reprise.candidates.controls import (
+    LayerFit,
+    clip_coordinates,
+    edits_of,
+    featurize,
+    fit_layer,
+    held_out_auroc,
+    plain,
+    references_of,
+)
 from reprise.candidates.screen import false_discovery
-from reprise.candidates.selection import candidate_name, rank_features, strongest_local_feature
+from reprise.candidates.selection import candidate_name, candidate_title, rank_features, strongest_local_feature
 from reprise.checkpoints.hub import sae_folder
+from reprise.config.schema import OF_SAE
 from reprise.identity import seed_from, stable_fraction
+from reprise.interventions.direction_files import read_direction
+from reprise.interventions.subspace import Subspace, coordinates, of_latents
 from reprise.probing.questions import read_question
+from reprise.probing.scores import auroc
 from reprise.review.apply import read_events
 from reprise.saes.latents import read_latents
 from reprise.storage.artifacts import read_array, read_clips, read_meta, read_reference_ends_s
@@ -23,10 +45,12 @@ from reprise.workflow.job import log, start
 
 settings = start(snakemake)
 inputs, ablation = snakemake.input, settings["ablation"]
-layers = {int(layer): path for layer, path in settings["saes"].items()}
-tables = pd.concat([pd.read_parquet(path) for path in inputs.screens], ignore_index=True)
-tables["q"] = false_discovery(tables["p"].where(tables["tested"]))
+saes = {int(layer): path for layer, path in settings["saes"].items()}
 longer = [settings["horizons"][role] for role in settings["longer_roles"]]
+columns = ["layer", "horizon", "feature", "z", "p", "auroc", "active_fraction", "tested"]
+screens = [pd.DataFrame(columns=columns).astype({"p": float, "tested": bool, "feature": int})]
+tables = pd.concat([pd.read_parquet(path) for path in inputs.screens] or screens, ignore_index=True)
+tables["q"] = false_discovery(tables["p"].where(tables["tested"]))
 ranked = rank_features(tables, fdr=settings["screen"]["fdr"], horizons=longer)
 log.info("%d features pass the screen at %s", len(ranked), longer)
 
@@ -36,42 +60,41 @@ prefix_s = ablation["prefix_s"]
 window = [prefix_s + s for s in ablation["return_window_s"]]
 events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
 references = reference_of_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1], prefix_s=prefix_s)
-has_event = clips["clip_id"].isin(references["clip_id"]).to_numpy()
-# Clips for which it is unknown whether they return are not compared with anything.
-known = has_event | ~with_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1], which="unknown")
-# Include events that refer to something after the prefix. Such clips count neither as clips with an event nor as clips
-# without one.
-event_somehow = has_event | with_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1])
-continued = clips_to_continue(clips, has_event, confirmation_clips, ablation["n_clips"])
-continued = continued.assign(target_start_s=window[0], target_stop_s=window[1]).merge(references, on="clip_id")
 
 
 def manifests(paths: list[str], layer: int) -> list[str]:
     return [path for path in paths if f"/layer{layer}/" in path]
 
 
-# Positions at which the model could hold a plan: after the reference (and the context in which the baseline hears it)
-# and before the event. In a recording, the tokens before a position already have information about what follows.
-frame_rate_hz = 1 / read_meta(inputs.activations)["seconds_per_position"]
-lookahead_positions = read_meta(inputs.tokens).get("encoder_lookahead_positions", 0)
-reference_end_s = read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=settings["earliest_s"])
-planned_from = np.rint((reference_end_s + settings["context_s"]) * frame_rate_hz) - lookahead_positions
-stop = round(prefix_s * frame_rate_hz) - lookahead_positions
-positions = np.arange(int(min(np.nanmin(planned_from, initial=stop), stop)), stop)
-could_plan = positions >= planned_from[:, None]
-known &= could_plan.any(axis=1)
-without_event = known & ~event_somehow
-if ablation["target"] == "resample":
-    # The donors' activations, like all choices, come from the screened prompts.
-    continued = continued.assign(donor=donors(continued, clips, without_event & ~confirmation_clips)).dropna(
-        subset="donor", ignore_index=True
-    )
+positions, could_plan = plan_times(
+    read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=settings["earliest_s"]),
+    context_s=settings["context_s"],
+    prefix_s=prefix_s,
+    frame_rate_hz=1 / read_meta(inputs.activations)["seconds_per_position"],
+    lookahead_positions=read_meta(inputs.tokens).get("encoder_lookahead_positions", 0),
+)
+has_event, without_event, known = classed_clips(
+    events, clips["clip_id"], references, could_plan, start_s=window[0], stop_s=window[1]
+)
 # Clips without an event have no row that gives the reference. The clip summaries say where it ends.
 own_end_s = read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=np.nan)
 own = reference_before(clips["clip_id"], own_end_s, duration_s=settings["reference_s"], prefix_s=prefix_s)
 has_own = clips["clip_id"].isin(own["clip_id"]).to_numpy()
-steered = clips_to_continue(clips, without_event & has_own, confirmation_clips, ablation["n_steered"])
-steered = steered.assign(target_start_s=window[0], target_stop_s=window[1]).merge(own, on="clip_id")
+
+
+def to_continue(wanted: np.ndarray, n: int, refer_to: pd.DataFrame, other_class: np.ndarray) -> pd.DataFrame:
+    """Clips of held-out prompts, each with its reference and a donor of the other class, if the target is to resample.
+    Donors, like all that is chosen, come from the screened prompts."""
+    some = clips_to_continue(clips, wanted, confirmation_clips, n)
+    some = some.assign(target_start_s=window[0], target_stop_s=window[1]).merge(refer_to, on="clip_id")
+    if ablation["target"] != "resample":
+        return some
+    given = donors(some, clips, other_class & ~confirmation_clips)
+    return some.assign(donor=given).dropna(subset="donor", ignore_index=True)
+
+
+continued = to_continue(has_event, ablation["n_clips"], references, without_event)
+without_one = to_continue(without_event & has_own, ablation["n_sufficiency"], own, has_event)
 labels = {h: pd.read_parquet(p) for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)}
 local_labels = labels[settings["horizons"]["local"]]
 grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"]) for h in longer}
@@ -79,30 +102,87 @@ grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"])
 # Everything that is chosen or fitted uses the screened prompts. Everything that is reported uses the other prompts.
 fitted = known & ~confirmation_clips
 comparable = len(continued) > 0 and (fitted & has_event).any() and (fitted & ~has_event).any()
+fit_seed = seed_from("candidates", settings["study"])[0]
 
 
-def values_of(layer: int, feature: int, horizon: str) -> np.ndarray:
-    grid = grids[horizon]
-    found = read_latents(manifests(inputs.latents, layer), grid.positions)[:, [feature]]
-    return found.toarray().reshape(len(clips), len(grid.positions))
+@cache
+def fit_of(layer: int) -> LayerFit:
+    """The screened clips of a layer, with their latents if the layer has an SAE."""
+    acts = read_array(manifests(inputs.activations, layer), "resid_post", positions)
+    of_sae = {}
+    if layer in saes:
+        # This imports torch, which takes two seconds.
+        from reprise.saes.loading import load_sae
+
+        latents = read_latents(manifests(inputs.latents, layer), positions)
+        of_sae = {"latents": latents, "decoder": load_sae(sae_folder(saes[layer])).W_dec.numpy()}
+    return fit_layer(acts, could_plan, has_event, clips["prompt_id"].to_numpy(), fitted=fitted, **of_sae)
+
+
+def fitted_candidates(kind: str) -> list[dict]:
+    """A candidate of a kind for each layer that allows one, with how well it separates screened prompts."""
+    rows = []
+    for layer in settings["layers"] if comparable else []:
+        if kind in OF_SAE and layer not in saes:
+            continue
+        try:
+            subspace = featurize(kind, fit_of(layer), seed=fit_seed)
+        except ValueError as error:
+            log.warning("layer %d has no %s: %s", layer, kind, error)
+            continue
+        if subspace.rank == 1 and (layer, subspace.latents) in already:
+            log.info("layer %d: the smallest set is latent %d, which is tried by itself", layer, subspace.latents[0])
+            continue
+        separates = held_out_auroc(kind, fit_of(layer), seed=fit_seed)
+        rows.append({"layer": layer, "kind": kind, "horizon": longer[-1], "auroc": separates, "subspace": subspace})
+    # The best separated one first.
+    return sorted(rows, key=lambda row: -row["auroc"])
+
+
+screened = ranked.head(settings["screen"]["max_tried"]).assign(kind="feature")
+screened["subspace"] = [of_latents("feature", [j]) for j in screened["feature"]]
+kinds = settings["candidates"]["kinds"]
+given = []
+for path in settings["candidates"]["directions"] if comparable else []:
+    subspace, layer, _ = read_direction(path)
+    separates = auroc(clip_coordinates(subspace, fit_of(layer))[:, 0], fit_of(layer).data.has_event.astype(float))
+    given.append({"layer": layer, "kind": "given", "horizon": longer[-1], "auroc": separates, "subspace": subspace})
+    given[-1]["file"] = path
+# A set of one latent that is tried as a feature would be the same candidate.
+already = {(row.layer, row.subspace.latents) for row in screened.itertuples() if "feature" in kinds}
+of_kind = {kind: screened.to_dict("records") if kind == "feature" else fitted_candidates(kind) for kind in kinds}
+found = pd.DataFrame(
+    [row for rows in (*of_kind.values(), given) for row in rows],
+    columns=["layer", "kind", "horizon", "z", "p", "q", "auroc", "active_fraction", "subspace", "file"],
+)
+
+
+def values_of(i: int) -> NDArray[np.float32]:
+    """Coordinates of a candidate on the grid of its horizon, `[clip, time, rank]`."""
+    row = found.iloc[i]
+    layer, subspace, at = int(row["layer"]), row["subspace"], grids[row["horizon"]].positions
+    if not subspace.latents:
+        return coordinates(subspace, read_array(manifests(inputs.activations, layer), "resid_post", at))
+    latents = read_latents(manifests(inputs.latents, layer), at)[:, list(subspace.latents)]
+    return latents.toarray().reshape(len(clips), len(at), subspace.rank)
 
 
 tried = confirm(
-    ranked,
-    {
-        h: read_question(inputs.descriptors, clips, grids[h])
-        for h in ranked.head(settings["screen"]["max_tried"])["horizon"].unique()
-    },
+    found,
+    {h: read_question(inputs.descriptors, clips, grids[h]) for h in found["horizon"].unique()},
     values_of,
     confirmation_clips,
     alpha=settings["alpha"],
-    max_tried=settings["screen"]["max_tried"],
     seed_of=lambda horizon: seed_from("confirm", settings["study"], horizon)[0],
 )
+tried["title"] = [
+    candidate_title(row.layer, row.kind, row.subspace.latents, row.file if row.kind == "given" else "")
+    for row in tried.itertuples()
+]
 for row in tried.itertuples():
     log.info(
-        "layer %d feature %d at %s: z %.1f; held out: gain %.3f [%.3f, %.3f], p %.4f, of %d tried %.3f: %s %s",
-        *(row.layer, row.feature, row.horizon, row.z, row.gain_auroc, row.gain_auroc_low, row.gain_auroc_high),
+        "%s at %s: AUROC %.3f; held out: gain %.3f [%.3f, %.3f], p %.4f, of %d tried %.3f: %s %s",
+        *(row.title, row.horizon, row.auroc, row.gain_auroc, row.gain_auroc_low, row.gain_auroc_high),
         *(row.p_gain, len(tried), row.p_adjusted, "confirmed" if row.confirmed else "not confirmed", row.note),
     )
 if tried["confirmed"].any() and not comparable:
@@ -111,47 +191,48 @@ if tried["confirmed"].any() and not comparable:
         *((fitted & has_event).sum(), (fitted & ~has_event).sum(), len(continued)),
     )
 
-edited = tried[tried["confirmed"]].head(settings["screen"]["max_candidates"] if comparable else 0)
-names, specs, fits = dict.fromkeys(tried.index, ""), [], {}
-for index, found in edited.iterrows():
-    # This imports torch, which takes two seconds. Only do so if a feature was confirmed.
-    from reprise.saes.loading import load_sae
 
-    layer, feature = int(found["layer"]), int(found["feature"])
-    if layer not in fits:
-        acts = read_array(manifests(inputs.activations, layer), "resid_post", positions)
-        latents = read_latents(manifests(inputs.latents, layer), positions)
-        fits[layer] = fit_layer(latents, acts, could_plan, has_event=has_event, fitted=fitted)
-    local = strongest_local_feature(
-        tables,
-        layer=layer,
-        excluded=feature,
-        fdr=settings["screen"]["fdr"],
-        local=settings["horizons"]["local"],
-        longer=longer,
-    )
-    fitted_parts = fit_edits(
-        fits[layer],
-        feature,
-        load_sae(sae_folder(layers[layer])).W_dec.norm(dim=1).numpy(),
-        n_matched=ablation["n_matched"],
-        local=local,
-        target=ablation["target"],
-    )
-    spec = {
+def specification(layer: int, subspace: Subspace) -> dict:
+    """Everything that the ablation of a candidate depends on."""
+    local = None
+    if subspace.kind == "feature":
+        local = strongest_local_feature(
+            tables,
+            layer=layer,
+            excluded=subspace.latents[0],
+            fdr=settings["screen"]["fdr"],
+            local=settings["horizons"]["local"],
+            longer=longer,
+        )
+    fit = fit_of(layer)
+    edits = edits_of(subspace, fit, n_controls=ablation["n_controls"], local=local, seed=fit_seed)
+    named = {name: each for of_one_kind in edits.values() for name, each in of_one_kind.items()}
+    return {
         "layer": layer,
-        "feature": feature,
-        **fitted_parts,
+        "kind": subspace.kind,
+        **plain(edits),
+        "references": references_of(named, fit),
         "clips": continued.to_dict("records"),
-        # A level of 0 would not amplify the feature.
-        "steered_clips": steered.to_dict("records") if fitted_parts["steer_z_star"] > 0 else [],
+        "sufficiency_clips": without_one.to_dict("records"),
     }
+
+
+# The first confirmed candidates of each kind are edited.
+confirmed = tried[tried["confirmed"]] if comparable else tried.head(0)
+edited = confirmed.groupby("kind", sort=False).head(settings["candidates"]["max_edited"])
+names, specs = dict.fromkeys(tried.index, ""), []
+for index, row in edited.iterrows():
+    spec = specification(int(row["layer"]), row["subspace"])
     names[index] = candidate_name(spec)
     specs.append(spec)
 
-columns = ["name", "layer", "feature", "horizon", "z", "p", "q", "auroc", "active_fraction"]
+columns = ["name", "title", "layer", "kind", "latents", "rank", "horizon", "z", "p", "q", "auroc", "active_fraction"]
 confirmation = {name: f"confirm_{name}" for name in COLUMNS}
-table = tried.assign(name=pd.Series(names, dtype=object)).rename(columns=confirmation)
+table = tried.assign(
+    name=pd.Series(names, dtype=object),
+    latents=[" ".join(map(str, subspace.latents)) for subspace in tried["subspace"]],
+    rank=[subspace.rank for subspace in tried["subspace"]],
+).rename(columns=confirmation)
 table = table[[*columns, *confirmation.values(), "confirmed"]]
 folder = Path(snakemake.output.folder)
 folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from reprise.targets.registry import target_of
 from reprise.workflow.job import progress, start
 
 N_PLAYED_CLIPS = 3
-PLAYED = ("target", "random_direction", "matched_feature")
+PLAYED = ("target", "random_subspace", "matched_feature", "swapped_fit")
 
 settings = start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output
@@ -54,7 +54,7 @@ for i in np.flatnonzero(table["kind"] == "untouched"):
     baselines[clip_id] = continuation(clip_id, edited[i], nll[i])
 
 records = []
-played = sorted(table.loc[table["arm"] == "ablate", "clip_id"].unique())[:N_PLAYED_CLIPS]
+played = sorted(table.loc[table["arm"] == "necessity", "clip_id"].unique())[:N_PLAYED_CLIPS]
 with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
 
     def play(name: str, audio: np.ndarray) -> None:
@@ -80,7 +80,8 @@ with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
                 min_score=events["min_score"],
             )
         )
-        if row.clip_id in played and row.kind in PLAYED and row.control == 0 and row.dose == 1:
+        shown = row.kind in PLAYED and row.control == 0 and row.dose == 1
+        if shown and row.arm == "necessity" and row.clip_id in played:
             play(f"{row.clip_id}--{row.kind}-{row.window}-d1", made.audio)
 effects = pd.concat([table.drop(columns=["prompt"]), pd.DataFrame(records)], axis=1)
 write_parquet(Path(outputs.effects), effects)

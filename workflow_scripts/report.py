@@ -14,7 +14,7 @@ from reprise.report.page import render
 from reprise.report.results import Edited, Results
 from reprise.report.sound import ExampleClip
 from reprise.review.apply import read_events
-from reprise.storage.artifacts import store_of
+from reprise.storage.artifacts import hook_layer, store_of
 from reprise.storage.files import read_manifest, write_text
 from reprise.targets.registry import target_of
 from reprise.targets.view import Words
@@ -121,9 +121,10 @@ for study, fields in settings["studies"].items():
             events=events,
             labels=read_tables("labels", study),
             candidates=candidates,
+            seeds={hook_layer(name): t for name, t in read_tables("seeds", study, ".seeds.parquet").items()},
             effects=read_tables("effects", study),
             matched=read_tables("matched", study, ".matched.parquet"),
-            steered=read_tables("steered", study, ".steered.parquet"),
+            sufficiency=read_tables("sufficiency", study, ".sufficiency.parquet"),
             examples=read_examples(events, audio, target.view.words),
             edited=players,
             stages=read_stages(study),

@@ -22,6 +22,8 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 torch.use_deterministic_algorithms(True, warn_only=True)
 
 asked, layer, study = settings["sae_training"], settings["layer"], settings["study"]
+# What initial weights and the order of the positions are drawn from.
+identity = ("train_sae", study, layer, *([settings["seed"]] if "seed" in settings else []))
 clips = stored_clips(snakemake.input.activations)
 measured, trained_on = (f(clips, settings["n_measured"]) for f in (measured_clips, training_clips))
 stores = {store: read_store(store)["resid_post"] for store in dict.fromkeys(clip.store for clip in clips)}
@@ -47,7 +49,7 @@ sae = untrained_sae(
     d_in=d_model,
     d_sae=d_sae,
     k=asked["k"],
-    seed=seed_from("train_sae", study, layer)[0],
+    seed=seed_from(*identity)[0],
     metadata={
         "hook_name": f"transformer.layers.{layer}",
         "hook_layer": layer,
@@ -66,7 +68,7 @@ sae = train(
         {clip.clip_id: partial(stores[clip.store].__getitem__, clip.i) for clip in trained_on},
         n_positions=n_positions,
         batch_size=asked["batch_size"],
-        identity=("train_sae", study, layer),
+        identity=identity,
     ),
     n_steps=asked["n_steps"],
     batch_size=asked["batch_size"],

@@ -40,7 +40,10 @@ for index, row in probes[(probes["role"] == long_role) & is_evidence(probes["rep
     for name in ("learned_auroc", "learned_auroc_low", "learned_auroc_high", "p_learned"):
         probes.loc[index, name] = learned[name]
 candidates = pd.read_parquet(inputs.candidates)
-matched = [pd.read_parquet(path) for path in inputs.effects]
+matched, sufficiency = (
+    pd.concat(map(pd.read_parquet, paths), ignore_index=True) if paths else pd.DataFrame()
+    for paths in (inputs.effects, inputs.sufficiency)
+)
 thresholds = Thresholds(**settings["verdict"], alpha=settings["probes"]["alpha"])
 record = verdict(
     clips={
@@ -52,7 +55,8 @@ record = verdict(
     },
     probes=probes,
     candidates=candidates.rename(columns=lambda name: name.removeprefix("confirm_")),
-    matched=pd.concat(matched, ignore_index=True) if matched else pd.DataFrame(),
+    matched=matched,
+    sufficiency=sufficiency,
     thresholds=thresholds,
     long_role=long_role,
 )

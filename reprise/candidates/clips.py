@@ -1,16 +1,105 @@
 """Which clips an ablation continues, what their events refer to, and which clips donate to them.
 
 Whether a clip has an event is a property of its continuation after the prefix, and no horizon is read. Clips are taken
-in the order of a hash of their names; this includes the donors of resampling and the clips that are steered.
+in the order of a hash of their names; this includes the donors of resampling and the clips of sufficiency.
 
 Degenerate input: without an accepted event after the prefix there are no clips; a clip that has no donor is not
 continued.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from reprise.identity import stable_fraction
+
+
+class PlanTimes(NamedTuple):
+    """Where the model could hold a plan: `positions` int `[position]`, and `could_plan` bool `[clip, position]`."""
+
+    positions: NDArray[np.int64]
+    could_plan: NDArray[np.bool_]
+
+
+class ClassedClips(NamedTuple):
+    """Clips by what follows the prefix, all bool `[clip]`.
+
+    has_event: an accepted event begins in the return window, and refers to something in the prefix. without_event: it
+    is known that none begins there. known: one of the two is known, and the model could hold a plan somewhere.
+    """
+
+    has_event: NDArray[np.bool_]
+    without_event: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+
+def plan_times(
+    reference_end_s: NDArray[np.floating],
+    *,
+    context_s: float,
+    prefix_s: float,
+    frame_rate_hz: float,
+    lookahead_positions: int,
+) -> PlanTimes:
+    """Positions after the reference (and the context in which the baseline hears it) and before the event.
+
+    Parameters
+    ----------
+    reference_end_s : float array `[clip]`
+        When the reference of each clip has ended, in seconds; NaN for an unusable clip.
+    context_s, prefix_s : float
+        The acoustic window of the baseline, and the length of the prefix, in seconds.
+    frame_rate_hz : float
+        Positions per second.
+    lookahead_positions : int
+        How many positions ahead the tokens of a recording know.
+
+    Returns
+    -------
+    PlanTimes
+    """
+    first = np.rint((reference_end_s + context_s) * frame_rate_hz) - lookahead_positions
+    stop = round(prefix_s * frame_rate_hz) - lookahead_positions
+    positions = np.arange(int(min(np.nanmin(first, initial=stop), stop)), stop)
+    return PlanTimes(positions, positions >= first[:, None])
+
+
+def classed_clips(
+    events: pd.DataFrame,
+    clip_ids: pd.Series,
+    references: pd.DataFrame,
+    could_plan: NDArray[np.bool_],
+    *,
+    start_s: float,
+    stop_s: float,
+) -> ClassedClips:
+    """Divide clips by whether an event follows.
+
+    Parameters
+    ----------
+    events : DataFrame
+        Columns clip_id, onset_s, accepted and unknown.
+    clip_ids : Series
+        The clips.
+    references : DataFrame
+        `reference_of_event`: the clips with an event that refers to something in the prefix.
+    could_plan : bool array `[clip, position]`
+        See `plan_times`.
+    start_s, stop_s : float
+        The return window in seconds.
+
+    Returns
+    -------
+    ClassedClips
+        A clip with an unknown event is in neither class. So is one whose event refers to something after the prefix.
+    """
+    has_event = clip_ids.isin(references["clip_id"]).to_numpy()
+    unknown = with_event(events, clip_ids, start_s=start_s, stop_s=stop_s, which="unknown")
+    known = (has_event | ~unknown) & could_plan.any(axis=1)
+    any_event = has_event | with_event(events, clip_ids, start_s=start_s, stop_s=stop_s)
+    return ClassedClips(has_event, known & ~any_event, known)
 
 
 def with_event(

@@ -1,11 +1,11 @@
-"""Confirmation: do the features that the screen ranks highest also predict in prompts that the screen did not use?
+"""Confirmation: do candidates also predict in prompts that they were not found on?
 
-Everything tried is counted. The number of features tried depends only on what the screen found and on a declared limit
-(`max_tried`), never on what confirmation finds. All of them are tried, and their p-values are corrected together
-(Holm), including those of features that fail. There are enough swaps for the smallest possible p to survive the
+Everything tried is counted. What is tried depends only on screened prompts and on declared limits, never on what
+confirmation finds. All candidates of all kinds are tried, and their p-values are corrected together (Holm), including
+those of candidates that fail. There are enough swaps for the smallest possible p to survive the
 correction several times over.
 
-Degenerate input: if nothing is ranked the table is empty; a feature that could not be scored has NaN, is not
+Degenerate input: if nothing is tried the table is empty; a candidate that could not be scored has NaN, is not
 confirmed, and counts as tried.
 """
 
@@ -26,7 +26,7 @@ COLUMNS = ("gain_auroc", "gain_auroc_low", "gain_auroc_high", "p_gain", "p_adjus
 
 
 def swaps_for(n_tried: int, alpha: float) -> int:
-    """The number of swaps for the confirmation of `n_tried` features."""
+    """The number of swaps for the confirmation of `n_tried` candidates."""
     return max(MIN_SWAPS, fewest_draws(alpha / (SWAPS_PER_LEVEL * max(1, n_tried))))
 
 
@@ -45,62 +45,56 @@ def confirmation_question(question: Question, confirmation_clips: ArrayLike) -> 
 
 
 def confirm(
-    ranked: pd.DataFrame,
+    tried: pd.DataFrame,
     questions: Mapping[str, Question],
-    values_of: Callable[[int, int, str], NDArray[np.float32]],
+    values_of: Callable[[int], NDArray[np.float32]],
     confirmation_clips: ArrayLike,
     *,
     alpha: float,
-    max_tried: int,
     seed_of: Callable[[str], int],
 ) -> pd.DataFrame:
-    """Try the first `max_tried` of the ranked features in held-out clips, each at the horizon where it was strongest.
+    """Try every candidate in held-out clips, each at its horizon.
 
     Parameters
     ----------
-    ranked : DataFrame
-        Columns layer, feature, horizon, ..., best first.
+    tried : DataFrame
+        The candidates, with a column horizon.
     questions : mapping
         By horizon, the question about all clips.
     values_of : callable
-        From (layer, feature, horizon) to the feature's activation `[clip, time]` on the grid of that horizon.
+        From the position of a row to the candidate's coordinates `[clip, time, rank]` on the grid of its horizon.
     confirmation_clips : bool array `[clip]`
-        The held-out clips: whole prompts, none of which was screened.
+        The held-out clips: whole prompts, on none of which a candidate was found.
     alpha : float
         Level of the corrected p-values.
-    max_tried : int
-        The declared limit of features.
     seed_of : callable
-        From a horizon to its seed. The features of a horizon share folds, baseline and swaps.
+        From a horizon to its seed. The candidates of a horizon share folds, baseline and swaps.
 
     Returns
     -------
     DataFrame
-        The rows that were tried with the `COLUMNS` added: the conditional gain over the baseline in held-out prompts,
-        and its p against both kinds of swaps, before and after Holm's correction over all that were tried; and
-        `confirmed`: interval above 0 and corrected p at most alpha.
+        `tried` with the `COLUMNS` added: the conditional gain over the baseline in held-out prompts, and its p against
+        both kinds of swaps, before and after Holm's correction over all that were tried; and `confirmed`: interval
+        above 0 and corrected p at most alpha.
 
     Raises
     ------
     ValueError
         If a prompt has clips on both sides.
     """
-    tried = ranked.head(max_tried).reset_index(drop=True)
+    tried = tried.reset_index(drop=True)
     n_swaps = swaps_for(len(tried), alpha)
     confirmation_clips = np.asarray(confirmation_clips, bool)
     asked, baselines, records = {}, {}, []
     for horizon in tried["horizon"].unique():
         asked[horizon] = confirmation_question(questions[horizon], confirmation_clips)
         baselines[horizon] = fit_question(asked[horizon], seed=seed_of(horizon))
-    for row in tried.itertuples():
-        values = np.asarray(values_of(int(row.layer), int(row.feature), str(row.horizon)), np.float32)[
-            confirmation_clips
-        ]
+    for i, horizon in enumerate(tried["horizon"]):
         result = probe(
-            asked[row.horizon],
-            values[..., None],
-            seed=seed_of(row.horizon),
-            baseline=baselines[row.horizon],
+            asked[horizon],
+            np.asarray(values_of(i), np.float32)[confirmation_clips],
+            seed=seed_of(horizon),
+            baseline=baselines[horizon],
             n_swaps=n_swaps,
         )
         records.append(result.record)

@@ -1,27 +1,260 @@
-"""What a candidate's edit is compared with, fitted on screened clips only: matched features, the mean difference,
-reference values and the level of steering.
+"""What a candidate's edit is compared with, and the values that edits move to. Fitted on screened clips only.
 
-Controls are matched on whether clips have an event, which no horizon defines. Clips of the confirmation prompts are
-never read: effects are measured on them.
+Controls share as much as possible with the candidate. For SAE latents: other latents of the layer, matched on rate and
+edit norm, that do not separate the classes themselves. For everything that is fitted with labels: the same fit on
+labels exchanged between prompts, of the same kind and rank. Random subspaces need no fit
+(reprise/interventions/subspace.py).
+
+Classes are clips with and without an event, which no horizon defines. Clips of the confirmation prompts are never
+read: effects are measured on them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
-# A control must not itself separate clips with an event from others: |AUROC - 0.5| is at most this.
+from reprise.candidates.featurizers.data import FitData, swapped
+from reprise.candidates.featurizers.directions import leace, mean_difference, probe_direction
+from reprise.candidates.featurizers.latent_sets import clip_mean_latents, feature_set
+from reprise.interventions.subspace import Subspace, coordinates, of_latents, to_record
+from reprise.probing.folds import prompt_folds
+from reprise.probing.scores import auroc
+
+# Kinds of candidates, in the order in which they are tried.
+KINDS = ("feature", "feature_set", "mean_difference", "probe", "leace", "given")
+# Kinds that are fitted with labels here.
+FITTED = ("feature_set", "mean_difference", "probe", "leace")
+# A matched latent must not itself separate clips with an event from others: |AUROC - 0.5| is at most this.
 MAX_CONTROL_AUROC_OFFSET = 0.1
+N_FOLDS = 5
 
 
-def activation_when_active(latents: csr_matrix, feature: int) -> float:
-    """Mean activation of a feature over the rows of `latents` `[row, d_sae]` in which it is active; 0 if there are
-    none."""
-    values = latents[:, [feature]].data
-    return float(values.mean(dtype=np.float64)) if len(values) else 0.0
+class LayerFit(NamedTuple):
+    """The screened clips of one layer.
+
+    data: their streams and classes. latents: their SAE latents, CSR `[clip * position, d_sae]`, decoder: the SAE's
+    W_dec `[d_sae, d_model]`, and statistics: see `feature_statistics`; None without an SAE.
+    """
+
+    data: FitData
+    latents: csr_matrix | None = None
+    decoder: NDArray[np.floating] | None = None
+    statistics: pd.DataFrame | None = None
+
+
+def fit_layer(
+    acts: NDArray[np.floating],
+    could_plan: NDArray[np.bool_],
+    has_event: NDArray[np.bool_],
+    prompt: NDArray,
+    *,
+    fitted: NDArray[np.bool_],
+    latents: csr_matrix | None = None,
+    decoder: NDArray[np.floating] | None = None,
+) -> LayerFit:
+    """Gather what candidates of one layer are fitted on: the `fitted` clips only.
+
+    Parameters
+    ----------
+    acts : float array `[clip, position, d_model]`
+        The residual stream.
+    could_plan : bool array `[clip, position]`
+        Where a plan could be held: at least one position of each fitted clip.
+    has_event, prompt, fitted : arrays `[clip]`
+        Which clips have an event, their prompts, and which are used.
+    latents : CSR matrix `[clip * position, d_sae]`, optional
+        SAE latents, clip by clip.
+    decoder : array `[d_sae, d_model]`, optional
+        The SAE's decoder directions.
+
+    Returns
+    -------
+    LayerFit
+    """
+    data = FitData(
+        np.asarray(acts[fitted], np.float32),
+        could_plan[fitted],
+        np.asarray(has_event)[fitted],
+        np.asarray(prompt)[fitted],
+    )
+    if latents is None or decoder is None:
+        return LayerFit(data)
+    mine = latents[np.repeat(fitted, could_plan.shape[1])]
+    rows = data.could_plan
+    statistics = feature_statistics(mine[rows.ravel()], np.nonzero(rows)[0], data.has_event)
+    return LayerFit(data, mine, decoder, statistics)
+
+
+def featurize(kind: str, fit: LayerFit, *, seed: int, rank: int | None = None) -> Subspace:
+    """Fit a candidate of a kind that is fitted with labels.
+
+    Parameters
+    ----------
+    kind : str
+        One of `FITTED`.
+    fit : LayerFit
+        The screened clips.
+    seed : int
+        Assigns prompts to folds.
+    rank : int, optional
+        The size of a `feature_set`. By default it is found.
+
+    Returns
+    -------
+    Subspace
+
+    Raises
+    ------
+    ValueError
+        If the clips do not allow a fit, or the kind needs an SAE and there is none.
+    """
+    if kind == "feature_set":
+        if fit.latents is None or fit.decoder is None:
+            raise ValueError("feature_set: needs an SAE; valid: a layer that has one")
+        sizes = {} if rank is None else {"sizes": (rank,)}
+        return feature_set(fit.data, fit.latents, fit.decoder, seed=seed, **sizes)
+    if kind == "probe":
+        return probe_direction(fit.data, seed=seed)
+    return {"mean_difference": mean_difference, "leace": leace}[kind](fit.data)
+
+
+def held_out_auroc(kind: str, fit: LayerFit, *, seed: int) -> float:
+    """How well a kind separates the classes in screened prompts that it was not fitted on.
+
+    A candidate is fitted in each fold. Its coordinates are weighted by the class difference of the other folds. NaN if
+    prompts cannot be split, or a fold has no fit.
+    """
+    data = fit.data
+    folds, note = prompt_folds(
+        data.has_event.astype(np.float64), np.unique(data.prompt, return_inverse=True)[1], N_FOLDS, seed
+    )
+    if note:
+        return float("nan")
+    score = np.empty(len(folds))
+    for fold in range(folds.max() + 1):
+        train = folds != fold
+        try:
+            subspace = featurize(kind, _some(fit, train), seed=seed)
+        except ValueError:
+            return float("nan")
+        c = clip_coordinates(subspace, fit)
+        with_, without = (c[train & (data.has_event == value)] for value in (True, False))
+        weight = (with_.mean(axis=0) - without.mean(axis=0)) / np.maximum(c[train].var(axis=0), 1e-12)
+        score[~train] = c[~train] @ weight
+    return auroc(score, data.has_event.astype(np.float64))
+
+
+def _some(fit: LayerFit, clips: NDArray[np.bool_]) -> LayerFit:
+    """The fit on some of its clips."""
+    d = fit.data
+    data = FitData(d.x[clips], d.could_plan[clips], d.has_event[clips], d.prompt[clips])
+    latents = None if fit.latents is None else fit.latents[np.repeat(clips, fit.data.could_plan.shape[1])]
+    return LayerFit(data, latents, fit.decoder, None)
+
+
+def clip_coordinates(subspace: Subspace, fit: LayerFit) -> NDArray[np.float64]:
+    """Mean coordinates of each screened clip over its positions, `[clip, rank]`."""
+    if not subspace.latents:
+        return coordinates(subspace, fit.data.clip_means).astype(np.float64)
+    if fit.latents is None:
+        raise ValueError("clip_coordinates: latents need an SAE; valid: a layer that has one")
+    return clip_mean_latents(fit.latents[:, list(subspace.latents)], fit.data.could_plan)
+
+
+def edits_of(
+    subspace: Subspace, fit: LayerFit, *, n_controls: int, local: int | None = None, seed: int
+) -> dict[str, dict[str, Subspace]]:
+    """The candidate and its controls of the same kind and rank.
+
+    Parameters
+    ----------
+    subspace : Subspace
+        The candidate.
+    fit : LayerFit
+        The screened clips of its layer.
+    n_controls : int
+        Number of controls of each kind.
+    local : int, optional
+        The latent that predicts most at the local horizon only.
+    seed : int
+        Exchanges labels between prompts.
+
+    Returns
+    -------
+    dict
+        By kind of condition (reprise/interventions/conditions.py), subspaces by name.
+
+    Raises
+    ------
+    ValueError
+        If a latent is never active.
+    """
+    found = {"target": {"target": subspace}}
+    if subspace.latents:
+        sets = matched_sets(subspace.latents, fit, n=n_controls)
+        found["matched_feature"] = {f"matched_feature{i}": of_latents("matched", each) for i, each in enumerate(sets)}
+        if local is not None and subspace.kind == "feature":
+            found["local_feature"] = {"local_feature": of_latents("local", [local])}
+    # What was found elsewhere cannot be fitted again.
+    if subspace.kind in FITTED:
+        fits = {}
+        for i in range(n_controls):
+            exchanged = fit._replace(data=swapped(fit.data, seed=seed + i))
+            fits[f"swapped_fit{i}"] = featurize(subspace.kind, exchanged, seed=seed, rank=subspace.rank)
+        found["swapped_fit"] = fits
+    return found
+
+
+def references_of(subspaces: Mapping[str, Subspace], fit: LayerFit) -> dict[str, dict[str, list[float]]]:
+    """Coordinates to move to, by name of a subspace: `with` and `without` an event (class means), and `zero`."""
+    found = {}
+    for name, subspace in subspaces.items():
+        c, has_event = clip_coordinates(subspace, fit), fit.data.has_event
+        means = {
+            "with": c[has_event].mean(axis=0),
+            "without": c[~has_event].mean(axis=0),
+            "zero": np.zeros(subspace.rank),
+        }
+        found[name] = {what: [round(float(v), 6) for v in mean] for what, mean in means.items()}
+    return found
+
+
+def matched_sets(latents: Sequence[int], fit: LayerFit, *, n: int) -> list[tuple[int, ...]]:
+    """`n` sets of other latents, each member matched to a member of the candidate (`match_features`); none twice.
+
+    Raises ValueError if a latent is never active, or there is no SAE.
+    """
+    if fit.statistics is None or fit.decoder is None:
+        raise ValueError("matched_sets: needs an SAE; valid: a layer that has one")
+    about = fit.statistics
+    rate = about["rate"].to_numpy()
+    norm = about["mean_activation"].to_numpy() * np.linalg.norm(fit.decoder, axis=1)
+    telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
+    taken = {*latents, *telling.tolist()}
+    sets: list[tuple[int, ...]] = []
+    for _ in range(n):
+        mine: list[int] = []
+        for latent in latents:
+            match = match_features(latent, rate, norm, n=1, excluded=sorted(taken - {latent}))
+            mine += match
+            taken |= set(match)
+        if len(mine) < len(latents):
+            break
+        sets.append(tuple(mine))
+    return sets
+
+
+def plain(edits: Mapping[str, Mapping[str, Subspace]]) -> dict[str, Any]:
+    """`kinds` (names by kind of condition) and `subspaces` (records by name), for a candidate's specification."""
+    return {
+        "kinds": {kind: list(named) for kind, named in edits.items()},
+        "subspaces": {name: to_record(each) for named in edits.values() for name, each in named.items()},
+    }
 
 
 def feature_statistics(latents: csr_matrix, clip_of_row: np.ndarray, has_event: np.ndarray) -> pd.DataFrame:
@@ -54,112 +287,6 @@ def feature_statistics(latents: csr_matrix, clip_of_row: np.ndarray, has_event: 
         auroc = (ranks[has_event].sum(axis=0) - n1 * (n1 + 1) / 2) / (n1 * n0)
     mean = np.divide(total, active, out=np.zeros(n_features), where=active > 0)
     return pd.DataFrame({"rate": active / n_rows, "mean_activation": mean, "auroc": auroc})
-
-
-class LayerFit(NamedTuple):
-    """What is fitted for one layer on the clips of screened prompts, at the positions where a plan could be held.
-
-    latents: CSR `[row, d_sae]`, one row per such position. with_event: whether its clip has an event, bool `[row]`.
-    statistics: see `feature_statistics`. direction, reference: see `mean_difference`.
-    """
-
-    latents: csr_matrix
-    with_event: np.ndarray
-    statistics: pd.DataFrame
-    direction: np.ndarray
-    reference: float
-
-
-def fit_layer(
-    latents: csr_matrix, acts: np.ndarray, could_plan: np.ndarray, *, has_event: np.ndarray, fitted: np.ndarray
-) -> LayerFit:
-    """Fit the controls and directions of one layer, on the `fitted` clips only.
-
-    The other clips are never read, because effects are measured on them.
-
-    Parameters
-    ----------
-    latents : CSR matrix `[clip * position, d_sae]`
-        SAE latents, clip by clip.
-    acts : float array `[clip, position, d_model]`
-        The residual stream.
-    could_plan : bool array `[clip, position]`
-        Where a plan could be held: at least one position of each fitted clip.
-    has_event, fitted : bool arrays `[clip]`
-        Which clips have an event, and which are used.
-
-    Returns
-    -------
-    LayerFit
-
-    Raises
-    ------
-    ValueError
-        As `mean_difference` does.
-    """
-    rows = could_plan & fitted[:, None]
-    clip_of_row = np.nonzero(rows[fitted])[0]
-    mine, has_event = latents[rows.ravel()], has_event[fitted]
-    means = acts[fitted].astype(np.float64).mean(axis=1, where=could_plan[fitted][..., None])
-    direction, reference = mean_difference(means[has_event], means[~has_event])
-    return LayerFit(
-        mine, has_event[clip_of_row], feature_statistics(mine, clip_of_row, has_event), direction, reference
-    )
-
-
-def fit_edits(
-    fit: LayerFit, feature: int, decoder_norm: np.ndarray, *, n_matched: int, local: int | None, target: str
-) -> dict[str, Any]:
-    """The fitted part of a candidate's specification: matched features, reference values, steering level and the mean
-    difference.
-
-    Parameters
-    ----------
-    fit : LayerFit
-        The fit of the layer.
-    feature : int
-        The candidate.
-    decoder_norm : array `[d_sae]`
-        Norms of the decoder directions.
-    n_matched : int
-        Number of matched features.
-    local : int or None
-        The local control.
-    target : str
-        The study's `ablation.target`.
-
-    Returns
-    -------
-    dict
-        Plain builtins.
-
-    Raises
-    ------
-    ValueError
-        If the feature is never active.
-    """
-    about = fit.statistics
-    telling = np.flatnonzero((about["auroc"] - 0.5).abs() > MAX_CONTROL_AUROC_OFFSET)
-    matched = match_features(
-        feature,
-        about["rate"].to_numpy(),
-        about["mean_activation"].to_numpy() * decoder_norm,
-        n=n_matched,
-        excluded=telling[telling != feature].tolist(),
-    )
-    z_star = {}
-    if target == "mean":
-        read = [feature, *matched, *([] if local is None else [local])]
-        means = np.ravel(fit.latents[:, read].mean(axis=0))
-        z_star = {str(j): round(float(mean), 6) for j, mean in zip(read, means, strict=True)}
-    return {
-        "matched_features": list(matched),
-        "local_feature": local,
-        "z_star": z_star,
-        "steer_z_star": round(activation_when_active(fit.latents[fit.with_event], feature), 6),
-        "mean_difference": [round(float(v), 6) for v in fit.direction],
-        "mean_difference_reference": round(fit.reference, 6),
-    }
 
 
 def match_features(
@@ -207,35 +334,3 @@ def match_features(
     others = np.flatnonzero(usable)
     gap = np.hypot(np.log(rate[others] / rate[feature]), np.log(edit_norm[others] / edit_norm[feature]))
     return tuple(int(j) for j in others[np.argsort(gap, kind="stable")[:n]])
-
-
-def mean_difference(with_event: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, float]:
-    """The direction from clips that do not return to clips that do.
-
-    Parameters
-    ----------
-    with_event, other : float arrays `[clip, d_model]`
-        A clip's mean activation before its event (or before the same time).
-
-    Returns
-    -------
-    direction : float32 array `[d_model]`
-        A unit vector.
-    reference : float
-        The projection of the mean of the clips without an event. Dose 1 moves a position to it.
-
-    Raises
-    ------
-    ValueError
-        If a side is empty or the means are equal.
-    """
-    if len(with_event) == 0 or len(other) == 0:
-        raise ValueError(
-            f"mean_difference: {len(with_event)} clips with an event and {len(other)} others; valid: at least one each"
-        )
-    mean = other.mean(axis=0, dtype=np.float64)
-    v = with_event.mean(axis=0, dtype=np.float64) - mean
-    norm = np.linalg.norm(v)
-    if not norm > 0:
-        raise ValueError("mean_difference: the two means are equal, so there is no direction; valid: different means")
-    return (v / norm).astype(np.float32), float(v @ mean / norm)

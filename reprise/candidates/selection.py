@@ -10,6 +10,8 @@ Degenerate input: if no feature predicts at the local horizon only, that control
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -69,7 +71,29 @@ def strongest_local_feature(
     return None if near.empty else int(near["feature"].iloc[0])
 
 
-def candidate_name(spec: dict[str, Any]) -> str:
-    """Name of an ablation by its specification: layer2-f117-1a2b3c4d. Equal specifications have equal names."""
+def candidate_title(layer: int, kind: str, latents: Sequence[int], file: str = "") -> str:
+    """A candidate in words: `layer 2, feature 117`, `layer 2, features 1 and 7`, `layer 2, mean difference`; one that
+    was given in a file, by its name."""
+    if file:
+        return f"layer {layer}, direction {PurePath(file).stem}"
+    if kind == "feature":
+        return f"layer {layer}, feature {latents[0]}"
+    if latents:
+        *first, last = map(str, latents)
+        return (
+            f"layer {layer}, features {', '.join(first)} and {last}"
+            if first
+            else f"layer {layer}, set of feature {last}"
+        )
+    return f"layer {layer}, {'LEACE' if kind == 'leace' else kind.replace('_', ' ')}"
+
+
+def candidate_name(spec: Mapping[str, Any]) -> str:
+    """Name of an ablation by its specification: layer2-f117-1a2b3c4d, layer2-set3-..., layer2-leace-....
+
+    Equal specifications have equal names.
+    """
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
-    return f"layer{spec['layer']}-f{spec['feature']}-{digest}"
+    kind, latents = spec["kind"], spec["subspaces"]["target"]["latents"]
+    label = f"f{latents[0]}" if kind == "feature" else f"set{len(latents)}" if latents else kind.replace("_", "")
+    return f"layer{spec['layer']}-{label}-{digest}"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from reprise.config.horizons import horizon_name
 from reprise.config.messages import Problem, show, valid_text
 from reprise.config.reading import states
-from reprise.config.schema import RecordingSettings, Study
+from reprise.config.schema import OF_SAE, RecordingSettings, Study
 from reprise.draws import fewest_draws
 from reprise.extensions import ExtensionError
 from reprise.models.families.registry import family_of
@@ -53,6 +53,7 @@ def cross_problems(study: Study) -> Iterator[Problem]:
     if g.top_p and g.top_k:
         text = f"got {g.top_p:g}, and top_k is {g.top_k}; valid: only one of the two, the other 0"
         yield Problem(("generation", "top_p"), text, ("generation.top_p", "generation.top_k"))
+    yield from _layer_problems(study)
     yield from _evidence_problems(study)
     yield from _selection_problems(study)
 
@@ -208,11 +209,16 @@ def _evidence_problems(study: Study) -> Iterator[Problem]:
         text = f"got {', '.join(probes.representations)}; valid: {valid}"
         yield Problem(("probes", "representations"), text, ("probes.representations",))
     n_horizons = max(1, len(study.horizons) - 1)
-    n_tests = max(1, len(study.saes) * len(evidence)) * n_horizons
+    n_probes = sum(len(study.sae_layers if find(name).reads_latents else study.hook_layers) for name in evidence)
+    n_tests = max(1, n_probes) * n_horizons
+    if study.hook_layers and evidence and not n_probes:
+        valid = "a representation that needs no SAE, such as resid, or an SAE in saes"
+        text = f"got {', '.join(probes.representations)}, and no layer has an SAE; valid: {valid}"
+        yield Problem(("probes", "representations"), text, ("probes.representations", "saes", "layers"))
     if probes.n_swaps < (least := fewest_draws(probes.alpha / n_tests)):
         tests = f"{n_tests} tests (layers x representations x shorter horizons)"
         text = f"got {probes.n_swaps}, too few for any p-value to reach probes.alpha {probes.alpha:g} / {tests}"
-        uses = ("probes.n_swaps", "probes.alpha", "probes.representations", "saes", "horizons")
+        uses = ("probes.n_swaps", "probes.alpha", "probes.representations", "saes", "layers", "horizons")
         yield Problem(("probes", "n_swaps"), f"{text}; valid: at least {least}", uses)
     wanted: tuple[tuple[str, float | str], ...] = (("doses", 1.0), ("windows", "until_event"))
     for field, needed in wanted:
@@ -235,6 +241,20 @@ def _unknown_representations(study: Study) -> Iterator[Problem]:
         yield Problem(("probes", "representations", i), text, ("probes.representations",))
 
 
+def _layer_problems(study: Study) -> Iterator[Problem]:
+    """A study without a layer, and kinds of candidates that no layer allows."""
+    uses: tuple[str, ...] = ("saes", "layers")
+    if not study.hook_layers:
+        schema = Study.model_json_schema()["properties"]["saes"]
+        got = "got {}" if "saes" in study.model_fields_set else "missing"
+        yield Problem(("saes",), f"{got}; valid: {valid_text(schema)}, or layers such as layers: [2]", uses)
+    elif not study.saes and set(study.candidates.kinds) <= set(OF_SAE):
+        text = (
+            f"got {', '.join(study.candidates.kinds)}, and no layer has an SAE; valid: a list with a direction in it"
+        )
+        yield Problem(("candidates", "kinds"), text, (*uses, "candidates.kinds"))
+
+
 def _selection_problems(study: Study) -> Iterator[Problem]:
     """Thresholds of events, reviews and candidates that nothing can pass."""
     screen = study.screen
@@ -244,10 +264,9 @@ def _selection_problems(study: Study) -> Iterator[Problem]:
     if study.labels.reviewed_only and not study.review.files:
         text = "got true, but review.files is empty; valid: false, or list the study's reviews in review.files"
         yield Problem(("labels", "reviewed_only"), text, ("labels.reviewed_only", "review.files"))
-    if screen.max_candidates > screen.max_tried:
-        default = "" if "max_candidates" in screen.model_fields_set else ", the default"
-        text = f"got {screen.max_candidates}{default}; valid: at most max_tried, {screen.max_tried}"
-        yield Problem(("screen", "max_candidates"), text, ("screen.max_candidates", "screen.max_tried"))
+    if study.ablation.second_target == study.ablation.target:
+        text = f"got {study.ablation.target}, the same as ablation.target; valid: another one, or none"
+        yield Problem(("ablation", "second_target"), text, ("ablation.second_target", "ablation.target"))
     if screen.min_active >= screen.max_active:
         text = f"got {screen.min_active:g}; valid: below screen.max_active, {screen.max_active:g}"
         yield Problem(("screen", "min_active"), text, ("screen.min_active", "screen.max_active"))

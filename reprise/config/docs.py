@@ -107,7 +107,7 @@ def configuration_text() -> str:
     """The reference page of all fields, in Markdown: one table for a study's own fields and one for each group."""
     schema = _without_titles(Study.model_json_schema())
     fields = Study.model_validate(_EXAMPLE).model_dump(mode="json")
-    required = {"saes": _REQUIRED, "model.name": _REQUIRED}
+    required = {"model.name": _REQUIRED, "saes": "`{}`"}
     own, groups = [], []
     for name, value in fields.items():
         node = schema["properties"][name]

@@ -14,6 +14,7 @@ from reprise.config.errors import ConfigError
 from reprise.config.messages import Problem, show, valid_text
 from reprise.config.prompts import Prompt, read_prompts
 from reprise.config.schema import TRAIN, RecordingSettings, Study
+from reprise.interventions.direction_files import DirectionError, describe
 from reprise.models.families.registry import family_of, is_family
 from reprise.recordings.manifest import Track
 from reprise.targets.target import compared_with
@@ -29,12 +30,22 @@ def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
             yield Problem(("model", "name"), text, ("model.name", "model.backend"))
     else:
         facts = family_of(backend).facts(model_folder(name, backend=backend, base_dir=base_dir))
-        asked = {"layers": study.layers, "duration_s": study.generation.duration_s}
+        asked = {"layers": study.hook_layers, "duration_s": study.generation.duration_s}
         for path, text in compatibility_errors(facts, name=name, **asked):
             yield Problem(path, text, ("model.name", ".".join(path)))
     for layer, sae in study.saes.items():
         for text in [] if sae == TRAIN else sae_problems(sae, layer, base_dir=base_dir):
             yield Problem(("saes", layer), text, ("saes",))
+    for i, file in enumerate(study.candidates.directions):
+        try:
+            layer = describe(base_dir / file)["layer"]
+        except DirectionError as error:
+            yield Problem(("candidates", "directions", i), str(error), ("candidates.directions",))
+            continue
+        if layer not in study.hook_layers:
+            valid = f"one of the study's layers, {', '.join(map(str, study.hook_layers))}"
+            text = f"{show(file)} is of layer {layer}; valid: {valid}"
+            yield Problem(("candidates", "directions", i), text, ("candidates.directions", "layers", "saes"))
     for i, file in enumerate(study.review.files):
         if not (base_dir / file).is_file():
             text = f"there is no file {show(file)}; valid: a JSON file downloaded from the study's review page"

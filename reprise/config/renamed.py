@@ -12,6 +12,8 @@ from reprise.config.errors import ConfigError
 RENAMED = (
     ("generation", "rows", "batch_size"),
     ("ablation", "halves", "cfg_branches"),
+    ("ablation", "n_matched", "n_controls"),
+    ("ablation", "n_steered", "n_sufficiency"),
     ("events", "surrogate_segment_share", "surrogate_segment_fraction"),
     ("screen", "confirm_share", "confirm_fraction"),
     ("verdict", "min_stored_share", "min_stored_fraction"),

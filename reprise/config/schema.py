@@ -27,6 +27,8 @@ from reprise.extensions import ExtensionError
 from reprise.targets.recurrence.settings import RecurrenceSettings
 from reprise.targets.registry import RECURRENCE, target_of
 
+# Kinds of candidates that are read through an SAE.
+OF_SAE = ("feature", "feature_set")
 # In `saes`: this layer's SAE is trained on the study's own activations.
 TRAIN = "train"
 # `organisms` overrides config/organisms.yaml; only the training recipe reads it.
@@ -138,6 +140,12 @@ class SaeTrainingSettings(Settings):
         valid="a number > 0, or null",
         gt=0,
     )
+    n_seeds: int = leaf(
+        1,
+        "Number of SAEs that are trained for each layer, from different seeds. The first one is used. The others show "
+        "how many of a candidate's latents come back.",
+        ge=1,
+    )
 
 
 class DescriptorSettings(Settings):
@@ -195,6 +203,27 @@ class ProbeSettings(Settings):
     alpha: float = leaf(0.05, "Largest p-value against the null.", gt=0, lt=1)
 
 
+class CandidateSettings(Settings):
+    """What is tried as a candidate: see reprise/candidates/controls.py and reprise/candidates/featurizers/."""
+
+    kinds: Annotated[
+        tuple[Literal["feature", "feature_set", "mean_difference", "probe", "leace"], ...], AfterValidator(unique)
+    ] = leaf(
+        ("feature", "feature_set", "mean_difference"),
+        "Kinds of candidates. feature: SAE latents that the screen finds. feature_set: the smallest set of latents "
+        "that holds a layer's difference between clips with and without an event. mean_difference, probe, leace: a "
+        "direction of the residual stream, for which no SAE is needed. All that are tried count in the correction for "
+        "multiple tests.",
+        min_length=1,
+    )
+    directions: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(unique)] = leaf(
+        (),
+        "Directions from files that are tried as well: name.safetensors, with name.json beside it.",
+        valid="a list of files such as data/direction.safetensors",
+    )
+    max_edited: int = leaf(1, "Maximum number of confirmed candidates of each kind that are edited.", ge=1)
+
+
 class ScreenSettings(Settings):
     """How candidate features are found and confirmed."""
 
@@ -210,7 +239,6 @@ class ScreenSettings(Settings):
         "correction for multiple tests.",
         ge=1,
     )
-    max_candidates: int = leaf(2, "Maximum number of confirmed features that are ablated.", ge=1)
 
 
 class AblationSettings(Settings):
@@ -225,27 +253,32 @@ class AblationSettings(Settings):
         unit="s",
         valid="[from, to] in seconds after the prefix's end, with 0 <= from < to",
     )
-    n_matched: int = leaf(1, "Number of matched features that each candidate is compared with.", ge=1)
+    n_controls: int = leaf(1, "Number of controls of each kind that a candidate is compared with.", ge=1)
     doses: Annotated[tuple[Annotated[float, Field(ge=0, le=10)], ...], AfterValidator(unique)] = leaf(
         (0.25, 0.5, 1.0, 2.0),
-        "Strengths of the edit. 1 removes the feature and must be in the list. 0 is a check: no token may change.",
+        "Strengths of the edit. 1 moves the candidate to the target's value and must be in the list. 0 is a check: no "
+        "token may change.",
         min_length=1,
     )
     windows: Annotated[tuple[Literal["until_event", "prefix_only"], ...], AfterValidator(unique)] = leaf(
         ("until_event", "prefix_only"),
-        "Edited positions. until_event tests whether the feature is used, prefix_only whether a plan is stored.",
+        "Edited positions. until_event tests whether the candidate is used, prefix_only whether a plan is stored.",
         min_length=1,
     )
     cfg_branches: Literal["both", "conditional"] = leaf(
         "both", "With guidance: which branches of the batch are edited."
     )
     target: Literal["zero", "mean", "resample"] = leaf(
-        "zero",
-        "Value that the feature's activation is set to. zero: 0. mean: its mean. resample: its value at the same "
-        "position in a clip of another prompt without a return.",
+        "resample",
+        "Value that a candidate is set to. resample: its value at the same position in a clip of another prompt and "
+        "of the other class (with or without an event). mean: its mean in the other class. zero: 0 for SAE latents, "
+        "the mean of all clips for directions.",
     )
-    n_steered: int = leaf(
-        12, "Maximum number of clips without a return that are continued with the feature amplified; 0: none.", ge=0
+    second_target: Literal["zero", "mean", "none"] = leaf(
+        "mean", "A second value, which must show the effect too. none: no second edit."
+    )
+    n_sufficiency: int = leaf(
+        12, "Maximum number of clips without an event that are given the value of clips with one; 0: none.", ge=0
     )
 
 
@@ -329,13 +362,15 @@ class Study(Settings):
         (0, 1, 2, 3), "Random seeds. Each prompt (or cut of a recording) gives one clip per seed.", min_length=1
     )
     generation: GenerationSettings = GenerationSettings()
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(unique)] = leaf(
+        (), "Hook layers (0-based) that are studied without an SAE. Those of saes are studied too."
+    )
     saes: dict[Annotated[int, Field(ge=0)], Annotated[str, Field(min_length=1)]] = leaf(
-        ...,
+        {},
         "SAE of each hook layer (0-based): its directory, its address on the hub pinned to a commit, or train, to "
-        "train one on the study's own clips.",
+        "train one on the study's own clips. None is needed where layers are listed.",
         valid="layer: directory, hub address or train, such as 2: resources/planner/sae/layer2, "
         f"2: {HUB_SAE} or 2: train",
-        min_length=1,
     )
     sae_training: SaeTrainingSettings = SaeTrainingSettings()
     certificate: CertificateSettings = CertificateSettings()
@@ -360,6 +395,7 @@ class Study(Settings):
     )
     probes: ProbeSettings = ProbeSettings()
     screen: ScreenSettings = ScreenSettings()
+    candidates: CandidateSettings = CandidateSettings()
     ablation: AblationSettings = AblationSettings()
     verdict: VerdictSettings = VerdictSettings()
 
@@ -375,14 +411,19 @@ class Study(Settings):
         return handler(value) if kind is RecurrenceSettings else kind.model_validate(value)
 
     @property
-    def layers(self) -> tuple[int, ...]:
-        """The hook layers: those with an SAE, ascending."""
+    def hook_layers(self) -> tuple[int, ...]:
+        """All layers that are studied, with and without an SAE, ascending."""
+        return tuple(sorted({*self.layers, *self.saes}))
+
+    @property
+    def sae_layers(self) -> tuple[int, ...]:
+        """The layers with an SAE, ascending."""
         return tuple(sorted(self.saes))
 
     @property
     def trained_layers(self) -> tuple[int, ...]:
         """The layers whose SAE is trained in the study, ascending."""
-        return tuple(layer for layer in self.layers if self.saes[layer] == TRAIN)
+        return tuple(layer for layer in self.sae_layers if self.saes[layer] == TRAIN)
 
     @property
     def longer_roles(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""The effects of edits at equal damage: how much more a candidate does to the return than its controls.
+"""The effects of edits at equal damage: how much more a candidate does to the event than its controls.
 
 Each control of a candidate has a curve from damage to effect over doses, through the origin. It answers: at the damage
-that the target does, what would this control have done to the return? Selectivity is the target's effect minus the
+that the target does, what would this control have done to the event? Selectivity is the target's effect minus the
 largest of these. See `matched_damage`. Effect and damage of a clip: reprise/interventions/effects.py.
 
 Intervals are over prompts. They also hold at the edges, where all clips or none change (reprise/statistics.py).
@@ -21,9 +21,9 @@ from reprise.statistics import bounded_interval, ratio_interval, share_interval
 Array = NDArray[np.float64]
 
 # A candidate's effect must exceed that of each of these.
-CONTROLS = ("resampled", "matched_feature", "random_direction")
-# Judged like the target, not used as controls: `mean_difference` may hold the plan itself, `local_feature` part of it.
-COMPARATORS = ("mean_difference", "local_feature")
+CONTROLS = ("resampled", "matched_feature", "swapped_fit", "random_subspace")
+# Judged like the target, not used as a control: `local_feature` may hold a part of the plan.
+COMPARATORS = ("local_feature",)
 # Damage is counted up to this bound: a clip whose tokens cost this much more is wrecked, and how far beyond does not
 # matter. An interval for a mean needs such a bound, since otherwise one clip in a hundred could have any damage.
 MAX_DAMAGE_NATS = 1.0
@@ -78,18 +78,18 @@ def matched_damage(effects: pd.DataFrame, *, level: float = 0.95) -> pd.DataFram
     Parameters
     ----------
     effects : DataFrame
-        One row per (clip, condition) with layer, feature, kind, window, control, dose, prompt_id, clip_id, effect_rate
-        (0 or 1: only clips whose untouched continuation returns) and damage_nats. Rows with `arm` "steer" are left
-        out, if that column is present. Each candidate (layer, feature) and window uses the conditions of that window
-        and the unedited kinds (window "none", listed with every window).
+        Of one candidate, one row per (clip, condition) with kind, window, control, dose, prompt_id, clip_id,
+        effect_rate (0 or 1: only clips whose untouched continuation has an event) and damage_nats. Only rows of the
+        `arm` "necessity" are used, if that column is present. Each window uses its own conditions and the unedited
+        kinds (window "none", listed with every window).
     level : float
         Level of the intervals over prompts. 1 - 0.05 / n covers n candidates together.
 
     Returns
     -------
     DataFrame
-        layer, feature, window, kind, control, dose, n_clips, n_prompts, and value, `_low` and `_high` of effect and
-        damage. `target` and the comparators also have, at the damage of that row: `<kind>_effect` of each kind of
+        window, kind, control, dose, n_clips, n_prompts, and value, `_low` and `_high` of effect and damage. `target`,
+        `second_target` and the comparators also have, at the damage of that row: `<kind>_effect` of each kind of
         control (the largest over its features or directions), `control_effect` (the largest of all),
         `strongest_control`, and `selectivity` = effect - control_effect with its interval. `target` edited in the
         prefix only also has `stored_fraction`, its effect divided by that of the same dose until the event, with its
@@ -109,30 +109,28 @@ def matched_damage(effects: pd.DataFrame, *, level: float = 0.95) -> pd.DataFram
     """
     rows = []
     if "arm" in effects:
-        effects = effects[effects["arm"] != "steer"]
+        effects = effects[effects["arm"] == "necessity"]
     effects = effects.assign(damage_nats=effects["damage_nats"].clip(-MAX_DAMAGE_NATS, MAX_DAMAGE_NATS))
-    for (layer, feature), candidate in effects.groupby(["layer", "feature"], sort=True):
-        by_window = {
-            window: _conditions(candidate[candidate["window"].isin([window, "none"])])
-            for window in candidate["window"].unique()
-            if window != "none"
-        }
-        prompt_of = candidate.drop_duplicates("clip_id").set_index("clip_id")["prompt_id"]
-        for window, conditions in by_window.items():
-            for (kind, control, dose), clips in conditions.items():
-                prompts = prompt_of[clips.index].to_numpy()
-                record = {"layer": layer, "feature": feature, "window": window}
-                record |= {"kind": kind, "control": control, "dose": dose}
-                record |= {"n_clips": len(clips), "n_prompts": len(np.unique(prompts))}
-                record |= valued("effect", clips["effect"], share_interval(clips["effect"], prompts, level))
-                ends = bounded_interval(clips["damage"], prompts, WRECKED, level)
-                record |= valued("damage", clips["damage"], ends)
-                if kind in ("target", *COMPARATORS):
-                    record |= _selectivity(clips, conditions, prompt_of, level)
-                if kind == "target" and window == "prefix_only":
-                    whole = by_window.get("until_event", {}).get((kind, control, dose))
-                    record |= _stored_fraction(clips, whole, prompt_of, level)
-                rows.append(record)
+    by_window = {
+        window: _conditions(effects[effects["window"].isin([window, "none"])])
+        for window in effects["window"].unique()
+        if window != "none"
+    }
+    prompt_of = effects.drop_duplicates("clip_id").set_index("clip_id")["prompt_id"]
+    for window, conditions in by_window.items():
+        for (kind, control, dose), clips in conditions.items():
+            prompts = prompt_of[clips.index].to_numpy()
+            record = {"window": window, "kind": kind, "control": control, "dose": dose}
+            record |= {"n_clips": len(clips), "n_prompts": len(np.unique(prompts))}
+            record |= valued("effect", clips["effect"], share_interval(clips["effect"], prompts, level))
+            ends = bounded_interval(clips["damage"], prompts, WRECKED, level)
+            record |= valued("damage", clips["damage"], ends)
+            if window == "until_event" and kind in ("target", "second_target", *COMPARATORS):
+                record |= _selectivity(clips, conditions, prompt_of, level)
+            if kind == "target" and window == "prefix_only":
+                whole = by_window.get("until_event", {}).get((kind, control, dose))
+                record |= _stored_fraction(clips, whole, prompt_of, level)
+            rows.append(record)
     return pd.DataFrame(rows)
 
 

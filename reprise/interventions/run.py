@@ -17,13 +17,12 @@ import pandas as pd
 import torch
 
 from reprise.interventions.conditions import UNEDITED
-from reprise.interventions.edits import Direction, Halves, edit_function, row_edits
+from reprise.interventions.edits import Edits, Halves, edit_function, row_edits
 from reprise.models.adapter import Model
 from reprise.models.delay_pattern import predictions
 from reprise.models.forward import EditFunction, teacher_forced
 from reprise.models.generation import Sampling, generate
 from reprise.models.prompts import encode_prompts
-from reprise.saes.sae import Sae
 
 # Appended to a clip's noise key for `resampled` rows.
 RESAMPLED_KEY = 0x5EED
@@ -31,15 +30,13 @@ RESAMPLED_KEY = 0x5EED
 
 def run_conditions(
     model: Model,
-    sae: Sae,
+    edits: Edits,
     table: pd.DataFrame,
     baseline: Mapping[str, np.ndarray],
     noise_keys: Mapping[str, Sequence[int]],
     *,
     batch_size: int,
     sampling: Sampling,
-    directions: Mapping[int, Direction] | None = None,
-    donated: Mapping[tuple[str, int], np.ndarray] | None = None,
     cfg_branches: Halves = "both",
     n_frames: int | None = None,
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
@@ -49,8 +46,8 @@ def run_conditions(
     ----------
     model : Model
         The model that generates.
-    sae : Sae
-        The SAE of the edited layer.
+    edits : Edits
+        What the rows of the table refer to.
     table : DataFrame
         Rows of `reprise.interventions.conditions.condition_table`.
     baseline : mapping
@@ -61,8 +58,6 @@ def run_conditions(
         Rows per batch, 2 or more. The last batch is padded with repeats.
     sampling : Sampling
         Sampling settings.
-    directions, donated : mapping, optional
-        As in `reprise.interventions.edits.row_edits`.
     cfg_branches : {"both", "conditional"}
         Which branches of a guided batch are edited.
     n_frames : int, optional
@@ -90,7 +85,7 @@ def run_conditions(
         n_prefix = padded["n_prefix_frames"].tolist()
         width = max(1, max(n_prefix))
         prefix = np.stack([baseline[c][:, :width].astype(np.int64) for c in clips])
-        edits = row_edits(sae, padded, directions, donated)
+        of_rows = row_edits(padded, edits, d_model=model.d_model, device=model.device)
         tokens = generate(
             model,
             padded["prompt"].tolist(),
@@ -99,7 +94,7 @@ def run_conditions(
             sampling=sampling,
             prefix=torch.from_numpy(prefix).to(model.device),
             n_prefix_frames=n_prefix,
-            edit=edit_function(sae, edits, guided=sampling.cfg_coef != 1.0, cfg_branches=cfg_branches),
+            edit=edit_function(of_rows, edits.sae, guided=sampling.cfg_coef != 1.0, cfg_branches=cfg_branches),
         )
         yield part, tokens[: len(part)].cpu().numpy().astype(np.uint16)
 
@@ -134,13 +129,11 @@ def _noise_key(key: Sequence[int], kind: str, control: int) -> tuple[int, ...]:
 @torch.no_grad()
 def teacher_forced_kl(
     model: Model,
-    sae: Sae,
+    edits: Edits,
     table: pd.DataFrame,
     baseline: Mapping[str, np.ndarray],
     *,
     batch_size: int,
-    directions: Mapping[int, Direction] | None = None,
-    donated: Mapping[tuple[str, int], np.ndarray] | None = None,
 ) -> np.ndarray:
     """KL(unedited || edited) of every condition, on the tokens of its baseline.
 
@@ -150,7 +143,7 @@ def teacher_forced_kl(
 
     Parameters
     ----------
-    model, sae, table, baseline, directions, donated
+    model, edits, table, baseline
         As in `run_conditions`.
     batch_size : int
         Rows per batch; the last batch is padded with repeats.
@@ -187,7 +180,8 @@ def teacher_forced_kl(
         for first in range(0, len(mine), batch_size):
             chosen = mine[np.minimum(np.arange(first, first + batch_size), len(mine) - 1)]
             part = table.iloc[chosen]
-            edit = edit_function(sae, row_edits(sae, part, directions, donated), guided=False)
+            of_rows = row_edits(part, edits, d_model=model.d_model, device=model.device)
+            edit = edit_function(of_rows, edits.sae, guided=False)
             of_row = torch.tensor([place[c] for c in part["clip_id"]], device=model.device)
             found = _kl(unedited, of_row, logits(part, edit), model.delays).cpu().numpy()
             out[mine[first : first + batch_size]] = found[: len(mine) - first]

@@ -108,6 +108,11 @@ class Representation(NamedTuple):
     version: str = ""
 
     @property
+    def reads_latents(self) -> bool:
+        """Whether it needs an SAE, so that it is probed only at layers that have one."""
+        return any(source.kind == "latents" for source in self.sources)
+
+    @property
     def per_layer(self) -> bool:
         """Whether it has one probe per layer. Otherwise it has a single probe, filed under the embedding's hook."""
         return any("{layer}" in source.hook for source in self.sources)

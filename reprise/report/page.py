@@ -20,7 +20,7 @@ from reprise.report.sound import embed
 from reprise.report.templating import page_template
 from reprise.report.views.ablations import ablation_view
 from reprise.report.views.calibration import calibration_view
-from reprise.report.views.candidates import candidates_view
+from reprise.report.views.candidates import candidates_view, seeds_text
 from reprise.report.views.certificates import certificate_view
 from reprise.report.views.declarations import declared_late
 from reprise.report.views.events import events_view
@@ -63,6 +63,7 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
         "labels": labels_view(study),
         "certificates": certificate_view(study),
         "candidates": candidates_view(study),
+        "seeds_text": seeds_text(study),
         "ablations": ablations,
         "nothing_to_take": any(never),
         "players": players,

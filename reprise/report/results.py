@@ -1,6 +1,7 @@
 """The input of the report: all results of one study, and the edited clips that it plays."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +29,13 @@ class Results(NamedTuple):
     settings: the study's leaf settings as plain builtins. target: the kind of event that it is about. model, verdict,
     certificates: the JSON files. card: the model card, {} without one. probes: one row per probe record. events: all
     events after reviews were applied (reprise/review/apply.py). labels: by horizon name. candidates: the candidates
-    table. effects, matched, steered: by candidate name. examples: clips as generated. edited: by candidate name.
+    table. effects, matched, sufficiency: by candidate name. examples: clips as generated. edited: by candidate name.
     stages: stage, jobs, seconds, peak_mb, one row per stage (may be empty). clip_summaries: one row per clip, with why
     it has no events ("" if it has any). reviews: the summary of imported reviews, {} without any. tracks: the
     recordings that clips were cut from, none if the clips come from prompts. left_out: recordings that could not be
     used (track_id, path, reason). cuts_left_out: cuts of other recordings that could not be used (with cut). damaged:
-    recordings that could not be decoded in some places.
+    recordings that could not be decoded in some places. seeds: by layer, how similar a latent of its trained SAE is to
+    the most similar one of SAEs from other seeds (latent, seed, cosine).
     """
 
     name: str
@@ -49,7 +51,7 @@ class Results(NamedTuple):
     candidates: pd.DataFrame
     effects: Mapping[str, pd.DataFrame]
     matched: Mapping[str, pd.DataFrame]
-    steered: Mapping[str, pd.DataFrame]
+    sufficiency: Mapping[str, pd.DataFrame]
     examples: Sequence[ExampleClip]
     edited: Mapping[str, Sequence[Edited]]
     stages: pd.DataFrame
@@ -59,3 +61,4 @@ class Results(NamedTuple):
     left_out: Sequence[Mapping[str, str]] = ()
     cuts_left_out: Sequence[Mapping[str, Any]] = ()
     damaged: Sequence[Mapping[str, str]] = ()
+    seeds: Mapping[int, pd.DataFrame] = MappingProxyType({})

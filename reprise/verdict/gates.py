@@ -28,6 +28,7 @@ Gates, in order; the first that does not pass decides.
                   correlate.
     damage        what the edit costs elsewhere. Failing: entangled.
     selectivity   effect over the controls at equal damage. Failing: entangled.
+    second_target effect of the same edit with the second edit target. Not passing: unresolved.
 
 A study gets the verdict of its best edited candidate, in the order foresight, entangled, unresolved, correlate. The
 input embedding is a check, never evidence: if it predicts, the baseline is incomplete. A random dictionary is neither;
@@ -36,6 +37,10 @@ the report shows it next to the others. Which role each representation has: repr
 A candidate whose effect passes has a `mechanism`. It depends on `stored_fraction`, the effect of editing the prefix
 alone divided by that of editing until the event, and on its paired interval: `stored` if the whole interval reaches
 `min_stored_fraction`, `recomputed` if all of it lies below, else `undecided`.
+
+A candidate is `sufficient` if clips without an event get one when they are given the coordinates of clips with one:
+`min_effect` more of them than untouched, and `min_selectivity` more than under the controls, both with intervals above
+0. This is reported and decides no verdict.
 
 Benjamini-Hochberg bounds the chance of any false positive by alpha if nothing predicts, also for tests with positive
 dependence such as those of several layers. Holm bounds it whatever else is true. A p-value is at least 1 / (1 +
@@ -57,7 +62,7 @@ from reprise.verdict.preregistration import Thresholds
 
 # A study gets the first of these verdicts that one of its candidates has.
 _RANK = ("foresight", "entangled", "unresolved", "correlate")
-CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity")
+CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity", "second_target")
 DOSE = 1.0
 PASSED, FAILED, UNDECIDED, NOT_REACHED = "passed", "failed", "undecided", "not reached"
 
@@ -97,6 +102,7 @@ def verdict(
     probes: pd.DataFrame,
     candidates: pd.DataFrame,
     matched: pd.DataFrame,
+    sufficiency: pd.DataFrame,
     thresholds: Thresholds,
     long_role: str,
 ) -> dict[str, Any]:
@@ -112,10 +118,12 @@ def verdict(
         n_positive_prompts, gain_auroc with _low and _high, p_gain and null_gain (`reprise.probing.probes.probe`), and
         at `long_role` learned_auroc with _low and _high and p_learned (`reprise.probing.learned.learned_gain`).
     candidates : DataFrame
-        One row per candidate that was tried: layer, feature, confirmed, and its confirmation in held-out prompts,
-        gain_auroc with _low and _high and p_adjusted.
+        One row per candidate that was tried: name ("" if it was not edited), title, kind, layer, confirmed, and its
+        confirmation in held-out prompts, gain_auroc with _low and _high and p_adjusted.
     matched : DataFrame
-        Rows of `reprise.interventions.matched_damage.matched_damage`.
+        Rows of `reprise.interventions.matched_damage.matched_damage`, with the candidate's name as `candidate`.
+    sufficiency : DataFrame
+        Rows of `reprise.interventions.sufficiency.sufficiency_summary`, likewise.
     thresholds : Thresholds
         The declared thresholds.
     long_role : str
@@ -125,8 +133,8 @@ def verdict(
     -------
     dict
         Plain builtins: verdict, reason, gates (dicts of `Gate`; those of the candidate that decided are the last),
-        checks, candidates (layer, feature, verdict, reason, mechanism, stored_fraction, gates), best_probe, clips,
-        thresholds. NaN where there is no number.
+        checks, candidates (name, title, kind, layer, verdict, reason, mechanism, stored_fraction, sufficient, gates),
+        best_probe, clips, thresholds. NaN where there is no number.
     """
     t = thresholds
     long, shorter = (probes[mask] for mask in (probes["role"] == long_role, probes["role"] != long_role))
@@ -139,7 +147,7 @@ def verdict(
     checks = [local._asdict(), *(g._asdict() for g in _checks(long, long_role, t))]
 
     undecided = _study_without_candidates(gates, local, clips, t)
-    judged = [_candidate(row, candidates, matched, t) for _, row in candidates.iterrows()]
+    judged = [_candidate(row, candidates, matched, sufficiency, t) for _, row in candidates.iterrows()]
     if undecided is not None:
         name, reason = undecided
         judged = [c | {"verdict": name, "reason": reason} for c in judged]
@@ -283,39 +291,43 @@ def _study_without_candidates(
     return None
 
 
-def _candidate(row: pd.Series, candidates: pd.DataFrame, matched: pd.DataFrame, t: Thresholds) -> dict[str, Any]:
-    layer, feature = int(row["layer"]), int(row["feature"])
+def _candidate(
+    row: pd.Series, candidates: pd.DataFrame, matched: pd.DataFrame, sufficiency: pd.DataFrame, t: Thresholds
+) -> dict[str, Any]:
     gates = [_confirmation(row, len(candidates), t)]
-    until = _row_of(matched, layer, feature, "until_event")
+    until = _row_of(matched, row["name"], "target", "until_event")
+    second = _row_of(matched, row["name"], "second_target", "until_event")
     if until is None:
         gates += [_not_reached(name) for name in CANDIDATE_GATES[1:]]
         name, reason = "unresolved", f"there is no ablation until the event at dose {DOSE:g}"
     else:
-        gates += _causal_gates(until, t)
+        gates += _causal_gates(until, second, t)
         name, reason = _causal_verdict(gates[1:], t)
     if gates[0].outcome != PASSED:
         name, reason = "unresolved", "it was not confirmed in held-out prompts, so it was not edited"
     edited = gates[0].outcome == PASSED and until is not None
-    found = {"layer": layer, "feature": feature, "verdict": name, "reason": reason, "edited": edited}
-    return found | _mechanism(until, matched, gates, t) | {"gates": [g._asdict() for g in gates]}
+    found = {key: row[key] for key in ("name", "title", "kind")} | {"layer": int(row["layer"]), "edited": edited}
+    found |= {"verdict": name, "reason": reason}
+    found |= _mechanism(until, matched, gates, t) | _sufficiency(row["name"], sufficiency, t)
+    return found | {"gates": [g._asdict() for g in gates]}
 
 
 def _confirmation(row: pd.Series, n_tried: int, t: Thresholds) -> Gate:
     p = float(row["p_adjusted"])
     value, low, high = (float(row[f"gain_auroc{end}"]) for end in ("", "_low", "_high"))
     sentence = (
-        f"In held-out prompts the feature gains {value:.3f} AUROC [{low:.3f}, {high:.3f}], swap p = {p:.3g} after "
+        f"In held-out prompts the candidate gains {value:.3f} AUROC [{low:.3f}, {high:.3f}], swap p = {p:.3g} after "
         f"correction for the {n_tried} tried; needed: interval above 0, p {t.alpha:g} or less."
     )
     outcome = PASSED if low > 0 and p <= t.alpha else UNDECIDED
     return Gate("confirmation", value, low, high, 0.0, outcome, sentence)
 
 
-def _row_of(matched: pd.DataFrame, layer: int, feature: int, window: str) -> pd.Series | None:
+def _row_of(matched: pd.DataFrame, candidate: str, kind: str, window: str) -> pd.Series | None:
     if matched.empty:
         return None
-    mask = (matched["layer"] == layer) & (matched["feature"] == feature) & (matched["window"] == window)
-    rows = matched[mask & (matched["kind"] == "target") & (matched["dose"] == DOSE)]
+    mask = (matched["candidate"] == candidate) & (matched["kind"] == kind) & (matched["window"] == window)
+    rows = matched[mask & (matched["dose"] == DOSE)]
     return None if rows.empty else rows.iloc[0]
 
 
@@ -323,9 +335,9 @@ def _with_interval(row: pd.Series, name: str) -> tuple[float, float, float]:
     return float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])
 
 
-def _causal_gates(row: pd.Series, t: Thresholds) -> list[Gate]:
+def _causal_gates(row: pd.Series, second: pd.Series | None, t: Thresholds) -> list[Gate]:
     e, d, s = (_with_interval(row, name) for name in ("effect", "damage", "selectivity"))
-    removes = f"Removing the feature until the event takes away {e[0]:.2f} of the events [{e[1]:.2f}, {e[2]:.2f}]"
+    removes = f"Removing it until the event takes away {e[0]:.2f} of the events [{e[1]:.2f}, {e[2]:.2f}]"
     needed = f"needed: interval above 0, {t.min_effect:g} or more."
     effect = Gate("effect", *e, t.min_effect, at_least(*e, t.min_effect), f"{removes}; {needed}")
     costs = (
@@ -339,11 +351,25 @@ def _causal_gates(row: pd.Series, t: Thresholds) -> list[Gate]:
         f"equal damage; needed: interval above 0, {t.min_selectivity:g} or more."
     )
     selectivity = Gate("selectivity", *s, t.min_selectivity, at_least(*s, t.min_selectivity), more)
-    return [effect, damage, selectivity]
+    return [effect, damage, selectivity, _agreement(second, t)]
+
+
+def _agreement(second: pd.Series | None, t: Thresholds) -> Gate:
+    """Whether another edit target shows the effect too."""
+    if second is None:
+        return Gate(
+            "second_target", math.nan, math.nan, math.nan, t.min_effect, PASSED, "There is no second edit target."
+        )
+    e = _with_interval(second, "effect")
+    sentence = (
+        f"With the second edit target it takes away {e[0]:.2f} of the events [{e[1]:.2f}, {e[2]:.2f}]; needed: "
+        f"interval above 0, {t.min_effect:g} or more."
+    )
+    return Gate("second_target", *e, t.min_effect, at_least(*e, t.min_effect), sentence)
 
 
 def _causal_verdict(gates: Sequence[Gate], t: Thresholds) -> tuple[str, str]:
-    effect, damage, selectivity = gates
+    effect, damage, selectivity, second = gates
     if effect.outcome == FAILED:
         return "correlate", f"it predicts, but removing it takes away less than {t.min_effect:g} of the events"
     if effect.outcome != PASSED:
@@ -356,6 +382,8 @@ def _causal_verdict(gates: Sequence[Gate], t: Thresholds) -> tuple[str, str]:
         return "unresolved", f"it is not known whether it costs more than {t.max_damage:g} nats per token"
     if selectivity.outcome != PASSED:
         return "unresolved", f"a selectivity of {t.min_selectivity:g} is neither shown nor excluded"
+    if second.outcome != PASSED:
+        return "unresolved", "the second edit target does not show the same effect"
     return "foresight", "it predicts the event far ahead, and removing it takes the event away selectively"
 
 
@@ -363,7 +391,7 @@ def _mechanism(until: pd.Series | None, matched: pd.DataFrame, gates: Sequence[G
     """`mechanism` ("" where there is no effect to explain) and `stored_fraction` with its interval."""
     names = [f"stored_fraction{end}" for end in ("", "_low", "_high")]
     moved = next(g for g in gates if g.name == "effect").outcome == PASSED
-    prefix = None if until is None else _row_of(matched, int(until["layer"]), int(until["feature"]), "prefix_only")
+    prefix = None if until is None else _row_of(matched, until["candidate"], "target", "prefix_only")
     if not moved or prefix is None:
         return {"mechanism": "", **dict.fromkeys(names, math.nan)}
     share = {name: float(prefix.get(name, math.nan)) for name in names}
@@ -371,6 +399,20 @@ def _mechanism(until: pd.Series | None, matched: pd.DataFrame, gates: Sequence[G
     if low >= t.min_stored_fraction:
         return {"mechanism": "stored", **share}
     return {"mechanism": "recomputed" if high < t.min_stored_fraction else "undecided", **share}
+
+
+def _sufficiency(candidate: str, sufficiency: pd.DataFrame, t: Thresholds) -> dict[str, Any]:
+    """Whether the candidate brings the event about in clips without one: `sufficient` is "shown", "not shown" or
+    "excluded", or "" if it was not tested. It decides no verdict."""
+    names = [f"{value}{end}" for value in ("gained", "more_than_controls") for end in ("", "_low", "_high")]
+    rows = sufficiency[sufficiency["candidate"] == candidate] if len(sufficiency) else sufficiency
+    if not candidate or rows.empty:
+        return {"sufficient": "", **dict.fromkeys(names, math.nan)}
+    found = {name: float(rows.iloc[0][name]) for name in names}
+    gained = at_least(*_with_interval(rows.iloc[0], "gained"), t.min_effect)
+    more = at_least(*_with_interval(rows.iloc[0], "more_than_controls"), t.min_selectivity)
+    shown = gained == more == PASSED
+    return {"sufficient": "shown" if shown else "excluded" if FAILED in (gained, more) else "not shown", **found}
 
 
 def _not_reached(name: str) -> Gate:
@@ -382,8 +424,8 @@ def _best_candidate(judged: Sequence[dict[str, Any]]) -> tuple[str, str, dict[st
     for name in _RANK:
         for c in judged:
             if c["edited"] and c["verdict"] == name:
-                return name, f"layer {c['layer']}, feature {c['feature']}: {c['reason']}", c
-    tried = f"none of {len(judged)} features tried was confirmed" if judged else "no feature passed the screen"
+                return name, f"{c['title']}: {c['reason']}", c
+    tried = f"none of {len(judged)} candidates tried was confirmed" if judged else "no candidate was found"
     if any(c["gates"][0]["outcome"] == PASSED for c in judged):
-        tried = "no confirmed feature could be edited in a clip with an event"
+        tried = "no confirmed candidate could be edited in a clip with an event"
     return "unresolved", f"an event is predicted at the long horizon, but nothing was edited: {tried}", None

@@ -28,6 +28,12 @@ _MEANINGS = {
     "none": "Nothing that the model learned predicts far ahead that {w.will_happen}, beyond position, prompt, the "
     "sound so far, and the memory that a model with random weights has too.",
 }
+# Whether writing a candidate into clips without an event brings one about.
+SUFFICIENT = {
+    "shown": "It is necessary and sufficient: written into other clips, it brings the event about.",
+    "not shown": "It is necessary. Whether it is sufficient is not decided.",
+    "excluded": "It is necessary, but not sufficient: written into other clips, it does not bring the event about.",
+}
 # Where the effect of a candidate comes from; `{share}` is the part of it that editing the opening alone keeps.
 MECHANISMS = {
     "stored": "The plan is stored: editing the opening alone keeps {share} of the effect.",

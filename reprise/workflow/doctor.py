@@ -35,6 +35,7 @@ from reprise.saes.latents import latent_arrays
 from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import activation_arrays, audio_bytes, token_arrays
 from reprise.storage.stores import stored_bytes
+from reprise.workflow.resources import continuations, edited_candidates
 
 USUAL_L0 = 100
 STORES = ("tokens", "audio", "activations", "latents")
@@ -166,6 +167,14 @@ def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
     return Finding("device", problem is None, found, problem or "")
 
 
+def look_at_ablations(study: Study, *, n_clips: int) -> Finding:
+    """What the ablations may cost. It is known in advance only at most, because candidates must be confirmed first."""
+    n, n_each = edited_candidates(study), continuations(study, n_clips)
+    seconds = study.generation.duration_s - study.ablation.prefix_s
+    found = f"at most {n} {'candidate' if n == 1 else 'candidates'}, each with {n_each} continuations of {seconds:g} s"
+    return Finding("ablations", True, found)
+
+
 def look_at_disk(
     needed: Mapping[str, Mapping[str, float]], corpora: Mapping[str, str], results: Path = Path("results")
 ) -> tuple[list[Finding], Finding]:
@@ -237,7 +246,7 @@ def stores_bytes(
         return {}
     tokens = token_arrays(n_clips, n_codebooks=facts["n_codebooks"], n_frames=n_frames)
     acts = activation_arrays(n_clips, n_positions=n_positions(n_frames), d_model=facts["d_model"])
-    n_hooks = 1 + len(study.layers) * (1 + reads_random_weights(study.probes.representations))
+    n_hooks = 1 + len(study.hook_layers) * (1 + reads_random_weights(study.probes.representations))
     latents = 0
     for sae in saes:
         if sae is not None:

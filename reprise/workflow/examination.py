@@ -20,6 +20,7 @@ from reprise.review.files import read_reviews
 from reprise.workflow.doctor import (
     Finding,
     known_digest,
+    look_at_ablations,
     look_at_device,
     look_at_disk,
     look_at_model,
@@ -103,7 +104,7 @@ def _look_at(name: str, study: Study, corpus: str) -> tuple[list[Finding], dict[
     """The findings of one study, and the bytes of its stores."""
     model, facts = look_at_model(study)
     digest, saes = known_digest(corpus), {}
-    for layer in progress(study.layers, total=len(study.layers), what=f"SAEs of {name}"):
+    for layer in progress(study.sae_layers, total=len(study.sae_layers), what=f"SAEs of {name}"):
         saes[layer] = look_at_sae(study, layer, facts, model_digest=digest)
     try:
         n_units = (
@@ -116,9 +117,10 @@ def _look_at(name: str, study: Study, corpus: str) -> tuple[list[Finding], dict[
     n_clips, product = count_clips(study, n_units)
     g = study.generation
     found = f"{product} = {n_clips} clips of {g.duration_s:g} s"
-    found += f" in {g.n_batches} batches; layers {', '.join(map(str, study.layers))}; horizons "
+    found += f" in {g.n_batches} batches; layers {', '.join(map(str, study.hook_layers))}; horizons "
     found += ", ".join(f"{role} {a:g}-{b:g} s" for role, (a, b) in study.horizons.items())
     config = Finding("config", n_clips > 0, found)
     recordings = [look_at_recordings(study)] if study.source != "prompts" and n_units else []
     lines = [config, *recordings, model, *(finding for finding, _ in saes.values()), look_at_device(study, facts)]
+    lines.append(look_at_ablations(study, n_clips=n_clips))
     return lines, stores_bytes(study, facts, [sae for _, sae in saes.values()], n_clips=n_clips)

@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from reprise.config.schema import Study
+from reprise.config.schema import OF_SAE, Study
 from reprise.models.memory import TEXT_ENCODER_BYTES, generation_need, pass_need, transformer_weights
 
 # Stages that run the model.
@@ -37,8 +37,6 @@ EMBEDDED |= {"frame_rate_hz": 25, "sample_rate_hz": 16_000}
 # Floating-point operations per second of one CPU thread. On a GPU: seconds per layer and step, because a step takes
 # the same time for few and for many rows.
 FLOPS_PER_S, GPU_S_PER_LAYER_AND_STEP = 2e10, 1e-3
-# Number of continuations of one clip in an ablation with the default doses, windows and controls.
-CONDITIONS = 48
 MARGIN, MINUTES_AT_LEAST = 3.0, 15
 
 
@@ -47,6 +45,25 @@ class Needs(NamedTuple):
 
     mem_mb: int
     minutes: int
+
+
+def continuations(study: Study, n_clips: int) -> int:
+    """At most so many continuations does the ablation of one candidate make in a study of `n_clips` clips: the rows of
+    `reprise.interventions.conditions.condition_table` for one with all controls."""
+    a = study.ablation
+    # The candidate, a random subspace, and controls of the same kind: matched latents and swapped fits.
+    dosed = 2 + 2 * a.n_controls
+    # Without an edit, with other noise, and with the second target.
+    once = 2 + (a.second_target != "none")
+    # Necessity has the strongest local latent too, and the edit of the prefix alone.
+    necessity = once + len(a.doses) * dosed + 1 + ("prefix_only" in a.windows)
+    return min(n_clips, a.n_clips) * necessity + min(n_clips, a.n_sufficiency) * (once + dosed)
+
+
+def edited_candidates(study: Study) -> int:
+    """At most so many candidates are edited."""
+    kinds = [kind for kind in study.candidates.kinds if kind not in OF_SAE or study.saes]
+    return study.candidates.max_edited * (len(kinds) + bool(study.candidates.directions))
 
 
 def job_needs(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: int, on_gpu: bool) -> Needs:
@@ -100,7 +117,7 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     if stage in ("generate", "ablate"):
         need = generation
     else:
-        need = pass_need(facts, **asked, n_hooks=2 * len(study.layers) + 2, n_logits=2 * (stage == "effects"))
+        need = pass_need(facts, **asked, n_hooks=2 * len(study.hook_layers) + 2, n_logits=2 * (stage == "effects"))
     # While the language model is loaded, it is in memory twice as float32: once as read from the file, once in place.
     loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(g.batch_size)
     mb = (GPU_BASE_MB + loading / 1e6) if on_gpu else MODEL_BASE_MB + max(loading, running) / 1e6
@@ -109,7 +126,7 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     clips = {"generate": per_batch, "encode_recordings": 0, "activations": per_batch, "identify_model": 0}
     n = clips.get(stage, study.certificate.n_clips)
     if stage in ("ablate", "effects"):
-        n = min(n_clips, study.ablation.n_clips) * CONDITIONS
+        n = continuations(study, n_clips)
     if on_gpu and stage in ("generate", "ablate"):
         seconds = math.ceil(n / g.batch_size) * n_frames * facts["n_layers"] * GPU_S_PER_LAYER_AND_STEP
     else:

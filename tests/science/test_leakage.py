@@ -139,7 +139,8 @@ def test_at_the_time_of_a_label_neither_side_knows_what_a_recording_does_next(mo
     inputs = {"model": str(tmp_path / "model.json"), "audio": str(tmp_path / "audio.manifest.json")}
     motif = {"kind": "opening", "start_s": 2.0, "duration_s": 2.0}
     outputs = {"store": str(tmp_path / "heard")}
-    run_script("descriptors", tmp_path / "log", inputs, outputs, descriptors={"context_s": 3.0}, motif=motif)
+    target = {"target": {"name": "recurrence"}, "known": motif}
+    run_script("descriptors", tmp_path / "log", inputs, outputs, descriptors={"context_s": 3.0}, **target)
     heard = read_store(tmp_path / "heard")["descriptors"][:]
 
     table = pd.DataFrame(clips).assign(duration_s=16.0, reference_end_s=4.0)

@@ -13,12 +13,14 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from reprise.candidates.controls import activation_when_active, feature_statistics, match_features
-from reprise.interventions.conditions import STEERING_KINDS, Candidate, condition_table
+from reprise.candidates.controls import feature_statistics, match_features
+from reprise.interventions.conditions import condition_table
+from reprise.interventions.edits import Edits
 from reprise.interventions.effects import EventWindow, continuation_nll, outside_event
 from reprise.interventions.matched_damage import matched_damage
 from reprise.interventions.run import run_conditions
-from reprise.interventions.steering import steering_summary
+from reprise.interventions.subspace import of_latents
+from reprise.interventions.sufficiency import sufficiency_summary
 from reprise.models.capture import residual_stream
 from reprise.models.codec import encode_audio
 from reprise.models.generation import Sampling
@@ -37,15 +39,15 @@ WINDOW = EventWindow(prefix_s=8.0, start_s=9.5, stop_s=12.5, event_s=2.0)
 PLANNED_S = (7.0, 8.0)  # after the motif, and what is heard of it; before the return
 DOSES = (2.0, 4.0, 8.0)  # of the controls
 N_RANDOM = 3
-EDITED = ["until_event"]
 LEAST = 0.1  # the default of `verdict.min_selectivity`
 
 
 class Study(NamedTuple):
-    """Effects, a row a (clip, condition): `ablated`, of cued clips that return when left alone, and `steered`."""
+    """Effects, one row per (clip, condition): `ablated`, of cued clips that return when left alone, and `others`, of
+    clips that do not return."""
 
     ablated: pd.DataFrame
-    steered: pd.DataFrame
+    others: pd.DataFrame
 
 
 @pytest.fixture(scope="module")
@@ -69,22 +71,30 @@ def study() -> Study:
     about = feature_statistics(latents, clip_of_row, cued)
     norm = (about["mean_activation"] * sae.W_dec.norm(dim=1).numpy()).to_numpy()
     matched = match_features(feature, about["rate"].to_numpy(), norm, n=1)
-    level = activation_when_active(latents[cued[clip_of_row]], feature)
+    level = float(latents[cued[clip_of_row]][:, [feature]].data.mean())
 
-    candidate = Candidate(PLANT_LAYER, feature, matched)
-    how = {"prefix_s": WINDOW.prefix_s, "frame_rate_hz": FRAME_RATE_HZ}
-    controls = ["matched_feature", "random_direction"]
-    parts = [
-        condition_table(candidate, clips[cued], [1.0], EDITED, ["untouched", "resampled", "target"], **how),
-        condition_table(candidate, clips[cued], DOSES, EDITED, controls, n_random=N_RANDOM, **how),
-        condition_table(candidate, clips[~cued], [1.0], EDITED, STEERING_KINDS, z_star={feature: level}, **how),
-    ]
-    arms = ["ablate", "ablate", "steer"]
-    table = pd.concat([part.assign(arm=arm) for part, arm in zip(parts, arms, strict=True)], ignore_index=True)
+    subspaces = {"target": of_latents("feature", [feature]), "matched_feature0": of_latents("matched", matched)}
+    names = {"target": ["target"], "matched_feature": ["matched_feature0"]}
+    references = {(name, what): np.array([v]) for name in subspaces for what, v in (("zero", 0.0), ("with", level))}
+    how = {"layer": PLANT_LAYER, "second_reference": "", "prefix_s": WINDOW.prefix_s, "frame_rate_hz": FRAME_RATE_HZ}
+    gentle = condition_table({"target": ["target"]}, clips[cued], [1.0], ["until_event"], reference="zero", **how)
+    strong = condition_table(names, clips[cued], DOSES, ["until_event"], reference="zero", n_random=N_RANDOM, **how)
+    written = condition_table(names, clips[~cued], [1.0], ["until_event"], reference="with", **how)
+    parts = {
+        "necessity": pd.concat(
+            [
+                gentle[gentle["kind"] != "random_subspace"],
+                strong[strong["kind"].isin(["matched_feature", "random_subspace"])],
+            ]
+        ),
+        "sufficiency": written,
+    }
+    table = pd.concat([part.assign(arm=arm) for arm, part in parts.items()], ignore_index=True)
     baseline = dict(zip(clips["clip_id"], tokens, strict=True))
     keys = {c: (77, i) for i, c in enumerate(clips["clip_id"])}
     sampling = Sampling(temperature=0.9, top_k=100, cfg_coef=1.0)
-    runs = run_conditions(model, sae, table, baseline, keys, batch_size=64, sampling=sampling)
+    edits = Edits(subspaces, references, sae=sae)
+    runs = run_conditions(model, edits, table, baseline, keys, batch_size=64, sampling=sampling)
     made = np.concatenate([part for _, part in runs])
     nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=16)
     outside = outside_event(np.arange(made.shape[-1]) / FRAME_RATE_HZ, WINDOW)
@@ -95,7 +105,7 @@ def study() -> Study:
     table["effect_rate"] = table["clip_id"].map(untouched["found"]) - table["found"]
     table["damage_nats"] = table["nll"] - table["clip_id"].map(untouched["nll"])
     returns = table["clip_id"].map(untouched["found"]) == 1
-    return Study(table[(table["arm"] == "ablate") & returns], table[table["arm"] == "steer"])
+    return Study(table[(table["arm"] == "necessity") & returns], table[table["arm"] == "sufficiency"])
 
 
 def passes(row: pd.Series) -> bool:
@@ -117,7 +127,7 @@ def test_the_planted_direction_is_selective(study):
 def test_noise_of_growing_strength_is_not_selective(study):
     """The first random direction stands as the target; it breaks the return, and the music with it."""
     noise = study.ablated[study.ablated["kind"] != "target"].copy()
-    acts = (noise["kind"] == "random_direction") & (noise["control"] == 0)
+    acts = (noise["kind"] == "random_subspace") & (noise["control"] == 0)
     noise.loc[acts, ["kind", "control"]] = ["target", 0]
 
     def judged(effects: pd.DataFrame) -> pd.DataFrame:
@@ -130,10 +140,10 @@ def test_noise_of_growing_strength_is_not_selective(study):
     assert target["damage"].iloc[-1] > 0.5
     assert not target.apply(passes, axis=1).any(), target
     # Without controls that do as much damage it would pass.
-    assert passes(judged(noise[noise["kind"] != "random_direction"]).iloc[-1])
+    assert passes(judged(noise[noise["kind"] != "random_subspace"]).iloc[-1])
 
 
 def test_the_planted_direction_suffices_for_a_return(study):
-    (row,) = steering_summary(study.steered).to_dict("records")
+    (row,) = sufficiency_summary(study.others).to_dict("records")
     assert row["n_clips"] == N_OTHERS
-    assert row["rate_steered"] >= 0.5 and row["difference_low"] > 0 and row["difference_random_low"] > 0
+    assert row["rate_edited"] >= 0.5 and row["gained_low"] > 0 and row["more_than_controls_low"] > 0

@@ -156,6 +156,7 @@ def judge(**changes: object) -> str:
         "probes": probes(),
         "candidates": pd.DataFrame([candidate()]),
         "matched": pd.DataFrame(ablation()),
+        "sufficiency": pd.DataFrame(),
         "thresholds": THRESHOLDS,
         "long_role": "long",
     }

@@ -179,7 +179,7 @@ def test_settings_that_are_named_exist(path: Path) -> None:
     groups = {name: set(value) for name, value in study.model_dump().items() if isinstance(value, dict)}
     groups = {name: fields for name, fields in groups.items() if name not in ("saes", "horizons")}
     groups["report"] = set(Config.model_validate({"studies": {"a": study}}).report.model_dump())
-    files = {"html", "json", "md", "png", "py", "smk", "tsv", "yaml"}
+    files = {"html", "json", "md", "parquet", "png", "py", "smk", "tsv", "yaml"}
     unknown = {
         f"{group}.{field}"
         for group, field in re.findall(r"`(\w+)\.(\w+)(?=[`:])", prose(path.read_text(encoding="utf-8")))

@@ -20,9 +20,8 @@ RATE_HZ = 10.0
 def write_study(folder: Path, *, ragged: bool) -> dict[str, np.ndarray]:
     """Random stores in the pipeline's form; returns what they hold, all batches together."""
     corpus = folder / "corpora" / "m-0a"
-    write_json(
-        folder / "clips.json", {"corpus": "corpora/m-0a", "batches": list(CLIPS), "hooks": ["embedding", "layer2"]}
-    )
+    uses = {"batches": list(CLIPS), "hooks": ["embedding", "layer2"], "sae_hooks": ["layer2"]}
+    write_json(folder / "clips.json", {"corpus": "corpora/m-0a"} | uses)
     rng = np.random.default_rng(0)
     held: dict[str, list[np.ndarray]] = {"tokens": [], "embedding": [], "layer2": [], "values": [], "indices": []}
     for batch, names in CLIPS.items():

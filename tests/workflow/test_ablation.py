@@ -23,10 +23,11 @@ def ablation_config() -> dict:
     fields = config["defaults"]
     fields["generation"] = {"n_batches": 1, "batch_size": 32}
     # What is tested is what follows a candidate, so one is taken on with less evidence than a study asks for.
-    fields["screen"] = {"max_candidates": 1, "fdr": 0.9}
+    fields["screen"] = {"fdr": 0.9}
+    fields["candidates"] = {"kinds": ["feature", "mean_difference"]}
     fields["descriptors"] = {"context_s": 1}
     fields["probes"] |= {"representations": ["sae", "random_model"], "alpha": 0.5}
-    fields["ablation"] = {"n_clips": 3, "doses": [0, 1.0], "windows": ["until_event"], "n_steered": 2}
+    fields["ablation"] = {"n_clips": 3, "doses": [0, 1.0], "windows": ["until_event"], "n_sufficiency": 2}
     return config
 
 
@@ -46,18 +47,24 @@ def results(study):
 
 def test_a_candidate_is_found_edited_and_judged(study):
     judged = json.loads((results(study) / "verdict.json").read_text())["candidates"]
-    # What was tried in vain stays in the list.
-    (candidate,) = (c for c in judged if c["edited"])
-    found = pd.read_parquet(results(study) / "candidates.parquet").query("confirmed")
-    assert [(candidate["layer"], candidate["feature"])] == list(zip(found["layer"], found["feature"], strict=True))
-    assert {"effect", "damage", "selectivity"} <= {gate["name"] for gate in candidate["gates"]}
-    effects = pd.read_parquet(results(study) / "effects" / f"{found['name'].item()}.parquet")
-    nothing = effects[(effects["dose"] == 0) & (effects["kind"] != "resampled")]
-    assert (nothing[["effect_score", "effect_rate", "damage_nats", "kl_nats"]] == 0).all(axis=None)
+    # What was tried in vain stays in the list. One candidate of each kind is edited.
+    edited = [c for c in judged if c["edited"]]
+    assert sorted(c["kind"] for c in edited) == ["feature", "mean_difference"]
+    assert all({"effect", "damage", "selectivity", "second_target"} <= {g["name"] for g in c["gates"]} for c in edited)
+    found = pd.read_parquet(results(study) / "candidates.parquet")
+    assert set(found.loc[found["name"] != "", "title"]) == {c["title"] for c in edited}
+    for c in edited:
+        effects = pd.read_parquet(results(study) / "effects" / f"{c['name']}.parquet")
+        nothing = effects[(effects["dose"] == 0) & (effects["kind"] != "resampled")]
+        assert (nothing[["effect_score", "effect_rate", "damage_nats", "kl_nats"]] == 0).all(axis=None)
+        assert set(effects["arm"]) == {"necessity", "sufficiency"} and c["sufficient"]
+        control = "matched_feature" if c["kind"] == "feature" else "swapped_fit"
+        kinds = {"untouched", "resampled", "target", "second_target", "random_subspace", control}
+        assert kinds <= set(effects["kind"]) <= kinds | {"local_feature"}
 
 
 def test_continuations_keep_their_prefix_and_a_dose_of_nothing_changes_no_token(study):
-    (folder,) = (p for p in (results(study) / "ablations").iterdir() if p.is_dir())
+    folder = next(p for p in sorted((results(study) / "ablations").iterdir()) if p.is_dir() and "-f" in p.name)
     table, made = pd.read_parquet(folder / "conditions.parquet"), np.load(folder / "tokens.npy")
     tokens = manifests(study, "tokens")
     clips = read_clips(tokens)["clip_id"].tolist()
@@ -138,5 +145,5 @@ def test_an_sae_without_a_k_takes_the_same_way(study):
     np.testing.assert_allclose(latents[:2000].toarray(), expected[:2000], rtol=1e-3, atol=1e-3)
     judged = json.loads((results(study) / "verdict.json").read_text())["candidates"]
     # What was tried in vain stays in the list.
-    (candidate,) = (c for c in judged if c["edited"])
+    candidate = next(c for c in judged if c["edited"] and c["kind"] == "feature")
     assert {"effect", "damage", "selectivity"} <= {gate["name"] for gate in candidate["gates"]}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reprise.interventions.subspace import of_latents, to_record
 from reprise.saes.errors import SaeError
 from tests.workflow.conftest import digests, run_script, snakemake, tiny_config, write_config
 
@@ -54,8 +55,9 @@ def test_what_reads_codes_refuses_without_a_certificate(tmp_path: Path, rule: st
     record |= {"hook_layer": 2, "n_silent": 0, "all_silent": False}
     path = tmp_path / "layer2.json"
     path.write_text(json.dumps(record))
-    (tmp_path / "any.json").write_text("{}")
-    inputs = {"certificate": [str(path)] if rule == "probe" else str(path)}
+    of_sae = to_record(of_latents("feature", [5]))
+    (tmp_path / "any.json").write_text(json.dumps({"subspaces": {"target": of_sae}}))
+    inputs = {"certificate": str(path) if rule == "screen" else [str(path)]}
     inputs |= {name: str(tmp_path / "any.json") for name in ("model", "candidate")}
     wildcards = {"probe": "sae-layer2", "horizon": "h4-8", "layer": "2"}
     asked = {"screen": {}, "probes": {}, "ablation": {}}

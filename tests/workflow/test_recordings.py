@@ -15,9 +15,12 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
+from reprise.candidates.controls import plain
 from reprise.config.clips import assign_batches
 from reprise.config.validation import load_config
+from reprise.interventions.edits import Edits
 from reprise.interventions.run import teacher_forced_kl
+from reprise.interventions.subspace import from_record, of_latents
 from reprise.models.codec import encode_audio
 from reprise.models.generation import Sampling
 from reprise.models.loading import load_model
@@ -295,10 +298,13 @@ def specification(directory: Path, name: str) -> tuple[dict, pd.DataFrame]:
     returning = [n.partition(".")[0] for i, n in enumerate(pieces()) if i % 2 == 0]
     chosen = clips[clips["prompt_id"].isin(returning)].drop_duplicates("prompt_id").head(2)
     of_clips = chosen.assign(target_start_s=9.5, target_stop_s=12.5, reference_start_s=2.0, reference_duration_s=2.0)
-    vector = np.eye(128)[0].tolist()
-    spec = {"layer": 2, "feature": 5, "matched_features": [9], "local_feature": None, "z_star": {}}
-    spec |= {"mean_difference": vector, "mean_difference_reference": 0.0, "steer_z_star": 1.0}
-    return spec | {"clips": of_clips.to_dict("records"), "steered_clips": []}, chosen
+    edits = {
+        "target": {"target": of_latents("feature", [5])},
+        "matched_feature": {"other": of_latents("feature", [9])},
+    }
+    still = {"with": [1.0], "without": [0.0], "zero": [0.0]}
+    spec = {"layer": 2, "kind": "feature", **plain(edits), "references": {"target": still, "other": still}}
+    return spec | {"clips": of_clips.to_dict("records"), "sufficiency_clips": []}, chosen
 
 
 @pytest.mark.parametrize("name", ["heard", "goes-on"])
@@ -311,13 +317,13 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     for file, content in files.items():
         (tmp_path / f"{file}.json").write_text(json.dumps(content))
     tokens = manifests(directory, "tokens", name)
-    inputs = {"model": model, "tokens": tokens, "latents": []}
-    inputs |= {file: str(tmp_path / f"{file}.json") for file in files}
+    inputs = {"model": model, "tokens": tokens, "donated": [], "candidate": str(tmp_path / "candidate.json")}
+    inputs["certificate"] = [str(tmp_path / "certificate.json")]
     sampling = {key: fields["generation"][key] for key in (*Sampling._fields, "batch_size")}
     asked = {key: fields[key] for key in ("study", "model", "source", "ablation", "events")}
     ablation = str(tmp_path / "layer2-f5")
     # For a continuation this fails unless the untouched rows are the clips themselves.
-    run_script("ablate", tmp_path / "log", inputs, {"tokens": ablation}, **asked, sampling=sampling, sae=str(SAE))
+    run_script("ablate", tmp_path / "log", inputs, {"tokens": ablation}, **asked, sampling=sampling, sae=[str(SAE)])
 
     table, made = pd.read_parquet(f"{ablation}/conditions.parquet"), np.load(f"{ablation}/tokens.npy")
     own = read_array(tokens, "tokens")[chosen.index]
@@ -328,16 +334,18 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     after = (untouched != own)[..., 200:].any(axis=(1, 2))
     assert after.all() if name == "heard" else not after.any()
     nothing = (table["dose"] == 0) & ~table["kind"].isin(["untouched", "resampled"])
-    assert nothing.sum() == 8 and (made[nothing] == np.repeat(untouched, 4, axis=0)).all()
+    assert nothing.sum() == 6 and (made[nothing] == np.repeat(untouched, 3, axis=0)).all()
     # How far an edit moves what is played next is measured on what the model itself plays, here too.
     row = np.flatnonzero((table["kind"] == "target") & (table["dose"] == 1))[:1]
     kl, of_row = np.load(f"{ablation}/kl.npy")[row], table.iloc[row]
     played = {of_row["clip_id"].item(): untouched[0]}
-    again = teacher_forced_kl(load_model(str(PLANNER)), load_sae(SAE), of_row, played, batch_size=1)
+    subspaces = {name: from_record(record) for name, record in spec["subspaces"].items()}
+    edits = Edits(subspaces, {("target", "without"): np.zeros(1)}, sae=load_sae(SAE))
+    again = teacher_forced_kl(load_model(str(PLANNER)), edits, of_row, played, batch_size=1)
     np.testing.assert_allclose(kl, again, rtol=1e-3, atol=1e-4)
     assert kl.max() > 0.01
 
-    outputs = {part: str(tmp_path / f"{part}.parquet") for part in ("effects", "matched", "steered")}
+    outputs = {part: str(tmp_path / f"{part}.parquet") for part in ("effects", "matched", "sufficiency")}
     outputs["players"] = str(tmp_path / "players")
     inputs |= {"ablation": f"{ablation}.manifest.json", "effects": outputs["effects"]}
     run_script(
@@ -352,7 +360,7 @@ def test_an_edit_is_compared_with_what_the_model_itself_plays(study, tmp_path, n
     )
     inputs["candidates"] = str(tmp_path / "candidates.parquet")
     pd.DataFrame({"name": ["layer2-f5"]}).to_parquet(inputs["candidates"])
-    run_script("match_damage", tmp_path / "log", inputs, outputs)
+    run_script("match_damage", tmp_path / "log", inputs, outputs, {"candidate": "layer2-f5"})
     effects, matched = (pd.read_parquet(outputs[part]) for part in ("effects", "matched"))
     found = effects[effects["kind"] == "untouched"].set_index("clip_id")["found_baseline"]
     n_judged = int(found.sum()) if name == "heard" else 2

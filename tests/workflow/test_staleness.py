@@ -9,8 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from reprise.config.schema import Study
 from tests.workflow.conftest import ROOT, corpus_of, digests, jobs, snakemake, tiny_config, write_config
@@ -49,7 +51,7 @@ def with_settings(settings: str) -> dict:
     for assignment in settings.split("; "):
         path, value = assignment.split(": ", 1)
         *groups, field = path.split(".")
-        own = groups[:1] == ["model"] or field == "saes"
+        own = groups[:1] == ["model"] or field in ("saes", "layers")
         at = config if groups[:1] == ["report"] else config["studies"]["tiny"] if own else config["defaults"]
         for group in groups:
             at = at.setdefault(group, {})
@@ -68,6 +70,8 @@ def copies(finished, tmp_path_factory):
         folder = tmp_path_factory.mktemp("stale") / "study"
         shutil.copytree(finished, folder, symlinks=True)
         shutil.copy(folder / "prompts.tsv", folder / "same.tsv")
+        save_file({"direction": np.ones(128, np.float32)}, folder / "mine.safetensors")
+        (folder / "mine.json").write_text('{"layer": 2}')
         (folder / "ann.json").write_text(json.dumps(REVIEW | {"decisions": []}))
         free.put(folder)
     return free

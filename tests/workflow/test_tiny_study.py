@@ -8,8 +8,13 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pytest
 import soundfile
+from safetensors.numpy import save_file
 
+import reprise
+from reprise.interventions.direction_files import DirectionFile
+from reprise.interventions.subspace import linear
 from reprise.review.event_ids import event_ids, read_audio_digests
 from reprise.saes.latents import read_latents
 from reprise.storage.artifacts import read_array, read_clips, store_of
@@ -61,6 +66,36 @@ def test_the_notebook_of_the_docs_runs(finished, monkeypatch):
     latents = read_latents(manifests(finished, "latents/layer2"), range(100, 201))
     column = latents[:, [names["feature"]]].toarray().reshape(16, 101).mean(axis=1)
     np.testing.assert_allclose(names["activation"], column, rtol=1e-5)
+
+
+def test_a_clip_is_edited_in_a_notebook(finished, tmp_path):
+    study = reprise.open_study(finished / "results/tiny")
+    clip, other = study.clips["clip_id"].iloc[[0, 5]]
+    save_file({"direction": np.eye(128, dtype=np.float32)[7]}, tmp_path / "mine.safetensors")
+    (tmp_path / "mine.json").write_text('{"layer": 2}')
+    mine = tmp_path / "mine.safetensors"
+    # In the continuation alone, so that the prefix is as it was.
+    edited = study.edit(clip, mine, to=200.0, seconds=(9, 12), device="cpu")
+    assert np.array_equal(edited.tokens[0], study.tokens.sel(clip=clip))
+    differs_s = np.flatnonzero((edited.tokens[0] != edited.tokens[1]).any(axis=0)) / 25
+    # The position at 9 s also chooses codebook 3 of three frames earlier.
+    assert 9 - 3 / 25 <= differs_s[0] == edited.numbers["first_difference_s"] < 10
+    assert edited.numbers["kl_lag0"] < edited.numbers["kl_lag1"]
+    assert len(edited.audio) == len(edited.untouched) == 16 * edited.sample_rate_hz == 16 * 16000
+    assert edited.numbers["found_baseline"] in (0, 1)
+    still = study.edit(clip, mine, to=200.0, dose=0, device="cpu")
+    assert np.array_equal(still.audio, still.untouched) and still.numbers["kl_nats"] == 0
+    with pytest.raises(ValueError, match=r"to is 'nobody'; valid: a clip's name, numbers"):
+        study.edit(clip, mine, to="nobody", device="cpu")
+    rank_2 = DirectionFile(linear("given", np.eye(128)[:2]), 2, {})
+    moved = study.edit(clip, rank_2, to=other, seconds=(0, 8), device="cpu")
+    assert moved.numbers["kl_nats"] > 0
+    with pytest.raises(ValueError, match="one finite number for each of 2"):
+        study.edit(clip, rank_2, to=[1.0], device="cpu")
+    with pytest.raises(ValueError, match=r"seconds is \(5, 3\); valid: two times within 0-16"):
+        study.edit(clip, rank_2, seconds=(5, 3), device="cpu")
+    with pytest.raises(ValueError, match=r"no candidate is called 'layer2-f9'; valid: "):
+        study.edit(clip, "layer2-f9", device="cpu")
 
 
 def test_labels_are_not_usable_before_the_cue_is_out_of_the_baselines_hearing(finished):

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from reprise.saes.loading import load_sae
@@ -106,6 +107,23 @@ def test_what_makes_a_training_stale(study) -> None:
     # Judged by encoding itself, which another bound alone asks for nothing.
     assert scheduled(asked | {"max_fvu": 0.4}) == {}
     assert scheduled(asked | {"n_clips": 5}) == {"train_sae": 1, "measure_sae": 1, "encode": 1}
+
+
+def test_saes_from_other_seeds_show_which_latents_come_back(study) -> None:
+    seeds = "results/tiny/saes/layer2.seeds.parquet"
+    config = training_config()
+    config["defaults"]["sae_training"] = TRAINING | {"n_seeds": 3}
+    used = (study / "results/tiny/saes/layer2/sae_weights.safetensors").read_bytes()
+    # More seeds do not train the first one again.
+    write_config(study, config)
+    scheduled = jobs(snakemake(study, "--dry-run", "--cores", "1", seeds))
+    assert scheduled == {"train_sae_again": 2, "compare_seeds": 1}
+    snakemake(study, "--cores", "2", seeds)
+    assert (study / "results/tiny/saes/layer2/sae_weights.safetensors").read_bytes() == used
+    table = pd.read_parquet(study / seeds)
+    assert table.groupby("seed").size().to_dict() == {1: 512, 2: 512}
+    # Not the same SAE again, and not one that has nothing to do with it: chance is near 0.3 in 128 dimensions.
+    assert 0.3 < table["cosine"].mean() < 0.95 and table["cosine"].between(-1, 1.0001).all()
 
 
 def test_without_saelens_no_job_starts(study, tmp_path, monkeypatch) -> None:

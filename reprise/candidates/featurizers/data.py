@@ -42,13 +42,14 @@ def check_classes(has_event: NDArray[np.bool_], *, who: str) -> None:
 def swapped(data: FitData, *, seed: int) -> FitData:
     """The same clips with their labels exchanged between prompts, for the control that shares everything else.
 
-    Whole prompts exchange their labels, in the order of their clips, so that labels of one prompt stay together. A
-    prompt with fewer clips than its partner takes the partner's first labels, and one with more repeats them.
+    Whole prompts exchange their labels, so that labels of one prompt stay together; within the prompt they come in
+    random order. A prompt with fewer clips than its partner takes some of its labels, and one with more repeats them.
     """
     prompts, of_clip = np.unique(data.prompt, return_inverse=True)
-    partner = np.random.default_rng(seed).permutation(len(prompts))
+    rng = np.random.default_rng(seed)
+    partner = rng.permutation(len(prompts))
     has_event = np.empty_like(data.has_event)
     for i in range(len(prompts)):
         mine, theirs = np.flatnonzero(of_clip == i), np.flatnonzero(of_clip == partner[i])
-        has_event[mine] = np.resize(data.has_event[theirs], len(mine))
+        has_event[mine] = np.resize(rng.permutation(data.has_event[theirs]), len(mine))
     return data._replace(has_event=has_event)

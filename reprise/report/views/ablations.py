@@ -23,12 +23,9 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     """Figures and tables of one candidate's ablation."""
     matched, effects = study.matched[name], study.effects.get(name, pd.DataFrame())
     if "arm" in effects:
-        effects = effects[effects["arm"] != "steer"]
+        effects = effects[effects["arm"] == "necessity"]
     needed, words = study.settings["verdict"], study.target.view.words
-    layer, feature = (int(matched[c].iloc[0]) for c in ("layer", "feature")) if len(matched) else (-1, -1)
-    judged: Mapping[str, Any] = next(
-        (c for c in study.verdict["candidates"] if (c["layer"], c["feature"]) == (layer, feature)), {}
-    )
+    judged: Mapping[str, Any] = next((c for c in study.verdict["candidates"] if c["name"] == name), {})
     edited = matched[matched["kind"].isin(KINDS)]
     target = edited[edited["kind"] == "target"]
     top = target[["effect", "effect_high"]].to_numpy(float)
@@ -39,9 +36,10 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     # For controls far beyond the allowed damage it does not matter how far: they are drawn on the edge.
     reach = max([2 * needed["max_damage"], *(1.1 * target["damage"].dropna())])
     doses = sorted(target["dose"].unique())
+    # In the prefix only the candidate is edited, at one dose, so a sentence says it.
     panels = [
         _panel(edited, effects, window, words, needed=needed, reach=reach, doses=doses, effect_axis=effect_axis)
-        for window in WINDOWS
+        for window in ("until_event",)
         if window in set(edited["window"])
     ]
     keys = [(f"s-{k}", MARKERS[k], v) for k, v in KINDS.items() if k in set(edited["kind"])]
@@ -54,16 +52,15 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         about += f" The {n_own} with {words.an_event} in the untouched continuation too count for the gates."
     return {
         "name": name,
-        "title": f"layer {layer}, feature {feature}",
-        "layer": layer,
-        "feature": feature,
+        "title": judged.get("title", name),
         "verdict": judged.get("verdict", ""),
         "reason": judged.get("reason", ""),
         "gates": [gate_view(g, words) for g in judged.get("gates", [])],
         "about": about,
         "panels": panels,
         "legend": legend(keys),
-        "steered": steering_text(study.steered.get(name, pd.DataFrame()), words),
+        "prefix_only": prefix_text(matched, words),
+        "sufficiency": sufficiency_text(study.sufficiency.get(name, pd.DataFrame()), words),
     }
 
 
@@ -99,7 +96,7 @@ def _panel(
         "y_needed": needed["min_effect"],
         "luck": luck,
     }
-    curves = [k for k in kinds if k != "resampled"]
+    curves = [k for k in kinds if k not in ("resampled", "second_target")]
     damage = xy_plot(
         _series(rows, "damage", curves),
         Axis(0.0, reach, root=True),
@@ -114,7 +111,7 @@ def _panel(
         Axis(0.0, 1.06 * max(doses, default=1.0)),
         effect_axis,
         label=f"{WINDOWS[window]}, fall in the rate of {words.events} by dose, candidate: {points}",
-        x_label="dose (1: the feature is removed)",
+        x_label="dose (1: at the target)",
         x_ticks=[0, *doses],
         x_text=dose_text,
         **common,
@@ -123,7 +120,9 @@ def _panel(
         "title": WINDOWS[window],
         "damage": damage,
         "dose": dose,
-        "selectivity": _selectivity_plot(at_one, needed, words, WINDOWS[window]) if at_one else "",
+        "selectivity": _selectivity_plot(at_one, needed, words, WINDOWS[window])
+        if is_number(at_one.get("selectivity"))
+        else "",
         "beyond": beyond if n_beyond else "",
         "by_lag": _by_lag(effects, window),
         "rows": _what_else_changed(effects, window),
@@ -145,7 +144,7 @@ def _series(rows: pd.DataFrame, x: str, kinds: Sequence[str]) -> list[Series]:
 def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], words: Words, title: str) -> Markup:
     """The candidate at dose 1, each control at the same damage, and the selectivity."""
     values: dict[str, Any] = {
-        kind: row.get(f"{kind}_effect") for kind in ("matched_feature", "random_direction", "resampled")
+        kind: row.get(f"{kind}_effect") for kind in ("matched_feature", "swapped_fit", "random_subspace", "resampled")
     }
     effect, selectivity = (_with_interval(row, name) for name in ("effect", "selectivity"))
     lines = [Row("candidate", *effect, number(effect[0]), needed=needed["min_effect"])]
@@ -158,7 +157,10 @@ def _selectivity_plot(row: Mapping[str, Any], needed: Mapping[str, float], words
         "selectivity", *selectivity, text, shape="diamond", filled=bool(shows), needed=needed["min_selectivity"]
     )
     lines.append(last)
-    axis = axis_around([v for r in lines for v in (r.value, r.low, r.high)], include=(0.0, *needed.values()))
+    axis = axis_around(
+        [v for r in lines for v in (r.value, r.low, r.high)],
+        include=(0.0, needed["min_effect"], needed["min_selectivity"]),
+    )
     label = f"{title}, at equal damage: " + "; ".join(f"{r.label} {interval(r.value, r.low, r.high)}" for r in lines)
     return interval_plot(lines, axis, label=label, x_label=f"fall in the rate of {words.events}", right=46)
 
@@ -234,19 +236,28 @@ def _what_else_changed(effects: pd.DataFrame, window: str) -> list[dict[str, str
     return rows
 
 
-def steering_text(steered: pd.DataFrame, words: Words) -> str:
-    """What turning the feature up did to clips without an event; empty if no clip was steered."""
-    if steered.empty:
+def prefix_text(matched: pd.DataFrame, words: Words) -> str:
+    """What editing the prefix alone does; empty if it was not tried."""
+    rows = matched[(matched["window"] == "prefix_only") & (matched["kind"] == "target") & (matched["dose"] == 1)]
+    if rows.empty:
         return ""
-    row = steered.iloc[0]
+    effect, low, high = _with_interval(rows.iloc[0], "effect")
+    return f"Edited in the prefix only, it takes away {interval(effect, low, high)} of the {words.events}."
+
+
+def sufficiency_text(summary: pd.DataFrame, words: Words) -> str:
+    """What the edit did to clips without an event; empty if it was not tried."""
+    if summary.empty:
+        return ""
+    row = summary.iloc[0]
 
     def text(name: str) -> str:
         return interval(float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"]))
 
     return (
-        f"Steering: in {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts in which {words.does_not_happen}, "
-        "the feature was turned up, starting in the opening. "
-        f"Then {text('rate_steered')} of them have {words.an_event}, compared with {text('rate_untouched')} untouched "
-        f"and {text('rate_random')} with a random direction of the same size. "
-        f"The damage is {text('damage_steered')} nats per token."
+        f"Sufficiency: {row['n_clips']:.0f} clips of {row['n_prompts']:.0f} prompts in which {words.does_not_happen} "
+        f"were given the candidate's value in clips with {words.an_event}. Then {text('rate_edited')} of them have "
+        f"{words.an_event}, compared with {text('rate_untouched')} untouched: {text('gained')} more, and "
+        f"{text('more_than_controls')} more than under the strongest control. The damage is {text('damage')} nats per "
+        "token."
     )

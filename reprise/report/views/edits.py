@@ -1,18 +1,20 @@
 """The words and marks of every kind of edit: what was edited, and when."""
 
 KINDS = {
-    "target": "candidate feature",
-    "mean_difference": "mean difference",
-    "matched_feature": "matched feature",
-    "random_direction": "random direction",
+    "target": "candidate",
+    "second_target": "second target",
+    "swapped_fit": "fit on swapped labels",
+    "matched_feature": "matched features",
+    "random_subspace": "random subspace",
     "local_feature": "local feature",
     "resampled": "fresh noise",
 }
 MARKERS = {
     "target": "circle",
-    "mean_difference": "diamond",
+    "second_target": "diamond",
+    "swapped_fit": "diamond",
     "matched_feature": "square",
-    "random_direction": "triangle",
+    "random_subspace": "triangle",
     "local_feature": "square",
     "resampled": "bar",
 }

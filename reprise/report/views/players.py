@@ -19,7 +19,7 @@ def players_view(study: Results, name: str) -> list[dict[str, Any]]:
     """Baseline and edited continuations of a candidate's first clips, side by side."""
     edited, effects = study.edited.get(name, ()), study.effects.get(name, pd.DataFrame())
     min_score, prefix_s = study.settings["events"]["min_score"], study.settings["ablation"]["prefix_s"]
-    titles = {"baseline": "Untouched", **{k: v.capitalize() for k, v in KINDS.items()}, "target": "Feature removed"}
+    titles = {"baseline": "Untouched", **{k: v.capitalize() for k, v in KINDS.items()}, "target": "Candidate removed"}
     words, groups = study.target.view.words, []
     for clip_id in list(dict.fromkeys(e.clip_id for e in edited))[:N_EDITED_CLIPS]:
         of_clip = {e.kind: e for e in edited if e.clip_id == clip_id and e.window in ("", "until_event")}

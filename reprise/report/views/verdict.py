@@ -8,7 +8,7 @@ from reprise.report.figures.intervals import gate_strip
 from reprise.report.numbers import NEVER_DATA, interval, is_number, percent
 from reprise.report.results import Results
 from reprise.targets.view import Words
-from reprise.verdict.meanings import MECHANISMS, meanings, no_events
+from reprise.verdict.meanings import MECHANISMS, SUFFICIENT, meanings, no_events
 
 # Title, decimals, unit and comparison sign of each gate of reprise.verdict.gates. `{w}` are the target's words.
 GATES = {
@@ -23,6 +23,7 @@ GATES = {
     "effect": ("Removing it removes {w.events}", 2, "of {w.events}", "≥"),
     "damage": ("The music stays intact", 3, "nats per token", "≤"),
     "selectivity": ("More than the controls", 2, "of {w.events}", "≥"),
+    "second_target": ("Also with another edit target", 2, "of {w.events}", "≥"),
     "shorter_horizons": ("Predicts at shorter horizons", 3, "AUROC", "≥"),
 }
 
@@ -69,10 +70,10 @@ def verdict_view(study: Results) -> dict[str, Any]:
     name = verdict["verdict"]
     nothing_happens = any(g["name"] == "events" and g["outcome"] == "failed" for g in gates)
     deciding = next((c for c in verdict["candidates"] if c["verdict"] == name), None)
-    mechanism = ""
+    mechanism = SUFFICIENT.get(deciding.get("sufficient", ""), "") if deciding and name == "foresight" else ""
     if deciding and deciding.get("mechanism"):
         share = percent(deciding.get("stored_fraction"))
-        mechanism = MECHANISMS.get(deciding["mechanism"], "{share}").format(share=share)
+        mechanism = f"{mechanism} {MECHANISMS.get(deciding['mechanism'], '{share}').format(share=share)}".strip()
     failed = [g["title"].lower() for g in gates if g["outcome"] in ("failed", "undecided")]
     passed = sum(g["outcome"] == "passed" for g in gates)
     # The known answer of an organism holds for the music that it makes itself.

@@ -3,7 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from reprise.candidates.clips import clips_to_continue, donors, reference_before, with_event
+from reprise.candidates.clips import (
+    classed_clips,
+    clips_to_continue,
+    donors,
+    plan_times,
+    reference_before,
+    reference_of_event,
+    with_event,
+)
 
 CLIPS = pd.DataFrame({"clip_id": [f"c{i}" for i in range(6)], "prompt_id": list("aabbcc")})
 
@@ -65,3 +73,31 @@ def test_the_motif_of_clips_without_an_event():
     assert table["clip_id"].tolist() == ["c0", "c3", "c4", "c5"]
     assert table["reference_start_s"].tolist() == [2.0, 0.0, 6.0, 4.5]
     assert table["reference_duration_s"].tolist() == [2.0, 1.5, 2.0, 2.0]
+
+
+def test_a_plan_can_be_held_after_the_window_of_the_baseline_and_before_the_continuation():
+    ends_s = np.array([4.0, 2.0, np.nan, 7.0])
+    how = {"context_s": 3.0, "prefix_s": 8.0, "frame_rate_hz": 2.0}
+    positions, could_plan = plan_times(ends_s, **how, lookahead_positions=0)
+    assert positions.tolist() == [10, 11, 12, 13, 14, 15]
+    assert could_plan.sum(axis=1).tolist() == [2, 6, 0, 0]
+    # The tokens of a recording know what follows, so all of it lies earlier.
+    earlier, same = plan_times(ends_s, **how, lookahead_positions=1)
+    assert (earlier == positions - 1).all() and (same == could_plan).all()
+    assert plan_times(np.full(2, np.nan), **how, lookahead_positions=0).could_plan.shape == (2, 0)
+
+
+def test_clips_whose_event_is_not_known_or_refers_to_later_are_in_no_class():
+    events = pd.DataFrame(
+        [("c0", 10.0, 2.0, True, False), ("c1", 10.0, 9.0, True, False), ("c2", 10.0, 2.0, False, True)],
+        columns=["clip_id", "onset_s", "reference_start_s", "accepted", "unknown"],
+    ).assign(reference_duration_s=2.0)
+    ids, window = CLIPS["clip_id"], {"start_s": 9.0, "stop_s": 12.0}
+    references = reference_of_event(events, ids, **window, prefix_s=8.0)
+    assert references["clip_id"].tolist() == ["c0"]
+    could_plan = np.ones((6, 3), bool)
+    could_plan[5] = False
+    found = classed_clips(events, ids, references, could_plan, **window)
+    assert found.has_event.tolist() == [True, False, False, False, False, False]
+    assert found.without_event.tolist() == [False, False, False, True, True, False]
+    assert found.known.tolist() == [True, True, False, True, True, False]

@@ -29,8 +29,9 @@ def ranked(*features: int) -> pd.DataFrame:
 
 
 def run(question: Question, latents: np.ndarray, rows: pd.DataFrame, **options: object) -> pd.DataFrame:
-    given = {"alpha": 0.05, "max_tried": 4, "seed_of": lambda horizon: 3} | options
-    return confirm(rows, {"h4-8": question}, lambda layer, feature, horizon: latents[:, :, feature], HELD_OUT, **given)
+    given = {"alpha": 0.05, "seed_of": lambda horizon: 3} | options
+    features = rows["feature"].tolist()
+    return confirm(rows, {"h4-8": question}, lambda i: latents[:, :, [features[i]]], HELD_OUT, **given)
 
 
 def test_confirmation_uses_held_out_prompts_alone() -> None:
@@ -44,18 +45,17 @@ def test_confirmation_uses_held_out_prompts_alone() -> None:
         confirm(
             ranked(7),
             {"h4-8": question},
-            lambda *_: latents[:, :, 7],
+            lambda i: latents[:, :, [7]],
             np.arange(len(PROMPT)) < 81,
             alpha=0.05,
-            max_tried=1,
             seed_of=lambda horizon: 3,
         )
 
 
 def test_everything_that_is_tried_counts() -> None:
     question, latents = world(2)
-    found = run(question, latents, ranked(7, 1, 2, 3, 4, 5))
-    # Four are tried, also after the first was confirmed, and no more; all stay in the table.
+    found = run(question, latents, ranked(7, 1, 2, 3))
+    # All are tried, also after the first was confirmed, and stay in the table.
     assert found["feature"].tolist() == [7, 1, 2, 3]
     assert found["confirmed"].tolist() == [True, False, False, False]
     first = found.iloc[0]
@@ -68,9 +68,20 @@ def test_the_smallest_p_survives_the_correction(n_tried: int) -> None:
     assert n_tried / (1 + swaps_for(n_tried, 0.05)) <= 0.05 / 4 + 1e-9
 
 
-def test_a_feature_that_cannot_be_scored_is_not_confirmed_and_counts() -> None:
+def test_a_candidate_that_cannot_be_scored_is_not_confirmed_and_counts() -> None:
     question, latents = world(3)
     y = np.zeros_like(question.y)
     found = run(question._replace(y=y), latents, ranked(7, 1))
     assert not found["confirmed"].any() and found["p_gain"].isna().all() and (found["note"] != "").all()
     assert run(question, latents, ranked(7).iloc[:0]).empty
+
+
+def test_a_candidate_of_a_higher_rank_is_tried_with_all_its_coordinates() -> None:
+    question, latents = world(4)
+    # Neither half of the plan says much alone.
+    half = np.random.default_rng(0).random(len(PROMPT)) < 0.5
+    parts = np.stack([np.where(half[:, None], latents[:, :, 7], 0), np.where(half[:, None], 0, latents[:, :, 7])], -1)
+    rows = pd.DataFrame({"horizon": ["h4-8", "h4-8"]})
+    how = {"alpha": 0.05, "seed_of": lambda horizon: 3}
+    both = confirm(rows, {"h4-8": question}, lambda i: parts if i else parts[..., :1], HELD_OUT, **how)
+    assert both["confirmed"].iloc[1] and both["gain_auroc"].iloc[1] > 1.5 * both["gain_auroc"].iloc[0]

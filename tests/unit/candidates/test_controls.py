@@ -4,14 +4,19 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from reprise.candidates.controls import FITTED as KINDS_OF_FIT
 from reprise.candidates.controls import (
-    activation_when_active,
+    LayerFit,
+    edits_of,
     feature_statistics,
-    fit_edits,
+    featurize,
     fit_layer,
+    held_out_auroc,
     match_features,
-    mean_difference,
+    plain,
+    references_of,
 )
+from reprise.interventions.subspace import Subspace, of_latents
 
 
 def test_feature_statistics():
@@ -26,24 +31,6 @@ def test_feature_statistics():
     assert table["auroc"].tolist() == [1.0, 0.5, 0.5]
 
 
-def test_mean_activation_counts_active_rows_alone():
-    latents = csr_matrix(np.array([[1.0, 0], [0, 0], [4.0, 0]]))
-    assert activation_when_active(latents, 0) == 2.5 and activation_when_active(latents, 1) == 0.0
-
-
-def test_mean_difference_points_from_the_others_to_those_with_an_event():
-    rng = np.random.default_rng(0)
-    v = np.array([0.6, 0.8, 0.0])
-    other = rng.standard_normal((2000, 3)) * 0.1 + [1.0, 2.0, 3.0]
-    vector, reference = mean_difference(other[:1000] + 2 * v, other[1000:])
-    assert vector == pytest.approx(v, abs=0.02)
-    assert reference == pytest.approx(0.6 + 1.6, abs=0.1)
-    with pytest.raises(ValueError, match="0 clips with an event"):
-        mean_difference(other[:0], other)
-    with pytest.raises(ValueError, match="no direction"):
-        mean_difference(other, other)
-
-
 def test_matched_features_are_alike_and_active():
     rate = np.array([0.1, 0.11, 0.1, 0.0, 0.5, 0.1])
     norm = np.array([1.0, 1.0, 2.0, 1.0, 1.0, 1.05])
@@ -53,29 +40,90 @@ def test_matched_features_are_alike_and_active():
         match_features(3, rate, norm, n=1)
 
 
-def test_what_is_fitted_comes_from_screened_clips_alone():
-    rng = np.random.default_rng(5)
-    n_clips, n_positions, d_sae, d_model = 12, 6, 8, 4
-    has_event = np.arange(n_clips) % 2 == 0
-    fitted = np.arange(n_clips) < 8
-    could_plan = np.arange(n_positions) >= rng.integers(0, 3, n_clips)[:, None]
-    z = np.where(rng.random((n_clips, n_positions, d_sae)) < 0.6, rng.random((n_clips, n_positions, d_sae)), 0)
-    acts = rng.normal(size=(n_clips, n_positions, d_model)).astype(np.float32)
+N_CLIPS, N_POSITIONS, D_SAE, D_MODEL = 48, 6, 12, 8
+HAS_EVENT = np.arange(N_CLIPS) % 2 == 0
+PROMPT = np.repeat(np.arange(N_CLIPS // 4), 4)
+FITTED = PROMPT < 8
+NOISE = np.random.default_rng(5)
+COULD_PLAN = np.arange(N_POSITIONS) >= NOISE.integers(0, 3, N_CLIPS)[:, None]
+DECODER = NOISE.normal(size=(D_SAE, D_MODEL))
 
-    def parts(z: np.ndarray, acts: np.ndarray, fitted: np.ndarray = fitted) -> dict:
-        fit = fit_layer(csr_matrix(z.reshape(-1, d_sae)), acts, could_plan, has_event=has_event, fitted=fitted)
-        return fit_edits(fit, 1, np.ones(d_sae), n_matched=2, local=5, target="mean")
 
-    expected = parts(z, acts)
+def world(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Latents and streams `[clip, position, ...]` of clips in which latent 1 is more active before an event."""
+    rng = np.random.default_rng(seed)
+    z = np.where(rng.random((N_CLIPS, N_POSITIONS, D_SAE)) < 0.6, rng.random((N_CLIPS, N_POSITIONS, D_SAE)), 0)
+    z[HAS_EVENT, :, 1] += 1.0
+    return z, (z @ DECODER + 0.1 * rng.normal(size=(N_CLIPS, N_POSITIONS, D_MODEL))).astype(np.float32)
+
+
+def fit(z: np.ndarray, acts: np.ndarray, fitted: np.ndarray = FITTED) -> LayerFit:
+    latents = csr_matrix(z.reshape(-1, D_SAE))
+    return fit_layer(acts, COULD_PLAN, HAS_EVENT, PROMPT, fitted=fitted, latents=latents, decoder=DECODER)
+
+
+def everything_about(subspace: Subspace, of_layer: LayerFit) -> dict:
+    edits = edits_of(subspace, of_layer, n_controls=2, local=5, seed=3)
+    named = {name: each for of_one in edits.values() for name, each in of_one.items()}
+    return plain(edits) | {"references": references_of(named, of_layer)}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_FIT)
+def test_what_is_fitted_comes_from_screened_clips_alone(kind: str) -> None:
+    z, acts = world()
+    of_layer = fit(z, acts)
+    expected = everything_about(featurize(kind, of_layer, seed=3), of_layer)
     other_z, other_acts = z.copy(), acts.copy()
-    other_z[~fitted], other_acts[~fitted] = np.nan, np.nan
-    assert parts(other_z, other_acts) == expected
-    # Every fitted part depends on what is read: with all clips it is another.
-    everything = parts(z, acts, np.ones(n_clips, bool))
-    for part in ("z_star", "steer_z_star", "mean_difference", "mean_difference_reference"):
-        assert everything[part] != expected[part]
-    # By hand: the mean over the fitted clips' positions where a plan could be held.
-    rows = could_plan & fitted[:, None]
-    assert expected["z_star"]["1"] == round(float(z[rows][:, 1].mean()), 6)
-    values = z[rows & has_event[:, None]][:, 1]
-    assert expected["steer_z_star"] == round(float(values[values > 0].mean()), 6)
+    other_z[~FITTED], other_acts[~FITTED] = 9.0, np.nan
+    other = fit(other_z, other_acts)
+    assert everything_about(featurize(kind, other, seed=3), other) == expected
+    assert held_out_auroc(kind, other, seed=3) == held_out_auroc(kind, of_layer, seed=3) > 0.9
+    # With all clips it is another.
+    whole = fit(z, acts, np.ones(N_CLIPS, bool))
+    assert everything_about(featurize(kind, whole, seed=3), whole)["references"] != expected["references"]
+
+
+def test_controls_are_of_the_candidates_kind_and_rank() -> None:
+    of_layer = fit(*world())
+    feature = edits_of(of_latents("feature", [1]), of_layer, n_controls=2, local=5, seed=3)
+    assert {kind: list(named) for kind, named in feature.items()} == {
+        "target": ["target"],
+        "matched_feature": ["matched_feature0", "matched_feature1"],
+        "local_feature": ["local_feature"],
+    }
+    matched = [subspace.latents for subspace in feature["matched_feature"].values()]
+    assert len({1, *matched[0], *matched[1]}) == 3
+    pair = edits_of(of_latents("feature_set", [1, 4]), of_layer, n_controls=2, seed=3)
+    assert all(each.rank == 2 for named in pair.values() for each in named.values())
+    assert len({1, 4, *(j for each in pair["matched_feature"].values() for j in each.latents)}) == 6
+    for kind in ("mean_difference", "probe", "leace"):
+        found = edits_of(featurize(kind, of_layer, seed=3), of_layer, n_controls=2, seed=3)
+        (target,), swapped = found["target"].values(), list(found["swapped_fit"].values())
+        assert set(found) == {"target", "swapped_fit"} and len(swapped) == 2
+        assert all(each.kind == kind and each.rank == 1 for each in swapped)
+        along = [abs(float(target.write[0] @ each.write[0])) / np.linalg.norm(each.write) for each in swapped]
+        assert max(along) < 0.9 * np.linalg.norm(target.write)
+
+
+def test_references_are_class_means_by_hand() -> None:
+    z, acts = world()
+    of_layer = fit(z, acts)
+    found = references_of({"target": of_latents("feature", [1])}, of_layer)["target"]
+    by_clip = np.array([z[i, COULD_PLAN[i], 1].mean() for i in range(N_CLIPS)])
+    assert found["with"] == [round(float(by_clip[FITTED & HAS_EVENT].mean()), 6)]
+    assert found["without"] == [round(float(by_clip[FITTED & ~HAS_EVENT].mean()), 6)] and found["zero"] == [0.0]
+    direction = featurize("mean_difference", of_layer, seed=3)
+    of_direction = references_of({"target": direction}, of_layer)["target"]
+    assert of_direction["with"][0] > 0 > of_direction["without"][0]
+    assert of_direction["with"][0] + of_direction["without"][0] == pytest.approx(0, abs=1e-3)
+
+
+def test_without_an_sae_there_are_directions_and_no_sets() -> None:
+    _, acts = world()
+    of_layer = fit_layer(acts, COULD_PLAN, HAS_EVENT, PROMPT, fitted=FITTED)
+    for kind in ("mean_difference", "probe", "leace"):
+        assert everything_about(featurize(kind, of_layer, seed=3), of_layer)["kinds"]["target"] == ["target"]
+    with pytest.raises(ValueError, match="needs an SAE"):
+        featurize("feature_set", of_layer, seed=3)
+    with pytest.raises(ValueError, match="needs an SAE"):
+        edits_of(of_latents("feature", [1]), of_layer, n_controls=1, seed=3)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reprise.candidates.selection import candidate_name, rank_features, strongest_local_feature
+from reprise.candidates.selection import candidate_name, candidate_title, rank_features, strongest_local_feature
 
 
 def local_screens() -> pd.DataFrame:
@@ -40,10 +40,26 @@ def test_ranking_keeps_the_strongest_horizon_of_features_that_rise_before_a_retu
 
 
 def test_a_candidate_is_named_by_what_it_does():
-    spec = {"layer": 2, "feature": 7, "matched_features": [3], "clips": [{"clip_id": "c0"}]}
-    assert candidate_name(spec) == candidate_name(dict(reversed(spec.items())))
-    assert candidate_name(spec).startswith("layer2-f7-")
-    assert candidate_name(spec) != candidate_name(spec | {"matched_features": [4]})
+    def spec(kind: str, *latents: int, **changed: object) -> dict:
+        target = {"kind": kind, "latents": list(latents)}
+        return {"layer": 2, "kind": kind, "subspaces": {"target": target}, "clips": [{"clip_id": "c0"}]} | changed
+
+    feature = spec("feature", 7)
+    assert candidate_name(feature) == candidate_name(dict(reversed(feature.items())))
+    names = [
+        candidate_name(spec(*of)) for of in (("feature", 7), ("feature_set", 7, 9), ("leace",), ("mean_difference",))
+    ]
+    assert [name.rsplit("-", 1)[0] for name in names] == [
+        "layer2-f7",
+        "layer2-set2",
+        "layer2-leace",
+        "layer2-meandifference",
+    ]
+    assert candidate_name(feature) != candidate_name(spec("feature", 7, clips=[]))
+    titles = [candidate_title(2, *of) for of in (("feature", [7]), ("feature_set", [7, 9, 1]), ("feature_set", [7]))]
+    assert titles == ["layer 2, feature 7", "layer 2, features 7, 9 and 1", "layer 2, set of feature 7"]
+    assert candidate_title(4, "mean_difference", []) == "layer 4, mean difference"
+    assert candidate_title(4, "leace", []) == "layer 4, LEACE"
 
 
 def test_the_local_feature_is_the_strongest_that_no_longer_horizon_knows():

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from reprise.checkpoints.finite import NotFiniteError, all_finite
+from reprise.interventions.edits import Edits
 from reprise.interventions.effects import continuation_nll
 from reprise.interventions.run import run_conditions, teacher_forced_kl
+from reprise.interventions.subspace import of_latents
 from reprise.models.capture import residual_stream, store_residual_stream
 from reprise.models.codec import decode_audio
 from reprise.models.forward import teacher_forced
@@ -83,19 +85,21 @@ def test_passes_over_given_tokens_that_overflow(model, tokens):
 
 
 def conditions():
-    fields = {"prompt": PROMPTS[0], "kind": "target", "window": "until_event", "control": 0, "edit_feature": 3}
-    fields |= {"layer": 4, "feature": 3, "dose": 1.0, "z_star": 0.0, "n_prefix_frames": 4, "stop_position": 10}
+    fields = {"prompt": PROMPTS[0], "kind": "target", "window": "until_event", "control": 0, "edit": "latent"}
+    fields |= {"layer": 4, "dose": 1.0, "reference": "zero", "donor": None, "n_prefix_frames": 4}
+    fields |= {"start_position": 0, "stop_position": 10}
     return pd.DataFrame([{"clip_id": f"c{i}", **fields} for i in range(2)])
 
 
 def test_an_ablation_that_overflows_does_not_blame_the_sae(model, tokens):
-    sae = load_sae(PLANNER / "sae" / "layer4")
+    latent = {"latent": of_latents("feature", [3])}
+    edits = Edits(latent, {("latent", "zero"): np.zeros(1)}, sae=load_sae(PLANNER / "sae" / "layer4"))
     baseline = {f"c{i}": tokens[i] for i in range(2)}
     with pytest.raises(NotFiniteError, match=AT_LAYER):
         keys = {clip_id: (1,) for clip_id in baseline}
-        list(run_conditions(model, sae, conditions(), baseline, keys, batch_size=2, sampling=SAMPLING))
+        list(run_conditions(model, edits, conditions(), baseline, keys, batch_size=2, sampling=SAMPLING))
     with pytest.raises(NotFiniteError, match=AT_LAYER):
-        teacher_forced_kl(model, sae, conditions(), baseline, batch_size=2)
+        teacher_forced_kl(model, edits, conditions(), baseline, batch_size=2)
 
 
 def test_an_edit_that_is_not_finite_is_told_from_the_layer(random_model, tokens):

@@ -63,9 +63,19 @@ BAD_TOGETHER = {
         "studies.planner.probes.representations: got resid, sae; valid: a list with random_model in it, because the "
         "learned gain is compared with it",
     ),
-    "more candidates than tried": (
-        {"screen": {"max_tried": 1}},
-        "studies.planner.screen.max_candidates: got 2, the default; valid: at most max_tried, 1",
+    "no SAE for what needs one": (
+        {"saes": {}, "layers": [2], "probes": {"representations": ["sae", "random_model"]}},
+        "studies.planner.probes.representations: got sae, random_model, and no layer has an SAE; valid: a "
+        "representation that needs no SAE, such as resid, or an SAE in saes",
+    ),
+    "no SAE for candidates": (
+        {"saes": {}, "layers": [2], "candidates": {"kinds": ["feature", "feature_set"]}},
+        "studies.planner.candidates.kinds: got feature, feature_set, and no layer has an SAE; valid: a list with a "
+        "direction in it",
+    ),
+    "two edit targets that are one": (
+        {"ablation": {"target": "mean"}},
+        "studies.planner.ablation.second_target: got mean, the same as ablation.target; valid: another one, or none",
     ),
     "damage beyond what is counted": (
         {"verdict": {"max_damage": 1.5}},

@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from reprise.config.errors import ConfigError
 from reprise.config.validation import validate
@@ -109,7 +111,7 @@ def test_counts_are_checked_against_the_prompts(tmp_path: Path) -> None:
 def test_an_sae_to_be_trained_needs_no_directory_but_clips_to_spare(tmp_path: Path) -> None:
     study = {**project(tmp_path, 12), "saes": {2: "sae", 4: "train"}, "certificate": {"n_clips": 24}}
     found = validate({"studies": {"a": study}}, base_dir=tmp_path).studies["a"]
-    assert found.trained_layers == (4,) and found.layers == (2, 4)
+    assert found.trained_layers == (4,) and found.sae_layers == (2, 4)
     study["certificate"] = {"n_clips": 25}
     assert file_problems(tmp_path, study) == [
         "c.yaml: studies.a.certificate.n_clips: got 25, and these clips are not used to train the SAE; valid: "
@@ -125,3 +127,17 @@ def test_a_bad_prompts_file_shared_by_studies_is_reported_once(tmp_path: Path) -
         validate({"studies": {"a": study, "b": study}}, base_dir=tmp_path)
     expected = f'{tmp_path}/prompts.tsv: line 2: prompt_id "a b"; valid: letters, digits and hyphens'
     assert caught.value.problems == (expected,)
+
+
+def test_a_direction_is_there_and_of_a_layer_of_the_study(tmp_path: Path) -> None:
+    study = {**project(tmp_path), "candidates": {"directions": ["plan.safetensors", "other.safetensors"]}}
+    save_file({"direction": np.ones(64, "float32")}, tmp_path / "plan.safetensors")
+    (tmp_path / "plan.json").write_text('{"layer": 4}')
+    assert file_problems(tmp_path, study) == [
+        'c.yaml: studies.a.candidates.directions.0: "plan.safetensors" is of layer 4; '
+        "valid: one of the study's layers, 2",
+        "c.yaml: studies.a.candidates.directions.1: other.safetensors: missing; "
+        "valid: other.safetensors and other.json in one folder",
+    ]
+    (tmp_path / "plan.json").write_text('{"layer": 2}')
+    validate({"studies": {"a": {**study, "candidates": {"directions": ["plan.safetensors"]}}}}, base_dir=tmp_path)

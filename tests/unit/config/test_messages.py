@@ -81,7 +81,7 @@ BAD_FIELDS = {
     "no SAE": (
         {"saes": {}},
         "studies.planner.saes: got {}; valid: layer: directory, hub address or train, such as 2: "
-        "resources/planner/sae/layer2, 2: hf://owner/name/folder@<commit> or 2: train",
+        "resources/planner/sae/layer2, 2: hf://owner/name/folder@<commit> or 2: train, or layers such as layers: [2]",
     ),
     "a layer's name": (
         {"saes": {"layer2": "sae"}},

@@ -14,7 +14,7 @@ def test_defaults_fill_a_study_that_states_only_what_it_must() -> None:
     assert study.seeds == (0, 1, 2, 3)
     assert study.horizons == {"local": (0.5, 2.0), "medium": (2.0, 4.0), "long": (4.0, 8.0)}
     assert study.longer_roles == ("medium", "long")
-    assert study.layers == (2,)
+    assert study.hook_layers == study.sae_layers == (2,)
 
 
 def test_a_validated_config_cannot_be_changed() -> None:

@@ -1,202 +1,192 @@
 """Edits by difference: exact where they act, absent to the last bit where they do not."""
 
-from types import SimpleNamespace
-
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import reprise.models.audiocraft_setup  # noqa: F401
-from reprise.interventions.conditions import KINDS, STEERING_KINDS
-from reprise.interventions.edits import edit_function, random_direction, row_edits
+from reprise.interventions.conditions import KINDS, RANDOM_KINDS, UNEDITED
+from reprise.interventions.edits import edit_function, row_edits, write_directions
+from reprise.interventions.subspace import coordinates
 from reprise.saes.sae import decode, encode, write_scale
 from tests.unit.interventions.small_study import (
-    DIRECTIONS,
     FEATURE,
     LAYER,
     N_KINDS,
+    REFERENCES,
+    SUBSPACES,
     D,
     donations,
+    edit_of,
     edited,
+    edits_with,
     one_of_each,
     table_of,
     with_donors,
 )
 
 
-def test_edit_lies_in_the_decoder_direction_and_keeps_the_error_term(clips, sae):
-    x = torch.randn(N_KINDS, 16, D, generator=torch.Generator().manual_seed(2))
-    table = one_of_each(clips, dose=0.5)
-    change = dict(zip(table.index, edited(sae, table, x) - x, strict=True))
-    row = {kind: i for i, kind in enumerate(table.index)}
+def noise(*shape: int, seed: int = 2) -> torch.Tensor:
+    return torch.randn(*shape, D, generator=torch.Generator().manual_seed(seed))
+
+
+def read(sae, x: torch.Tensor, name: str) -> np.ndarray:
+    """Coordinates of a named subspace at every position of `[position, d_model]`, worked out apart from the edits."""
+    subspace = SUBSPACES[name]
+    if not subspace.latents:
+        return coordinates(subspace, x.numpy())
     values, indices = encode(sae, x)
+    return np.stack([((indices == j) * values).sum(-1).numpy() for j in subspace.latents], axis=-1)
 
-    def activation(kind: str, feature: int) -> torch.Tensor:
-        return ((indices == feature) * values).sum(-1)[row[kind]]
 
-    for kind, feature in (("target", FEATURE), ("matched_feature", 7), ("local_feature", 5), ("steer", FEATURE)):
-        z = activation(kind, feature)
-        assert (z > 0).any()
-        torch.testing.assert_close(change[kind], -0.5 * z[:, None] * sae.W_dec[feature], atol=1e-5, rtol=0)
-        # Nothing is left across the direction, and the part that the SAE does not explain is what it was.
-        unit = sae.W_dec[feature] / sae.W_dec[feature].norm()
-        across = change[kind] - (change[kind] @ unit)[:, None] * unit
-        assert across.abs().max() < 1e-5
-        error = x - decode(sae, values, indices, x)
-        explained = decode(sae, values * torch.where(indices == feature, 0.5, 1.0), indices, x)
-        torch.testing.assert_close(
-            x[row[kind]] + change[kind] - explained[row[kind]], error[row[kind]], atol=1e-4, rtol=0
-        )
-    for kind in ("random_direction", "steer_random"):
-        z = activation(kind, FEATURE)
-        torch.testing.assert_close(change[kind].norm(dim=-1), 0.5 * z * sae.W_dec[FEATURE].norm())
-    v = torch.from_numpy(DIRECTIONS[0].vector)
-    moved = x[row["mean_difference"]] + change["mean_difference"]
-    torch.testing.assert_close(moved @ v, 0.5 * (x[row["mean_difference"]] @ v) + 0.5 * 0.25)
-    assert not change["untouched"].any() and not change["resampled"].any()
+def test_an_edit_moves_the_coordinates_along_the_write_directions(clips, sae):
+    x, table = noise(N_KINDS, 16), one_of_each(clips).assign(dose=0.5)
+    change = (edited(sae, table, x) - x).numpy()
+    assert table.index.tolist() == list(KINDS)
+    for row, (kind, name, what) in enumerate(zip(table["kind"], table["edit"], table["reference"], strict=True)):
+        if kind in UNEDITED:
+            assert not change[row].any()
+            continue
+        by = 0.5 * (read(sae, x[row], name) - REFERENCES[name, what])
+        assert np.abs(by).max() > 0.1
+        directions = write_directions(SUBSPACES[name], sae)
+        if kind in RANDOM_KINDS:
+            # As long as the edit of the candidate, somewhere else.
+            np.testing.assert_allclose(
+                np.linalg.norm(change[row], axis=-1), np.linalg.norm(by @ directions, axis=-1), rtol=1e-4
+            )
+            assert np.abs(change[row] - by @ directions).max() > 0.1
+        else:
+            np.testing.assert_allclose(change[row], -by @ directions, atol=1e-4)
+
+
+def test_an_edit_of_a_latent_keeps_what_the_sae_does_not_explain(clips, sae):
+    x, table = noise(N_KINDS, 16), one_of_each(clips)
+    row = table.index.get_loc("target")
+    moved = edited(sae, table, x)[row]
+    values, indices = encode(sae, x)
+    error = (x - decode(sae, values, indices, x))[row]
+    without = decode(sae, torch.where(indices == FEATURE, 0.0, values), indices, x)[row]
+    torch.testing.assert_close(moved - without, error, atol=1e-4, rtol=0)
+
+
+def test_dose_1_sets_the_coordinates_of_a_linear_subspace(clips, sae):
+    x, table = noise(N_KINDS, 16), one_of_each(clips).assign(reference="without")
+    row = table.index.get_loc("swapped_fit")
+    found = coordinates(SUBSPACES["swapped_fit0"], edited(sae, table, x)[row].numpy())
+    np.testing.assert_allclose(found, 0.25, atol=1e-4)
 
 
 @pytest.mark.parametrize("normalisation", ["layer_norm", "constant_norm_rescale"])
 def test_an_edit_is_stretched_as_the_sae_stretches_what_it_writes(clips, sae, normalisation):
-    x = 3 * torch.randn(N_KINDS, 16, D, generator=torch.Generator().manual_seed(6))
+    x, table = 3 * noise(N_KINDS, 16, seed=6), one_of_each(clips)
     normed = sae._replace(normalize_activations=normalisation)
-    table = one_of_each(clips)
     change = dict(zip(table.index, edited(normed, table, x) - x, strict=True))
     row = {kind: i for i, kind in enumerate(table.index)}
     values, indices = encode(normed, x)
-    z = ((indices == FEATURE) * values).sum(-1, keepdim=True)
-    scale = write_scale(normed, x)
-    i = row["target"]
+    z, scale, i = ((indices == FEATURE) * values).sum(-1, keepdim=True), write_scale(normed, x), row["target"]
     torch.testing.assert_close(change["target"], -(z * scale)[i] * sae.W_dec[FEATURE], atol=1e-4, rtol=0)
     # The feature's part of the reconstruction is gone, and nothing else is.
     without = decode(normed, torch.where(indices == FEATURE, 0.0, values), indices, x)[i]
     torch.testing.assert_close(change["target"], without - decode(normed, values, indices, x)[i], atol=1e-4, rtol=0)
-    j = row["random_direction"]
+    j = row["random_subspace"]
     norm = (z * scale)[j, :, 0] * sae.W_dec[FEATURE].norm()
-    torch.testing.assert_close(change["random_direction"].norm(dim=-1), norm)
-    v = torch.from_numpy(DIRECTIONS[0].vector)
-    moved = x[row["mean_difference"]] + change["mean_difference"]
-    torch.testing.assert_close(moved @ v, torch.full((16,), 0.25), atol=1e-4, rtol=0)
+    torch.testing.assert_close(change["random_subspace"].norm(dim=-1), norm)
+    # What is read from the stream is written into it as it is.
+    k = row["swapped_fit"]
+    moved = (x[k] + change["swapped_fit"]).numpy()
+    np.testing.assert_allclose(coordinates(SUBSPACES["swapped_fit0"], moved), 0, atol=1e-3)
 
 
-def test_mean_target_moves_the_activation_to_the_mean(clips, sae):
-    x = torch.randn(1, 4, D, generator=torch.Generator().manual_seed(3))
-    table = table_of(clips.iloc[:1], doses=(1.0,), windows=("until_event",), kinds=("target",), z_star={FEATURE: 2.0})
-    values, indices = encode(sae, x)
-    z = (values * (indices == FEATURE)).sum(-1)[0]
-    change = edited(sae, table, x)[0] - x[0]
-    torch.testing.assert_close(change, -(z - 2.0)[:, None] * sae.W_dec[FEATURE], atol=1e-5, rtol=0)
-
-
-def test_steering_moves_a_silent_feature_up_and_its_control_as_far(clips, sae):
-    x = torch.randn(2, 8, D, generator=torch.Generator().manual_seed(5))
-    kinds = STEERING_KINDS[1:]
-    table = table_of(clips.iloc[:1], doses=(1.0,), windows=("until_event",), kinds=kinds, z_star={FEATURE: 30.0})
-    values, indices = encode(sae, x)
-    z = (values * (indices == FEATURE)).sum(-1)
-    assert z.max() < 30.0
-    steered, random = edited(sae, table, x) - x
-    torch.testing.assert_close(steered, (30.0 - z[0])[:, None] * sae.W_dec[FEATURE], atol=1e-4, rtol=0)
-    torch.testing.assert_close(random.norm(dim=-1), (30.0 - z[1]) * sae.W_dec[FEATURE].norm())
-
-
-READING = ("target", "matched_feature", "random_direction", "local_feature")
-
-
-def test_resampling_gives_each_position_the_donors_activation(clips, sae):
-    own, donated = with_donors(clips), donations(clips)
-    table = table_of(
-        own.iloc[:1], doses=(1.0,), windows=("until_event",), kinds=(*KINDS, "steer"), z_star={FEATURE: 2.0}
-    )
+def test_resampling_gives_each_position_the_donors_coordinates(clips, sae):
+    donated = donations(clips)
+    table = table_of(with_donors(clips).iloc[:1], doses=(1.0,), windows=("until_event",))
     table = table.drop_duplicates("kind").set_index("kind", drop=False)
-    # A steered clip has no donor: its reference stays a number, in the same batch.
-    table.loc["steer", "donor"], table.loc["steer", "z_star"] = None, 2.0
-    assert set(table.index[table["z_star"].isna()]) == set(READING)
-    x = torch.randn(len(table), 20, D, generator=torch.Generator().manual_seed(7))
-    edits = row_edits(sae, table, DIRECTIONS, donated)
-    edit = edit_function(sae, edits, guided=False)
-    change = dict(zip(table.index, edit(LAYER, 0, x) - x, strict=True))
-    values, indices = encode(sae, x)
-    for row, kind in enumerate(table.index):
-        if kind not in (*READING, "steer"):
+    # The second target and unedited rows have no donor.
+    assert set(table.index[table["donor"].isna()]) == {"untouched", "resampled", "second_target"}
+    x = noise(len(table), 20, seed=7)
+    edit = edit_of(sae, table, donated)
+    change = (edit(LAYER, 0, x) - x).numpy()
+    for row, (kind, name, donor, stop) in enumerate(
+        table[["kind", "edit", "donor", "stop_position"]].itertuples(index=False)
+    ):
+        if pd.isna(donor) or kind in RANDOM_KINDS:
             continue
-        feature, stop = int(table["edit_feature"].iloc[row]), int(table["stop_position"].iloc[row])
-        z = ((indices == feature) * values).sum(-1)[row, :stop]
-        reference = torch.tensor(2.0) if kind == "steer" else torch.from_numpy(donated["p2-s0", feature][:stop])
-        if kind == "random_direction":
-            expected = (z - reference).abs() * sae.W_dec[feature].norm()
-            torch.testing.assert_close(change[kind][:stop].norm(dim=-1), expected, atol=1e-4, rtol=0)
-        else:
-            expected = -(z - reference)[:, None] * sae.W_dec[feature]
-            torch.testing.assert_close(change[kind][:stop], expected, atol=1e-4, rtol=0)
-        assert not change[kind][stop:].any()
+        by = (read(sae, x[row], name) - donated["p2-s0", name][:20])[:stop]
+        np.testing.assert_allclose(change[row, :stop], -by @ write_directions(SUBSPACES[name], sae), atol=1e-4)
+        assert not change[row, stop:].any()
     # One step at a time, each position finds its own reference.
     steps = [edit(LAYER, p, x[:, p : p + 1]) for p in range(x.shape[1])]
     torch.testing.assert_close(torch.cat(steps, dim=1), edit(LAYER, 0, x), atol=1e-5, rtol=0)
 
 
 def test_a_donor_must_be_known_as_far_as_the_edit_goes(clips, sae):
-    table = table_of(with_donors(clips), doses=(1.0,), kinds=("target",))
-    with pytest.raises(ValueError, match="no activations given for donor p2-s0, feature 3"):
-        row_edits(sae, table)
-    with pytest.raises(ValueError, match="donor p2-s0 has 12 positions; row 0 is edited up to 17"):
-        row_edits(sae, table, donated=donations(clips, n_positions=12))
+    table = table_of(with_donors(clips), {"target": ["target"]}, doses=(1.0,), second_reference="")
+    with pytest.raises(ValueError, match="no coordinates are given of the donor p2-s0 for target"):
+        edit_of(sae, table)
+    with pytest.raises(ValueError, match="the donor p2-s0 has 12 positions; the edit ends at 17"):
+        edit_of(sae, table, donations(clips, n_positions=12))
 
 
 def test_windows_end_where_they_say(clips, sae):
-    x = torch.randn(N_KINDS, 30, D, generator=torch.Generator().manual_seed(4))
-    for window, stop in (("prefix_only", 10), ("until_event", 17)):
-        table = one_of_each(clips, window)
-        full = edited(sae, table, x)
-        assert torch.equal(full[:, stop:], x[:, stop:])
-        assert all((full[i, :stop] != x[i, :stop]).any() for i in range(2, N_KINDS))
-        # The last position inside, seen one step at a time, and the first outside, which is x itself.
-        step = edited(sae, table, x[:, stop - 1 : stop], start=stop - 1)
-        torch.testing.assert_close(step, full[:, stop - 1 : stop])
-        outside = x[:, stop : stop + 1]
-        assert edited(sae, table, outside, start=stop) is outside
+    table = table_of(clips.iloc[:1], {"target": ["target"]}, doses=(1.0,), second_reference="")
+    x = noise(len(table), 30, seed=4)
+    full = edited(sae, table, x)
+    for row, (window, stop) in enumerate(table[["window", "stop_position"]].itertuples(index=False)):
+        assert stop == {"none": 0, "until_event": 17, "prefix_only": 10}[window]
+        assert torch.equal(full[row, stop:], x[row, stop:])
+        assert stop == 0 or (full[row, :stop] != x[row, :stop]).any()
+    # The last position inside, seen one step at a time, and the first outside, which is x itself.
+    torch.testing.assert_close(edited(sae, table, x[:, 16:17], start=16), full[:, 16:17])
+    outside = x[:, 17:18]
+    assert edited(sae, table, outside, start=17) is outside
 
 
 def test_other_layers_and_unedited_rows_are_bit_identical(clips, sae):
-    x = torch.randn(N_KINDS, 5, D) * 1e3
+    x, table = torch.randn(N_KINDS, 5, D) * 1e3, one_of_each(clips)
     x[0, 0, :3] = torch.tensor([-0.0, 1e-42, 3e38])  # what x + 0 * edit would not keep, or turn into NaN
-    table = one_of_each(clips)
     out = edited(sae, table, x)
     assert torch.equal(out[:2].view(torch.int32), x[:2].view(torch.int32))
-    assert torch.equal(edited(sae, one_of_each(clips, dose=0.0), x).view(torch.int32), x.view(torch.int32))
-    assert edit_function(sae, row_edits(sae, table, DIRECTIONS), guided=False)(LAYER + 1, 0, x) is x
+    assert torch.equal(edited(sae, table.assign(dose=0.0), x).view(torch.int32), x.view(torch.int32))
+    assert edit_of(sae, table)(LAYER + 1, 0, x) is x
 
 
 @pytest.mark.parametrize("cfg_branches", ["both", "conditional"])
 def test_guidance_halves(clips, sae, cfg_branches):
-    table = one_of_each(clips)
-    x = torch.randn(N_KINDS, 4, D)
+    table, x = one_of_each(clips), torch.randn(N_KINDS, 4, D)
     both = torch.cat([x, x])
-    out = edit_function(sae, row_edits(sae, table, DIRECTIONS), guided=True, cfg_branches=cfg_branches)(LAYER, 0, both)
+    out = edit_of(sae, table, guided=True, cfg_branches=cfg_branches)(LAYER, 0, both)
     torch.testing.assert_close(out[:N_KINDS], edited(sae, table, x))
-    assert (
-        torch.equal(out[N_KINDS:], x) if cfg_branches == "conditional" else torch.equal(out[N_KINDS:], out[:N_KINDS])
-    )
+    other = x if cfg_branches == "conditional" else out[:N_KINDS]
+    assert torch.equal(out[N_KINDS:], other)
     with pytest.raises(ValueError, match=f"has {N_KINDS} rows; the edits were made for {2 * N_KINDS}"):
-        edit_function(sae, row_edits(sae, table, DIRECTIONS), guided=True)(LAYER, 0, x)
+        edit_of(sae, table, guided=True)(LAYER, 0, x)
+
+
+def test_without_an_sae_directions_are_edited_and_latents_are_refused(clips, sae):
+    linear = table_of(clips.iloc[:1], {"target": ["swapped_fit0"]}, doses=(1.0,), windows=("until_event",))
+    x = noise(len(linear), 8)
+    assert torch.equal(edit_of(None, linear)(LAYER, 0, x), edit_of(sae, linear)(LAYER, 0, x))
+    with pytest.raises(ValueError, match=r"latents \[3\] are read through an SAE, and there is none"):
+        edit_of(None, one_of_each(clips))
 
 
 def test_row_edits_refuses_what_it_cannot_do(clips, sae):
     table = one_of_each(clips)
-    with pytest.raises(ValueError, match="feature 64 is not in this SAE"):
-        row_edits(sae, table.assign(edit_feature=64), DIRECTIONS)
-    with pytest.raises(ValueError, match="no direction given"):
-        row_edits(sae, table)
+    with pytest.raises(ValueError, match="no subspace is called 'other'; valid: target, "):
+        edit_of(sae, table.assign(edit="other"))
+    with pytest.raises(ValueError, match="target has no reference 'with'"):
+        edit_of(sae, table.assign(reference="with"))
     with pytest.raises(ValueError, match="one layer"):
-        row_edits(sae, table.assign(layer=range(len(table))), DIRECTIONS)
-
-
-def test_random_direction_is_fixed_by_its_identity():
-    a = random_direction(D, layer=2, feature=3, control=0)
-    assert np.array_equal(a, random_direction(D, layer=2, feature=3, control=0))
-    assert np.linalg.norm(a) == pytest.approx(1, abs=1e-6)
-    others = [
-        random_direction(D, **(SimpleNamespace(layer=2, feature=3, control=0).__dict__ | c))
-        for c in ({"layer": 3}, {"feature": 4}, {"control": 1})
-    ]
-    assert all(abs(a @ b) < 0.35 for b in others)
+        edit_of(sae, table.assign(layer=range(len(table))))
+    with pytest.raises(ValueError, match="directions of width 128; valid: 64"):
+        row_edits(table, edits_with(sae), d_model=64, device="cpu")
+    few = sae._replace(d_sae=3)
+    with pytest.raises(ValueError, match="latent 3; valid: below d_sae, 3"):
+        edit_of(few, table)
+    of_rows = row_edits(table, edits_with(sae), d_model=D, device="cpu")
+    with pytest.raises(ValueError, match="cfg_branches is 'none'"):
+        edit_function(of_rows, sae, guided=True, cfg_branches="none")
+    with pytest.raises(ValueError, match="there is no SAE"):
+        edit_function(of_rows, None, guided=False)

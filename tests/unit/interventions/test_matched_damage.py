@@ -44,7 +44,7 @@ def study(
             for kind, curve in effect_of.items():
                 for dose in (0.0,) if kind in ("resampled", "untouched") else doses:
                     effect, damage = curve(dose)
-                    row = {"layer": 2, "feature": 5, "clip_id": f"p{prompt}-s{clip}", "prompt_id": f"p{prompt}"}
+                    row = {"clip_id": f"p{prompt}-s{clip}", "prompt_id": f"p{prompt}"}
                     row |= {"kind": kind, "control": 0, "dose": dose}
                     row["window"] = "none" if kind in ("resampled", "untouched") else "until_event"
                     row |= {"effect_rate": float(luck < effect), "damage_nats": size * damage}
@@ -69,7 +69,7 @@ def at_dose_1(found: pd.DataFrame, kind: str = "target") -> pd.Series:
 
 
 def test_a_planted_direction_is_selective_by_the_known_amount():
-    row = at_dose_1(matched_damage(study({"target": plan, "random_direction": harm, "matched_feature": harm})))
+    row = at_dose_1(matched_damage(study({"target": plan, "random_subspace": harm, "matched_feature": harm})))
     # At damage 0.02 a control lies on the chord from its dose 1/4 (damage 0.01875) to 1/2 (0.075).
     low, high = harm(0.25), harm(0.5)
     control = low[0] + (0.02 - low[1]) / (high[1] - low[1]) * (high[0] - low[0])
@@ -85,7 +85,7 @@ def test_a_planted_direction_is_selective_by_the_known_amount():
 def test_a_noise_adding_intervention_of_any_strength_is_not_selective(strength):
     """It moves the return, and more the stronger it is; its controls do so too for the same damage."""
     found = matched_damage(
-        study({"target": lambda dose: harm(strength * dose), "random_direction": harm, "matched_feature": harm}),
+        study({"target": lambda dose: harm(strength * dose), "random_subspace": harm, "matched_feature": harm}),
     )
     row = at_dose_1(found)
     assert row["effect_low"] > 0
@@ -94,37 +94,37 @@ def test_a_noise_adding_intervention_of_any_strength_is_not_selective(strength):
 
 def test_what_fresh_noise_loses_is_no_credit():
     """Half of the returns are luck: any edit loses them at no damage, and so does a rerun with other noise."""
-    lucky = {"target": lambda dose: (0.5, 0.0), "random_direction": lambda dose: (0.5, 0.05 * dose)}
+    lucky = {"target": lambda dose: (0.5, 0.0), "random_subspace": lambda dose: (0.5, 0.05 * dose)}
     assert at_dose_1(matched_damage(study(lucky)))["selectivity_low"] > 0.3, "the trap"
     row = at_dose_1(matched_damage(study(lucky | {"resampled": lambda dose: (0.5, 0.04)})))
     assert row["strongest_control"] == "resampled0"
     assert row["selectivity"] == pytest.approx(0.0, abs=0.05) and row["selectivity_low"] <= 0
 
 
-@pytest.mark.parametrize("kind", ["mean_difference", "local_feature"])
+@pytest.mark.parametrize("kind", ["local_feature"])
 def test_a_comparator_is_judged_and_is_no_control(kind):
-    table = study({"target": plan, "random_direction": harm, kind: lambda dose: (1.0, 0.0)})
+    table = study({"target": plan, "random_subspace": harm, kind: lambda dose: (1.0, 0.0)})
     found = matched_damage(table)
     without = matched_damage(table[table["kind"] != kind])
     assert at_dose_1(found)["selectivity"] == at_dose_1(without)["selectivity"]
-    assert at_dose_1(found)["strongest_control"] == "random_direction0"
+    assert at_dose_1(found)["strongest_control"] == "random_subspace0"
     assert at_dose_1(found, kind)["selectivity"] > 0.9
 
 
-def test_steered_clips_do_not_enter_matched_damage():
+def test_clips_of_the_other_arm_do_not_enter_matched_damage():
     """Neither their prompts, which would be resampled, nor their rows."""
-    table = study({"target": plan, "random_direction": harm, "resampled": lambda dose: (0.1, 0.0)}).assign(
-        arm="ablate"
+    table = study({"target": plan, "random_subspace": harm, "resampled": lambda dose: (0.1, 0.0)}).assign(
+        arm="necessity"
     )
-    steered = table.assign(arm="steer", prompt_id="s" + table["prompt_id"], clip_id="s" + table["clip_id"])
-    steered["effect_rate"] = 1.0
+    others = table.assign(arm="sufficiency", prompt_id="s" + table["prompt_id"], clip_id="s" + table["clip_id"])
+    others["effect_rate"] = 1.0
     alone = matched_damage(table)
-    pd.testing.assert_frame_equal(alone, matched_damage(pd.concat([table, steered])))
+    pd.testing.assert_frame_equal(alone, matched_damage(pd.concat([table, others])))
     pd.testing.assert_frame_equal(alone, matched_damage(table.drop(columns="arm")))
 
 
 def test_dose_0_changes_no_other_dose():
-    curves = {"target": plan, "random_direction": harm, "matched_feature": harm}
+    curves = {"target": plan, "random_subspace": harm, "matched_feature": harm}
     table = study(curves, doses=(0.0, *DOSES))
     nothing = table["dose"] == 0
     table.loc[nothing, ["effect_rate", "damage_nats"]] = 0.0
@@ -142,7 +142,7 @@ def test_without_controls_selectivity_is_unknown():
 
 
 def test_matched_damage_does_not_depend_on_row_order():
-    table = study({"target": plan, "random_direction": harm})
+    table = study({"target": plan, "random_subspace": harm})
     found = matched_damage(table)
     pd.testing.assert_frame_equal(found, matched_damage(table.sample(frac=1, random_state=0)))
 
@@ -184,7 +184,7 @@ def test_the_stored_fraction_has_a_paired_interval():
 
 def test_the_interval_is_that_of_prompts_not_of_clips():
     """Ten copies of every clip are no more evidence."""
-    table = study({"target": plan, "random_direction": harm})
+    table = study({"target": plan, "random_subspace": harm})
     copies = [table.assign(clip_id=table["clip_id"] + f"-{n}") for n in range(10)]
     few, many = (at_dose_1(matched_damage(t)) for t in (table, pd.concat(copies)))
     with pytest.raises(ValueError, match=r"has target0 at dose 0\.25 twice"):

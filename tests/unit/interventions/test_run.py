@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import reprise.models.audiocraft_setup  # noqa: F401
-from reprise.interventions.conditions import Candidate, condition_table
-from reprise.interventions.edits import edit_function, feature_trajectory, row_edits
+from reprise.interventions.edits import Edits, edit_function, row_edits
 from reprise.interventions.run import run_conditions, teacher_forced_kl
+from reprise.interventions.subspace import Subspace, latent_coordinates, of_latents
 from reprise.models.adapter import Model
 from reprise.models.forward import teacher_forced
 from reprise.models.generation import generate
@@ -18,26 +18,29 @@ from reprise.saes.loading import load_sae
 from reprise.saes.sae import Sae, encode, feature_activation
 from tests.places import PLANNER
 from tests.unit.interventions.small_study import (
-    ALL_KINDS,
-    DIRECTIONS,
     FEATURE,
     FRAMES,
     GREEDY_ENOUGH,
     LAYER,
-    PREFIX_S,
     PROMPTS,
-    RATE_HZ,
     ROWS,
+    SUBSPACES,
+    D,
     donations,
+    edit_of,
+    edits_with,
     noise_keys,
     table_of,
     with_donors,
 )
 
+TARGET = {"target": ["target"]}
+
 
 def run(model: Model, sae: Sae, table: pd.DataFrame, clips: pd.DataFrame, baseline: dict, **changes) -> pd.Series:
-    settings = {"batch_size": ROWS, "sampling": GREEDY_ENOUGH, "directions": DIRECTIONS, "n_frames": FRAMES}
-    parts = run_conditions(model, sae, table, baseline, noise_keys(clips), **(settings | changes))
+    settings = {"batch_size": ROWS, "sampling": GREEDY_ENOUGH, "n_frames": FRAMES}
+    edits = edits_with(sae, donations(clips))
+    parts = run_conditions(model, edits, table, baseline, noise_keys(clips), **(settings | changes))
     keys, tokens = [], []
     for part, found in parts:
         keys += list(zip(part["clip_id"], part["condition"], strict=True))
@@ -51,20 +54,21 @@ def test_a_clip_that_is_its_own_donor_is_left_as_it_is(model, sae, clips, baseli
     x = teacher_forced(model, tokens, encode_prompts(model, PROMPTS), layers=(LAYER,))[0][LAYER]
     latents = [part.numpy() for part in encode(sae, x)]
     ids = clips["clip_id"].tolist()
-    donated = {(c, FEATURE): feature_trajectory(latents[0][i], latents[1][i], FEATURE) for i, c in enumerate(ids)}
-    assert np.array_equal(donated["p1-s0", FEATURE], feature_activation(sae, x, [FEATURE])[1, :, 0].numpy())
+    target = SUBSPACES["target"]
+    donated = {(c, "target"): latent_coordinates(target, latents[0][i], latents[1][i]) for i, c in enumerate(ids)}
+    assert np.array_equal(donated["p1-s0", "target"], feature_activation(sae, x, [FEATURE])[1].numpy())
     assert all(found.any() for found in donated.values())
     for donor, same in ((ids, True), (np.roll(ids, 1), False)):
-        table = table_of(clips.assign(donor=donor), doses=(1.0,), windows=("until_event",), kinds=("target",))
-        edit = edit_function(sae, row_edits(sae, table, donated=donated), guided=False)
-        moved = (edit(LAYER, 0, x) - x).abs().max()
+        table = table_of(clips.assign(donor=donor), TARGET, doses=(1.0,), windows=("until_event",))
+        table = table[table["kind"] == "target"]
+        moved = (edit_of(sae, table, donated)(LAYER, 0, x) - x).abs().max()
         assert moved < 1e-5 if same else moved > 0.1
 
 
 @pytest.mark.parametrize("resampling", [False, True])
 def test_dose_0_and_untouched_rows_equal_the_baseline_and_edits_do_not(model, sae, clips, baseline, resampling):
     table = table_of(with_donors(clips) if resampling else clips, doses=(0.0, 4.0))
-    tokens = run(model, sae, table, clips, baseline, donated=donations(clips))
+    tokens = run(model, sae, table, clips, baseline)
     changed, unmoved = [], set()
     for (clip, condition), found in tokens.items():
         assert found.dtype == np.uint16
@@ -74,7 +78,7 @@ def test_dose_0_and_untouched_rows_equal_the_baseline_and_edits_do_not(model, sa
             unmoved.add(condition.split("-")[0].rstrip("0123456789"))
         elif condition.endswith("-d4") or condition == "resampled0":
             changed.append(not np.array_equal(found, baseline[clip]))
-    assert unmoved == set(ALL_KINDS) - {"resampled"}
+    assert unmoved == {"untouched", "target", "matched_feature", "swapped_fit", "random_subspace"}
     assert np.mean(changed) > 0.8
 
 
@@ -83,20 +87,20 @@ def test_tokens_do_not_depend_on_the_batch(model, sae, clips, baseline, resampli
     table = table_of(with_donors(clips) if resampling else clips, doses=(1.0,), windows=("until_event",))
 
     def tokens(part: pd.DataFrame) -> pd.Series:
-        return run(model, sae, part, clips, baseline, donated=donations(clips))
+        return run(model, sae, part, clips, baseline)
 
     together = tokens(table)
     shuffled = tokens(table.sample(frac=1, random_state=0))
     alone = tokens(table[table["clip_id"] == "p1-s0"].iloc[2:5])
-    assert len(shuffled) == len(together) == 3 * (2 + 8)
+    assert len(shuffled) == len(together) == 3 * (2 + 7)
     for other in (shuffled, alone):
         assert all(np.array_equal(other[key], together[key]) for key in other.index)
 
 
 def test_prefix_only_touches_no_later_position(model, sae, clips, baseline):
     """The streams of the edited layer agree with a pass that edits nothing, given the same earlier keys and values."""
-    table = table_of(clips.iloc[:1], doses=(4.0,), windows=("prefix_only",), kinds=("target",))
-    edit = edit_function(sae, row_edits(sae, table), guided=False)
+    table = table_of(clips.iloc[:1], TARGET, doses=(1.0,), windows=("prefix_only",))
+    edit = edit_of(sae, table[table["kind"] == "target"].assign(dose=4.0))
     before, after = [], []
 
     def watched(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
@@ -125,9 +129,9 @@ def test_prefix_only_touches_no_later_position(model, sae, clips, baseline):
 def test_the_same_edit_serves_a_full_pass(model, sae, clips, baseline, resampling):
     """Teacher-forced with the edit equals the edited generation's own stream."""
     chosen = (with_donors(clips) if resampling else clips).iloc[:2]
-    table = table_of(chosen, doses=(1.0,), windows=("until_event",), kinds=("target",))
-    streams = []
-    edit = edit_function(sae, row_edits(sae, table, donated=donations(clips)), guided=False)
+    table = table_of(chosen, TARGET, doses=(1.0,), windows=("until_event",))
+    table, streams = table[table["kind"] == "target"], []
+    edit = edit_of(sae, table, donations(clips))
 
     def watched(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
         out = edit(layer, start, x)
@@ -157,7 +161,7 @@ def test_guided_conditions_run(model, sae, clips, baseline):
 
 
 def test_run_conditions_names_what_is_missing(model, sae, clips, baseline):
-    table = table_of(clips, kinds=("untouched",))
+    table = table_of(clips, {})
     with pytest.raises(ValueError, match="clip p1-s0 has no baseline"):
         run(model, sae, table, clips, {"p0-s0": baseline["p0-s0"]})
     with pytest.raises(ValueError, match="batch_size is 1"):
@@ -171,31 +175,28 @@ def planner() -> Model:
     return load_model(str(PLANNER))
 
 
-def planners_rows() -> tuple[Sae, pd.DataFrame, dict[str, np.ndarray]]:
+def planners_rows() -> tuple[Edits, pd.DataFrame, dict[str, np.ndarray]]:
     """Conditions on two clips of noise for the shipped planner and the SAE of its layer 2."""
-    sae = load_sae(PLANNER / "sae" / "layer2")
     ids = ["p0-s0", "p1-s0"]
     clips = pd.DataFrame({"clip_id": ids, "prompt_id": ["p0", "p1"], "prompt": PROMPTS[:2], "seed": 0})
     clips = clips.assign(target_start_s=0.48, target_stop_s=0.64)
     rng = np.random.default_rng(8)
     baseline = {c: rng.integers(0, 256, (4, FRAMES)).astype(np.uint16) for c in ids}
-    # Features that the noise does activate, so that every kind has something to take out.
-    table = condition_table(
-        Candidate(LAYER, 42, (155,), 66),
-        clips,
-        (0.0, 1.0, 4.0),
-        ("until_event",),
-        ALL_KINDS,
-        prefix_s=PREFIX_S,
-        frame_rate_hz=RATE_HZ,
-        z_star={42: 0.5},
-    )
-    return sae, table, baseline
+    # Latents that the noise does activate, so that every kind has something to take out.
+    subspaces: dict[str, Subspace] = {
+        **SUBSPACES,
+        "target": of_latents("feature", [42]),
+        "matched_feature0": of_latents("matched", [155]),
+        "matched_feature1": of_latents("matched", [66, 42]),
+        "local_feature": of_latents("local", [66]),
+    }
+    edits = edits_with(load_sae(PLANNER / "sae" / "layer2"))._replace(subspaces=subspaces)
+    return edits, table_of(clips, windows=("until_event",)), baseline
 
 
 def test_kl_is_that_of_two_passes_over_the_baselines_own_tokens(planner):
-    sae, table, baseline = planners_rows()
-    kl = teacher_forced_kl(planner, sae, table, baseline, batch_size=4, directions=DIRECTIONS)
+    edits, table, baseline = planners_rows()
+    kl = teacher_forced_kl(planner, edits, table, baseline, batch_size=4)
     assert kl.shape == (len(table), FRAMES) and kl.dtype == np.float32
     still = table["kind"].isin(("untouched", "resampled")) | (table["dose"] == 0)
     assert not kl[still].any() and (kl[~still].sum(axis=1) > 0).all()
@@ -204,7 +205,7 @@ def test_kl_is_that_of_two_passes_over_the_baselines_own_tokens(planner):
     part = table.iloc[[i, i]]
     tokens = torch.from_numpy(np.stack([baseline["p1-s0"]] * 2).astype(np.int64))
     text = encode_prompts(planner, part["prompt"].tolist())
-    edit = edit_function(sae, row_edits(sae, part), guided=False)
+    edit = edit_function(row_edits(part, edits, d_model=D, device="cpu"), edits.sae, guided=False)
     before, after = (
         torch.distributions.Categorical(logits=teacher_forced(planner, tokens, text, edit=e, with_logits=True)[1][0])
         for e in (None, edit)
@@ -216,16 +217,16 @@ def test_kl_is_that_of_two_passes_over_the_baselines_own_tokens(planner):
 
 
 def test_kl_grows_with_the_dose_and_does_not_depend_on_the_batches(planner):
-    sae, table, baseline = planners_rows()
-    kl = teacher_forced_kl(planner, sae, table, baseline, batch_size=4, directions=DIRECTIONS)
+    edits, table, baseline = planners_rows()
+    kl = teacher_forced_kl(planner, edits, table, baseline, batch_size=4)
     total = pd.Series(kl.sum(axis=1), table.index)
     weak, strong = (total[(table["kind"] == "target") & (table["dose"] == d)].to_numpy() for d in (1.0, 4.0))
     assert (strong > weak).all()
     order = np.random.default_rng(9).permutation(len(table))
-    shuffled = teacher_forced_kl(planner, sae, table.iloc[order], baseline, batch_size=4, directions=DIRECTIONS)
+    shuffled = teacher_forced_kl(planner, edits, table.iloc[order], baseline, batch_size=4)
     np.testing.assert_allclose(shuffled, kl[order], rtol=1e-4, atol=1e-6)
-    wide = teacher_forced_kl(planner, sae, table, baseline, batch_size=32, directions=DIRECTIONS)
+    wide = teacher_forced_kl(planner, edits, table, baseline, batch_size=32)
     np.testing.assert_allclose(wide, kl, rtol=1e-3, atol=1e-5)
-    assert teacher_forced_kl(planner, sae, table.iloc[:0], baseline, batch_size=4).shape == (0, 0)
+    assert teacher_forced_kl(planner, edits, table.iloc[:0], baseline, batch_size=4).shape == (0, 0)
     with pytest.raises(ValueError, match="clip p0-s0 has no baseline"):
-        teacher_forced_kl(planner, sae, table, {}, batch_size=4)
+        teacher_forced_kl(planner, edits, table, {}, batch_size=4)

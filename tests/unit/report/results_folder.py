@@ -85,23 +85,23 @@ def effects_rows(clips: list[dict]) -> pd.DataFrame:
     """A row a (clip, condition): the target takes the return away at little damage, controls do not."""
     rng, rows = np.random.default_rng(5), []
     conditions = [("untouched", "none", 0, 0.0), ("resampled", "none", 0, 0.0)]
-    for window in ("until_event", "prefix_only"):
-        for kind, n in (("target", 1), ("matched_feature", 2), ("random_direction", 1), ("mean_difference", 1)):
-            conditions += [(kind, window, c, d) for c in range(n) for d in (0.25, 0.5, 1.0, 2.0)]
-    power = {"target": 0.75, "mean_difference": 0.9, "random_direction": 0.12, "matched_feature": 0.08}
-    harm = {"target": 0.06, "mean_difference": 0.15, "random_direction": 0.7, "matched_feature": 0.3}
+    for kind, n in (("target", 1), ("matched_feature", 2), ("random_subspace", 1), ("swapped_fit", 1)):
+        conditions += [(kind, "until_event", c, d) for c in range(n) for d in (0.25, 0.5, 1.0, 2.0)]
+    conditions += [("second_target", "until_event", 0, 1.0), ("target", "prefix_only", 0, 1.0)]
+    power = {
+        "target": 0.75,
+        "second_target": 0.7,
+        "swapped_fit": 0.2,
+        "random_subspace": 0.12,
+        "matched_feature": 0.08,
+    }
+    harm = {"target": 0.06, "second_target": 0.06, "swapped_fit": 0.15, "random_subspace": 0.7, "matched_feature": 0.3}
     for clip in clips:
         for kind, window, control, dose in conditions:
             share = power.get(kind, 0.0) * min(1.0, dose) * (1.0 if window == "until_event" else 0.7)
             lost = float(rng.random() < (0.1 if kind == "resampled" else share))
             damage = harm.get(kind, 0.0) * dose**1.5 * (1 + 0.2 * rng.random())
-            row = {
-                "clip_id": clip["clip_id"],
-                "prompt_id": clip["prompt_id"],
-                "layer": 2,
-                "feature": 117,
-                "kind": kind,
-            }
+            row = {"clip_id": clip["clip_id"], "prompt_id": clip["prompt_id"], "layer": 2, "kind": kind}
             row |= {
                 "window": window,
                 "control": control,
@@ -120,10 +120,10 @@ def effects_rows(clips: list[dict]) -> pd.DataFrame:
             row |= {"shift_loudness_db": -0.3 * dose, "shift_centroid_hz": 12.0 * dose, "shift_onset_rate_hz": 0.05}
             row |= {"shift_silence_fraction": 0.0, "effect_score_lag0": 0.01, "effect_score_lag1": 0.02}
             kl = 0.1 * harm.get(kind, 0.0) * dose
-            rows.append(row | {"arm": "ablate", "kl_nats": kl, "kl_lag0": 2 * kl, "kl_lag1": kl})
+            rows.append(row | {"arm": "necessity", "kl_nats": kl, "kl_lag0": 2 * kl, "kl_lag1": kl})
     for row in [r for r in rows if r["kind"] == "target" and r["dose"] == 1 and r["window"] == "until_event"]:
-        for kind, back in (("untouched", 0.0), ("steer", 1.0), ("steer_random", 0.0)):
-            rows.append(row | {"arm": "steer", "kind": kind, "found": back, "found_baseline": 0.0})
+        for kind, back in (("untouched", 0.0), ("target", 1.0), ("random_subspace", 0.0)):
+            rows.append(row | {"arm": "sufficiency", "kind": kind, "found": back, "found_baseline": 0.0})
     return pd.DataFrame(rows)
 
 
@@ -148,8 +148,9 @@ def certificate(layer: int, *, passed: bool) -> dict:
     return record | {"sae_digest": f"5ae{layer}" * 8, "settings": {"max_fvu": 0.5, "min_neighbour_ratio": 1.2}}
 
 
-CANDIDATE_COLUMNS = ["name", "layer", "feature", "horizon", "z", "p", "q", "auroc", "active_fraction"]
+CANDIDATE_COLUMNS = ["name", "title", "layer", "kind", "latents", "rank", "horizon", "z", "p", "q", "auroc"]
 CANDIDATE_COLUMNS += [
+    "active_fraction",
     "confirm_gain_auroc",
     "confirm_gain_auroc_low",
     "confirm_gain_auroc_high",
@@ -158,8 +159,46 @@ CANDIDATE_COLUMNS += [
 CANDIDATE_COLUMNS += ["confirmed", "n_clips"]
 CANDIDATES = pd.DataFrame(
     [
-        [NAME, 2, 117, "h4-8", 9.41, 1e-9, 4e-7, 0.881, 0.47, 0.193, 0.141, 0.239, 0.005, True, 12],
-        ["", 4, 30, "h4-8", 4.02, 6e-5, 0.031, 0.642, 0.22, 0.011, -0.02, 0.05, 0.31, False, 12],
+        [
+            NAME,
+            "layer 2, feature 117",
+            2,
+            "feature",
+            "117",
+            1,
+            "h4-8",
+            9.41,
+            1e-9,
+            4e-7,
+            0.881,
+            0.47,
+            0.193,
+            0.141,
+            0.239,
+            0.005,
+            True,
+            12,
+        ],
+        [
+            "",
+            "layer 4, feature 30",
+            4,
+            "feature",
+            "30",
+            1,
+            "h4-8",
+            4.02,
+            6e-5,
+            0.031,
+            0.642,
+            0.22,
+            0.011,
+            -0.02,
+            0.05,
+            0.31,
+            False,
+            12,
+        ],
     ],
     columns=CANDIDATE_COLUMNS,
 )
@@ -215,29 +254,32 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
 
     chosen = CANDIDATES if candidates else CANDIDATES.head(0)
     write_parquet(folder / "candidates.parquet", chosen)
-    matched = pd.DataFrame()
+    matched = sufficiency = pd.DataFrame()
     if candidates:
+        # Of the candidate, one of two other SAEs of layer 2 has it again.
+        cosines = pd.DataFrame({"latent": [116, 117] * 2, "seed": [1, 1, 2, 2], "cosine": [0.2, 0.9, 0.1, 0.69]})
+        write_parquet(folder / "saes" / "layer2.seeds.parquet", cosines)
         from reprise.interventions.matched_damage import matched_damage
-        from reprise.interventions.steering import steering_summary
+        from reprise.interventions.sufficiency import sufficiency_summary
 
         returning = [c for c in clips if returns[c["prompt_id"]]]
         # Enough prompts for an interval to say something.
         copies = [{key: f"{c[key]}-{n}" for key in ("clip_id", "prompt_id")} for n in range(1, 6) for c in returning]
         effects = effects_rows([*returning, *copies])
-        matched = matched_damage(effects)
+        matched = matched_damage(effects).assign(candidate=NAME)
+        sufficiency = sufficiency_summary(effects).assign(candidate=NAME)
         write_parquet(folder / "effects" / f"{NAME}.parquet", effects)
         write_parquet(folder / "effects" / f"{NAME}.matched.parquet", matched)
-        write_parquet(folder / "effects" / f"{NAME}.steered.parquet", steering_summary(effects))
+        write_parquet(folder / "effects" / f"{NAME}.sufficiency.parquet", sufficiency)
         with write_folder(
             folder / "effects" / f"{NAME}.audio", meta={"clips": ["p00-s0", "p00-s1", "p01-s0"]}
         ) as players:
             for clip_id, return_s in (("p00-s0", 10.0), ("p00-s1", 10.0), ("p01-s0", 12.0)):
                 whole, without = (clip_audio(1, return_s=s) for s in (return_s, None))
                 soundfile.write(players / f"{clip_id}--baseline.flac", whole, RATE_HZ, subtype="PCM_16")
-                for kind in ("target", "random_direction", "matched_feature"):
-                    for window in ("until_event", "prefix_only"):
-                        file = players / f"{clip_id}--{kind}-{window}-d1.flac"
-                        soundfile.write(file, without if kind == "target" else whole, RATE_HZ, subtype="PCM_16")
+                for kind in ("target", "random_subspace", "matched_feature"):
+                    file = players / f"{clip_id}--{kind}-until_event-d1.flac"
+                    soundfile.write(file, without if kind == "target" else whole, RATE_HZ, subtype="PCM_16")
 
     thresholds = Thresholds(**fields["verdict"], alpha=fields["probes"]["alpha"])
     declared = preregistration(thresholds, {"seeds": fields["seeds"]})
@@ -250,6 +292,7 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
         probes=pd.DataFrame(probes),
         candidates=judged,
         matched=matched,
+        sufficiency=sufficiency,
         thresholds=thresholds,
         long_role="long",
     )
@@ -294,9 +337,10 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         "labels": found("labels/*.parquet"),
         "audio": found("audio/*.manifest.json"),
         "candidates": found("candidates.parquet"),
-        "effects": found("effects/*.parquet", without=(".matched", ".steered")),
+        "seeds": found("saes/*.seeds.parquet"),
+        "effects": found("effects/*.parquet", without=(".matched", ".sufficiency")),
         "matched": found("effects/*.matched.parquet"),
-        "steered": found("effects/*.steered.parquet"),
+        "sufficiency": found("effects/*.sufficiency.parquet"),
         "players": found("effects/*.audio.manifest.json"),
     }
 

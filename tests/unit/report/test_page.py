@@ -64,7 +64,7 @@ def test_numbers_of_each_section(page: Page) -> None:
 def test_null_results_are_said_plainly(page: Page) -> None:
     improviser, quiet = page.said("improviser"), page.said("quiet")
     assert meanings(WORDS)["none"] in improviser
-    assert "No feature passed the screen, so none was ablated." in improviser
+    assert "No candidate was found, so nothing was edited." in improviser
     assert "There was no candidate to ablate." in improviser
     assert no_events(WORDS) in quiet and meanings(WORDS)["none"] not in quiet
     assert "11 clips: motif: has 1 note onsets, below 3 (for one)" in quiet and "1 clip: unusable: audio" in quiet

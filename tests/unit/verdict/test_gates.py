@@ -45,7 +45,8 @@ def probes(long=STRONG, local=STRONG, **changes: object) -> pd.DataFrame:
 
 def candidate(feature: int = 7, result=(0.2, 0.05, 0.01)) -> dict:
     gain, half, p = result
-    row = {"layer": 2, "feature": feature, "gain_auroc": gain, "p_gain": p, "p_adjusted": p}
+    about = {"name": f"c{feature}", "title": f"layer 2, feature {feature}", "kind": "feature", "layer": 2}
+    row = about | {"gain_auroc": gain, "p_gain": p, "p_adjusted": p}
     row |= {"confirmed": gain - half > 0 and p <= 0.05}
     return row | {"gain_auroc_low": gain - half, "gain_auroc_high": gain + half}
 
@@ -58,18 +59,21 @@ def ablation(
     selectivity=(0.6, 0.5, 0.7),
     damage: tuple[float, float, float] = (0.05, 0.04, 0.06),
     stored_fraction: tuple[float, float, float] = (np.nan, np.nan, np.nan),
+    second_target: tuple[float, float, float] | None = None,
 ) -> list[dict]:
     rows = []
     for dose in (0.5, 1.0):
         # Dose 0.5 is weaker in everything: a verdict that read it would be another one.
         scale = 1.0 if dose == 1.0 else 0.01
-        row = {"layer": 2, "feature": feature, "window": window, "kind": "target", "control": 0, "dose": dose}
+        row = {"candidate": f"c{feature}", "window": window, "kind": "target", "control": 0, "dose": dose}
         for name, (value, low, high) in {"effect": effect, "selectivity": selectivity}.items():
             row |= {name: scale * value, f"{name}_low": scale * low, f"{name}_high": scale * high}
         for name, ends in (("damage", damage), ("stored_fraction", stored_fraction)):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
         rows.append(row | {"strongest_control": "resampled0"})
-    control = rows[-1] | {"kind": "random_direction", "effect": 0.01, "effect_low": -0.1, "effect_high": 0.1}
+    second = dict(zip(("effect", "effect_low", "effect_high"), second_target or effect, strict=True))
+    rows.append(rows[-1] | {"kind": "second_target"} | second)
+    control = rows[-1] | {"kind": "random_subspace", "effect": 0.01, "effect_low": -0.1, "effect_high": 0.1}
     return [control, *rows]
 
 
@@ -79,6 +83,7 @@ def judge(**changes: object) -> dict:
         "probes": probes(),
         "candidates": pd.DataFrame([candidate()]),
         "matched": pd.DataFrame(ablation() + ablation(window="prefix_only", stored_fraction=(0.875, 0.7, 1.0))),
+        "sufficiency": pd.DataFrame(),
         "thresholds": THRESHOLDS,
         "long_role": "long",
     }
@@ -109,6 +114,7 @@ def test_foresight_when_every_gate_passes():
         "effect",
         "damage",
         "selectivity",
+        "second_target",
     ]
     assert all(g["outcome"] == "passed" and g["sentence"].endswith(".") for g in found["gates"])
     effect = gate(found, "effect")
@@ -220,15 +226,50 @@ def test_correlate_needs_an_edit_that_did_nothing():
     assert found["verdict"] == "correlate" and found["candidates"][0]["mechanism"] == ""
     # A real effect too small to count, and known to be.
     assert judge(matched=pd.DataFrame(ablation(effect=(0.1, 0.05, 0.15))))["verdict"] == "correlate"
-    # Nothing was edited: no feature passed the screen, none was confirmed, or none could be ablated.
+    # Nothing was edited: no candidate was found, none was confirmed, or none could be ablated.
     for changes, why in (
-        ({"candidates": pd.DataFrame([candidate()]).iloc[:0]}, "no feature passed the screen"),
-        ({"candidates": pd.DataFrame([candidate(result=(0.2, 0.05, 0.2))])}, "none of 1 features tried was confirmed"),
-        ({"candidates": pd.DataFrame([candidate(result=(np.nan,) * 3)])}, "none of 1 features tried was confirmed"),
-        ({"matched": pd.DataFrame()}, "no confirmed feature could be edited"),
+        ({"candidates": pd.DataFrame([candidate()]).iloc[:0]}, "no candidate was found"),
+        (
+            {"candidates": pd.DataFrame([candidate(result=(0.2, 0.05, 0.2))])},
+            "none of 1 candidates tried was confirmed",
+        ),
+        ({"candidates": pd.DataFrame([candidate(result=(np.nan,) * 3)])}, "none of 1 candidates tried was confirmed"),
+        ({"matched": pd.DataFrame()}, "no confirmed candidate could be edited"),
     ):
         found = judge(**changes)
         assert found["verdict"] == "unresolved" and "nothing was edited" in found["reason"] and why in found["reason"]
+
+
+def test_another_edit_target_must_show_the_effect_too():
+    for second, outcome in (((0.0, -0.05, 0.05), "failed"), ((0.3, -0.1, 0.6), "undecided")):
+        found = judge(matched=pd.DataFrame(ablation(second_target=second)))
+        assert found["verdict"] == "unresolved" and "second edit target" in found["reason"]
+        assert gate(found, "second_target")["outcome"] == outcome
+    # It is asked last: what is entangled is entangled with any target.
+    both = ablation(second_target=(0.0, -0.05, 0.05), selectivity=(0.02, -0.05, 0.09))
+    assert judge(matched=pd.DataFrame(both))["verdict"] == "entangled"
+    # A study may do without one.
+    alone = pd.DataFrame([row for row in ablation() if row["kind"] != "second_target"])
+    assert judge(matched=alone)["verdict"] == "foresight"
+
+
+@pytest.mark.parametrize(
+    ("gained", "more", "sufficient"),
+    [
+        ((0.7, 0.4, 0.9), (0.6, 0.3, 0.8), "shown"),
+        ((0.7, 0.4, 0.9), (0.3, -0.1, 0.6), "not shown"),
+        ((0.05, 0.0, 0.1), (0.05, 0.0, 0.1), "excluded"),
+        ((0.7, 0.4, 0.9), (0.0, -0.1, 0.05), "excluded"),
+        ((np.nan,) * 3, (np.nan,) * 3, "not shown"),
+    ],
+)
+def test_sufficiency_is_reported_and_decides_nothing(gained, more, sufficient):
+    row = {"candidate": "c7"}
+    for name, values in (("gained", gained), ("more_than_controls", more)):
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+    found = judge(sufficiency=pd.DataFrame([row]))
+    assert found["verdict"] == "foresight" and found["candidates"][0]["sufficient"] == sufficient
+    assert judge()["candidates"][0]["sufficient"] == ""
 
 
 def test_a_confirmation_is_corrected_for_what_was_tried():

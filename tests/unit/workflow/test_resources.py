@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from benchmarks.true_size import study_config
 from reprise.config.schema import Study
 from reprise.config.validation import validate
-from reprise.workflow.resources import Needs, job_needs
+from reprise.interventions.conditions import condition_table
+from reprise.workflow.resources import Needs, continuations, edited_candidates, job_needs
 from tests.places import ROOT
 
 MEASURED = json.loads((ROOT / "benchmarks" / "true_size.json").read_text())
@@ -41,6 +43,36 @@ def test_more_is_asked_for_more():
     # On a GPU the host holds the weights alone, while they are loaded.
     assert needs("generate", on_gpu=True, **more_rows).mem_mb == needs("generate", on_gpu=True).mem_mb
     assert needs("probe", n_clips=20_000).mem_mb > needs("probe").mem_mb + 1000
+
+
+def test_an_ablation_makes_as_many_continuations_as_its_table_has_rows():
+    ablation = {"n_clips": 3, "n_sufficiency": 2, "n_controls": 2, "doses": [0.5, 1.0]}
+    study = validate(
+        {"studies": {"a": {"model": {"name": "m"}, "saes": {2: "s"}, "ablation": ablation}}}, check_files=False
+    ).studies["a"]
+    kinds = {"target": ["t"], "matched_feature": ["m0", "m1"], "swapped_fit": ["s0", "s1"]}
+    rows = 0
+    for n, more, doses, windows in (
+        (3, {"local_feature": ["l"]}, [0.5, 1.0], study.ablation.windows),
+        (2, {}, [1.0], ["until_event"]),
+    ):
+        clips = pd.DataFrame({"clip_id": [f"c{i}" for i in range(n)], "target_start_s": 9.0, "target_stop_s": 12.0})
+        named = {"reference": "without", "second_reference": "zero"}
+        edits = {**kinds, **more}
+        rows += len(condition_table(edits, clips, doses, windows, layer=2, prefix_s=8, frame_rate_hz=25, **named))
+    assert continuations(study, 100) == rows
+    # No more clips are continued than there are.
+    assert continuations(study, 1) < rows / 2
+
+
+def test_candidates_are_counted_by_what_can_be_tried():
+    asked = {"model": {"name": "m"}, "layers": [2], "candidates": {"max_edited": 2}}
+    (study,) = validate({"studies": {"a": asked}}, check_files=False).studies.values()
+    # Without an SAE, of the default kinds only the mean difference.
+    assert edited_candidates(study) == 2
+    asked["candidates"] = {"kinds": ["probe", "leace"], "directions": ["a.safetensors"]}
+    (study,) = validate({"studies": {"a": asked}}, check_files=False).studies.values()
+    assert edited_candidates(study) == 3
 
 
 def test_a_model_that_is_not_there_yet_is_taken_to_be_an_embedded_one():

@@ -4,7 +4,7 @@ import re
 from types import SimpleNamespace
 
 
-def test_steering_is_told_and_kept_out_of_the_ablation(made: SimpleNamespace) -> None:
+def test_sufficiency_is_told_and_kept_out_of_the_ablation(made: SimpleNamespace) -> None:
     page = re.sub(r"\s+", " ", made.page)
     assert "Then 1.00 [0.86, 1.00] of them have a return, compared with 0.00" in page
     assert "KL, nats per token" in page and "fall of the best score" in page

@@ -43,7 +43,7 @@ def test_truth_stands_beside_the_verdict_of_organisms_only(page: Page) -> None:
     said = page.said()
     assert "agrees with the truth for 2 of 2" in said
     assert "planner foresight foresight ✓ yes 0.21 [0.17, 0.26]" in said
-    assert "improviser none none ✓ yes 0.01 [−0.04, 0.05] — — 5 of 11 gates passed; first not to" in said
+    assert "improviser none none ✓ yes 0.01 [−0.04, 0.05] — — 5 of 12 gates passed; first not to" in said
     assert "Calibration · model organism" in page.said("planner")
     assert "Calibration" not in page.said("quiet") and "Built to be" not in page.said("quiet")
     # What is evidence comes before what is calibration.
