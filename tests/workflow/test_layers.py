@@ -19,12 +19,11 @@ OF_SAES = {"measure_sae", "certify_sae", "encode", "screen"}
 def test_a_layer_is_studied_without_an_sae(finished: Path) -> None:
     config = tiny_config()
     of_tiny = {key: value for key, value in config["studies"]["tiny"].items() if key != "saes"}
-    # What is tested is what follows a candidate, so it is confirmed with less evidence than a study asks for.
     candidates = {"kinds": ["mean_difference", "leace"], "directions": ["planted.safetensors"]}
     of_bare = {"layers": [PLANT_LAYER], "descriptors": {"context_s": 1}, "candidates": candidates}
     save_file({"direction": plan_direction().numpy()}, finished / "planted.safetensors")
     (finished / "planted.json").write_text(json.dumps({"layer": PLANT_LAYER, "source": "the planner's training"}))
-    config["studies"]["bare"] = of_tiny | of_bare | {"probes": {"alpha": 0.5}}
+    config["studies"]["bare"] = of_tiny | of_bare
     write_config(finished, config)
     try:
         scheduled = jobs(snakemake(finished, "--dry-run", "--cores", "2"))
@@ -37,14 +36,9 @@ def test_a_layer_is_studied_without_an_sae(finished: Path) -> None:
         tried = pd.read_parquet(bare / "candidates.parquet")
         assert tried["title"].tolist() == ["layer 2, mean difference", "layer 2, LEACE", "layer 2, direction planted"]
         assert (tried["latents"] == "").all() and (tried["rank"] == 1).all()
-        judged = json.loads((bare / "verdict.json").read_text())["candidates"]
-        edited = [c["name"] for c in judged if c["edited"]]
-        assert edited and not (bare / "latents").exists() and not (bare / "certificates").exists()
-        for name in edited:
-            effects = pd.read_parquet(bare / "effects" / f"{name}.parquet")
-            assert {"target", "random_subspace", "second_target"} <= set(effects["kind"])
-            # What was found elsewhere cannot be fitted again.
-            assert ("swapped_fit" in set(effects["kind"])) == ("given" not in name)
+        # So few clips confirm nothing; test_ablation.py edits candidates without latents.
+        assert not (bare / "latents").exists() and not (bare / "certificates").exists()
+        assert {c["title"] for c in json.loads((bare / "verdict.json").read_text())["candidates"]} == {*tried["title"]}
         # Another vector in the file is another candidate.
         save_file({"direction": plan_direction().numpy()[::-1].copy()}, finished / "planted.safetensors")
         assert jobs(snakemake(finished, "--dry-run", "--cores", "2"))["candidates"] == 1
