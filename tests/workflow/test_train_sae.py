@@ -113,6 +113,7 @@ def test_saes_from_other_seeds_show_which_latents_come_back(study) -> None:
     seeds = "results/tiny/saes/layer2.seeds.parquet"
     config = training_config()
     config["defaults"]["sae_training"] = TRAINING | {"n_seeds": 3}
+    snakemake(study, "--cores", "2", SAE)
     used = (study / "results/tiny/saes/layer2/sae_weights.safetensors").read_bytes()
     # More seeds do not train the first one again.
     write_config(study, config)
