@@ -289,6 +289,9 @@ rule verdict:
             horizons_by_role=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
             reviewed_only=reviewed_only,
+            second_target=lambda wildcards: (
+                STUDIES[wildcards.study].ablation.second_target != "none"
+            ),
             # The preregistration must say this. The script compares them.
             declared=lambda wildcards: declared(wildcards.study),
         ),

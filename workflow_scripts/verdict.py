@@ -59,6 +59,7 @@ record = verdict(
     sufficiency=sufficiency,
     thresholds=thresholds,
     long_role=long_role,
+    second_target=settings["second_target"],
 )
 scored = is_evidence(probes["representation"]) & (probes["role"] == long_role)
 columns = ["layer", "representation", "learned_auroc", "learned_auroc_low", "learned_auroc_high", "p_learned"]

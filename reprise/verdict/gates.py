@@ -28,7 +28,8 @@ Gates, in order; the first that does not pass decides.
                   correlate.
     damage        what the edit costs elsewhere. Failing: entangled.
     selectivity   effect over the controls at equal damage. Failing: entangled.
-    second_target effect of the same edit with the second edit target. Not passing: unresolved.
+    second_target effect of the same edit with the second edit target, if the study asks for one. Not passing, or not
+                  measured: unresolved.
 
 A study gets the verdict of its best edited candidate, in the order foresight, entangled, unresolved, correlate. The
 input embedding is a check, never evidence: if it predicts, the baseline is incomplete. A random dictionary is neither;
@@ -105,6 +106,7 @@ def verdict(
     sufficiency: pd.DataFrame,
     thresholds: Thresholds,
     long_role: str,
+    second_target: bool = True,
 ) -> dict[str, Any]:
     """Judge a study.
 
@@ -128,6 +130,9 @@ def verdict(
         The declared thresholds.
     long_role : str
         The horizon role at which foresight is judged. All others count as shorter.
+    second_target : bool
+        Whether the study asks for a second edit target. If it does, and there is no effect of it, the gate is
+        undecided.
 
     Returns
     -------
@@ -147,7 +152,7 @@ def verdict(
     checks = [local._asdict(), *(g._asdict() for g in _checks(long, long_role, t))]
 
     undecided = _study_without_candidates(gates, local, clips, t)
-    judged = [_candidate(row, candidates, matched, sufficiency, t) for _, row in candidates.iterrows()]
+    judged = [_candidate(row, candidates, matched, sufficiency, t, second_target) for _, row in candidates.iterrows()]
     if undecided is not None:
         name, reason = undecided
         judged = [c | {"verdict": name, "reason": reason} for c in judged]
@@ -292,7 +297,12 @@ def _study_without_candidates(
 
 
 def _candidate(
-    row: pd.Series, candidates: pd.DataFrame, matched: pd.DataFrame, sufficiency: pd.DataFrame, t: Thresholds
+    row: pd.Series,
+    candidates: pd.DataFrame,
+    matched: pd.DataFrame,
+    sufficiency: pd.DataFrame,
+    t: Thresholds,
+    second_target: bool,
 ) -> dict[str, Any]:
     gates = [_confirmation(row, len(candidates), t)]
     until = _row_of(matched, row["name"], "target", "until_event")
@@ -301,7 +311,7 @@ def _candidate(
         gates += [_not_reached(name) for name in CANDIDATE_GATES[1:]]
         name, reason = "unresolved", f"there is no ablation until the event at dose {DOSE:g}"
     else:
-        gates += _causal_gates(until, second, t)
+        gates += [*_causal_gates(until, t), _agreement(second, t, asked=second_target)]
         name, reason = _causal_verdict(gates[1:], t)
     if gates[0].outcome != PASSED:
         name, reason = "unresolved", "it was not confirmed in held-out prompts, so it was not edited"
@@ -335,7 +345,7 @@ def _with_interval(row: pd.Series, name: str) -> tuple[float, float, float]:
     return float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])
 
 
-def _causal_gates(row: pd.Series, second: pd.Series | None, t: Thresholds) -> list[Gate]:
+def _causal_gates(row: pd.Series, t: Thresholds) -> list[Gate]:
     e, d, s = (_with_interval(row, name) for name in ("effect", "damage", "selectivity"))
     removes = f"Removing it until the event takes away {e[0]:.2f} of the events [{e[1]:.2f}, {e[2]:.2f}]"
     needed = f"needed: interval above 0, {t.min_effect:g} or more."
@@ -351,15 +361,15 @@ def _causal_gates(row: pd.Series, second: pd.Series | None, t: Thresholds) -> li
         f"equal damage; needed: interval above 0, {t.min_selectivity:g} or more."
     )
     selectivity = Gate("selectivity", *s, t.min_selectivity, at_least(*s, t.min_selectivity), more)
-    return [effect, damage, selectivity, _agreement(second, t)]
+    return [effect, damage, selectivity]
 
 
-def _agreement(second: pd.Series | None, t: Thresholds) -> Gate:
+def _agreement(second: pd.Series | None, t: Thresholds, *, asked: bool) -> Gate:
     """Whether another edit target shows the effect too."""
     if second is None:
-        return Gate(
-            "second_target", math.nan, math.nan, math.nan, t.min_effect, PASSED, "There is no second edit target."
-        )
+        outcome = UNDECIDED if asked else PASSED
+        sentence = "The second edit target was not measured." if asked else "The study asks for no second edit target."
+        return Gate("second_target", math.nan, math.nan, math.nan, t.min_effect, outcome, sentence)
     e = _with_interval(second, "effect")
     sentence = (
         f"With the second edit target it takes away {e[0]:.2f} of the events [{e[1]:.2f}, {e[2]:.2f}]; needed: "

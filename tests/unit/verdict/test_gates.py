@@ -250,7 +250,10 @@ def test_another_edit_target_must_show_the_effect_too():
     assert judge(matched=pd.DataFrame(both))["verdict"] == "entangled"
     # A study may do without one.
     alone = pd.DataFrame([row for row in ablation() if row["kind"] != "second_target"])
-    assert judge(matched=alone)["verdict"] == "foresight"
+    assert judge(matched=alone, second_target=False)["verdict"] == "foresight"
+    # If it is asked for, what could not be measured does not pass.
+    found = judge(matched=alone)
+    assert found["verdict"] == "unresolved" and gate(found, "second_target")["outcome"] == "undecided"
 
 
 @pytest.mark.parametrize(
