@@ -1,7 +1,7 @@
 """Find the candidates of every kind, confirm them on held-out prompts, and specify their ablations."""
 
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from reprise.candidates.clips import (
 from reprise.candidates.confirmation import COLUMNS, confirm
 from reprise.candidates.controls import (
     LayerFit,
-    clip_coordinates,
     edits_of,
     featurize,
     fit_layer,
@@ -35,7 +34,6 @@ from reprise.identity import seed_from, stable_fraction
 from reprise.interventions.direction_files import read_direction
 from reprise.interventions.subspace import Subspace, coordinates, of_latents
 from reprise.probing.questions import read_question
-from reprise.probing.scores import auroc
 from reprise.review.apply import read_events
 from reprise.saes.latents import read_latents
 from reprise.storage.artifacts import read_array, read_clips, read_meta, read_reference_ends_s
@@ -101,7 +99,9 @@ grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"])
 
 # Everything that is chosen or fitted uses the screened prompts. Everything that is reported uses the other prompts.
 fitted = known & ~confirmation_clips
-comparable = len(continued) > 0 and (fitted & has_event).any() and (fitted & ~has_event).any()
+# Whether a candidate can be fitted, and whether it can be edited. What is tried must not depend on held-out clips.
+can_fit = bool((fitted & has_event).any() and (fitted & ~has_event).any())
+can_edit = can_fit and len(continued) > 0
 fit_seed = seed_from("candidates", settings["study"])[0]
 
 
@@ -122,7 +122,7 @@ def fit_of(layer: int) -> LayerFit:
 def fitted_candidates(kind: str) -> list[dict]:
     """A candidate of a kind for each layer that allows one, with how well it separates screened prompts."""
     rows = []
-    for layer in settings["layers"] if comparable else []:
+    for layer in settings["layers"] if can_fit else []:
         if kind in OF_SAE and layer not in saes:
             continue
         try:
@@ -133,7 +133,7 @@ def fitted_candidates(kind: str) -> list[dict]:
         if subspace.rank == 1 and (layer, subspace.latents) in already:
             log.info("layer %d: the smallest set is latent %d, which is tried by itself", layer, subspace.latents[0])
             continue
-        separates = held_out_auroc(kind, fit_of(layer), seed=fit_seed)
+        separates = held_out_auroc(partial(featurize, kind, seed=fit_seed), fit_of(layer), seed=fit_seed)
         rows.append({"layer": layer, "kind": kind, "horizon": longer[-1], "auroc": separates, "subspace": subspace})
     # The best separated one first.
     return sorted(rows, key=lambda row: -row["auroc"])
@@ -143,9 +143,9 @@ screened = ranked.head(settings["screen"]["max_tried"]).assign(kind="feature")
 screened["subspace"] = [of_latents("feature", [j]) for j in screened["feature"]]
 kinds = settings["candidates"]["kinds"]
 given = []
-for path in settings["candidates"]["directions"] if comparable else []:
+for path in settings["candidates"]["directions"] if can_fit else []:
     subspace, layer, _ = read_direction(path)
-    separates = auroc(clip_coordinates(subspace, fit_of(layer))[:, 0], fit_of(layer).data.has_event.astype(float))
+    separates = held_out_auroc(lambda _, given=subspace: given, fit_of(layer), seed=fit_seed)
     given.append({"layer": layer, "kind": "given", "horizon": longer[-1], "auroc": separates, "subspace": subspace})
     given[-1]["file"] = path
 # A set of one latent that is tried as a feature would be the same candidate.
@@ -185,7 +185,7 @@ for row in tried.itertuples():
         *(row.title, row.horizon, row.auroc, row.gain_auroc, row.gain_auroc_low, row.gain_auroc_high),
         *(row.p_gain, len(tried), row.p_adjusted, "confirmed" if row.confirmed else "not confirmed", row.note),
     )
-if tried["confirmed"].any() and not comparable:
+if tried["confirmed"].any() and not can_edit:
     log.warning(
         "no ablation: among the clips of the screened prompts %d have an event and %d do not; %d can be continued",
         *((fitted & has_event).sum(), (fitted & ~has_event).sum(), len(continued)),
@@ -218,11 +218,16 @@ def specification(layer: int, subspace: Subspace) -> dict:
 
 
 # The first confirmed candidates of each kind are edited.
-confirmed = tried[tried["confirmed"]] if comparable else tried.head(0)
+confirmed = tried[tried["confirmed"]] if can_edit else tried.head(0)
 edited = confirmed.groupby("kind", sort=False).head(settings["candidates"]["max_edited"])
 names, specs = dict.fromkeys(tried.index, ""), []
 for index, row in edited.iterrows():
-    spec = specification(int(row["layer"]), row["subspace"])
+    try:
+        spec = specification(int(row["layer"]), row["subspace"])
+    except ValueError as error:
+        # Without its controls nothing can be said about it.
+        log.warning("%s is not edited: %s", row["title"], error)
+        continue
     names[index] = candidate_name(spec)
     specs.append(spec)
 

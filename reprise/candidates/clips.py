@@ -27,7 +27,8 @@ class ClassedClips(NamedTuple):
     """Clips by what follows the prefix, all bool `[clip]`.
 
     has_event: an accepted event begins in the return window, and refers to something in the prefix. without_event: it
-    is known that none begins there. known: one of the two is known, and the model could hold a plan somewhere.
+    is known that none begins there. known: the clip is in one of the two classes, and the model could hold a plan
+    somewhere.
     """
 
     has_event: NDArray[np.bool_]
@@ -96,10 +97,11 @@ def classed_clips(
         A clip with an unknown event is in neither class. So is one whose event refers to something after the prefix.
     """
     has_event = clip_ids.isin(references["clip_id"]).to_numpy()
-    unknown = with_event(events, clip_ids, start_s=start_s, stop_s=stop_s, which="unknown")
-    known = (has_event | ~unknown) & could_plan.any(axis=1)
-    any_event = has_event | with_event(events, clip_ids, start_s=start_s, stop_s=stop_s)
-    return ClassedClips(has_event, known & ~any_event, known)
+    unknown, any_event = (
+        with_event(events, clip_ids, start_s=start_s, stop_s=stop_s, which=which) for which in ("unknown", "accepted")
+    )
+    known = (has_event | ~(unknown | any_event)) & could_plan.any(axis=1)
+    return ClassedClips(has_event, known & ~has_event, known)
 
 
 def with_event(

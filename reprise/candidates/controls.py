@@ -9,7 +9,8 @@ Classes are clips with and without an event, which no horizon defines. Clips of 
 read: effects are measured on them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,19 +20,18 @@ from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
 from reprise.candidates.featurizers.data import FitData, swapped
-from reprise.candidates.featurizers.directions import leace, mean_difference, probe_direction
+from reprise.candidates.featurizers.directions import N_FOLDS, leace, mean_difference, probe_direction
 from reprise.candidates.featurizers.latent_sets import clip_mean_latents, feature_set
 from reprise.interventions.subspace import Subspace, coordinates, of_latents, to_record
 from reprise.probing.folds import prompt_folds
 from reprise.probing.scores import auroc
 
-# Kinds of candidates, in the order in which they are tried.
-KINDS = ("feature", "feature_set", "mean_difference", "probe", "leace", "given")
 # Kinds that are fitted with labels here.
 FITTED = ("feature_set", "mean_difference", "probe", "leace")
 # A matched latent must not itself separate clips with an event from others: |AUROC - 0.5| is at most this.
 MAX_CONTROL_AUROC_OFFSET = 0.1
-N_FOLDS = 5
+# A control's fit may fail, or find a smaller set. So many exchanges of labels are tried for each control.
+EXCHANGES_PER_CONTROL = 10
 
 
 class LayerFit(NamedTuple):
@@ -123,11 +123,23 @@ def featurize(kind: str, fit: LayerFit, *, seed: int, rank: int | None = None) -
     return {"mean_difference": mean_difference, "leace": leace}[kind](fit.data)
 
 
-def held_out_auroc(kind: str, fit: LayerFit, *, seed: int) -> float:
-    """How well a kind separates the classes in screened prompts that it was not fitted on.
+def held_out_auroc(fit_to: Callable[[LayerFit], Subspace], fit: LayerFit, *, seed: int) -> float:
+    """How well a kind of candidate separates the classes in screened prompts that it was not fitted on.
 
-    A candidate is fitted in each fold. Its coordinates are weighted by the class difference of the other folds. NaN if
-    prompts cannot be split, or a fold has no fit.
+    Parameters
+    ----------
+    fit_to : callable
+        Fits a candidate to some of the clips. For a candidate that was given, it returns that one.
+    fit : LayerFit
+        The screened clips.
+    seed : int
+        Assigns prompts to folds.
+
+    Returns
+    -------
+    float
+        AUROC of the coordinates, weighted by the class difference of the other folds. NaN if prompts cannot be split,
+        or a fold has no fit.
     """
     data = fit.data
     folds, note = prompt_folds(
@@ -139,7 +151,7 @@ def held_out_auroc(kind: str, fit: LayerFit, *, seed: int) -> float:
     for fold in range(folds.max() + 1):
         train = folds != fold
         try:
-            subspace = featurize(kind, _some(fit, train), seed=seed)
+            subspace = fit_to(_some(fit, train))
         except ValueError:
             return float("nan")
         c = clip_coordinates(subspace, fit)
@@ -192,7 +204,7 @@ def edits_of(
     Raises
     ------
     ValueError
-        If a latent is never active.
+        If a latent is never active, or labels that were exchanged allow too few fits of the candidate's rank.
     """
     found = {"target": {"target": subspace}}
     if subspace.latents:
@@ -202,12 +214,28 @@ def edits_of(
             found["local_feature"] = {"local_feature": of_latents("local", [local])}
     # What was found elsewhere cannot be fitted again.
     if subspace.kind in FITTED:
-        fits = {}
-        for i in range(n_controls):
-            exchanged = fit._replace(data=swapped(fit.data, seed=seed + i))
-            fits[f"swapped_fit{i}"] = featurize(subspace.kind, exchanged, seed=seed, rank=subspace.rank)
-        found["swapped_fit"] = fits
+        fits = swapped_fits(subspace, fit, n=n_controls, seed=seed)
+        found["swapped_fit"] = {f"swapped_fit{i}": each for i, each in enumerate(fits)}
     return found
+
+
+def swapped_fits(subspace: Subspace, fit: LayerFit, *, n: int, seed: int) -> list[Subspace]:
+    """`n` subspaces of the candidate's kind and rank, each fitted on other labels exchanged between prompts.
+
+    Raises ValueError if too few exchanges allow such a fit.
+    """
+    found: list[Subspace] = []
+    for i in range(n * EXCHANGES_PER_CONTROL):
+        exchanged = fit._replace(data=swapped(fit.data, seed=seed + i))
+        with suppress(ValueError):
+            found.append(featurize(subspace.kind, exchanged, seed=seed, rank=subspace.rank))
+        found = [each for each in found if each.rank == subspace.rank]
+        if len(found) == n:
+            return found
+    raise ValueError(
+        f"{subspace.kind}: {len(found)} of {n} controls of rank {subspace.rank} could be fitted on exchanged labels; "
+        "valid: more clips, or a smaller candidate"
+    )
 
 
 def references_of(subspaces: Mapping[str, Subspace], fit: LayerFit) -> dict[str, dict[str, list[float]]]:

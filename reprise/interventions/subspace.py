@@ -34,7 +34,8 @@ class Subspace(NamedTuple):
     Attributes
     ----------
     kind
-        How it was found: one of `reprise.candidates.featurizers.KINDS`, or a name from outside.
+        How it was found: a kind of candidate (`candidates.kinds`), `given` for one from a file, or `matched` and
+        `local` for latents of controls.
     latents
         SAE latents, for a subspace that is read through the SAE; else empty.
     read, write

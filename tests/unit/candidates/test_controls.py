@@ -1,5 +1,7 @@
 """What an edit is compared with: worked out by hand, and fitted on screened clips only."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -15,8 +17,9 @@ from reprise.candidates.controls import (
     match_features,
     plain,
     references_of,
+    swapped_fits,
 )
-from reprise.interventions.subspace import Subspace, of_latents
+from reprise.interventions.subspace import Subspace, linear, of_latents
 
 
 def test_feature_statistics():
@@ -77,7 +80,8 @@ def test_what_is_fitted_comes_from_screened_clips_alone(kind: str) -> None:
     other_z[~FITTED], other_acts[~FITTED] = 9.0, np.nan
     other = fit(other_z, other_acts)
     assert everything_about(featurize(kind, other, seed=3), other) == expected
-    assert held_out_auroc(kind, other, seed=3) == held_out_auroc(kind, of_layer, seed=3) > 0.9
+    fit_to = partial(featurize, kind, seed=3)
+    assert held_out_auroc(fit_to, other, seed=3) == held_out_auroc(fit_to, of_layer, seed=3) > 0.9
     # With all clips it is another.
     whole = fit(z, acts, np.ones(N_CLIPS, bool))
     assert everything_about(featurize(kind, whole, seed=3), whole)["references"] != expected["references"]
@@ -103,6 +107,33 @@ def test_controls_are_of_the_candidates_kind_and_rank() -> None:
         assert all(each.kind == kind and each.rank == 1 for each in swapped)
         along = [abs(float(target.write[0] @ each.write[0])) / np.linalg.norm(each.write) for each in swapped]
         assert max(along) < 0.9 * np.linalg.norm(target.write)
+
+
+def test_a_given_direction_is_scored_by_all_its_coordinates() -> None:
+    of_layer = fit(*world())
+    along = featurize("mean_difference", of_layer, seed=3).read[0]
+    useless = np.linalg.svd(along[None])[2][1]
+    for rows in ([along], [-along], [useless, along]):
+        given = linear("given", np.array(rows))
+        assert held_out_auroc(lambda _, given=given: given, of_layer, seed=3) > 0.9
+
+
+def test_a_control_of_a_smaller_rank_is_no_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some exchanges of labels leave fewer latents, or no fit at all; others are tried in their place."""
+    of_layer = fit(*world())
+    target, outcomes = of_latents("feature_set", [1, 4]), iter([ValueError("no latent"), [7], [8, 9], [10], [11, 12]])
+
+    def featurized(*_: object, **__: object) -> Subspace:
+        found = next(outcomes)
+        if isinstance(found, ValueError):
+            raise found
+        return of_latents("feature_set", found)
+
+    monkeypatch.setattr("reprise.candidates.controls.featurize", featurized)
+    assert [each.latents for each in swapped_fits(target, of_layer, n=2, seed=3)] == [(8, 9), (11, 12)]
+    outcomes = iter([[7]] * 20)
+    with pytest.raises(ValueError, match="0 of 2 controls of rank 2 could be fitted on exchanged labels"):
+        swapped_fits(target, of_layer, n=2, seed=3)
 
 
 def test_references_are_class_means_by_hand() -> None:
