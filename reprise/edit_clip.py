@@ -34,6 +34,7 @@ from reprise.models.codec import decode_audio
 from reprise.models.device import pick_device
 from reprise.models.generation import Sampling
 from reprise.models.loading import load_identified
+from reprise.saes.errors import SaeError
 from reprise.saes.latents import clip_latents
 from reprise.saes.loading import load_sae
 from reprise.saes.sae import Sae
@@ -114,47 +115,20 @@ def edit_clip(
         If the files of a direction cannot be used.
     reprise.storage.errors.StoreError
         If the study is not finished.
-    RuntimeError
-        If the model is not the one that the study was made with.
+    RuntimeError, reprise.saes.errors.SaeError
+        If the model or the SAE is not the one that the study was made with.
     """
-    place = Path(study)
-    said = json.loads((place / "clips.json").read_text(encoding="utf-8"))
-    corpus, how = place / said["corpus"], _settings(place)
-    manifests = [str(corpus / "tokens" / f"{batch}.manifest.json") for batch in said["batches"]]
-    clips, meta = read_clips(manifests), read_meta(manifests)
-    row = _row(clips, clip_id)
-    clip = clips.iloc[row]
-    what = _what(place, direction)
-    identity = json.loads((corpus / "model.json").read_text(encoding="utf-8"))
-    model = _model(str(corpus.resolve()), json.dumps(identity), pick_device(device))
-    prefix_s, window_s = how["ablation"]["prefix_s"], how["ablation"]["return_window_s"]
-    sae = None
-    if what.subspace.latents:
-        trained = place / "saes" / f"layer{what.layer}"
-        given = how["saes"][str(what.layer)]
-        sae = _sae(str(trained) if given == TRAIN else _found(corpus, given), str(model.device))
-    n_frames, rate_hz = round(meta["duration_s"] * model.frame_rate_hz), model.frame_rate_hz
-    start_s, stop_s = seconds or (0.0, prefix_s + window_s[1])
-    start, stop = round(start_s * rate_hz), round(stop_s * rate_hz)
-    if not 0 <= start < stop <= n_frames:
-        raise ValueError(
-            f"edit: seconds is ({start_s:g}, {stop_s:g}); valid: two times within 0-{meta['duration_s']:g}"
-        )
-
-    donor, values = None, None
-    wanted = to if to is not None else ("without" if what.references else 0.0)
-    if isinstance(wanted, str) and wanted not in what.references:
-        donor = wanted
-        donated = _coordinates_of(place, corpus, said, clips, donor, what, names=what.references)
-    else:
-        values = np.array(what.references[wanted] if isinstance(wanted, str) else wanted, np.float32)
-        values = np.broadcast_to(values, what.subspace.rank) if values.ndim == 0 else values
-        if values.shape != (what.subspace.rank,) or not np.isfinite(values).all():
-            raise ValueError(f"edit: to is {to!r}; valid: one finite number for each of {what.subspace.rank}")
+    opened = _open(Path(study))
+    row = _row(opened.clips, clip_id)
+    clip, what = opened.clips.iloc[row], _what(opened.place, direction)
+    model = _model(str(opened.corpus.resolve()), json.dumps(opened.identity), pick_device(device))
+    sae = _sae(opened, what.layer, str(model.device)) if what.subspace.latents else None
+    start, stop = _positions(opened, seconds, model.frame_rate_hz)
+    donor, values = _moved_to(opened, what, to)
     edits = Edits(
         {"edit": what.subspace},
-        {} if values is None else {("edit", "given"): values},
-        {} if donor is None else {(donor, "edit"): donated},
+        {("edit", "given"): values} if donor is None else {},
+        {} if donor is None else {(donor, "edit"): values},
         sae,
     )
     # The untouched row is generated as well. Rows of one batch have the same arithmetic, so only the edit differs.
@@ -169,19 +143,57 @@ def edit_clip(
             "edit": ["", "edit"],
             "reference": "given",
             "donor": [None, donor],
-            "n_prefix_frames": round(prefix_s * rate_hz),
+            "n_prefix_frames": round(opened.ablation["prefix_s"] * model.frame_rate_hz),
             "start_position": start,
             "stop_position": [0, stop],
         }
     )
-    own = {clip_id: read_array(manifests, "tokens")[row]}
-    noise_keys = {clip_id: clip_seed("generate", clip.to_dict())}
-    sampling = Sampling(**{name: how["generation"][name] for name in Sampling._fields})
-    made = next(run_conditions(model, edits, table, own, noise_keys, batch_size=2, sampling=sampling))[1]
+    made = next(
+        run_conditions(
+            model,
+            edits,
+            table,
+            {clip_id: read_array(opened.tokens, "tokens")[row]},
+            {clip_id: clip_seed("generate", clip.to_dict())},
+            batch_size=2,
+            sampling=Sampling(**{name: opened.settings["generation"][name] for name in Sampling._fields}),
+            cfg_branches=opened.ablation["cfg_branches"],
+        )
+    )[1]
     kl = teacher_forced_kl(model, edits, table, {clip_id: made[0]}, batch_size=2)[1]
     audio = [decode_audio(model, tokens) for tokens in made]
-    numbers = _numbers(model, place, said["batches"], how, clip, made, audio, kl)
-    return EditedClip(audio[1], audio[0], model.sample_rate_hz, numbers, made)
+    return EditedClip(audio[1], audio[0], model.sample_rate_hz, _numbers(model, opened, clip, made, audio, kl), made)
+
+
+class _Opened(NamedTuple):
+    """A study's folder `place`, its corpus, the manifests of its tokens, its clips, how long they are, its settings as
+    they were declared, and the identity of its model."""
+
+    place: Path
+    corpus: Path
+    batches: list[str]
+    tokens: list[str]
+    clips: pd.DataFrame
+    duration_s: float
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+
+    @property
+    def ablation(self) -> Mapping[str, Any]:
+        return self.settings["ablation"]
+
+
+def _open(place: Path) -> _Opened:
+    declared = place / "preregistration.json"
+    if not declared.is_file():
+        raise StoreError(f"{declared}: missing, so the study's settings are not known; run snakemake on it first")
+    settings = json.loads(declared.read_text(encoding="utf-8"))["settings"]
+    said = json.loads((place / "clips.json").read_text(encoding="utf-8"))
+    corpus = place / said["corpus"]
+    tokens = [str(corpus / "tokens" / f"{batch}.manifest.json") for batch in said["batches"]]
+    identity = json.loads((corpus / "model.json").read_text(encoding="utf-8"))
+    duration_s = read_meta(tokens)["duration_s"]
+    return _Opened(place, corpus, said["batches"], tokens, read_clips(tokens), duration_s, settings, identity)
 
 
 def _row(clips: pd.DataFrame, clip_id: str) -> int:
@@ -210,18 +222,58 @@ def _what(place: Path, direction: str | Path | DirectionFile) -> _Edited:
     raise ValueError(f"edit: no candidate is called {str(direction)!r}; valid: {valid}, or the path of a direction")
 
 
+def _positions(opened: _Opened, seconds: tuple[float, float] | None, rate_hz: float) -> tuple[int, int]:
+    """The first edited position, and the first that is not edited any more."""
+    if seconds is None:
+        # As the window `until_event` of reprise/interventions/conditions.py.
+        return 0, round((opened.ablation["prefix_s"] + opened.ablation["return_window_s"][1]) * rate_hz) + 1
+    start, stop = (round(s * rate_hz) for s in seconds)
+    if not 0 <= start < stop <= round(opened.duration_s * rate_hz):
+        valid = f"two times within 0-{opened.duration_s:g}"
+        raise ValueError(f"edit: seconds is ({seconds[0]:g}, {seconds[1]:g}); valid: {valid}")
+    return start, stop
+
+
+def _moved_to(
+    opened: _Opened, what: _Edited, to: str | float | Sequence[float] | None
+) -> tuple[str | None, NDArray[np.float32]]:
+    """The donor and its coordinates `[position, rank]`; or None and the coordinates to move to, `[rank]`."""
+    rank = what.subspace.rank
+    if to is None:
+        to = "without" if what.references else 0.0
+    if isinstance(to, str):
+        if to not in what.references:
+            return to, _coordinates_of(opened, to, what)
+        to = what.references[to]
+    values = np.array(to, np.float32)
+    values = np.broadcast_to(values, rank) if values.ndim == 0 else values
+    if values.shape != (rank,) or not np.isfinite(values).all():
+        raise ValueError(f"edit: to is {to!r}; valid: one finite number for each of {rank}")
+    return None, values
+
+
+def _coordinates_of(opened: _Opened, donor: str, what: _Edited) -> NDArray[np.float32]:
+    """The coordinates of another clip, float32 `[position, rank]`."""
+    if donor not in set(opened.clips["clip_id"]):
+        valid = ", ".join([*what.references, "a clip's name", "numbers"])
+        raise ValueError(f"edit: to is {donor!r}; valid: {valid}")
+    folder = opened.place / "latents" if what.subspace.latents else opened.corpus / "activations"
+    for batch in opened.batches:
+        manifest = folder / f"layer{what.layer}" / f"{batch}.manifest.json"
+        inside = read_clips([str(manifest)])["clip_id"].tolist() if manifest.is_file() else []
+        if donor in inside:
+            i = inside.index(donor)
+            if what.subspace.latents:
+                return latent_coordinates(what.subspace, *clip_latents(str(manifest), i))
+            acts: Any = read_store(store_of(str(manifest)))["resid_post"]
+            return coordinates(what.subspace, acts[i])
+    raise ValueError(f"edit: to is {donor!r}, and the study has no activations of layer {what.layer} of it")
+
+
 def _found(corpus: Path, name: str) -> str:
     """A model's or SAE's name. A path is relative to the folder that holds `results`."""
     here = corpus.resolve().parents[2] / name
     return str(here) if here.exists() else name
-
-
-def _settings(place: Path) -> dict[str, Any]:
-    """The study's settings, as they were declared."""
-    file = place / "preregistration.json"
-    if not file.is_file():
-        raise StoreError(f"{file}: missing, so the study's settings are not known; run snakemake on it first")
-    return json.loads(file.read_text(encoding="utf-8"))["settings"]
 
 
 @lru_cache(maxsize=1)
@@ -232,54 +284,36 @@ def _model(corpus: str, identity: str, device: str) -> Model:
     return load_identified(given, of_model, device=device)
 
 
+def _sae(opened: _Opened, layer: int, device: str) -> Sae:
+    """The SAE of a layer. Raises SaeError if it is not the one that was certified."""
+    trained, given = opened.place / "saes" / f"layer{layer}", opened.settings["saes"][str(layer)]
+    name = str(trained) if given == TRAIN else _found(opened.corpus, given)
+    certificate = json.loads((opened.place / "certificates" / f"layer{layer}.json").read_text(encoding="utf-8"))
+    sae = _loaded_sae(name, device)
+    if sae.digest != certificate["sae_digest"]:
+        raise SaeError(f"{name} is not the SAE that was certified; run snakemake again to certify it")
+    return sae
+
+
 @lru_cache(maxsize=4)
-def _sae(name: str, device: str) -> Sae:
+def _loaded_sae(name: str, device: str) -> Sae:
     return load_sae(sae_folder(name), device=device)
-
-
-def _coordinates_of(
-    place: Path,
-    corpus: Path,
-    said: Mapping[str, Any],
-    clips: pd.DataFrame,
-    donor: str,
-    what: _Edited,
-    *,
-    names: Mapping[str, object],
-) -> NDArray[np.float32]:
-    """The coordinates of another clip, float32 `[position, rank]`."""
-    if donor not in set(clips["clip_id"]):
-        valid = ", ".join([*names, "a clip's name", "numbers"])
-        raise ValueError(f"edit: to is {donor!r}; valid: {valid}")
-    if not what.subspace.latents and f"layer{what.layer}" not in said["hooks"]:
-        raise ValueError(f"edit: to is {donor!r}, and the study has no activations of layer {what.layer}")
-    folder = place / "latents" if what.subspace.latents else corpus / "activations"
-    for batch in said["batches"]:
-        manifest = str(folder / f"layer{what.layer}" / f"{batch}.manifest.json")
-        inside = read_clips([manifest])["clip_id"].tolist()
-        if donor in inside:
-            i = inside.index(donor)
-            if what.subspace.latents:
-                return latent_coordinates(what.subspace, *clip_latents(manifest, i))
-            return coordinates(what.subspace, np.asarray(read_store(store_of(manifest))["resid_post"][i]))
-    raise ValueError(f"edit: the activations of {donor} are not finished; run snakemake first")
 
 
 def _numbers(
     model: Model,
-    place: Path,
-    batches: Sequence[str],
-    how: Mapping[str, Any],
+    opened: _Opened,
     clip: pd.Series,
     made: np.ndarray,
     audio: Sequence[np.ndarray],
     kl: np.ndarray,
 ) -> dict[str, float]:
     """What the edit did: `compare` of reprise/interventions/effects.py."""
-    events, prefix_s, target = how["events"], how["ablation"]["prefix_s"], target_of(how["target"])
+    events, prefix_s = opened.settings["events"], opened.ablation["prefix_s"]
+    target = target_of(opened.settings["target"])
     extent = target.extent(events)
     nll = continuation_nll(model, made, [clip["prompt"]] * 2, batch_size=2)
-    summaries = [str(place / "events" / f"{batch}.clips.parquet") for batch in batches]
+    summaries = [str(opened.place / "events" / f"{batch}.clips.parquet") for batch in opened.batches]
     own = pd.Series([clip["clip_id"]])
     ends_s = read_reference_ends_s(summaries, own, otherwise_s=np.nan)
     reference = reference_before(own, ends_s, duration_s=extent.reference_s, prefix_s=prefix_s)
@@ -289,7 +323,7 @@ def _numbers(
         scorer = target.scorer(audio[0], model.sample_rate_hz, events, **where)
         scores = [scorer(each) for each in audio]
     untouched, edited = (Continuation(made[i], audio[i], nll[i], scores[i]) for i in range(2))
-    low_s, high_s = (prefix_s + s for s in how["ablation"]["return_window_s"])
+    low_s, high_s = (prefix_s + s for s in opened.ablation["return_window_s"])
     found = compare(
         edited,
         untouched,

@@ -168,7 +168,7 @@ def look_at_device(study: Study, facts: Mapping[str, Any]) -> Finding:
 
 
 def look_at_ablations(study: Study, *, n_clips: int) -> Finding:
-    """What the ablations may cost. It is known in advance only at most, because candidates must be confirmed first."""
+    """An upper bound on what the ablations cost: which candidates will be confirmed is not known yet."""
     n, n_each = edited_candidates(study), continuations(study, n_clips)
     seconds = study.generation.duration_s - study.ablation.prefix_s
     found = f"at most {n} {'candidate' if n == 1 else 'candidates'}, each with {n_each} continuations of {seconds:g} s"

@@ -48,8 +48,10 @@ class Needs(NamedTuple):
 
 
 def continuations(study: Study, n_clips: int) -> int:
-    """At most so many continuations does the ablation of one candidate make in a study of `n_clips` clips: the rows of
-    `reprise.interventions.conditions.condition_table` for one with all controls."""
+    """The most continuations that the ablation of one candidate makes in a study of `n_clips` clips.
+
+    They are the rows of `reprise.interventions.conditions.condition_table` for a candidate with all controls.
+    """
     a = study.ablation
     # The candidate, a random subspace, and controls of the same kind: matched latents and swapped fits.
     dosed = 2 + 2 * a.n_controls
@@ -61,7 +63,7 @@ def continuations(study: Study, n_clips: int) -> int:
 
 
 def edited_candidates(study: Study) -> int:
-    """At most so many candidates are edited."""
+    """The most candidates that are edited."""
     kinds = [kind for kind in study.candidates.kinds if kind not in OF_SAE or study.saes]
     return study.candidates.max_edited * (len(kinds) + bool(study.candidates.directions))
 
