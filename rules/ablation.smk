@@ -112,7 +112,7 @@ rule ablate:
         tokens=lambda wildcards: stores("tokens", wildcards.study),
         certificate=lambda wildcards: [
             certificate(wildcards.study, layer)
-            for layer in candidate_sae(wildcards.study, wildcards.candidate)
+            for layer in candidate_sae(wildcards.candidate)
         ],
         donated=lambda wildcards: donated(wildcards.study, wildcards.candidate),
     output:
@@ -140,10 +140,10 @@ rule ablate:
             sampling=lambda wildcards: sampling(wildcards.study),
             sae=lambda wildcards: [
                 sae_to_read(wildcards.study, layer)
-                for layer in candidate_sae(wildcards.study, wildcards.candidate)
+                for layer in candidate_sae(wildcards.candidate)
             ],
             versions=lambda wildcards: sae_versions(
-                wildcards.study, *candidate_sae(wildcards.study, wildcards.candidate)
+                wildcards.study, *candidate_sae(wildcards.candidate)
             ),
         ),
     script:

@@ -273,18 +273,19 @@ def layer_of(candidate):
 
 
 def donated(study, candidate):
-    """What holds the coordinates of other clips where edits take them from there: latents, and activations."""
+    """The stores that edits take other clips' coordinates from. Controls are read as the candidate is."""
     if STUDIES[study].ablation.target != "resample":
         return []
-    hook = f"layer{layer_of(candidate)}"
-    latents = stores("latents", study, hook) if candidate_sae(study, candidate) else []
-    return latents + stores("activations", study, hook)
+    kind = "latents" if candidate_sae(candidate) else "activations"
+    return stores(kind, study, f"layer{layer_of(candidate)}")
 
 
-def candidate_sae(study, candidate):
-    """The candidate's layer, if that has an SAE, as a list."""
-    layer = layer_of(candidate)
-    return [layer] if layer in STUDIES[study].sae_layers else []
+def candidate_sae(candidate):
+    """The layer of the SAE that a candidate is read through, as a list: none for a direction, which another SAE does not
+    make stale. Its name says so (`candidate_name` of reprise/candidates/selection.py).
+    """
+    reads_latents = re.fullmatch(r"layer\d+-(f|set)\d+-\w+", candidate)
+    return [layer_of(candidate)] if reads_latents else []
 
 
 def chosen_candidates(study):

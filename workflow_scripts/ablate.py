@@ -85,12 +85,9 @@ donated = {}
 asked = table.loc[table["donor"].notna(), ["donor", "edit"]].drop_duplicates()
 for manifest in inputs.donated:
     place = {clip_id: i for i, clip_id in enumerate(read_clips([manifest])["clip_id"])}
-    of_latents = "/latents/" in manifest
     for donor, name in asked[asked["donor"].isin(place)].itertuples(index=False):
         subspace = subspaces[name]
-        if bool(subspace.latents) != of_latents:
-            continue
-        if of_latents:
+        if subspace.latents:
             donated[donor, name] = latent_coordinates(subspace, *clip_latents(manifest, place[donor]))
         else:
             donated[donor, name] = coordinates(subspace, read_store(store_of(manifest))["resid_post"][place[donor]])

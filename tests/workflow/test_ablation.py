@@ -136,8 +136,12 @@ def test_an_sae_without_a_k_takes_the_same_way(study):
 
     config = ablation_config()
     config["studies"]["tiny"]["saes"] = {2: str(folder)}
+    (direction,) = (results(study) / "ablations").glob("layer2-meandifference-*.manifest.json")
+    made_ns = direction.stat().st_mtime_ns
     write_config(study, config)
     snakemake(study, "--cores", "2")
+    # A direction is not read through the SAE, so another SAE does not edit it again.
+    assert direction.stat().st_mtime_ns == made_ns
     latents = read_latents([str(results(study) / "latents" / "layer2" / "b00.manifest.json")], range(acts.shape[1]))
     expected = torch.where(hidden > max(threshold, 0), hidden, 0.0).reshape(-1, sae.d_sae)
     n_active = np.diff(latents.indptr)
