@@ -36,7 +36,11 @@ def file_problems(study: Study, base_dir: Path) -> Iterator[Problem]:
     for layer, sae in study.saes.items():
         for text in [] if sae == TRAIN else sae_problems(sae, layer, base_dir=base_dir):
             yield Problem(("saes", layer), text, ("saes",))
+    stems = [Path(file).stem for file in study.candidates.directions]
     for i, file in enumerate(study.candidates.directions):
+        if stems[i] in stems[:i]:
+            text = f"{show(file)} has the name of another direction, {stems[i]}; valid: a name of its own"
+            yield Problem(("candidates", "directions", i), text, ("candidates.directions",))
         try:
             layer = describe(base_dir / file)["layer"]
         except DirectionError as error:

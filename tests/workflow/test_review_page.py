@@ -18,6 +18,7 @@ from reprise.review.files import read_reviews
 from reprise.review.order import to_review
 from reprise.review.page import render_review
 from reprise.targets.labels import horizon_labels
+from reprise.targets.recurrence.view import VIEW
 
 pytestmark = pytest.mark.slow
 
@@ -65,10 +66,10 @@ def url(events, tmp_path_factory) -> str:
     notes = [Note(0.5 * i, 0.5, 60 + (i * 5) % 12) for i in range(32)]
     audio = render(notes, timbre="piano", duration_s=16.0, sample_rate_hz=RATE_HZ).astype(np.float32)
     clips = {c: ExampleClip(c, audio, RATE_HZ, f"{c}.flac", "piano") for c in DIGESTS}
-    chosen = to_review(events, SETTINGS["events"], max_events=100)
+    chosen = to_review(events, VIEW.shares(events, SETTINGS["events"]), max_events=100)
     settings = {"study": "tiny", "events": SETTINGS["events"], "review": {"context_s": 0.5}}
     file = tmp_path_factory.mktemp("review") / "index.html"
-    file.write_text(render_review(chosen, clips, settings, n_events=len(events)), encoding="utf-8")
+    file.write_text(render_review(chosen, clips, settings, VIEW, n_events=len(events)), encoding="utf-8")
     return file.as_uri()
 
 

@@ -48,9 +48,10 @@ def seeds_text(study: Results) -> str:
         return ""
     n_seeds = next(iter(study.seeds.values()))["seed"].max() + 1
     of_all = [
-        f"{percent((table['cosine'] >= FOUND_AGAIN).mean())} of layer {layer}" for layer, table in study.seeds.items()
+        f"{percent((table['cosine'] >= FOUND_AGAIN).mean())} at layer {layer}" for layer, table in study.seeds.items()
     ]
     return (
         f"{n_seeds} SAEs were trained for each layer. A latent is found again in another SAE if one of its decoder "
-        f"directions has a cosine of {FOUND_AGAIN:g} or more. Of all latents that are {' and '.join(of_all)}."
+        f"directions has a cosine of {FOUND_AGAIN:g} or more. Of all latents, the share found again is "
+        f"{' and '.join(of_all)}."
     )

@@ -140,4 +140,8 @@ def test_a_direction_is_there_and_of_a_layer_of_the_study(tmp_path: Path) -> Non
         "valid: other.safetensors and other.json in one folder",
     ]
     (tmp_path / "plan.json").write_text('{"layer": 2}')
+    # The report calls a direction by its file's name.
+    twice = {**study, "candidates": {"directions": ["plan.safetensors", "./plan.safetensors"]}}
+    (problem,) = file_problems(tmp_path, twice)
+    assert problem.endswith("has the name of another direction, plan; valid: a name of its own")
     validate({"studies": {"a": {**study, "candidates": {"directions": ["plan.safetensors"]}}}}, base_dir=tmp_path)

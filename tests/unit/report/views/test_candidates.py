@@ -28,4 +28,4 @@ def test_a_direction_and_a_layer_with_one_sae_say_nothing(study: SimpleNamespace
 def test_the_page_says_it_beside_all_latents(made: SimpleNamespace) -> None:
     page = re.sub(r"\s+", " ", made.page)
     assert "Latents found again" in page and "1 of 2" in page
-    assert "3 SAEs were trained for each layer." in page and "25 % of layer 2" in page
+    assert "3 SAEs were trained for each layer." in page and "the share found again is 25 % at layer 2." in page
