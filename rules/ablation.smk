@@ -39,6 +39,45 @@ rule declare_current:
         "../workflow_scripts/preregister.py"
 
 
+rule fit_das:
+    input:
+        model=lambda wildcards: model_record(wildcards.study),
+        declared="results/{study}/declared.json",
+        tokens=lambda wildcards: stores("tokens", wildcards.study),
+        events=lambda wildcards: events_tables(wildcards.study),
+        clip_summaries=lambda wildcards: clip_summary_tables(wildcards.study),
+        reviews=lambda wildcards: reviews_table(wildcards.study),
+        activations=lambda wildcards: stores(
+            "activations", wildcards.study, f"layer{wildcards.layer}"
+        ),
+    output:
+        "results/{study}/das/layer{layer}.json",
+    log:
+        "results/logs/{study}/das/layer{layer}.log",
+    benchmark:
+        "results/benchmarks/{study}/das/layer{layer}.tsv"
+    priority: 1
+    conda:
+        "../envs/reprise.yaml"
+    threads: 2
+    resources:
+        device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("fit_das"),
+        runtime=runtime("fit_das"),
+    params:
+        settings=settings(
+            "fit_das",
+            "model",
+            layer=lambda wildcards: int(wildcards.layer),
+            of_clips=of_clips,
+            das_rank=lambda wildcards: STUDIES[wildcards.study].candidates.das_rank,
+            n_controls=lambda wildcards: STUDIES[wildcards.study].ablation.n_controls,
+        ),
+    script:
+        "../workflow_scripts/fit_das.py"
+
+
 checkpoint candidates:
     input:
         declared="results/{study}/declared.json",
@@ -61,6 +100,7 @@ checkpoint candidates:
             for layer in STUDIES[wildcards.study].sae_layers
             for m in stores("latents", wildcards.study, f"layer{layer}")
         ],
+        das=lambda wildcards: das_fits(wildcards.study),
     output:
         folder=directory("results/{study}/candidates"),
         table="results/{study}/candidates.parquet",
@@ -81,17 +121,14 @@ checkpoint candidates:
             "ablation",
             screen=lambda wildcards: {
                 key: getattr(STUDIES[wildcards.study].screen, key)
-                for key in ("confirm_fraction", "fdr", "max_tried")
+                for key in ("fdr", "max_tried")
             },
             layers=lambda wildcards: list(STUDIES[wildcards.study].hook_layers),
             directions=lambda wildcards: direction_files(wildcards.study),
             alpha=lambda wildcards: STUDIES[wildcards.study].probes.alpha,
             horizons=lambda wildcards: horizons_by_role(wildcards.study),
             longer_roles=lambda wildcards: list(STUDIES[wildcards.study].longer_roles),
-            context_s=lambda wildcards: STUDIES[wildcards.study].descriptors.context_s,
-            earliest_s=extent("earliest_s"),
-            reference_s=extent("reference_s"),
-            reviewed_only=reviewed_only,
+            of_clips=of_clips,
             saes=lambda wildcards: {
                 layer: sae_to_read(wildcards.study, layer)
                 for layer in STUDIES[wildcards.study].sae_layers
@@ -186,6 +223,47 @@ rule effects:
         ),
     script:
         "../workflow_scripts/effects.py"
+
+
+rule attribute_heads:
+    input:
+        model=lambda wildcards: model_record(wildcards.study),
+        candidate="results/{study}/candidates/{candidate}.json",
+        ablation="results/{study}/ablations/{candidate}.manifest.json",
+        effects="results/{study}/effects/{candidate}.parquet",
+        certificate=lambda wildcards: [
+            certificate(wildcards.study, layer)
+            for layer in candidate_sae(wildcards.candidate)
+        ],
+        donated=lambda wildcards: donated(wildcards.study, wildcards.candidate),
+    output:
+        "results/{study}/heads/{candidate}.parquet",
+    log:
+        "results/logs/{study}/heads/{candidate}.log",
+    benchmark:
+        "results/benchmarks/{study}/heads/{candidate}.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    threads: 2
+    resources:
+        device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("heads"),
+        runtime=runtime("heads"),
+    params:
+        settings=settings(
+            "heads",
+            "model",
+            sae=lambda wildcards: [
+                sae_to_read(wildcards.study, layer)
+                for layer in candidate_sae(wildcards.candidate)
+            ],
+            versions=lambda wildcards: sae_versions(
+                wildcards.study, *candidate_sae(wildcards.candidate)
+            ),
+        ),
+    script:
+        "../workflow_scripts/heads.py"
 
 
 rule match_damage:

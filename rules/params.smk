@@ -85,6 +85,20 @@ def reviewed_only(wildcards):
     return STUDIES[wildcards.study].labels.reviewed_only
 
 
+def of_clips(wildcards):
+    """What decides which clips candidates are fitted on, and at which times."""
+    study = STUDIES[wildcards.study]
+    return {
+        "confirm_fraction": study.screen.confirm_fraction,
+        "prefix_s": study.ablation.prefix_s,
+        "return_window_s": list(study.ablation.return_window_s),
+        "context_s": study.descriptors.context_s,
+        "earliest_s": extent("earliest_s")(wildcards),
+        "reference_s": extent("reference_s")(wildcards),
+        "reviewed_only": reviewed_only(wildcards),
+    }
+
+
 def prompted_clips(wildcards):
     prompted = study_config(wildcards).source == "prompts"
     return clips(study_of(wildcards)) if prompted else []

@@ -106,6 +106,7 @@ def tables(study):
         *(labels_table(study, horizon) for horizon in horizons(study)),
         *probe_results(study),
         *screens(study),
+        *das_fits(study),
     ]
 
 
@@ -267,6 +268,15 @@ def screens(study):
     ]
 
 
+def das_fits(study):
+    """Subspaces that are searched for by gradient, one for each layer, if that kind is tried."""
+    if "das" not in STUDIES[study].candidates.kinds:
+        return []
+    return [
+        f"results/{study}/das/layer{layer}.json" for layer in STUDIES[study].hook_layers
+    ]
+
+
 def layer_of(candidate):
     """The layer in a candidate's name, such as layer2-f117-1a2b3c."""
     return int(candidate.split("-")[0].removeprefix("layer"))
@@ -311,10 +321,10 @@ def recordings_files(study):
     return [given(path) for path in named if path]
 
 
-def of_candidates(file):
-    """A file of the effects of every candidate of every study; known once the candidates are."""
+def of_candidates(file, folder="effects"):
+    """A file of every candidate of every study; known once the candidates are."""
     return [
-        f"results/{study}/effects/{file.format(candidate=candidate)}"
+        f"results/{study}/{folder}/{file.format(candidate=candidate)}"
         for study in STUDIES
         for candidate in chosen_candidates(study)
     ]

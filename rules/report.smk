@@ -32,6 +32,7 @@ rule report:
         effects=lambda wildcards: of_candidates("{candidate}.parquet"),
         matched=lambda wildcards: of_candidates("{candidate}.matched.parquet"),
         sufficiency=lambda wildcards: of_candidates("{candidate}.sufficiency.parquet"),
+        heads=lambda wildcards: of_candidates("{candidate}.parquet", "heads"),
         players=lambda wildcards: of_candidates("{candidate}.audio.manifest.json"),
     output:
         "results/report/index.html",

@@ -8,23 +8,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reprise.checkpoints.hub import sae_folder
 from reprise.identity import clip_seed
 from reprise.interventions.conditions import condition_table
-from reprise.interventions.edits import Edits
+from reprise.interventions.reading import certified_sae, read_edits
 from reprise.interventions.run import run_conditions, teacher_forced_kl
-from reprise.interventions.subspace import coordinates, from_record, latent_coordinates
 from reprise.models.device import pick_device
 from reprise.models.generation import Sampling
 from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, free_memory, generation_need, pass_need
-from reprise.saes.certificate import require_passed
-from reprise.saes.errors import SaeError
-from reprise.saes.latents import clip_latents
-from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips, store_of
 from reprise.storage.files import read_manifest, write_folder, write_parquet
-from reprise.storage.stores import read_store
 from reprise.workflow.job import log, progress, start
 from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 
@@ -34,16 +27,8 @@ KL_ROWS = 16
 settings = start(snakemake)
 inputs, ablation = snakemake.input, settings["ablation"]
 identity, spec = (json.loads(Path(p).read_text()) for p in (inputs.model, inputs.candidate))
-subspaces = {name: from_record(record) for name, record in spec["subspaces"].items()}
-device, sae = pick_device(snakemake.resources.device), None
-if any(subspace.latents for subspace in subspaces.values()):
-    (see,) = inputs.certificate
-    certificate = json.loads(Path(see).read_text())
-    require_passed(certificate, see=see)
-    (given,) = settings["sae"]
-    sae = load_sae(sae_folder(given), device=device)
-    if sae.digest != certificate["sae_digest"]:
-        raise SaeError(f"{given} is not the SAE that was certified; run snakemake again to certify it")
+device = pick_device(snakemake.resources.device)
+sae = certified_sae(inputs.certificate, settings["sae"], device=device)
 sampling, tokens = settings["sampling"], read_array(inputs.tokens, "tokens")
 batch_size = sampling["batch_size"]
 size = {"n_frames": tokens.shape[-1], "dtype": settings["model"]["dtype"]}
@@ -80,23 +65,7 @@ clips = read_clips(inputs.tokens)
 wanted = clips.index[clips["clip_id"].isin(continued["clip_id"])]
 baseline = {clips["clip_id"][i]: tokens[i] for i in wanted}
 noise_keys = {clip["clip_id"]: clip_seed("generate", clip) for clip in continued.to_dict("records")}
-# The coordinates of each edited subspace in the donor clip, if the target is to resample.
-donated = {}
-asked = table.loc[table["donor"].notna(), ["donor", "edit"]].drop_duplicates()
-for manifest in inputs.donated:
-    place = {clip_id: i for i, clip_id in enumerate(read_clips([manifest])["clip_id"])}
-    for donor, name in asked[asked["donor"].isin(place)].itertuples(index=False):
-        subspace = subspaces[name]
-        if subspace.latents:
-            donated[donor, name] = latent_coordinates(subspace, *clip_latents(manifest, place[donor]))
-        else:
-            donated[donor, name] = coordinates(subspace, read_store(store_of(manifest))["resid_post"][place[donor]])
-references = {
-    (name, what): np.array(values, np.float32)
-    for name, of_subspace in spec["references"].items()
-    for what, values in of_subspace.items()
-}
-edits = Edits(subspaces, references, donated, sae)
+edits = read_edits(spec, table, inputs.donated, sae)
 log.info("%d clips, %d rows of %d conditions", len(continued), len(table), table["condition"].nunique())
 output = Path(snakemake.output.tokens)
 

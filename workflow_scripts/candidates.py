@@ -8,14 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reprise.candidates.clips import (
-    classed_clips,
-    clips_to_continue,
-    donors,
-    plan_times,
-    reference_before,
-    reference_of_event,
-)
+from reprise.candidates.clips import clips_to_continue, donors
 from reprise.candidates.confirmation import COLUMNS, confirm
 from reprise.candidates.controls import (
     LayerFit,
@@ -28,15 +21,15 @@ from reprise.candidates.controls import (
 )
 from reprise.candidates.screen import false_discovery
 from reprise.candidates.selection import candidate_name, candidate_title, rank_features, strongest_local_feature
+from reprise.candidates.study_clips import read_study_clips
 from reprise.checkpoints.hub import sae_folder
 from reprise.config.schema import OF_SAE
-from reprise.identity import seed_from, stable_fraction
+from reprise.identity import seed_from
 from reprise.interventions.direction_files import read_direction
-from reprise.interventions.subspace import Subspace, coordinates, of_latents
+from reprise.interventions.subspace import Subspace, coordinates, from_record, of_latents
 from reprise.probing.questions import read_question
-from reprise.review.apply import read_events
 from reprise.saes.latents import read_latents
-from reprise.storage.artifacts import read_array, read_clips, read_meta, read_reference_ends_s
+from reprise.storage.artifacts import read_array
 from reprise.storage.files import write_json, write_parquet
 from reprise.targets.labels import label_grid, without_local
 from reprise.workflow.job import log, start
@@ -52,77 +45,59 @@ tables["q"] = false_discovery(tables["p"].where(tables["tested"]))
 ranked = rank_features(tables, fdr=settings["screen"]["fdr"], horizons=longer)
 log.info("%d features pass the screen at %s", len(ranked), longer)
 
-clips = read_clips(inputs.tokens)
-confirmation_clips = clips["prompt_id"].map(stable_fraction).to_numpy() < settings["screen"]["confirm_fraction"]
-prefix_s = ablation["prefix_s"]
-window = [prefix_s + s for s in ablation["return_window_s"]]
-events = read_events(inputs.events, inputs.reviews, reviewed_only=settings["reviewed_only"])
-references = reference_of_event(events, clips["clip_id"], start_s=window[0], stop_s=window[1], prefix_s=prefix_s)
+# Everything that is chosen or fitted uses the screened prompts. Everything that is reported uses the other prompts.
+study = read_study_clips(inputs, settings["of_clips"])
+clips = study.clips
+has_own = clips["clip_id"].isin(study.own["clip_id"]).to_numpy()
 
 
 def manifests(paths: list[str], layer: int) -> list[str]:
     return [path for path in paths if f"/layer{layer}/" in path]
 
 
-positions, could_plan = plan_times(
-    read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=settings["earliest_s"]),
-    context_s=settings["context_s"],
-    prefix_s=prefix_s,
-    frame_rate_hz=1 / read_meta(inputs.activations)["seconds_per_position"],
-    lookahead_positions=read_meta(inputs.tokens).get("encoder_lookahead_positions", 0),
-)
-has_event, without_event, known = classed_clips(
-    events, clips["clip_id"], references, could_plan, start_s=window[0], stop_s=window[1]
-)
-# Clips without an event have no row that gives the reference. The clip summaries say where it ends.
-own_end_s = read_reference_ends_s(inputs.clip_summaries, clips["clip_id"], otherwise_s=np.nan)
-own = reference_before(clips["clip_id"], own_end_s, duration_s=settings["reference_s"], prefix_s=prefix_s)
-has_own = clips["clip_id"].isin(own["clip_id"]).to_numpy()
-
-
 def to_continue(wanted: np.ndarray, n: int, refer_to: pd.DataFrame, other_class: np.ndarray) -> pd.DataFrame:
     """Clips of held-out prompts, each with its reference and a donor of the other class, if the target is to resample.
     Donors, like all that is chosen, come from the screened prompts."""
-    some = clips_to_continue(clips, wanted, confirmation_clips, n)
-    some = some.assign(target_start_s=window[0], target_stop_s=window[1]).merge(refer_to, on="clip_id")
+    some = clips_to_continue(clips, wanted, study.held_out, n)
+    some = some.assign(target_start_s=study.window_s[0], target_stop_s=study.window_s[1]).merge(refer_to, on="clip_id")
     if ablation["target"] != "resample":
         return some
-    given = donors(some, clips, other_class & ~confirmation_clips)
+    given = donors(some, clips, other_class & ~study.held_out)
     return some.assign(donor=given).dropna(subset="donor", ignore_index=True)
 
 
-continued = to_continue(has_event, ablation["n_clips"], references, without_event)
-without_one = to_continue(without_event & has_own, ablation["n_sufficiency"], own, has_event)
+continued = to_continue(study.has_event, ablation["n_clips"], study.references, study.without_event)
+without_one = to_continue(study.without_event & has_own, ablation["n_sufficiency"], study.own, study.has_event)
 labels = {h: pd.read_parquet(p) for h, p in zip(settings["horizons"].values(), inputs.labels, strict=True)}
 local_labels = labels[settings["horizons"]["local"]]
 grids = {h: label_grid(without_local(labels[h], local_labels), clips["clip_id"]) for h in longer}
 
-# Everything that is chosen or fitted uses the screened prompts. Everything that is reported uses the other prompts.
-fitted = known & ~confirmation_clips
-# Whether a candidate can be fitted, and whether it can be edited. What is tried must not depend on held-out clips.
-can_fit = bool((fitted & has_event).any() and (fitted & ~has_event).any())
-can_edit = can_fit and len(continued) > 0
+can_edit = study.can_fit and len(continued) > 0
 fit_seed = seed_from("candidates", settings["study"])[0]
 
 
 @cache
 def fit_of(layer: int) -> LayerFit:
     """The screened clips of a layer, with their latents if the layer has an SAE."""
-    acts = read_array(manifests(inputs.activations, layer), "resid_post", positions)
+    acts = read_array(manifests(inputs.activations, layer), "resid_post", study.positions)
     of_sae = {}
     if layer in saes:
         # This imports torch, which takes two seconds.
         from reprise.saes.loading import load_sae
 
-        latents = read_latents(manifests(inputs.latents, layer), positions)
+        latents = read_latents(manifests(inputs.latents, layer), study.positions)
         of_sae = {"latents": latents, "decoder": load_sae(sae_folder(saes[layer])).W_dec.numpy()}
-    return fit_layer(acts, could_plan, has_event, clips["prompt_id"].to_numpy(), fitted=fitted, **of_sae)
+    return fit_layer(
+        acts, study.could_plan, study.has_event, clips["prompt_id"].to_numpy(), fitted=study.fitted, **of_sae
+    )
 
 
 def fitted_candidates(kind: str) -> list[dict]:
     """A candidate of a kind for each layer that allows one, with how well it separates screened prompts."""
+    if kind == "das":
+        return [{**das_fits[layer], "kind": kind, "horizon": longer[-1]} for layer in das_fits]
     rows = []
-    for layer in settings["layers"] if can_fit else []:
+    for layer in settings["layers"] if study.can_fit else []:
         if kind in OF_SAE and layer not in saes:
             continue
         try:
@@ -135,24 +110,37 @@ def fitted_candidates(kind: str) -> list[dict]:
             continue
         separates = held_out_auroc(partial(featurize, kind, seed=fit_seed), fit_of(layer), seed=fit_seed)
         rows.append({"layer": layer, "kind": kind, "horizon": longer[-1], "auroc": separates, "subspace": subspace})
-    # The best separated one first.
-    return sorted(rows, key=lambda row: -row["auroc"])
+    return rows
 
 
 screened = ranked.head(settings["screen"]["max_tried"]).assign(kind="feature")
 screened["subspace"] = [of_latents("feature", [j]) for j in screened["feature"]]
 kinds = settings["candidates"]["kinds"]
 given = []
-for path in settings["candidates"]["directions"] if can_fit else []:
+for path in settings["candidates"]["directions"] if study.can_fit else []:
     subspace, layer, _ = read_direction(path)
     separates = held_out_auroc(lambda _, given=subspace: given, fit_of(layer), seed=fit_seed)
     given.append({"layer": layer, "kind": "given", "horizon": longer[-1], "auroc": separates, "subspace": subspace})
     given[-1]["file"] = path
 # A set of one latent that is tried as a feature would be the same candidate.
 already = {(row.layer, row.subspace.latents) for row in screened.itertuples() if "feature" in kinds}
-of_kind = {kind: screened.to_dict("records") if kind == "feature" else fitted_candidates(kind) for kind in kinds}
+# Subspaces that needed the model were fitted before, with their controls.
+of_das = [json.loads(Path(path).read_text()) for path in inputs.das]
+das_fits = {
+    one["layer"]: {**one, "auroc": float(one["auroc"] or "nan"), "subspace": from_record(one["subspace"])}
+    for one in of_das
+    if one["subspace"]
+}
+of_kind = {
+    # The best separated layer first; one whose separation is unknown last.
+    kind: sorted(fitted_candidates(kind), key=lambda row: -np.nan_to_num(row["auroc"], nan=0.0))
+    for kind in kinds
+    if kind != "feature"
+}
+if "feature" in kinds:
+    of_kind["feature"] = screened.to_dict("records")
 found = pd.DataFrame(
-    [row for rows in (*of_kind.values(), given) for row in rows],
+    [row for rows in (*(of_kind[kind] for kind in kinds), given) for row in rows],
     columns=["layer", "kind", "horizon", "z", "p", "q", "auroc", "active_fraction", "subspace", "file"],
 )
 
@@ -171,7 +159,7 @@ tried = confirm(
     found,
     {h: read_question(inputs.descriptors, clips, grids[h]) for h in found["horizon"].unique()},
     values_of,
-    confirmation_clips,
+    study.held_out,
     alpha=settings["alpha"],
     seed_of=lambda horizon: seed_from("confirm", settings["study"], horizon)[0],
 )
@@ -188,7 +176,7 @@ for row in tried.itertuples():
 if tried["confirmed"].any() and not can_edit:
     log.warning(
         "no ablation: among the clips of the screened prompts %d have an event and %d do not; %d can be continued",
-        *((fitted & has_event).sum(), (fitted & ~has_event).sum(), len(continued)),
+        *((study.fitted & study.has_event).sum(), (study.fitted & ~study.has_event).sum(), len(continued)),
     )
 
 
@@ -205,7 +193,8 @@ def specification(layer: int, subspace: Subspace) -> dict:
             longer=longer,
         )
     fit = fit_of(layer)
-    edits = edits_of(subspace, fit, n_controls=ablation["n_controls"], local=local, seed=fit_seed)
+    fits = [from_record(each) for each in das_fits[layer]["controls"]] if subspace.kind == "das" else None
+    edits = edits_of(subspace, fit, n_controls=ablation["n_controls"], local=local, seed=fit_seed, fits=fits)
     named = {name: each for of_one_kind in edits.values() for name, each in of_one_kind.items()}
     return {
         "layer": layer,

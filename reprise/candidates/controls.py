@@ -11,7 +11,7 @@ read: effects are measured on them.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,14 +20,18 @@ from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
 from reprise.candidates.featurizers.data import FitData, swapped
-from reprise.candidates.featurizers.directions import N_FOLDS, leace, mean_difference, probe_direction
+from reprise.candidates.featurizers.directions import leace, mean_difference, probe_direction
 from reprise.candidates.featurizers.latent_sets import clip_mean_latents, feature_set
+from reprise.candidates.featurizers.sizes import N_FOLDS
 from reprise.interventions.subspace import Subspace, coordinates, of_latents, to_record
 from reprise.probing.folds import prompt_folds
 from reprise.probing.scores import auroc
 
+if TYPE_CHECKING:
+    from reprise.candidates.featurizers.das import Interchanges
+
 # Kinds that are fitted with labels here.
-FITTED = ("feature_set", "mean_difference", "probe", "leace")
+FITTED = ("feature_set", "mean_difference", "probe", "leace", "das")
 # A matched latent must not itself separate clips with an event from others: |AUROC - 0.5| is at most this.
 MAX_CONTROL_AUROC_OFFSET = 0.1
 # A control's fit may fail, or find a smaller set. So many exchanges of labels are tried for each control.
@@ -38,13 +42,15 @@ class LayerFit(NamedTuple):
     """The screened clips of one layer.
 
     data: their streams and classes. latents: their SAE latents, CSR `[clip * position, d_sae]`, decoder: the SAE's
-    W_dec `[d_sae, d_model]`, and statistics: see `feature_statistics`; None without an SAE.
+    W_dec `[d_sae, d_model]`, and statistics: see `feature_statistics`; None without an SAE. interchanges: what `das`
+    needs; None where the model is not loaded.
     """
 
     data: FitData
     latents: csr_matrix | None = None
     decoder: NDArray[np.floating] | None = None
     statistics: pd.DataFrame | None = None
+    interchanges: "Interchanges | None" = None
 
 
 def fit_layer(
@@ -102,7 +108,7 @@ def featurize(kind: str, fit: LayerFit, *, seed: int, rank: int | None = None) -
     seed : int
         Assigns prompts to folds.
     rank : int, optional
-        The size of a `feature_set`. By default it is found.
+        The size of a `feature_set`, which is found by default, or of a `das`, by default 1.
 
     Returns
     -------
@@ -111,8 +117,15 @@ def featurize(kind: str, fit: LayerFit, *, seed: int, rank: int | None = None) -
     Raises
     ------
     ValueError
-        If the clips do not allow a fit, or the kind needs an SAE and there is none.
+        If the clips do not allow a fit, or the kind needs an SAE or the model and there is none.
     """
+    if kind == "das":
+        if fit.interchanges is None:
+            raise ValueError("das: needs the model; valid: a fit with interchanges")
+        # This imports torch, which takes two seconds.
+        from reprise.candidates.featurizers.das import das
+
+        return das(fit.data, fit.interchanges, rank=rank or 1, seed=seed)
     if kind == "feature_set":
         if fit.latents is None or fit.decoder is None:
             raise ValueError("feature_set: needs an SAE; valid: a layer that has one")
@@ -166,7 +179,8 @@ def _some(fit: LayerFit, clips: NDArray[np.bool_]) -> LayerFit:
     d = fit.data
     data = FitData(d.x[clips], d.could_plan[clips], d.has_event[clips], d.prompt[clips])
     latents = None if fit.latents is None else fit.latents[np.repeat(clips, fit.data.could_plan.shape[1])]
-    return LayerFit(data, latents, fit.decoder, None)
+    interchanges = None if fit.interchanges is None else fit.interchanges.some(clips)
+    return LayerFit(data, latents, fit.decoder, interchanges=interchanges)
 
 
 def clip_coordinates(subspace: Subspace, fit: LayerFit) -> NDArray[np.float64]:
@@ -179,7 +193,13 @@ def clip_coordinates(subspace: Subspace, fit: LayerFit) -> NDArray[np.float64]:
 
 
 def edits_of(
-    subspace: Subspace, fit: LayerFit, *, n_controls: int, local: int | None = None, seed: int
+    subspace: Subspace,
+    fit: LayerFit,
+    *,
+    n_controls: int,
+    local: int | None = None,
+    seed: int,
+    fits: Sequence[Subspace] | None = None,
 ) -> dict[str, dict[str, Subspace]]:
     """The candidate and its controls of the same kind and rank.
 
@@ -195,6 +215,8 @@ def edits_of(
         The latent that predicts most at the local horizon only.
     seed : int
         Exchanges labels between prompts.
+    fits : sequence of Subspace, optional
+        Fits on exchanged labels (`swapped_fits`) that were made before.
 
     Returns
     -------
@@ -214,7 +236,7 @@ def edits_of(
             found["local_feature"] = {"local_feature": of_latents("local", [local])}
     # What was found elsewhere cannot be fitted again.
     if subspace.kind in FITTED:
-        fits = swapped_fits(subspace, fit, n=n_controls, seed=seed)
+        fits = swapped_fits(subspace, fit, n=n_controls, seed=seed) if fits is None else fits
         found["swapped_fit"] = {f"swapped_fit{i}": each for i, each in enumerate(fits)}
     return found
 

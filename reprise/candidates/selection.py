@@ -85,7 +85,7 @@ def candidate_title(layer: int, kind: str, latents: Sequence[int], file: str = "
             if first
             else f"layer {layer}, set of feature {last}"
         )
-    return f"layer {layer}, {'LEACE' if kind == 'leace' else kind.replace('_', ' ')}"
+    return f"layer {layer}, {kind.upper() if kind in ('leace', 'das') else kind.replace('_', ' ')}"
 
 
 def candidate_name(spec: Mapping[str, Any]) -> str:

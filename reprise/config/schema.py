@@ -207,15 +207,18 @@ class CandidateSettings(Settings):
     """What is tried as a candidate: see reprise/candidates/controls.py and reprise/candidates/featurizers/."""
 
     kinds: Annotated[
-        tuple[Literal["feature", "feature_set", "mean_difference", "probe", "leace"], ...], AfterValidator(unique)
+        tuple[Literal["feature", "feature_set", "mean_difference", "probe", "leace", "das"], ...],
+        AfterValidator(unique),
     ] = leaf(
         ("feature", "feature_set", "mean_difference"),
         "Kinds of candidates. feature: SAE latents that the screen finds. feature_set: the smallest set of latents "
         "that holds a layer's difference between clips with and without an event. mean_difference, probe, leace: a "
-        "direction of the residual stream, for which no SAE is needed. All that are tried count in the correction for "
+        "direction of the residual stream, for which no SAE is needed. das: a subspace that is found by gradient "
+        "through the model, which takes minutes for each layer. All that are tried count in the correction for "
         "multiple tests.",
         min_length=1,
     )
+    das_rank: int = leaf(1, "Number of directions of a das candidate.", ge=1, le=64)
     directions: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(unique)] = leaf(
         (),
         "Directions from files that are tried as well: name.safetensors, with name.json beside it.",

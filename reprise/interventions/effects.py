@@ -2,7 +2,8 @@
 
 Effect. The study's target scores the edited continuation (`Target.scorer`, for recurrence how well the motif matches
 at each onset). `score` is the highest one with its onset in the target window. `found` says whether it reaches the
-declared minimum score of an event. Effects are baseline minus edited, so removing an event is positive: `effect_rate`
+declared minimum score of an event, and `onset_s` is then its onset.
+Effects are baseline minus edited, so removing an event is positive: `effect_rate`
 (0 or 1 per clip) and `effect_score`. Lag bins (`effect_score_lag<s>`, seconds from the prefix's end) show what
 happened between the prefix and the target window.
 
@@ -180,6 +181,12 @@ def best_score(time_s: NDArray[np.floating], score: NDArray[np.floating], start_
     return float(score[(time_s >= start_s - ROUNDING_S) & (time_s <= stop_s + ROUNDING_S)].max(initial=0.0))
 
 
+def best_onset_s(time_s: NDArray[np.floating], score: NDArray[np.floating], start_s: float, stop_s: float) -> float:
+    """The onset with the highest score in `[start_s, stop_s]`, in seconds, the first of several; NaN without any."""
+    inside = (time_s >= start_s - ROUNDING_S) & (time_s <= stop_s + ROUNDING_S)
+    return float(time_s[inside][score[inside].argmax()]) if inside.any() else float("nan")
+
+
 def compare(
     edited: Continuation,
     baseline: Continuation,
@@ -224,6 +231,7 @@ def compare(
     excess = (edited.nll[:n] - baseline.nll[:n])[counted]
     record = {
         "score": score,
+        "onset_s": best_onset_s(*curves[0], window.start_s, window.stop_s) if found else float("nan"),
         "score_baseline": score_baseline,
         "found": found,
         "found_baseline": found_baseline,

@@ -35,7 +35,8 @@ class Results(NamedTuple):
     recordings that clips were cut from, none if the clips come from prompts. left_out: recordings that could not be
     used (track_id, path, reason). cuts_left_out: cuts of other recordings that could not be used (with cut). damaged:
     recordings that could not be decoded in some places. seeds: by layer, how similar a latent of its trained SAE is to
-    the most similar one of SAEs from other seeds (latent, seed, cosine).
+    the most similar one of SAEs from other seeds (latent, seed, cosine). heads: by candidate name, what its attention
+    heads do (`reprise.interventions.heads.head_table`).
     """
 
     name: str
@@ -62,3 +63,4 @@ class Results(NamedTuple):
     cuts_left_out: Sequence[Mapping[str, Any]] = ()
     damaged: Sequence[Mapping[str, str]] = ()
     seeds: Mapping[int, pd.DataFrame] = MappingProxyType({})
+    heads: Mapping[str, pd.DataFrame] = MappingProxyType({})

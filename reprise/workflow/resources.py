@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from reprise.candidates.featurizers.sizes import DAS_CLIPS_PER_STEP, DAS_STEPS, N_FOLDS
 from reprise.config.schema import OF_SAE, Study
 from reprise.models.memory import TEXT_ENCODER_BYTES, generation_need, pass_need, transformer_weights
 
@@ -25,8 +26,10 @@ MODEL_STAGES = (
     "encode_recordings",
     "activations",
     "measure_sae",
+    "fit_das",
     "ablate",
     "effects",
+    "heads",
 )
 # Memory of Python with the stage's imports, and what the stage needs for any model, in MB: 1.25 times the measured
 # value. SNAKEMAKE_MB is for the two Snakemake processes that start a job on a cluster and count towards its memory.
@@ -38,6 +41,12 @@ EMBEDDED |= {"frame_rate_hz": 25, "sample_rate_hz": 16_000}
 # the same time for few and for many rows.
 FLOPS_PER_S, GPU_S_PER_LAYER_AND_STEP = 2e10, 1e-3
 MARGIN, MINUTES_AT_LEAST = 3.0, 15
+# Passes over a clip that one search by gradient takes: each clip takes coordinates twice, and a gradient costs as much
+# as two passes.
+DAS_PASSES = DAS_STEPS * DAS_CLIPS_PER_STEP * 2 * 3
+# Passes over a clip that the attribution to heads takes (reprise/interventions/heads.py): a gradient, the edited pass,
+# and one for each patched head, each over two continuations.
+HEADS_PASSES = 2 * (3 + 2 + 8)
 
 
 class Needs(NamedTuple):
@@ -129,13 +138,18 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     n = clips.get(stage, study.certificate.n_clips)
     if stage in ("ablate", "effects"):
         n = continuations(study, n_clips)
+    elif stage == "fit_das":
+        # On all clips, without each fold, and on exchanged labels.
+        n = (1 + N_FOLDS + study.ablation.n_controls) * DAS_PASSES
+    elif stage == "heads":
+        n = min(n_clips, study.ablation.n_clips) * HEADS_PASSES
     if on_gpu and stage in ("generate", "ablate"):
         seconds = math.ceil(n / g.batch_size) * n_frames * facts["n_layers"] * GPU_S_PER_LAYER_AND_STEP
     else:
         speed = FLOPS_PER_S * (50 if on_gpu else 1)
         seconds = n * (1 + guided) * n_frames * 2 * weights / speed
     # Add the time to encode, decode and compare audio.
-    seconds += 0.1 * n * g.duration_s if stage != "activations" else 0
+    seconds += 0.1 * n * g.duration_s if stage not in ("activations", "fit_das", "heads") else 0
     if stage == "encode_recordings":
         seconds = per_batch * g.duration_s
     return Needs(SNAKEMAKE_MB + math.ceil(mb), _minutes(seconds))

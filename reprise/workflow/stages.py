@@ -28,9 +28,11 @@ STAGES = (
     "baseline",
     "probe",
     "screen",
+    "das",
     "candidates",
     "ablate",
     "effects",
+    "heads",
     "power",
 )
 

@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from reprise.candidates.featurizers.data import FitData, check_classes
+from reprise.candidates.featurizers.sizes import N_FOLDS
 from reprise.interventions.subspace import Subspace, linear
 from reprise.probing.folds import prompt_folds
 from reprise.probing.logistic import log_loss_bits
@@ -30,7 +31,6 @@ Array = NDArray[np.float64]
 
 # Inverse penalties that the probe chooses from, by the log-loss in prompts that it was not fitted on.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-N_FOLDS = 5
 
 
 def mean_difference(data: FitData) -> Subspace:

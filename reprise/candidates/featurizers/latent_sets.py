@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from reprise.candidates.featurizers.data import FitData, check_classes
-from reprise.candidates.featurizers.directions import N_FOLDS, PENALTIES, held_out_logits, logistic_weights
+from reprise.candidates.featurizers.directions import PENALTIES, held_out_logits, logistic_weights
+from reprise.candidates.featurizers.sizes import N_FOLDS
 from reprise.interventions.subspace import Subspace, of_latents
 from reprise.probing.folds import prompt_folds
 from reprise.probing.scores import auroc

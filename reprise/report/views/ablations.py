@@ -15,6 +15,7 @@ from reprise.report.figures.svg import Axis, axis_around, legend
 from reprise.report.numbers import NEVER_DATA, interval, is_number, number
 from reprise.report.results import Results
 from reprise.report.views.edits import KINDS, MARKERS, WINDOWS, dose_text
+from reprise.report.views.heads import heads_view
 from reprise.report.views.verdict import gate_view
 from reprise.targets.view import Words
 
@@ -37,11 +38,13 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
     reach = max([2 * needed["max_damage"], *(1.1 * target["damage"].dropna())])
     doses = sorted(target["dose"].unique())
     # In the prefix only the candidate is edited, at one dose, so a sentence says it.
-    panels = [
-        _panel(edited, effects, window, words, needed=needed, reach=reach, doses=doses, effect_axis=effect_axis)
-        for window in ("until_event",)
-        if window in set(edited["window"])
-    ]
+    panels = []
+    if "until_event" in set(edited["window"]):
+        panels.append(
+            _panel(
+                edited, effects, "until_event", words, needed=needed, reach=reach, doses=doses, effect_axis=effect_axis
+            )
+        )
     keys = [(f"s-{k}", MARKERS[k], v) for k, v in KINDS.items() if k in set(edited["kind"])]
     about = ""
     if len(effects):
@@ -61,6 +64,7 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         "legend": legend(keys),
         "prefix_only": prefix_text(matched, words),
         "sufficiency": sufficiency_text(study.sufficiency.get(name, pd.DataFrame()), words),
+        "heads": heads_view(study, name),
     }
 
 

@@ -1,0 +1,62 @@
+"""How likely a model finds given tokens, frame by frame, as a function that gradients flow through.
+
+Probabilities are those of the unguided conditional model at temperature 1. No sampling is involved. A position's
+prediction depends on earlier tokens only, so an edit of earlier positions changes how likely a frame is only through
+what the model then expects.
+
+Degenerate input: a tensor of no frames gives one of no frames. Codebooks of the last frames whose positions come after
+the end of the pass are left out of the mean (`delay_pattern.predictions`).
+"""
+
+import torch
+from torch.nn import functional as F
+
+from reprise.models.adapter import Model, TextConditions
+from reprise.models.delay_pattern import delayed, predictions
+from reprise.models.forward import Attend, EditFunction, layer_outputs, logits_of, prompt_keys
+
+
+def causal_attention(_layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The self-attention of a pass over all positions: an `Attend`."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def log_likelihood(
+    model: Model,
+    tokens: torch.Tensor,
+    text: TextConditions,
+    *,
+    edit: EditFunction | None = None,
+    attend: Attend = causal_attention,
+) -> torch.Tensor:
+    """Log-likelihood of every frame, given the frames before it.
+
+    Parameters
+    ----------
+    model : Model
+        The model. Its weights get no gradient.
+    tokens : int64 tensor `[row, codebook, frame]`
+        The tokens.
+    text : TextConditions
+        The encoded prompt of each row.
+    edit : EditFunction, optional
+        Applied to the output of each layer.
+    attend : Attend, optional
+        Does the self-attention of each layer.
+
+    Returns
+    -------
+    float32 tensor `[row, frame]`
+        In nats, mean over codebooks.
+    """
+    sequence = delayed(tokens, model.codebook_size, model.delays)
+    keys = prompt_keys(model, text)
+    for _, x in layer_outputs(model, sequence, keys, attend, n_layers=model.n_layers, edit=edit):
+        last = x
+    total, count = (torch.zeros(tokens.shape[0], tokens.shape[2], device=tokens.device) for _ in range(2))
+    for k, logits in predictions(logits_of(model, last), model.delays):
+        n = logits.shape[1]
+        found = logits.float().log_softmax(dim=-1).gather(-1, tokens[:, k, :n, None])[..., 0]
+        total = total + F.pad(found, (0, tokens.shape[2] - n))
+        count[:, :n] += 1
+    return total / count

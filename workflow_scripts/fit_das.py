@@ -1,0 +1,68 @@
+"""Search for a subspace of one layer by gradient through the model, and for its controls."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reprise.candidates.controls import LayerFit, featurize, fit_layer, held_out_auroc, swapped_fits
+from reprise.candidates.featurizers.das import Interchanges
+from reprise.candidates.study_clips import read_study_clips
+from reprise.identity import seed_from
+from reprise.interventions.subspace import to_record
+from reprise.models.device import pick_device
+from reprise.models.loading import load_identified
+from reprise.models.prompts import encode_prompts
+from reprise.storage.artifacts import read_array
+from reprise.storage.files import write_json
+from reprise.workflow.job import log, start
+
+settings = start(snakemake)
+inputs, layer = snakemake.input, settings["layer"]
+study = read_study_clips(inputs, settings["of_clips"])
+rank, seed = settings["das_rank"], seed_from("das", settings["study"], layer)[0]
+found = {"layer": layer, "subspace": None, "auroc": None, "controls": []}
+
+
+def layer_fit() -> LayerFit:
+    """The screened clips, with the model."""
+    acts = read_array(inputs.activations, "resid_post")
+    fit = fit_layer(
+        acts[:, study.positions],
+        study.could_plan,
+        study.has_event,
+        study.clips["prompt_id"].to_numpy(),
+        fitted=study.fitted,
+    )
+    identity = json.loads(Path(inputs.model).read_text())
+    model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
+    some = study.clips[study.fitted]
+    onset_s = np.nan_to_num(study.onset_s[study.fitted], nan=np.nanmedian(study.onset_s[study.fitted]))
+    tokens = read_array(inputs.tokens, "tokens")[study.fitted].astype(np.int64)
+    interchanges = Interchanges(
+        model=model,
+        layer=layer,
+        tokens=torch.from_numpy(tokens).to(model.device),
+        text=encode_prompts(model, some["prompt"].tolist()),
+        stream=acts[study.fitted],
+        onset=np.rint(onset_s * model.frame_rate_hz).astype(np.int64),
+    )
+    return fit._replace(interchanges=interchanges)
+
+
+if study.can_fit:
+    fit = layer_fit()
+    try:
+        subspace = featurize("das", fit, seed=seed, rank=rank)
+        log.info("layer %d: found; next come fits that leave out prompts, and fits on exchanged labels", layer)
+        separates = held_out_auroc(partial(featurize, "das", seed=seed, rank=rank), fit, seed=seed)
+        controls = swapped_fits(subspace, fit, n=settings["n_controls"], seed=seed)
+        found |= {"subspace": to_record(subspace), "auroc": separates, "controls": list(map(to_record, controls))}
+        log.info("layer %d: AUROC %.3f in screened prompts that were left out", layer, separates)
+    except ValueError as error:
+        log.warning("layer %d has no das: %s", layer, error)
+else:
+    log.warning("layer %d has no das: the screened prompts do not have clips with and without an event", layer)
+write_json(Path(snakemake.output[0]), found)
