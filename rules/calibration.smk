@@ -15,7 +15,9 @@ rule calibrate:
     conda:
         "../envs/reprise.yaml"
     params:
-        settings={"code": code_digest("workflow_scripts/calibrate.py")},
+        settings=lambda wildcards: {
+            "code": code_digest("workflow_scripts/calibrate.py")
+        },
     script:
         "../workflow_scripts/calibrate.py"
 

@@ -20,7 +20,7 @@ rule organism_codec:
         "../envs/reprise.yaml"
     threads: 2
     params:
-        settings=recipe("organism_codec", "seed", "codec_steps"),
+        settings=lambda wildcards: recipe("organism_codec", "seed", "codec_steps"),
     script:
         "../workflow_scripts/organism_codec.py"
 
@@ -58,7 +58,7 @@ rule organism_base:
         "../envs/reprise.yaml"
     threads: 2
     params:
-        settings=recipe(
+        settings=lambda wildcards: recipe(
             "organism_lm",
             "seed",
             "lm_batch",
@@ -109,7 +109,7 @@ rule organism_unpack:
     conda:
         "../envs/reprise.yaml"
     params:
-        settings=recipe("organism_unpack"),
+        settings=lambda wildcards: recipe("organism_unpack"),
     script:
         "../workflow_scripts/organism_unpack.py"
 

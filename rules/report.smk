@@ -41,6 +41,6 @@ rule report:
     conda:
         "../envs/reprise.yaml"
     params:
-        settings=report_settings(),
+        settings=lambda wildcards: report_settings(),
     script:
         "../workflow_scripts/report.py"

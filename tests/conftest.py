@@ -15,6 +15,9 @@ FIXTURES_WITH_MODELS = {"random_model", "random_model_dir"}
 
 
 def pytest_collection_modifyitems(items):
+    # Whole files go to test processes in this order: the long ones first, so that no process waits for one at the end.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, "unit" in item.path.parts))
     for item in items:
         kind, folder, *_ = (*item.path.relative_to(ROOT / "tests").parts, "")
         if kind == "unit" and (folder in FOLDERS_WITH_MODELS or FIXTURES_WITH_MODELS & set(item.fixturenames)):

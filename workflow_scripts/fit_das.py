@@ -1,7 +1,7 @@
 """Search for a subspace of one layer by gradient through the model, and for its controls."""
 
 import json
-from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,10 @@ import torch
 
 from reprise.candidates.controls import LayerFit, featurize, fit_layer, held_out_auroc, swapped_fits
 from reprise.candidates.featurizers.das import Interchanges
+from reprise.candidates.featurizers.sizes import N_FOLDS
 from reprise.candidates.study_clips import read_study_clips
 from reprise.identity import seed_from
-from reprise.interventions.subspace import to_record
+from reprise.interventions.subspace import Subspace, to_record
 from reprise.models.device import pick_device
 from reprise.models.loading import load_identified
 from reprise.models.prompts import encode_prompts
@@ -52,13 +53,21 @@ def layer_fit() -> LayerFit:
     return fit._replace(interchanges=interchanges)
 
 
+def search(fit: LayerFit) -> Subspace:
+    """Search in some clips, and say so: a search may take minutes."""
+    subspace = featurize("das", fit, seed=seed, rank=rank)
+    log.info("layer %d: search %d of %d", layer, next(searched), 1 + N_FOLDS + settings["n_controls"])
+    return subspace
+
+
+searched = count(1)
 if study.can_fit:
     fit = layer_fit()
     try:
-        subspace = featurize("das", fit, seed=seed, rank=rank)
-        log.info("layer %d: found; next come fits that leave out prompts, and fits on exchanged labels", layer)
-        separates = held_out_auroc(partial(featurize, "das", seed=seed, rank=rank), fit, seed=seed)
-        controls = swapped_fits(subspace, fit, n=settings["n_controls"], seed=seed)
+        # In all screened clips, without each fold, and with exchanged labels.
+        subspace = search(fit)
+        separates = held_out_auroc(search, fit, seed=seed)
+        controls = swapped_fits(subspace, fit, n=settings["n_controls"], seed=seed, fit_to=search)
         found |= {"subspace": to_record(subspace), "auroc": separates, "controls": list(map(to_record, controls))}
         log.info("layer %d: AUROC %.3f in screened prompts that were left out", layer, separates)
     except ValueError as error:

@@ -7,9 +7,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reprise.identity import stable_fraction
 from reprise.interventions.edits import edit_function, row_edits
-from reprise.interventions.heads import HeadClips, attribute_heads, head_table, patched_effects, strongest
+from reprise.interventions.heads import (
+    HeadClips,
+    attribute_heads,
+    choosing_half,
+    head_table,
+    patched_effects,
+    strongest,
+)
 from reprise.interventions.reading import certified_sae, read_edits
 from reprise.models.device import pick_device
 from reprise.models.loading import load_identified
@@ -73,7 +79,7 @@ found = [
     for clips, edit in progress(batches(rows), total=n_batches, what="attribution")
 ]
 # The heads to patch are chosen in some prompts, and patched in the others.
-chosen_in = rows["prompt_id"].map(lambda prompt_id: stable_fraction(f"heads {prompt_id}")).to_numpy() < 0.5
+chosen_in = choosing_half(rows["prompt_id"].to_numpy())
 heads = strongest(found, chosen_in, n=N_PATCHED)
 patched = [
     patched_effects(model, clips, edit, heads)

@@ -11,6 +11,7 @@ read: effects are measured on them.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -241,16 +242,19 @@ def edits_of(
     return found
 
 
-def swapped_fits(subspace: Subspace, fit: LayerFit, *, n: int, seed: int) -> list[Subspace]:
+def swapped_fits(
+    subspace: Subspace, fit: LayerFit, *, n: int, seed: int, fit_to: Callable[[LayerFit], Subspace] | None = None
+) -> list[Subspace]:
     """`n` subspaces of the candidate's kind and rank, each fitted on other labels exchanged between prompts.
 
-    Raises ValueError if too few exchanges allow such a fit.
+    fit_to: fits the candidate's kind; by default `featurize`. Raises ValueError if too few exchanges allow such a fit.
     """
+    fit_to = fit_to or partial(featurize, subspace.kind, seed=seed, rank=subspace.rank)
     found: list[Subspace] = []
     for i in range(n * EXCHANGES_PER_CONTROL):
         exchanged = fit._replace(data=swapped(fit.data, seed=seed + i))
         with suppress(ValueError):
-            found.append(featurize(subspace.kind, exchanged, seed=seed, rank=subspace.rank))
+            found.append(fit_to(exchanged))
         found = [each for each in found if each.rank == subspace.rank]
         if len(found) == n:
             return found

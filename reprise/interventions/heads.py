@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch.nn import functional as F
 
+from reprise.identity import stable_fraction
 from reprise.interventions.likelihood import causal_attention, log_likelihood
 from reprise.models.adapter import Model, TextConditions
 from reprise.models.forward import Attend, EditFunction
@@ -132,6 +133,15 @@ def patched_effects(
 
     found = [patched(*head).cpu().numpy() for head in heads]
     return np.stack(found, axis=1) if found else np.zeros((len(clips.onset), 0), np.float32)
+
+
+def choosing_half(prompt: NDArray) -> NDArray[np.bool_]:
+    """Which clips choose the heads to patch: those of half of the prompts, by a hash of their names. `[clip]`.
+
+    A single prompt is in no half: nothing can be chosen and measured in it.
+    """
+    in_order = sorted(set(prompt.tolist()), key=lambda each: stable_fraction(f"heads {each}"))
+    return np.isin(prompt, in_order[: len(in_order) // 2])
 
 
 def strongest(found: Sequence[Attribution], clips: NDArray[np.bool_], *, n: int) -> list[tuple[int, int]]:

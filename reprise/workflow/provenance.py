@@ -43,8 +43,10 @@ class Source(NamedTuple):
 
     Attributes
     ----------
-    tree
-        The syntax tree.
+    imports
+        All import statements, wherever they are.
+    top_imports
+        Those at the top level.
     statements
         All top-level statements except imports.
     defined
@@ -55,7 +57,8 @@ class Source(NamedTuple):
         The statements that define nothing.
     """
 
-    tree: ast.Module
+    imports: list[ast.Import | ast.ImportFrom]
+    top_imports: list[ast.Import | ast.ImportFrom]
     statements: list[ast.stmt]
     defined: dict[str, list[ast.stmt]]
     imported: dict[str, set[Symbol | str]]
@@ -111,7 +114,7 @@ def _used_by(*start: Symbol) -> dict[Symbol, list[tuple[str, Symbol]]]:
     while todo:
         symbol = todo.pop()
         if symbol not in uses and (symbol.name != TOP_LEVEL or _source(symbol.path).effects):
-            uses[symbol] = sorted(_named(symbol))
+            uses[symbol] = _named(symbol)
             todo.extend(used for _, used in uses[symbol])
     return uses
 
@@ -159,7 +162,8 @@ def _digest(*parts: str) -> str:
 @cache
 def _source(path: Path) -> Source:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    nodes = list(_below([tree]))
+    read = {node.id for node in nodes if isinstance(node, ast.Name)}
     statements: list[ast.stmt] = []
     defined: dict[str, list[ast.stmt]] = {}
     imported: dict[str, set[Symbol | str]] = {}
@@ -179,7 +183,10 @@ def _source(path: Path) -> Source:
                 defined.setdefault(name, []).append(statement)
             if not _only_defines(statement):
                 effects.append(statement)
-    return Source(tree, statements, defined, imported, effects)
+    imports, top_imports = (
+        [node for node in some if isinstance(node, ast.Import | ast.ImportFrom)] for some in (nodes, tree.body)
+    )
+    return Source(imports, top_imports, statements, defined, imported, effects)
 
 
 def _does_nothing(node: ast.AST) -> bool:
@@ -236,6 +243,7 @@ def _bound_by_import(node: ast.Import | ast.ImportFrom) -> dict[str, set[Symbol 
     return bound
 
 
+@cache
 def _module_file(module: str) -> Path | None:
     """The file of a module of `reprise`; None for any other."""
     if module.split(".")[0] != PACKAGE:
@@ -252,13 +260,12 @@ def _imported_files(path: Path) -> tuple[Path, ...]:
     importing everything that the package offers.
     """
     files: list[Path] = []
-    tree = _source(path).tree
-    for node in tree.body if path.name == "__init__.py" else ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for name in [*named, *(".".join([*named, alias.name]) for alias in node.names)]:
-                parts = name.split(".")
-                files += [file for i in range(len(parts)) if (file := _module_file(".".join(parts[: i + 1])))]
+    source = _source(path)
+    for node in source.top_imports if path.name == "__init__.py" else source.imports:
+        named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in [*named, *(".".join([*named, alias.name]) for alias in node.names)]:
+            parts = name.split(".")
+            files += [file for i in range(len(parts)) if (file := _module_file(".".join(parts[: i + 1])))]
     return tuple(dict.fromkeys(files))
 
 
@@ -269,11 +276,12 @@ def _statements(symbol: Symbol) -> list[ast.stmt]:
     return source.effects if symbol.name == TOP_LEVEL else source.defined[symbol.name]
 
 
-def _named(symbol: Symbol) -> Iterator[tuple[str, Symbol]]:
-    """The definitions that the statements of a symbol use, through names of the module or local imports."""
+@cache
+def _named(symbol: Symbol) -> list[tuple[str, Symbol]]:
+    """The definitions that the statements of a symbol use, through names of the module or local imports, sorted."""
     source = _source(symbol.path)
     seen: set[tuple[str, Symbol]] = set()
-    for node in _walk(_statements(symbol)):
+    for node in _names_and_imports(symbol):
         targets: dict[str, set[Symbol | str]] = {}
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             own: set[Symbol | str] = {Symbol(symbol.path, node.id)} if node.id in source.defined else set()
@@ -282,7 +290,7 @@ def _named(symbol: Symbol) -> Iterator[tuple[str, Symbol]]:
             targets = _bound_by_import(node)
         for name, found in targets.items():
             seen |= {(name, target) for what in found if isinstance(what, Symbol) for target in _resolved(what)}
-    yield from seen - {(symbol.name, symbol)}
+    return sorted(seen - {(symbol.name, symbol)})
 
 
 def _resolved(symbol: Symbol) -> set[Symbol]:
@@ -294,14 +302,28 @@ def _resolved(symbol: Symbol) -> set[Symbol]:
     return set().union(*map(_resolved, passed_on)) if passed_on else {Symbol(symbol.path, WHOLE)}
 
 
-def _walk(statements: Iterable[ast.stmt]) -> Iterator[ast.AST]:
-    """Every node below statements, except those that do nothing."""
-    todo: list[ast.AST] = list(statements)
+@cache
+def _names_and_imports(symbol: Symbol) -> list[ast.Name | ast.Import | ast.ImportFrom]:
+    """The names and imports in the statements of a symbol, except in those that do nothing."""
+    nodes = _below(_statements(symbol), without=_does_nothing)
+    return [node for node in nodes if isinstance(node, ast.Name | ast.Import | ast.ImportFrom)]
+
+
+def _below(nodes: Iterable[ast.AST], *, without: Callable[[ast.AST], bool] = lambda node: False) -> Iterator[ast.AST]:
+    """These nodes and every node below them, except those left out and what is below those."""
+    todo = list(nodes)
     while todo:
         node = todo.pop()
-        if not _does_nothing(node):
-            yield node
-            todo.extend(ast.iter_child_nodes(node))
+        if without(node):
+            continue
+        yield node
+        # This is what ast.iter_child_nodes does, in half of the time.
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if isinstance(value, ast.AST):
+                todo.append(value)
+            elif isinstance(value, list):
+                todo += [each for each in value if isinstance(each, ast.AST)]
 
 
 @cache
@@ -310,7 +332,7 @@ def _content(symbol: Symbol) -> str:
     source, statements = _source(symbol.path), _statements(symbol)
     foreign = {
         text
-        for node in _walk(statements)
+        for node in _names_and_imports(symbol)
         for text in (source.imported.get(node.id, set()) if isinstance(node, ast.Name) else ())
         if isinstance(text, str)
     }

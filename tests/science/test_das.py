@@ -53,27 +53,31 @@ def fit_data(model: Model, played: tuple[list[score.Clip], np.ndarray]) -> tuple
     )
 
 
-def losses(model: Model, played: tuple[list[score.Clip], np.ndarray]) -> tuple[np.ndarray, float, list[float]]:
-    """The direction, the loss of interchanges of clips it was not fitted on, and that of fits on exchanged labels."""
+def losses(model: Model, played: tuple[list[score.Clip], np.ndarray]) -> tuple[float, float, list[float]]:
+    """What interchanges of clips that nothing was fitted on do: along what is found, along the planted direction, and
+    along what is found with exchanged labels."""
     data, clips = fit_data(model, played)
     fitted = np.arange(N_CLIPS) < N_FITTED
     of_fit = FitData(data.x[fitted], data.could_plan[fitted], data.has_event[fitted], data.prompt[fitted])
     others = FitData(data.x[~fitted], data.could_plan[~fitted], data.has_event[~fitted], data.prompt[~fitted])
 
-    def loss(labels: FitData) -> tuple[np.ndarray, float]:
-        read = das(labels, clips.some(fitted), rank=1, seed=0).read
-        return read, interchange_loss(read, others, clips.some(~fitted), seed=1)
+    def loss(read: np.ndarray) -> float:
+        return interchange_loss(read, others, clips.some(~fitted), seed=1)
 
-    read, found = loss(of_fit)
-    return read[0], found, [loss(swapped(of_fit, seed=i))[1] for i in range(N_SWAPPED)]
+    def found(labels: FitData) -> float:
+        return loss(das(labels, clips.some(fitted), rank=1, seed=0).read)
+
+    planted = plan_direction().numpy()[None]
+    exchanged = [found(swapped(of_fit, seed=i)) for i in range(N_SWAPPED)]
+    return found(of_fit), loss(planted / np.linalg.norm(planted)), exchanged
 
 
-def test_the_planted_direction_is_found(played):
-    read, found, exchanged = losses(load_model(str(PLANNER)), played)
-    assert abs(read @ plan_direction().numpy()) > 0.9
-    assert found < min(exchanged) - 0.1
+def test_what_is_found_does_what_the_planted_direction_does(played):
+    found, planted, exchanged = losses(load_model(str(PLANNER)), played)
+    assert planted < -0.05 and found < 0.8 * planted
+    assert min(exchanged) > 0.3 * planted
 
 
 def test_nothing_is_found_where_weights_are_random(played):
-    _, found, exchanged = losses(randomly_initialised(load_model(str(PLANNER)), seed=0), played)
+    found, _, exchanged = losses(randomly_initialised(load_model(str(PLANNER)), seed=0), played)
     assert found > min(exchanged)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from reprise.candidates.featurizers import das
 from reprise.saes.latents import read_latents
 from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import read_array, read_clips
-from tests.workflow.conftest import ROOT, jobs, manifests, snakemake, tiny_config, write_config
+from tests.workflow.conftest import ROOT, corpus_of, jobs, manifests, run_script, snakemake, tiny_config, write_config
 
 EDITING = {"generate", "activations_tiny", "measure_sae", "certify_sae", "encode", "descriptors", "events"}
 EDITING |= {"ablate", "effects"}
@@ -79,6 +80,58 @@ def test_continuations_keep_their_prefix_and_a_dose_of_nothing_changes_no_token(
     # Removing the plan does something.
     removed = (table["kind"] == "target") & (table["window"] == "until_event") & (table["dose"] == 1)
     assert (made[removed] != own[removed]).any(axis=(1, 2)).any()
+
+
+def test_heads_are_attributed_and_shown(study):
+    page = (study / "results" / "report" / "index.html").read_text()
+    assert page.count("Which attention heads pass it on") == 2
+    for path in (results(study) / "heads").glob("*.parquet"):
+        table = pd.read_parquet(path)
+        effects = pd.read_parquet(results(study) / "effects" / path.name)
+        edited = (effects["kind"] == "target") & (effects["dose"] == 1) & (effects["arm"] == "necessity")
+        assert table["n_clips"].iloc[0] == (effects.loc[edited, "effect_rate"] == 1).sum()
+        assert effects.loc[effects["found"] == 1, "onset_s"].between(9.5, 12.5).all()
+        # The plan is planted in the output of layer 2: the heads that read it come later, and one reads it at once.
+        assert not table.loc[table["layer"] <= 2, "attribution"].any()
+        best = table.loc[table["attribution"].idxmax()]
+        assert best["layer"] == 3 and best["direct"] > 0.9 * best["attribution"]
+
+
+def test_a_subspace_found_by_gradient_is_tried_with_the_others(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(das, "DAS_STEPS", 1)
+    events = sorted(map(str, results(study).glob("events/b??.parquet")))
+    folder = tmp_path / "study"
+    shutil.copytree(study, folder, symlinks=True)
+    output = folder / "results" / "tiny" / "das" / "layer2.json"
+    inputs = {
+        "model": str(corpus_of(study) / "model.json"),
+        "tokens": manifests(study, "tokens"),
+        "activations": manifests(study, "activations/layer2"),
+        "events": events,
+        "clip_summaries": [path.replace(".parquet", ".clips.parquet") for path in events],
+        "reviews": [],
+    }
+    of_clips = {"confirm_fraction": 0.5, "prefix_s": 8.0, "return_window_s": [1.5, 4.5], "context_s": 1}
+    of_clips |= {"earliest_s": 4.0, "reference_s": 2.0, "reviewed_only": False}
+    model = {"name": str(ROOT / "resources" / "planner"), "backend": "audiocraft", "dtype": "float32"}
+    asked = {"study": "tiny", "layer": 2, "of_clips": of_clips, "das_rank": 2, "n_controls": 1, "model": model}
+    run_script("fit_das", tmp_path / "log", inputs, {0: str(output)}, **asked)
+    record = json.loads(output.read_text())
+    assert record["subspace"]["kind"] == "das" and len(record["controls"]) == 1 and 0.5 < record["auroc"] <= 1
+    read = np.array(record["subspace"]["read"])
+    assert np.allclose(read @ read.T, np.eye(2), atol=1e-5)
+
+    config = ablation_config()
+    config["defaults"]["candidates"] = {"kinds": ["das", "mean_difference"], "das_rank": 2}
+    write_config(folder, config)
+    assert jobs(snakemake(folder, "--dry-run", "--cores", "2"))["fit_das"] == 1
+    snakemake(folder, "--touch", "--cores", "2", "results/tiny/das/layer2.json")
+    snakemake(folder, "--cores", "2", "--allowed-rules", "candidates", "--rerun-triggers", "mtime")
+    found = pd.read_parquet(folder / "results" / "tiny" / "candidates.parquet").set_index("kind")
+    assert found.loc["das", "title"] == "layer 2, DAS" and found.loc["das", "rank"] == 2
+    (spec,) = (folder / "results" / "tiny" / "candidates").glob("layer2-das-*.json")
+    subspaces = json.loads(spec.read_text())["subspaces"]
+    assert subspaces["target"] == record["subspace"] and subspaces["swapped_fit0"] == record["controls"][0]
 
 
 def test_a_later_declaration_says_that_effects_were_known(study, tmp_path):

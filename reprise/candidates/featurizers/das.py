@@ -102,7 +102,9 @@ def das(data: FitData, clips: Interchanges, *, rank: int, seed: int) -> Subspace
     directions = torch.from_numpy(start).to(model.device).requires_grad_()
     optimiser = torch.optim.Adam([directions], lr=LEARNING_RATE)
     unedited: dict[int, torch.Tensor] = {}
-    for _ in range(DAS_STEPS):
+    for step in range(DAS_STEPS):
+        # Steps become smaller, because a few clips at a time give a noisy gradient.
+        optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / DAS_STEPS)
         rows = rng.choice(with_event, size=min(DAS_CLIPS_PER_STEP, len(with_event)), replace=False)
         loss = _loss_of(_orthonormal(directions), data, clips, rows, unedited, rng)
         (directions.grad,) = torch.autograd.grad(GRADIENT_SCALE * loss, [directions])

@@ -10,7 +10,7 @@ from reprise.report.figures.heads import head_map
 from reprise.report.numbers import interval, is_number, percent
 from reprise.report.results import Results
 
-N_SHOWN = 8
+N_SHOWN = 6
 
 
 def heads_view(study: Results, name: str) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def heads_view(study: Results, name: str) -> dict[str, Any]:
         )
     n_patched, even = int(table["n_patched"].iloc[0]), float(table["reference_share"].iloc[0])
     about = (
-        f"In the {n_clips} clips that lose their {words.event} under the edit, the edit lowers how much likelier the "
-        f"model finds the {words.event} than what it plays instead by {total:.2g} nats per token."
+        f"{n_clips} clips lose their {words.event} under the edit. On their own tokens the edit makes the "
+        f"{words.event} less likely, compared with what the model plays instead, by {total:.2g} nats per token."
     )
     if n_patched:
         about += (

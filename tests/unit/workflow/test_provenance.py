@@ -58,8 +58,9 @@ def write(project, changed):
     for name, text in (FILES | changed).items():
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text(text)
-    for function in (code_digest, provenance._source, provenance._imported_files, provenance._content):
-        function.cache_clear()
+    for function in vars(provenance).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
 
 
 def digests(project, changed=None):
