@@ -12,7 +12,8 @@ python -m benchmarks true_size  only benchmarks/true_size.py
 python -m benchmarks statistics only benchmarks/statistics.py: simulated rates of errors and coverage
 python -m benchmarks seeds      only benchmarks/seeds.py: the demo at four sets of seeds, and the measured power
 python -m benchmarks candidates only benchmarks/candidates.py: candidates of every kind on models with known answers;
-                                --counts 10,10,200 for fewer studies with own SAEs, studies without, and null fits
+                                --counts 10,10,200 for fewer studies with own SAEs, studies without, and null fits;
+                                studies that are in candidates.json are not run again: delete it to begin anew
 python -m benchmarks tables     only the tables in the README and in docs/, from the committed JSON files
 """
 
@@ -99,7 +100,10 @@ def main(asked: argparse.Namespace) -> None:
         write(SEEDS, seeds.run())
     if not asked.wanted or "candidates" in asked.wanted:
         n_own_sae, n_no_sae, n_null = map(int, asked.counts.split(","))
-        write(CANDIDATES, candidates.run(n_own_sae=n_own_sae, n_no_sae=n_no_sae, n_null=n_null))
+        # It takes hours, so it goes on where it stopped: studies that are in the file are not run again.
+        known = read(CANDIDATES)
+        for measured in candidates.run(known, n_own_sae=n_own_sae, n_no_sae=n_no_sae, n_null=n_null):
+            write(CANDIDATES, measured)
     rewrite_pages(HERE.parent)
 
 

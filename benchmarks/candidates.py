@@ -3,6 +3,7 @@
 - `own_sae`: the planner with SAEs that are trained on its own clips, each time with another training seed. Such SAEs
   often split the plan over latents.
 - `no_sae`: the planner and the improviser without any SAE, each time with other seeds of the same prompts.
+- `settings`: the planner without its medium horizon, and with labels at other steps.
 - `null_fits`: candidates of every kind that is fitted with labels, fitted on labels exchanged between prompts and
   confirmed on held-out prompts with the true ones. A fit that is confirmed counts as passed, although it would still
   have to be selective, so this bounds the rate of the whole way from above.
@@ -11,6 +12,7 @@
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,17 @@ from reprise.targets.labels import label_grid, without_local
 
 N_OWN_SAE, N_NO_SAE, N_NULL = 10, 10, 200
 LAYERS, LONG, LOCAL = (2, 4), "h4-8", "h0.5-2"
+MODELS, SECTIONS = ("planner", "improviser"), ("settings", "no_sae", "own_sae")
 NULL_KINDS = ("mean_difference", "probe", "leace")
 # Where a plan could be held: after the motif and the baseline's window, and before the continuation.
 PLANNED_S = (7.0, 8.0)
 RATE_HZ = 25.0
 
 
-def defaults() -> dict[str, Any]:
-    """The fields that the demo's studies share."""
-    return yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["defaults"]
+def defaults(study: dict[str, Any]) -> dict[str, Any]:
+    """The fields that the demo's studies share, but for those that the study sets as a whole."""
+    shared = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["defaults"]
+    return {name: value for name, value in shared.items() if name not in study}
 
 
 def own_sae_studies(n: int) -> dict[str, Any]:
@@ -55,29 +59,49 @@ def no_sae_studies(n: int) -> dict[str, Any]:
             "layers": list(LAYERS),
             "seeds": list(range(4 * i, 4 * i + 4)),
         }
-        for name in ("planner", "improviser")
         for i in range(n)
+        for name in ("planner", "improviser")
     }
 
 
-def run(*, n_own_sae: int = N_OWN_SAE, n_no_sae: int = N_NO_SAE, n_null: int = N_NULL) -> dict[str, Any]:
-    """The content of `candidates.json`."""
+def setting_studies() -> dict[str, Any]:
+    """The planner with other settings, that do not bear on the question."""
+    planner = {"model": {"name": "resources/planner"}}
+    planner["saes"] = {layer: f"resources/planner/sae/layer{layer}" for layer in LAYERS}
+    return {
+        "no-medium-horizon": planner | {"horizons": {"local": [0.5, 2], "long": [4, 8]}},
+        "step-0.25-s": planner | {"labels": {"step_s": 0.25}},
+        "step-1-s": planner | {"labels": {"step_s": 1.0}},
+    }
+
+
+def run(
+    measured: dict[str, Any], *, n_own_sae: int = N_OWN_SAE, n_no_sae: int = N_NO_SAE, n_null: int = N_NULL
+) -> Iterator[dict[str, Any]]:
+    """Run the studies that are not in `measured` yet, and yield the content of `candidates.json` after each."""
+    studies: dict[str, dict[str, Any]] = {name: dict(measured.get("studies", {}).get(name, {})) for name in SECTIONS}
+    null = dict(measured.get("null_fits", {}))
+    asked = {"settings": setting_studies(), "no_sae": no_sae_studies(n_no_sae), "own_sae": own_sae_studies(n_own_sae)}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for needed in ("resources", "config"):
             (directory / needed).symlink_to(ROOT / needed)
-        found: dict[str, Any] = {}
-        for section, studies in (("own_sae", own_sae_studies(n_own_sae)), ("no_sae", no_sae_studies(n_no_sae))):
-            if not studies:
-                continue
-            path = directory / f"{section}.yaml"
-            path.write_text(yaml.safe_dump({"studies": studies, "defaults": defaults()}))
+
+        def finished(study: str, fields: dict[str, Any]) -> Path:
+            path = directory / f"{study}.yaml"
+            path.write_text(yaml.safe_dump({"studies": {study: fields}, "defaults": defaults(fields)}))
             run_snakemake(directory, path)
-            found[section] = {study: judged(directory / "results" / study) for study in studies}
-        null = {}
-        for model in ("planner", "improviser") if n_no_sae else ():
-            null[model] = null_fits(directory / "results" / f"{model}-0", n_null)
-    return summary(found) | {"null_fits": null}
+            return directory / "results" / study
+
+        for section, wanted in asked.items():
+            for study, fields in wanted.items():
+                if study not in studies[section]:
+                    studies[section][study] = judged(finished(study, fields))
+                    yield summary(studies) | {"null_fits": null}
+        for model in MODELS if n_null else ():
+            if model not in null:
+                null[model] = null_fits(finished(f"{model}-0", no_sae_studies(1)[f"{model}-0"]), n_null)
+                yield summary(studies) | {"null_fits": null}
 
 
 def judged(folder: Path) -> dict[str, Any]:
@@ -87,21 +111,22 @@ def judged(folder: Path) -> dict[str, Any]:
     return {"verdict": record["verdict"], "reason": record["reason"], "by_kind": edited}
 
 
-def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Counts of verdicts, and of candidates that showed foresight, by kind."""
-    own, none = found.get("own_sae", {}), found.get("no_sae", {})
+def summary(studies: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Counts of verdicts, and of studies in which a kind of candidate showed foresight."""
+    own, without = studies["own_sae"], studies["no_sae"]
     by_kind = Counter(kind for one in own.values() for kind, name in one["by_kind"].items() if name == "foresight")
     return {
         "own_sae": {
             "runs": len(own),
             "foresight": sum(one["verdict"] == "foresight" for one in own.values()),
             "by_kind": dict(by_kind),
-            "studies": own,
         },
         "no_sae": {
-            model: dict(Counter(one["verdict"] for study, one in none.items() if study.startswith(model)))
-            for model in ("planner", "improviser")
+            model: dict(Counter(one["verdict"] for study, one in without.items() if study.startswith(model)))
+            for model in MODELS
         },
+        "settings": {study: one["verdict"] for study, one in studies["settings"].items()},
+        "studies": studies,
     }
 
 
