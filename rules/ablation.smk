@@ -104,6 +104,7 @@ checkpoint candidates:
     output:
         folder=directory("results/{study}/candidates"),
         table="results/{study}/candidates.parquet",
+        layers="results/{study}/candidates.layers.json",
     log:
         "results/logs/{study}/candidates.log",
     benchmark:
@@ -327,7 +328,59 @@ rule estimate_power:
         "../workflow_scripts/power.py"
 
 
-rule verdict:
+rule map_effect:
+    # Only for a candidate that passes: see `maps` in rules/paths.smk.
+    input:
+        model=lambda wildcards: model_record(wildcards.study),
+        candidate="results/{study}/candidates/{candidate}.json",
+        layers="results/{study}/candidates.layers.json",
+        ablation="results/{study}/ablations/{candidate}.manifest.json",
+        certificate=lambda wildcards: [
+            certificate(wildcards.study, layer)
+            for layer in candidate_sae(wildcards.candidate)
+        ],
+        donated=lambda wildcards: donated_to_map(wildcards.study, wildcards.candidate),
+    output:
+        "results/{study}/maps/{candidate}.parquet",
+    log:
+        "results/logs/{study}/map/{candidate}.log",
+    benchmark:
+        "results/benchmarks/{study}/map/{candidate}.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    threads: 2
+    resources:
+        device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("map"),
+        runtime=runtime("map"),
+    params:
+        settings=settings(
+            "map_effect",
+            "model",
+            "ablation",
+            "events",
+            target=target("effects"),
+            event_s=extent("event_s"),
+            sampling=lambda wildcards: sampling(wildcards.study),
+            n_map_clips=MAP_CLIPS,
+            map_step_s=lambda wildcards: STUDIES[
+                wildcards.study
+            ].candidates.map_step_s,
+            sae=lambda wildcards: [
+                sae_to_read(wildcards.study, layer)
+                for layer in candidate_sae(wildcards.candidate)
+            ],
+            versions=lambda wildcards: sae_versions(
+                wildcards.study, *candidate_sae(wildcards.candidate)
+            ),
+        ),
+    script:
+        "../workflow_scripts/map_effect.py"
+
+
+checkpoint verdict:
+    # A candidate that passes gets a map, so it must be known which one does.
     input:
         declared="results/{study}/declared.json",
         predictions=lambda wildcards: long_probes(wildcards.study, ".parquet"),
@@ -349,7 +402,7 @@ rule verdict:
             for c in chosen_candidates(wildcards.study)
         ],
     output:
-        "results/{study}/verdict.json",
+        verdict="results/{study}/verdict.json",
     log:
         "results/logs/{study}/verdict.log",
     localrule: True

@@ -290,6 +290,20 @@ def donated(study, candidate):
     return stores(kind, study, f"layer{layer_of(candidate)}")
 
 
+def donated_to_map(study, candidate):
+    """The same for the map of a candidate, which edits the other layers along directions."""
+    if STUDIES[study].ablation.target != "resample":
+        return []
+    others = [
+        layer for layer in STUDIES[study].hook_layers if layer != layer_of(candidate)
+    ]
+    return donated(study, candidate) + [
+        manifest
+        for layer in others
+        for manifest in stores("activations", study, f"layer{layer}")
+    ]
+
+
 def candidate_sae(candidate):
     """The layer of the SAE that a candidate is read through, as a list: none for a direction, which another SAE does not
     make stale. Its name says so (`candidate_name` of reprise/candidates/selection.py).
@@ -302,6 +316,16 @@ def chosen_candidates(study):
     """Names of the candidates the screen found; none before it has run."""
     folder = Path(checkpoints.candidates.get(study=study).output.folder)
     return sorted(path.stem for path in folder.glob("layer*.json"))
+
+
+def maps(study):
+    """The map of the candidate that showed foresight, once that is known; of the first one if there are several."""
+    if not STUDIES[study].candidates.map_step_s:
+        return []
+    verdict = Path(checkpoints.verdict.get(study=study).output.verdict)
+    judged = json.loads(verdict.read_text(encoding="utf-8"))["candidates"]
+    passing = [each["name"] for each in judged if each["verdict"] == "foresight"]
+    return [f"results/{study}/maps/{name}.parquet" for name in passing[:1]]
 
 
 def model_card(study):

@@ -26,7 +26,7 @@ from reprise.checkpoints.hub import sae_folder
 from reprise.config.schema import OF_SAE
 from reprise.identity import seed_from
 from reprise.interventions.direction_files import read_direction
-from reprise.interventions.subspace import Subspace, coordinates, from_record, of_latents
+from reprise.interventions.subspace import Subspace, coordinates, from_record, of_latents, to_record
 from reprise.probing.questions import read_question
 from reprise.saes.latents import read_latents
 from reprise.storage.artifacts import read_array
@@ -228,6 +228,17 @@ table = tried.assign(
     rank=[subspace.rank for subspace in tried["subspace"]],
 ).rename(columns=confirmation)
 table = table[[*columns, *confirmation.values(), "confirmed"]]
+# The map of a candidate that passes edits the other layers along the difference of the class means.
+of_layers = {}
+for layer in settings["layers"] if can_edit else []:
+    try:
+        difference = featurize("mean_difference", fit_of(layer), seed=fit_seed)
+    except ValueError as error:
+        log.warning("layer %d has no mean difference: %s", layer, error)
+        continue
+    named = references_of({"": difference}, fit_of(layer))
+    of_layers[layer] = {"subspace": to_record(difference), "references": named[""]}
+write_json(Path(snakemake.output.layers), of_layers)
 folder = Path(snakemake.output.folder)
 folder.mkdir(parents=True, exist_ok=True)
 for spec in specs:

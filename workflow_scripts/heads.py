@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reprise.interventions.edits import edit_function, row_edits
+from reprise.interventions.edits import batch_edit
 from reprise.interventions.heads import (
     HeadClips,
     attribute_heads,
@@ -68,8 +68,7 @@ def batches(part: pd.DataFrame):
             reference=np.rint(reference_s * rate_hz).astype(np.int64),
             text=encode_prompts(model, some["prompt"].tolist()),
         )
-        of_rows = row_edits(pd.concat([some, some]), edits, d_model=model.d_model, device=device)
-        yield clips, edit_function(of_rows, sae, guided=False)
+        yield clips, batch_edit(pd.concat([some, some]), edits, d_model=model.d_model, device=device, guided=False)
 
 
 mine = [own[clip_id] for clip_id in rows["clip_id"]]

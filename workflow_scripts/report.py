@@ -124,6 +124,7 @@ for study, fields in settings["studies"].items():
             seeds={hook_layer(name): t for name, t in read_tables("seeds", study, ".seeds.parquet").items()},
             effects=read_tables("effects", study),
             matched=read_tables("matched", study, ".matched.parquet"),
+            maps=read_tables("maps", study),
             heads=read_tables("heads", study),
             sufficiency=read_tables("sufficiency", study, ".sufficiency.parquet"),
             examples=read_examples(events, audio, target.view.words),

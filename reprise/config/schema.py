@@ -225,6 +225,12 @@ class CandidateSettings(Settings):
         valid="a list of files such as data/direction.safetensors",
     )
     max_edited: int = leaf(1, "Maximum number of confirmed candidates of each kind that are edited.", ge=1)
+    map_step_s: float = seconds(
+        2.0,
+        "A candidate that passes is edited in one window of time after the other, in one layer and in all. Length of "
+        "such a window; 0: no map.",
+        ge=0,
+    )
 
 
 class ScreenSettings(Settings):

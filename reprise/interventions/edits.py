@@ -42,12 +42,15 @@ class Edits(NamedTuple):
         By (donor clip, edit): the coordinates of that clip, float `[position, rank]`, for rows with a donor.
     sae
         The SAE of the layer; None if no subspace is read through it.
+    joint
+        Edits of several layers at once: by name, the subspace that is edited at each layer.
     """
 
     subspaces: Mapping[str, Subspace]
     references: Mapping[tuple[str, str], NDArray[np.floating]]
     donated: Mapping[tuple[str, str], NDArray[np.floating]] = {}
     sae: Sae | None = None
+    joint: Mapping[str, Mapping[int, str]] = {}
 
 
 class RowEdits(NamedTuple):
@@ -174,6 +177,38 @@ def _reference(row: pd.Series, edits: Edits, *, width: int, stop: int, rank: int
     if found.shape[1] != rank:
         raise ValueError(f"row_edits: the reference of {row['edit']} has {found.shape[1]} coordinates; valid: {rank}")
     return found
+
+
+def batch_edit(
+    table: pd.DataFrame,
+    edits: Edits,
+    *,
+    d_model: int,
+    device: torch.device | str,
+    guided: bool,
+    cfg_branches: Halves = "both",
+) -> EditFunction:
+    """The edit of a batch, whose rows may edit different layers, or several at once (`Edits.joint`).
+
+    Parameters and errors: as in `row_edits` and `edit_function`. A row's own layer does not matter for a joint edit.
+    """
+    of_row = [
+        edits.joint.get(name, {int(layer): name}) for name, layer in table[["edit", "layer"]].itertuples(index=False)
+    ]
+    functions = []
+    for layer in sorted({layer for names in of_row for layer in names}):
+        acts = np.array([layer in names for names in of_row])
+        names = [names.get(layer, "") for names in of_row]
+        part = table.assign(layer=layer, edit=names, dose=table["dose"].where(acts, 0.0))
+        rows = row_edits(part, edits, d_model=d_model, device=device)
+        functions.append(edit_function(rows, edits.sae, guided=guided, cfg_branches=cfg_branches))
+
+    def edit(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
+        for function in functions:
+            x = function(layer, start, x)
+        return x
+
+    return edit
 
 
 def edit_function(edits: RowEdits, sae: Sae | None, *, guided: bool, cfg_branches: Halves = "both") -> EditFunction:

@@ -10,14 +10,14 @@ Degenerate input: a table without rows gives no batches.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 
 from reprise.interventions.conditions import UNEDITED
-from reprise.interventions.edits import Edits, Halves, edit_function, row_edits
+from reprise.interventions.edits import Edits, Halves, batch_edit
 from reprise.models.adapter import Model
 from reprise.models.delay_pattern import predictions
 from reprise.models.forward import EditFunction, teacher_forced
@@ -85,7 +85,7 @@ def run_conditions(
         n_prefix = padded["n_prefix_frames"].tolist()
         width = max(1, max(n_prefix))
         prefix = np.stack([baseline[c][:, :width].astype(np.int64) for c in clips])
-        of_rows = row_edits(padded, edits, d_model=model.d_model, device=model.device)
+        how: dict[str, Any] = {"d_model": model.d_model, "device": model.device, "cfg_branches": cfg_branches}
         tokens = generate(
             model,
             padded["prompt"].tolist(),
@@ -94,7 +94,7 @@ def run_conditions(
             sampling=sampling,
             prefix=torch.from_numpy(prefix).to(model.device),
             n_prefix_frames=n_prefix,
-            edit=edit_function(of_rows, edits.sae, guided=sampling.cfg_coef != 1.0, cfg_branches=cfg_branches),
+            edit=batch_edit(padded, edits, guided=sampling.cfg_coef != 1.0, **how),
         )
         yield part, tokens[: len(part)].cpu().numpy().astype(np.uint16)
 
@@ -180,8 +180,7 @@ def teacher_forced_kl(
         for first in range(0, len(mine), batch_size):
             chosen = mine[np.minimum(np.arange(first, first + batch_size), len(mine) - 1)]
             part = table.iloc[chosen]
-            of_rows = row_edits(part, edits, d_model=model.d_model, device=model.device)
-            edit = edit_function(of_rows, edits.sae, guided=False)
+            edit = batch_edit(part, edits, d_model=model.d_model, device=model.device, guided=False)
             of_row = torch.tensor([place[c] for c in part["clip_id"]], device=model.device)
             found = _kl(unedited, of_row, logits(part, edit), model.delays).cpu().numpy()
             out[mine[first : first + batch_size]] = found[: len(mine) - first]

@@ -36,7 +36,8 @@ class Results(NamedTuple):
     used (track_id, path, reason). cuts_left_out: cuts of other recordings that could not be used (with cut). damaged:
     recordings that could not be decoded in some places. seeds: by layer, how similar a latent of its trained SAE is to
     the most similar one of SAEs from other seeds (latent, seed, cosine). heads: by candidate name, what its attention
-    heads do (`reprise.interventions.heads.head_table`).
+    heads do (`reprise.interventions.heads.head_table`). maps: by candidate name, where and when its edit acts
+    (`reprise.interventions.effect_map.map_summary`).
     """
 
     name: str
@@ -64,3 +65,4 @@ class Results(NamedTuple):
     damaged: Sequence[Mapping[str, str]] = ()
     seeds: Mapping[int, pd.DataFrame] = MappingProxyType({})
     heads: Mapping[str, pd.DataFrame] = MappingProxyType({})
+    maps: Mapping[str, pd.DataFrame] = MappingProxyType({})

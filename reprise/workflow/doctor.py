@@ -35,7 +35,7 @@ from reprise.saes.latents import latent_arrays
 from reprise.saes.loading import load_sae
 from reprise.storage.artifacts import activation_arrays, audio_bytes, token_arrays
 from reprise.storage.stores import stored_bytes
-from reprise.workflow.resources import continuations, edited_candidates
+from reprise.workflow.resources import continuations, edited_candidates, mapped
 
 USUAL_L0 = 100
 STORES = ("tokens", "audio", "activations", "latents")
@@ -172,6 +172,8 @@ def look_at_ablations(study: Study, *, n_clips: int) -> Finding:
     n, n_each = edited_candidates(study), continuations(study, n_clips)
     seconds = study.generation.duration_s - study.ablation.prefix_s
     found = f"at most {n} {'candidate' if n == 1 else 'candidates'}, each with {n_each} continuations of {seconds:g} s"
+    if n_map := mapped(study, n_clips):
+        found += f"; if one passes, {n_map} more for its map"
     return Finding("ablations", True, found)
 
 

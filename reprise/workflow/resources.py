@@ -30,6 +30,7 @@ MODEL_STAGES = (
     "ablate",
     "effects",
     "heads",
+    "map",
 )
 # Memory of Python with the stage's imports, and what the stage needs for any model, in MB: 1.25 times the measured
 # value. SNAKEMAKE_MB is for the two Snakemake processes that start a job on a cluster and count towards its memory.
@@ -46,6 +47,7 @@ MARGIN, MINUTES_AT_LEAST = 3.0, 15
 DAS_PASSES = DAS_STEPS * DAS_CLIPS_PER_STEP * 2 * 3
 # Passes over a clip that the attribution to heads takes (reprise/interventions/heads.py): a gradient, the edited pass,
 # and one for each patched head, each over two continuations.
+MAP_CLIPS = 12  # the map of a candidate that passes edits so many clips
 HEADS_PASSES = 2 * (3 + 2 + 8)
 
 
@@ -69,6 +71,16 @@ def continuations(study: Study, n_clips: int) -> int:
     # Necessity has the strongest local latent too, and the edit of the prefix alone.
     necessity = once + len(a.doses) * dosed + 1 + ("prefix_only" in a.windows)
     return min(n_clips, a.n_clips) * necessity + min(n_clips, a.n_sufficiency) * (once + dosed)
+
+
+def mapped(study: Study, n_clips: int) -> int:
+    """How many continuations the map of the candidate that passes takes in a study of `n_clips` clips."""
+    step_s, a = study.candidates.map_step_s, study.ablation
+    if not step_s:
+        return 0
+    n_layers = len(study.hook_layers)
+    n_windows = math.ceil((a.prefix_s + a.return_window_s[1]) / step_s - 1e-9)
+    return min(n_clips, a.n_clips, MAP_CLIPS) * (n_layers + (n_layers > 1)) * n_windows
 
 
 def edited_candidates(study: Study) -> int:
@@ -125,10 +137,15 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     asked = {"n_frames": n_frames, "dtype": study.model.dtype}
     weights = transformer_weights(facts)
     generation = generation_need(facts, guided=guided, **asked)
-    if stage in ("generate", "ablate"):
+    if stage in ("generate", "ablate", "map"):
         need = generation
     else:
-        need = pass_need(facts, **asked, n_hooks=2 * len(study.hook_layers) + 2, n_logits=2 * (stage == "effects"))
+        need = pass_need(
+            facts,
+            **asked,
+            n_hooks=2 * len(study.hook_layers) + 2,
+            n_logits=2 * (stage in ("effects", "fit_das", "heads")),
+        )
     # While the language model is loaded, it is in memory twice as float32: once as read from the file, once in place.
     loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(g.batch_size)
     mb = (GPU_BASE_MB + loading / 1e6) if on_gpu else MODEL_BASE_MB + max(loading, running) / 1e6
@@ -141,9 +158,11 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     elif stage == "fit_das":
         # On all clips, without each fold, and on exchanged labels.
         n = (1 + N_FOLDS + study.ablation.n_controls) * DAS_PASSES
+    elif stage == "map":
+        n = mapped(study, n_clips)
     elif stage == "heads":
         n = min(n_clips, study.ablation.n_clips) * HEADS_PASSES
-    if on_gpu and stage in ("generate", "ablate"):
+    if on_gpu and stage in ("generate", "ablate", "map"):
         seconds = math.ceil(n / g.batch_size) * n_frames * facts["n_layers"] * GPU_S_PER_LAYER_AND_STEP
     else:
         speed = FLOPS_PER_S * (50 if on_gpu else 1)

@@ -16,6 +16,7 @@ from reprise.report.numbers import NEVER_DATA, interval, is_number, number
 from reprise.report.results import Results
 from reprise.report.views.edits import KINDS, MARKERS, WINDOWS, dose_text
 from reprise.report.views.heads import heads_view
+from reprise.report.views.maps import map_view
 from reprise.report.views.verdict import gate_view
 from reprise.targets.view import Words
 
@@ -64,6 +65,7 @@ def ablation_view(study: Results, name: str) -> dict[str, Any]:
         "legend": legend(keys),
         "prefix_only": prefix_text(matched, words),
         "sufficiency": sufficiency_text(study.sufficiency.get(name, pd.DataFrame()), words),
+        "map": map_view(study, name),
         "heads": heads_view(study, name),
     }
 

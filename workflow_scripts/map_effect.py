@@ -1,0 +1,123 @@
+"""Edit one layer, or all, in one window of time after the other, and measure the effect."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from reprise.identity import clip_seed
+from reprise.interventions.edits import Edits
+from reprise.interventions.effect_map import ALL, OWN, edited_layers, map_summary, map_table, map_windows
+from reprise.interventions.effects import EventWindow, best_score, continuation_nll, outside_event
+from reprise.interventions.reading import certified_sae, read_edits
+from reprise.interventions.run import run_conditions
+from reprise.interventions.subspace import from_record
+from reprise.models.codec import decode_audio
+from reprise.models.device import pick_device
+from reprise.models.generation import Sampling
+from reprise.models.loading import load_identified
+from reprise.models.memory import check_memory, free_memory, generation_need
+from reprise.storage.artifacts import store_of
+from reprise.storage.files import read_manifest, write_parquet
+from reprise.targets.registry import target_of
+from reprise.workflow.job import log, progress, start
+from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
+
+NLL_ROWS = 16
+
+settings = start(snakemake)
+inputs, ablation, sampling = snakemake.input, settings["ablation"], settings["sampling"]
+identity, spec, of_layers = (json.loads(Path(p).read_text()) for p in (inputs.model, inputs.candidate, inputs.layers))
+target, events, prefix_s = target_of(settings["target"]["name"]), settings["events"], ablation["prefix_s"]
+folder = store_of(inputs.ablation)
+digests = [read_manifest(folder)["digest"], *(read_manifest(store_of(m))["digest"] for m in inputs.donated)]
+conditions, tokens = pd.read_parquet(folder / "conditions.parquet"), np.load(folder / "tokens.npy")
+untouched = np.flatnonzero((conditions["kind"] == "untouched") & (conditions["arm"] == "necessity"))
+baseline = {conditions["clip_id"][i]: tokens[i] for i in untouched}
+
+others = {int(layer): from_record(each["subspace"]) for layer, each in of_layers.items()}
+layers = edited_layers(spec["layer"], from_record(spec["subspaces"]["target"]), others)
+names = {layer: name for layer, (name, _) in layers.items()}
+found = {name: of_layers.get(str(layer)) for layer, name in names.items()}
+found[OWN] = {"subspace": spec["subspaces"]["target"], "references": spec["references"]["target"]}
+device = pick_device(snakemake.resources.device)
+sae = certified_sae(inputs.certificate, settings["sae"], device=device)
+batch_size = sampling["batch_size"]
+need = generation_need(
+    identity, n_frames=tokens.shape[-1], dtype=settings["model"]["dtype"], guided=sampling["cfg_coef"] != 1
+)
+check_memory(need, batch_size=batch_size, free=free_memory(device))
+model = load_identified(settings["model"], identity, device=device)
+
+clips = pd.DataFrame(spec["clips"]).head(settings["n_map_clips"])
+references = {"zero": "zero", "mean": "without", "resample": "without"}
+table = map_table(
+    clips,
+    names,
+    map_windows(float(clips["target_stop_s"].max()), settings["map_step_s"]),
+    reference=references[ablation["target"]],
+    prefix_s=prefix_s,
+    frame_rate_hz=model.frame_rate_hz,
+)
+edits = Edits({}, {}, {}, sae, joint={ALL: names})
+for layer, name in names.items():
+    of_layer = {"subspaces": {name: found[name]["subspace"]}, "references": {name: found[name]["references"]}}
+    # The coordinates of donors are read where the subspace is: from latents, or from the stream.
+    kind = "latents" if found[name]["subspace"]["latents"] else "activations"
+    donated = [m for m in inputs.donated if f"/{kind}/layer{layer}/" in m]
+    read = read_edits(of_layer, table[table["edit"] == name], donated, sae)
+    edits.subspaces.update(read.subspaces)
+    edits.references.update(read.references)
+    edits.donated.update(read.donated)
+log.info("%d clips, %d continuations, layers %s", len(clips), len(table), list(names))
+output = Path(snakemake.output[0])
+
+
+def passes(first: int) -> Iterator[np.ndarray]:
+    runs = run_conditions(
+        model,
+        edits,
+        table.iloc[first * batch_size :],
+        baseline,
+        {clip["clip_id"]: clip_seed("generate", clip) for clip in clips.to_dict("records")},
+        batch_size=batch_size,
+        sampling=Sampling(**{key: sampling[key] for key in Sampling._fields}),
+        cfg_branches=ablation["cfg_branches"],
+        n_frames=tokens.shape[-1],
+    )
+    return (part for _, part in runs)
+
+
+depends_on = [settings, identity, spec, of_layers, sae.digest if sae else "", digests, device, torch.__version__]
+kept = kept_passes(unfinished_folder(output, depends_on), passes)
+made = np.concatenate(list(progress(kept, total=-(-len(table) // batch_size), what="continuations")))
+
+prompt_of = dict(zip(clips["clip_id"], clips["prompt"], strict=True))
+untouched_nll = continuation_nll(
+    model, np.stack([baseline[c] for c in prompt_of]), list(prompt_of.values()), batch_size=NLL_ROWS
+)
+nll_of = dict(zip(prompt_of, untouched_nll, strict=True))
+nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=NLL_ROWS)
+scorers, before = {}, {}
+for clip in clips.itertuples():
+    audio = decode_audio(model, baseline[clip.clip_id])
+    extent = {"start_s": clip.reference_start_s, "duration_s": clip.reference_duration_s}
+    scorers[clip.clip_id] = target.scorer(audio, model.sample_rate_hz, events, **extent)
+    before[clip.clip_id] = scorers[clip.clip_id](audio)
+records = []
+for i, row in progress(enumerate(table.itertuples()), total=len(table), what="effects"):
+    same = np.array_equal(made[i], baseline[row.clip_id])
+    curve = before[row.clip_id] if same else scorers[row.clip_id](decode_audio(model, made[i]))
+    window = EventWindow(
+        prefix_s, row.target_start_s, row.target_stop_s, row.reference_duration_s or settings["event_s"]
+    )
+    best = [best_score(c.time_s, c.score, window.start_s, window.stop_s) for c in (before[row.clip_id], curve)]
+    was, is_now = (float(score >= events["min_score"]) for score in best)
+    outside = outside_event(np.arange(made.shape[-1]) / model.frame_rate_hz, window)
+    damage = (nll[i] - nll_of[row.clip_id])[outside].mean(dtype=np.float64) if outside.any() else np.nan
+    records.append({"found_baseline": was, "effect_rate": was - is_now, "damage_nats": float(damage)})
+write_parquet(output, map_summary(pd.concat([table, pd.DataFrame(records)], axis=1)))
+remove_unfinished(output)
