@@ -27,7 +27,7 @@ def test_the_page_on_staleness_names_what_uses_each_module() -> None:
     assert page == staleness_text(page), "docs/staleness.md is out of date: run python -m reprise.config.docs"
     assert (
         "| `reprise/targets/labels.py` |" in page
-        and "| `reprise/probing/folds.py` | baseline, candidates, probe" in page
+        and "| `reprise/probing/folds.py` | baseline, candidates, fit_das, probe" in page
     )
 
 

@@ -127,6 +127,28 @@ def effects_rows(clips: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def heads_rows() -> pd.DataFrame:
+    """Three layers of two heads: one head passes most of the effect on, another looks back."""
+    table = pd.DataFrame({"layer": [0, 0, 1, 1, 2, 2], "head": [0, 1] * 3})
+    table["attribution"], table["direct"] = [0, 0, 0, 0, 0.3, 0.02], [0, 0, 0, 0, 0.27, -0.01]
+    table["to_reference"] = [0.1, 0.2, 0.1, 0.2, 0.12, 0.8]
+    table["effect"], table["effect_low"], table["effect_high"] = (
+        [np.nan] * 4 + [value, np.nan] for value in (0.25, 0.2, 0.3)
+    )
+    return table.assign(n_clips=20, n_patched=9, total=0.6, total_patched=0.5, reference_share=0.18)
+
+
+def map_rows() -> pd.DataFrame:
+    """Two layers and all of them, in two windows: it is needed late, and in all layers."""
+    rows = [
+        {"where": where, "from_s": from_s, "to_s": from_s + 2.0, "effect": effect, "damage": 0.01}
+        for where, late in (("layer 2", 0.5), ("layer 4", 0.25), ("all", 0.75))
+        for from_s, effect in ((8.0, 0.0), (10.0, late))
+    ]
+    table = pd.DataFrame(rows)
+    return table.assign(effect_low=table["effect"] / 2, effect_high=table["effect"] / 2 + 0.5, n_clips=12)
+
+
 def certificate(layer: int, *, passed: bool) -> dict:
     fvu = {layer - 1: 0.41, layer: 0.117 if passed else 0.62, layer + 1: 0.388}
     reason = "" if passed else f"layer {layer + 1} is the better hook: FVU 0.388 there, 0.620 at layer {layer}"
@@ -271,6 +293,8 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
         write_parquet(folder / "effects" / f"{NAME}.parquet", effects)
         write_parquet(folder / "effects" / f"{NAME}.matched.parquet", matched)
         write_parquet(folder / "effects" / f"{NAME}.sufficiency.parquet", sufficiency)
+        write_parquet(folder / "heads" / f"{NAME}.parquet", heads_rows())
+        write_parquet(folder / "maps" / f"{NAME}.parquet", map_rows())
         with write_folder(
             folder / "effects" / f"{NAME}.audio", meta={"clips": ["p00-s0", "p00-s1", "p01-s0"]}
         ) as players:
@@ -342,6 +366,8 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         "matched": found("effects/*.matched.parquet"),
         "sufficiency": found("effects/*.sufficiency.parquet"),
         "players": found("effects/*.audio.manifest.json"),
+        "heads": found("heads/*.parquet"),
+        "maps": found("maps/*.parquet"),
     }
 
     class Inputs(SimpleNamespace):
