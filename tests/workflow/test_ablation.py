@@ -124,9 +124,7 @@ def test_a_subspace_found_by_gradient_is_tried_with_the_others(study, tmp_path, 
     config = ablation_config()
     config["defaults"]["candidates"] = {"kinds": ["das", "mean_difference"], "das_rank": 2}
     write_config(folder, config)
-    assert jobs(snakemake(folder, "--dry-run", "--cores", "2"))["fit_das"] == 1
-    snakemake(folder, "--touch", "--cores", "2", "results/tiny/das/layer2.json")
-    snakemake(folder, "--cores", "2", "--allowed-rules", "candidates", "--rerun-triggers", "mtime")
+    snakemake(folder, "--cores", "2", "results/tiny/candidates.parquet")
     found = pd.read_parquet(folder / "results" / "tiny" / "candidates.parquet").set_index("kind")
     assert found.loc["das", "title"] == "layer 2, DAS" and found.loc["das", "rank"] == 2
     (spec,) = (folder / "results" / "tiny" / "candidates").glob("layer2-das-*.json")
