@@ -11,32 +11,40 @@
 
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+from scipy.stats import spearmanr
 
 from benchmarks.workflow import ROOT, run_snakemake
 from reprise.candidates.confirmation import confirm
-from reprise.candidates.controls import LayerFit, featurize, fit_layer
+from reprise.candidates.controls import featurize, fit_layer
+from reprise.candidates.featurizers.das import interchanges_of
 from reprise.candidates.featurizers.data import swapped
-from reprise.identity import stable_fraction
+from reprise.candidates.study_clips import read_study_clips
+from reprise.config.schema import Study
+from reprise.interventions.head_clips import head_batches, losing_clips
+from reprise.interventions.heads import attribute_heads, patched_effects
+from reprise.interventions.reading import read_edits
 from reprise.interventions.subspace import coordinates
+from reprise.models.loading import load_model
 from reprise.probing.questions import read_question
-from reprise.storage.artifacts import read_array, read_clips
+from reprise.storage.artifacts import read_array
 from reprise.targets.labels import label_grid, without_local
 
-N_OWN_SAE, N_NO_SAE, N_NULL = 10, 10, 200
+N_OWN_SAE, N_NO_SAE, N_NULL, N_NULL_DAS = 10, 10, 200, 30
 LAYERS, LONG, LOCAL = (2, 4), "h4-8", "h0.5-2"
 MODELS, SECTIONS = ("planner", "improviser"), ("settings", "no_sae", "own_sae")
-NULL_KINDS = ("mean_difference", "probe", "leace")
-# Where a plan could be held: after the motif and the baseline's window, and before the continuation.
-PLANNED_S = (7.0, 8.0)
-RATE_HZ = 25.0
+NULL_KINDS = ("mean_difference", "probe", "leace", "das")
+# When the models' motif begins to be known, and its length.
+MOTIF = {"earliest_s": 4.0, "reference_s": 2.0}
 
 
 def defaults(study: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +88,7 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Run the studies that are not in `measured` yet, and yield the content of `candidates.json` after each."""
     studies: dict[str, dict[str, Any]] = {name: dict(measured.get("studies", {}).get(name, {})) for name in SECTIONS}
-    null = dict(measured.get("null_fits", {}))
+    others: dict[str, Any] = {name: dict(measured.get(name, {})) for name in ("null_fits", "heads")}
     asked = {"settings": setting_studies(), "no_sae": no_sae_studies(n_no_sae), "own_sae": own_sae_studies(n_own_sae)}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -97,11 +105,15 @@ def run(
             for study, fields in wanted.items():
                 if study not in studies[section]:
                     studies[section][study] = judged(finished(study, fields))
-                    yield summary(studies) | {"null_fits": null}
+                    yield summary(studies) | others
         for model in MODELS if n_null else ():
-            if model not in null:
-                null[model] = null_fits(finished(f"{model}-0", no_sae_studies(1)[f"{model}-0"]), n_null)
-                yield summary(studies) | {"null_fits": null}
+            if model not in others["null_fits"]:
+                folder = finished(f"{model}-0", no_sae_studies(1)[f"{model}-0"])
+                others["null_fits"][model] = null_fits(folder, n_null, N_NULL_DAS)
+                yield summary(studies) | others
+        if n_null and not others["heads"]:
+            others["heads"] = heads(finished("planner-0", no_sae_studies(1)["planner-0"]))
+            yield summary(studies) | others
 
 
 def judged(folder: Path) -> dict[str, Any]:
@@ -130,46 +142,97 @@ def summary(studies: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def null_fits(folder: Path, n: int) -> dict[str, dict[str, int]]:
-    """How many of `n` fits of each kind on exchanged labels are confirmed, in a finished study of layer 2."""
-    shared = folder / json.loads((folder / "clips.json").read_text())["corpus"]
+def stores(folder: Path) -> list[str]:
+    """Manifests of the stores in a folder."""
+    return sorted(str(path) for path in folder.glob("b??.manifest.json"))
 
-    def stores(of: Path) -> list[str]:
-        return sorted(str(path) for path in of.glob("b*.manifest.json"))
 
-    activations = stores(shared / "activations" / f"layer{LAYERS[0]}")
-    clips = read_clips(stores(folder / "descriptors"))
+def corpus_of(folder: Path) -> Path:
+    """The folder of the corpus of a finished study."""
+    return folder / json.loads((folder / "clips.json").read_text())["corpus"]
+
+
+def null_fits(folder: Path, n: int, n_das: int) -> dict[str, dict[str, int]]:
+    """How many of `n` fits of each kind (of `n_das` searches) on exchanged labels are confirmed, at layer 2."""
+    corpus, settings = corpus_of(folder), yaml.safe_load((folder.parents[1] / f"{folder.name}.yaml").read_text())
+    study_settings = Study.model_validate(settings["defaults"] | settings["studies"][folder.name])
+    events = [str(path) for path in sorted(folder.glob("events/b??.parquet"))]
+    inputs = SimpleNamespace(
+        tokens=stores(corpus / "tokens"),
+        activations=stores(corpus / "activations" / f"layer{LAYERS[0]}"),
+        events=events,
+        clip_summaries=[path.replace(".parquet", ".clips.parquet") for path in events],
+        reviews=[],
+    )
+    of_clips = {
+        "confirm_fraction": study_settings.screen.confirm_fraction,
+        "prefix_s": study_settings.ablation.prefix_s,
+        "return_window_s": study_settings.ablation.return_window_s,
+        "context_s": study_settings.descriptors.context_s,
+        **MOTIF,
+        "reviewed_only": False,
+    }
+    study = read_study_clips(inputs, of_clips)
+    acts = read_array(inputs.activations, "resid_post")
     labels, local = (pd.read_parquet(folder / "labels" / f"{h}.parquet") for h in (LONG, LOCAL))
-    grid = label_grid(without_local(labels, local), clips["clip_id"])
-    question = read_question(stores(folder / "descriptors"), clips, grid)
-    on_grid = read_array(activations, "resid_post", grid.positions).astype(np.float32)
-    held_out = clips["prompt_id"].map(stable_fraction).to_numpy() < 0.5
-    layer = _fit(folder, activations, clips, ~held_out)
+    grid = label_grid(without_local(labels, local), study.clips["clip_id"])
+    question = read_question(stores(folder / "descriptors"), study.clips, grid)
+    prompt = study.clips["prompt_id"].to_numpy()
+    layer = fit_layer(acts[:, study.positions], study.could_plan, study.has_event, prompt, fitted=study.fitted)
+    model = load_model(str(ROOT / study_settings.model.name))
+    clips = interchanges_of(
+        model,
+        LAYERS[0],
+        tokens=read_array(inputs.tokens, "tokens")[study.fitted],
+        prompts=study.clips.loc[study.fitted, "prompt"].tolist(),
+        stream=acts[study.fitted],
+        onset_s=study.onset_s[study.fitted],
+    )
+    layer = layer._replace(interchanges=clips)
     counts = {}
     for kind in NULL_KINDS:
-        passed = 0
-        for seed in range(n):
+        passed, n_fits = 0, n_das if kind == "das" else n
+        for seed in range(n_fits):
             exchanged = layer._replace(data=swapped(layer.data, seed=seed))
-            values = coordinates(featurize(kind, exchanged, seed=seed), on_grid)
+            values = coordinates(featurize(kind, exchanged, seed=seed), acts[:, grid.positions])
             tried = confirm(
                 pd.DataFrame({"horizon": [LONG]}),
                 {LONG: question},
                 lambda _, values=values: values,
-                held_out,
+                study.held_out,
                 alpha=0.05,
                 seed_of=lambda _: 0,
             )
             passed += bool(tried["confirmed"].iloc[0])
-        counts[kind] = {"fits": n, "passed": passed}
+        counts[kind] = {"fits": n_fits, "passed": passed}
     return counts
 
 
-def _fit(folder: Path, activations: list[str], clips: pd.DataFrame, fitted: np.ndarray) -> LayerFit:
-    """What candidates of the study are fitted on."""
-    events = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("events/b??.parquet"))])
-    inside = events["accepted"].astype(bool) & events["onset_s"].between(9.5, 12.5)
-    has_event = clips["clip_id"].isin(events.loc[inside, "clip_id"]).to_numpy()
-    positions = np.arange(*(round(s * RATE_HZ) for s in PLANNED_S))
-    acts = read_array(activations, "resid_post", positions.tolist())
-    could_plan = np.ones((len(clips), len(positions)), bool)
-    return fit_layer(acts, could_plan, has_event, clips["prompt_id"].to_numpy(), fitted=fitted)
+def heads(folder: Path) -> dict[str, Any]:
+    """How well attribution to heads agrees with patching every head, and what it costs, for a study's candidate."""
+    name = next(c["name"] for c in json.loads((folder / "verdict.json").read_text())["candidates"] if c["edited"])
+    spec = json.loads((folder / "candidates" / f"{name}.json").read_text())
+    table = pd.read_parquet(folder / "ablations" / name / "conditions.parquet")
+    tokens = np.load(folder / "ablations" / name / "tokens.npy")
+    rows = losing_clips(table, pd.read_parquet(folder / "effects" / f"{name}.parquet"))
+    donated = stores(corpus_of(folder) / "activations" / f"layer{spec['layer']}")
+    edits, model = read_edits(spec, rows, donated, None), load_model(str(ROOT / "resources" / "planner"))
+    n_heads = model.transformer.layers[0].self_attention.n_heads
+    later = [(layer, head) for layer in range(spec["layer"] + 1, model.n_layers) for head in range(n_heads)]
+    attributed, patched, seconds = [], [], [0.0, 0.0]
+    for clips, edit in head_batches(model, rows, tokens, edits):
+        began = time.monotonic()
+        found = attribute_heads(model, clips, edit, layer=spec["layer"]).attribution
+        seconds[0] += time.monotonic() - began
+        began = time.monotonic()
+        patched.append(patched_effects(model, clips, edit, later))
+        # Of all heads: those of earlier layers take as long.
+        seconds[1] += (time.monotonic() - began) * model.n_layers * n_heads / len(later)
+        attributed.append(found[:, spec["layer"] + 1 :].reshape(len(found), -1))
+    means = (np.concatenate(each).mean(axis=0) for each in (attributed, patched))
+    return {
+        "rank_correlation": round(float(spearmanr(*means).statistic), 3),
+        "cost_ratio": round(seconds[0] / seconds[1], 4),
+        "n_clips": len(rows),
+        "n_heads": model.n_layers * n_heads,
+    }

@@ -4,18 +4,14 @@ import json
 from itertools import count
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from reprise.candidates.controls import LayerFit, featurize, fit_layer, held_out_auroc, swapped_fits
-from reprise.candidates.featurizers.das import Interchanges
+from reprise.candidates.featurizers.das import interchanges_of
 from reprise.candidates.featurizers.sizes import N_FOLDS
 from reprise.candidates.study_clips import read_study_clips
 from reprise.identity import seed_from
 from reprise.interventions.subspace import Subspace, to_record
 from reprise.models.device import pick_device
 from reprise.models.loading import load_identified
-from reprise.models.prompts import encode_prompts
 from reprise.storage.artifacts import read_array
 from reprise.storage.files import write_json
 from reprise.workflow.job import log, start
@@ -39,16 +35,14 @@ def layer_fit() -> LayerFit:
     )
     identity = json.loads(Path(inputs.model).read_text())
     model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
-    some = study.clips[study.fitted]
-    onset_s = np.nan_to_num(study.onset_s[study.fitted], nan=np.nanmedian(study.onset_s[study.fitted]))
-    tokens = read_array(inputs.tokens, "tokens")[study.fitted].astype(np.int64)
-    interchanges = Interchanges(
-        model=model,
-        layer=layer,
-        tokens=torch.from_numpy(tokens).to(model.device),
-        text=encode_prompts(model, some["prompt"].tolist()),
-        stream=acts[study.fitted],
-        onset=np.rint(onset_s * model.frame_rate_hz).astype(np.int64),
+    some = study.fitted
+    interchanges = interchanges_of(
+        model,
+        layer,
+        tokens=read_array(inputs.tokens, "tokens")[some],
+        prompts=study.clips.loc[some, "prompt"].tolist(),
+        stream=acts[some],
+        onset_s=study.onset_s[some],
     )
     return fit._replace(interchanges=interchanges)
 

@@ -37,6 +37,7 @@ from reprise.interventions.likelihood import log_likelihood
 from reprise.interventions.subspace import Subspace, linear
 from reprise.models.adapter import Model, TextConditions
 from reprise.models.forward import EditFunction
+from reprise.models.prompts import encode_prompts
 
 LEARNING_RATE = 0.03
 # An onset is found on a grid, and the codec's frames run ahead of the sound. So the event may begin this much earlier.
@@ -67,6 +68,47 @@ class Interchanges(NamedTuple):
         return self._replace(
             tokens=self.tokens[rows], text=_text(self, rows), stream=self.stream[rows], onset=self.onset[rows]
         )
+
+
+def interchanges_of(
+    model: Model,
+    layer: int,
+    *,
+    tokens: NDArray[np.integer],
+    prompts: list[str | None],
+    stream: NDArray[np.floating],
+    onset_s: NDArray[np.floating],
+) -> Interchanges:
+    """Gather what the search needs.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    layer : int
+        The layer.
+    tokens : int array `[clip, codebook, frame]`
+        The clips.
+    prompts : list of str or None, one per clip
+        Their prompts.
+    stream : float array `[clip, position, d_model]`
+        The residual stream of the layer.
+    onset_s : float array `[clip]`
+        When each clip's event begins, in seconds; NaN without one, which then takes the median of the others.
+
+    Returns
+    -------
+    Interchanges
+    """
+    onset_s = np.nan_to_num(onset_s, nan=float(np.nanmedian(onset_s)))
+    return Interchanges(
+        model=model,
+        layer=layer,
+        tokens=torch.from_numpy(tokens.astype(np.int64)).to(model.device),
+        text=encode_prompts(model, prompts),
+        stream=stream,
+        onset=np.rint(onset_s * model.frame_rate_hz).astype(np.int64),
+    )
 
 
 def das(data: FitData, clips: Interchanges, *, rank: int, seed: int) -> Subspace:

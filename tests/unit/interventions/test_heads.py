@@ -1,9 +1,11 @@
 """Attribution to heads: for a small edit it is what patching measures; and the table, worked out by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from reprise.interventions.head_clips import losing_clips
 from reprise.interventions.heads import (
     Attribution,
     HeadClips,
@@ -135,3 +137,15 @@ def test_half_of_the_prompts_choose() -> None:
     chosen = choosing_half(prompt)
     assert len(set(prompt[chosen])) == 2 and not set(prompt[chosen]) & set(prompt[~chosen])
     assert not choosing_half(np.array(["a", "a"])).any()
+
+
+def test_the_clips_are_those_that_lose_their_event() -> None:
+    rows = [("a", "untouched", "none", 0.0), ("a", "target", "until_event", 1.0), ("a", "target", "until_event", 2.0)]
+    rows += [("b", "untouched", "none", 0.0), ("b", "target", "until_event", 1.0), ("b", "target", "prefix_only", 1.0)]
+    table = pd.DataFrame(rows, columns=["clip_id", "kind", "window", "dose"]).assign(arm="necessity")
+    other = table.iloc[:2].assign(arm="sufficiency")
+    table = pd.concat([other, table], ignore_index=True)
+    effects = pd.DataFrame({"effect_rate": [0.0, 1, 0, 1, 1, 0, 0, 1], "onset_s": [9, 9, 10, 0, 0, 11, 0, 0.0]})
+    found = losing_clips(table, effects)
+    # b loses it only in the prefix; what the other arm does is another matter.
+    assert found.index.tolist() == [3] and found["untouched"].tolist() == [2] and found["onset_s"].tolist() == [10.0]
