@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from reprise.interventions.subspace import Subspace
 
 HOOK = "resid_post"
@@ -94,7 +97,14 @@ def read_direction(path: str | Path) -> DirectionFile:
     return DirectionFile(subspace, about["layer"], about)
 
 
-def write_direction(path: str | Path, subspace: "Subspace", *, layer: int, about: Mapping[str, Any]) -> None:
+def write_direction(
+    path: str | Path,
+    subspace: "Subspace",
+    *,
+    layer: int,
+    about: Mapping[str, Any],
+    decoder: "NDArray[np.floating] | None" = None,
+) -> None:
     """Write a direction as two files beside each other.
 
     Parameters
@@ -102,21 +112,33 @@ def write_direction(path: str | Path, subspace: "Subspace", *, layer: int, about
     path : path
         The file with the tensors; its suffix becomes `.safetensors`.
     subspace : Subspace
-        A linear subspace.
+        A linear subspace, or SAE latents.
     layer : int
         The layer that it is of, 0-based.
     about : mapping
         Further fields of the description, of builtins.
+    decoder : array `[d_sae, d_model]`, optional
+        The SAE's decoder directions, for latents. What is written is the orthogonal projection onto those of the
+        latents. The stream has a part along them also where the SAE's latents are not active, so an edit of the one
+        is not exactly an edit of the other.
 
     Raises
     ------
     ValueError
-        For SAE latents, whose directions are those of the SAE.
+        For latents without a decoder.
     """
+    import numpy as np
     from safetensors.numpy import save_file
 
+    from reprise.interventions.subspace import linear
+
     if subspace.latents:
-        raise ValueError(f"write_direction: latents {list(subspace.latents)} belong to an SAE; valid: a direction")
+        if decoder is None:
+            raise ValueError(
+                f"write_direction: latents {list(subspace.latents)} belong to an SAE; valid: with its decoder"
+            )
+        about = {**about, "latents": list(subspace.latents)}
+        subspace = linear(subspace.kind, np.asarray(decoder)[list(subspace.latents)])
     file = Path(path).with_suffix(".safetensors")
     save_file({name: getattr(subspace, name) for name in ("read", "write", "offset")}, file)
     size = {"rank": subspace.rank, "d_model": subspace.read.shape[1]}

@@ -52,7 +52,7 @@ def cell_grid(
         title = f"<title>{escape(cell.title)}</title>"
         body.append(f'<rect class="h-cell" fill-opacity="{dark:.2f}" {place}>{title}</rect>')
         if cell.text:
-            style = "h-on" if dark > 0.5 else "tick"
+            style = "h-on" if dark > 0.6 else "h-off"
             body.append(text_at(x + 0.485 / len(columns), y + height / 2 + 4, cell.text, style, anchor="middle"))
     for i in range(0, len(rows), 1 + (len(rows) - 1) // N_LABELS):
         body.append(text_at(0, height * i + height / 2 + 4, rows[i], "tick", anchor="end", dx=-6))

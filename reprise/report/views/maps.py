@@ -34,7 +34,7 @@ def map_view(study: Results, name: str) -> dict[str, Any]:
     label = f"Fall in the rate of {words.events} by layer and edited time. The most is {percent(best['effect'])}, "
     label += f"{best['where']}, {best['from_s']:g} to {best['to_s']:g} s."
     names = ["all layers" if place == "all" else place for place in rows]
-    columns = [f"{a:g}–{b:g} s" for a, b in windows]
+    columns = [f"{a:g}–{b:g}" for a, b in windows]
     prefix_s = study.settings["ablation"]["prefix_s"]
     about = (
         f"{n_clips} clips were edited at dose 1 in one window of time only. The continuation begins at {prefix_s:g} s."

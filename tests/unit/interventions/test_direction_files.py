@@ -72,3 +72,14 @@ def test_files_that_are_missing_or_broken_are_named(tmp_path: Path) -> None:
     (tmp_path / "v.json").unlink()
     with pytest.raises(DirectionError, match=r"v\.json: missing; valid: v\.safetensors and v\.json in one folder"):
         read_direction(path)
+
+
+def test_latents_are_written_as_what_they_write(tmp_path: Path) -> None:
+    decoder = np.random.default_rng(1).standard_normal((5, D_MODEL)).astype(np.float32)
+    write_direction(tmp_path / "v", of_latents("feature_set", [3, 1]), layer=2, about={}, decoder=decoder)
+    found = read_direction(tmp_path / "v")
+    assert found.about["latents"] == [3, 1] and found.about["kind"] == "feature_set" and found.subspace.rank == 2
+    # The projection onto both: it leaves them as they are, and takes out all else.
+    x = np.vstack([decoder[[1, 3]], np.linalg.svd(decoder[[1, 3]])[2][2:]])
+    projected = coordinates(found.subspace, x) @ found.subspace.write
+    np.testing.assert_allclose(projected, [*decoder[[1, 3]], *np.zeros((D_MODEL - 2, D_MODEL))], atol=1e-5)
