@@ -140,7 +140,8 @@ def write_direction(
         about = {**about, "latents": list(subspace.latents)}
         subspace = linear(subspace.kind, np.asarray(decoder)[list(subspace.latents)])
     file = Path(path).with_suffix(".safetensors")
-    save_file({name: getattr(subspace, name) for name in ("read", "write", "offset")}, file)
+    # The library writes the bytes of an array as they lie in memory.
+    save_file({name: np.ascontiguousarray(getattr(subspace, name)) for name in ("read", "write", "offset")}, file)
     size = {"rank": subspace.rank, "d_model": subspace.read.shape[1]}
     said = {**about, "layer": layer, "hook": HOOK, "kind": subspace.kind, **size}
     file.with_suffix(".json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
