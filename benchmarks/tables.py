@@ -48,6 +48,7 @@ def all_tables(measured: Path) -> dict[str, str]:
         "demo_short": demo_short_table(read("demo")),
         "demo": demo_table(read("demo")),
         "calibration": calibration_table(read("calibration")),
+        "candidate_costs": candidate_costs_table(read("demo")),
         "seeds": seeds_table(read("seeds")),
         "speed": speed_table(read("results") or []),
         "labels": labels_table(read("labels")),
@@ -102,6 +103,17 @@ def demo_table(demo: dict[str, Any]) -> str:
                 f"{needed} | {gate['outcome']} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def candidate_costs_table(demo: dict[str, Any]) -> str:
+    """One row per candidate of the demo that was edited: seconds of each stage that follows it."""
+    stages = ("ablate", "effects", "heads", "map")
+    lines = [f"| candidate | continuations | {' | '.join(f'{s}, s' for s in stages)} |", "|---|---|---|---|---|---|"]
+    for study, record in demo.items():
+        for cost in record.get("costs", []):
+            cells = [f"{cost[s]:.0f}" if s in cost else "" for s in stages]
+            lines.append(f"| {study}: {cost['title']} | {cost['continuations']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet.\n"
 
 
 def seeds_table(measured: dict[str, Any]) -> str:

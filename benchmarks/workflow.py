@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from benchmarks.records import record
@@ -59,11 +60,31 @@ def demo_figures(results: Path) -> dict[str, Any]:
             "verdict": judged["verdict"],
             "reason": judged["reason"],
             "mechanism": judged.get("mechanism"),
+            "costs": candidate_costs(results, path.parent.name, judged),
             "gates": [
                 {k: g[k] for k in ("name", "value", "low", "high", "threshold", "outcome")} for g in judged["gates"]
             ],
         }
     return studies
+
+
+def candidate_costs(results: Path, study: str, judged: dict[str, Any]) -> list[dict[str, Any]]:
+    """The wall seconds of each stage that follows a candidate, for each that was edited."""
+    timings = results / "benchmarks" / study
+    found = []
+    for candidate in judged["candidates"]:
+        files = {
+            stage: timings / stage / f"{candidate['name']}.tsv" for stage in ("ablate", "effects", "heads", "map")
+        }
+        seconds = {
+            stage: float(pd.read_csv(file, sep="\t")["s"].sum()) for stage, file in files.items() if file.exists()
+        }
+        if seconds:
+            rows = pd.read_parquet(results / study / "ablations" / candidate["name"] / "conditions.parquet")
+            found.append(
+                {"title": candidate["title"], "kind": candidate["kind"], "continuations": len(rows)} | seconds
+            )
+    return found
 
 
 def run() -> tuple[list[dict[str, Any]], dict[str, Any]]:
