@@ -97,6 +97,20 @@ def test_heads_are_attributed_and_shown(study):
         assert best["layer"] == 3 and best["direct"] > 0.9 * best["attribution"]
 
 
+def test_a_map_says_when_the_edit_acts(study):
+    """Only a candidate that passes has a map, and three clips are too few for that; so it is asked for."""
+    (candidate,) = (results(study) / "candidates").glob("layer2-meandifference-*.json")
+    assert not (results(study) / "maps").exists()
+    snakemake(study, "--cores", "2", f"results/tiny/maps/{candidate.stem}.parquet")
+    table = pd.read_parquet(results(study) / "maps" / f"{candidate.stem}.parquet")
+    assert table["where"].tolist() == ["layer 2"] * 7 and table["from_s"].tolist() == [0, 2, 4, 6, 8, 10, 12]
+    # The planner decides when the return is due.
+    assert table.loc[table["to_s"] <= 8, "effect"].max() < table.loc[table["from_s"] >= 8, "effect"].max()
+    assert table["damage"].abs().max() < 0.5
+    # Nothing that the verdict rests on was made again.
+    assert jobs(snakemake(study, "--dry-run", "--cores", "2")) == {}
+
+
 def test_a_subspace_found_by_gradient_is_tried_with_the_others(study, tmp_path, monkeypatch):
     monkeypatch.setattr(das, "DAS_STEPS", 1)
     events = sorted(map(str, results(study).glob("events/b??.parquet")))
