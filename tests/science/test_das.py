@@ -19,7 +19,7 @@ from tests.places import PLANNER
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 
-N_CLIPS, N_FITTED, N_SWAPPED = 64, 40, 2
+N_CLIPS, N_FITTED, N_SWAPPED = 64, 40, 1
 PLANNED_S = (7.0, 8.0)
 
 

@@ -137,6 +137,12 @@ def finished(tmp_path_factory, shared_folder):
 
 
 @pytest.fixture
+def own_copy(finished, tmp_path):
+    """A copy of the finished study, for a test that runs more in it: the other tests must not see what it leaves."""
+    return shutil.copytree(finished, tmp_path / "study", symlinks=True)
+
+
+@pytest.fixture
 def planner_files(shared_folder):
     """The shipped planner's files, for one test at a time, because a test may depend on or change their modification
     times. The times are restored afterwards."""

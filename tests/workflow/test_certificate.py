@@ -60,6 +60,6 @@ def test_what_reads_codes_refuses_without_a_certificate(tmp_path: Path, rule: st
     inputs = {"certificate": str(path) if rule == "screen" else [str(path)]}
     inputs |= {name: str(tmp_path / "any.json") for name in ("model", "candidate")}
     wildcards = {"probe": "sae-layer2", "horizon": "h4-8", "layer": "2"}
-    asked = {"screen": {}, "probes": {}, "ablation": {}}
+    asked = {"screen": {}, "probes": {}, "ablation": {}, "sae": ["saes/layer2"]}
     with pytest.raises(SaeError, match=REFUSED):
         run_script(rule, tmp_path / "log", inputs, {}, wildcards, **asked)

@@ -17,7 +17,7 @@ SHARED = {"identify_model", "generate", "activations_tiny", "activations_random_
 
 
 def test_a_study_of_another_target_shares_the_clips(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = tmp_path / "site"
     plugins.install(site, monkeypatch, page="add-a-target.md")
@@ -27,32 +27,29 @@ def test_a_study_of_another_target_shares_the_clips(
     events = config["defaults"].pop("events")
     config["studies"]["tiny"]["events"] = events
     config["studies"]["swells"] = config["studies"]["tiny"] | {"target": "swell", "events": {"rise_db": 6.0}}
-    write_config(finished, config)
-    try:
-        studies = load_config(finished / "config.yaml", base_dir=finished).studies
-        assert corpus_name(studies["tiny"]) == corpus_name(studies["swells"])
-        scheduled = jobs(snakemake(finished, "--dry-run", "--cores", "2"))
-        assert not SHARED & scheduled.keys(), scheduled
-        assert (scheduled["events"], scheduled["descriptors"], scheduled["label"]) == (2, 2, 2)
-        snakemake(finished, "--cores", "2")
-        assert jobs(snakemake(finished, "--dry-run", "--cores", "2")) == {}
-        swells = finished / "results/swells"
-        events = pd.concat([pd.read_parquet(path) for path in sorted(swells.glob("events/b??.parquet"))])
-        assert len(events) and "transposition" not in events and (events["reference_duration_s"] == 0).all()
-        labels = pd.read_parquet(swells / "labels/h4-8.parquet")
-        # Nothing has to end first: only the window of the baseline must be full.
-        assert labels.loc[labels["reason"] == "", "time_s"].min() == 3.0
-        assert json.loads((swells / "verdict.json").read_text())["gates"]
-        page = re.sub(r"\s+", " ", (finished / "results/report/index.html").read_text())
-        assert "Does the music swell?" in page and "Does the motif return?" in page
-        snakemake(finished, "--cores", "2", "review")
-        review = (swells / "review/index.html").read_text()
-        assert "may be a swell" in review and 'data-key="a"' not in review and 'data-key="b"' in review
+    write_config(own_copy, config)
+    studies = load_config(own_copy / "config.yaml", base_dir=own_copy).studies
+    assert corpus_name(studies["tiny"]) == corpus_name(studies["swells"])
+    scheduled = jobs(snakemake(own_copy, "--dry-run", "--cores", "2"))
+    assert not SHARED & scheduled.keys(), scheduled
+    assert (scheduled["events"], scheduled["descriptors"], scheduled["label"]) == (2, 2, 2)
+    snakemake(own_copy, "--cores", "2")
+    assert jobs(snakemake(own_copy, "--dry-run", "--cores", "2")) == {}
+    swells = own_copy / "results/swells"
+    events = pd.concat([pd.read_parquet(path) for path in sorted(swells.glob("events/b??.parquet"))])
+    assert len(events) and "transposition" not in events and (events["reference_duration_s"] == 0).all()
+    labels = pd.read_parquet(swells / "labels/h4-8.parquet")
+    # Nothing has to end first: only the window of the baseline must be full.
+    assert labels.loc[labels["reason"] == "", "time_s"].min() == 3.0
+    assert json.loads((swells / "verdict.json").read_text())["gates"]
+    page = re.sub(r"\s+", " ", (own_copy / "results/report/index.html").read_text())
+    assert "Does the music swell?" in page and "Does the motif return?" in page
+    snakemake(own_copy, "--cores", "2", "review")
+    review = (swells / "review/index.html").read_text()
+    assert "may be a swell" in review and 'data-key="a"' not in review and 'data-key="b"' in review
 
-        # A new version finds the events of this target again.
-        module = site / "swell.py"
-        module.write_text(module.read_text().replace('version="1"', 'version="2"'))
-        scheduled = jobs(snakemake(finished, "--dry-run", "--cores", "2"))
-        assert not SHARED & scheduled.keys() and scheduled["events"] == 2 and scheduled["label"] == 2, scheduled
-    finally:
-        write_config(finished, tiny_config())
+    # A new version finds the events of this target again.
+    module = site / "swell.py"
+    module.write_text(module.read_text().replace('version="1"', 'version="2"'))
+    scheduled = jobs(snakemake(own_copy, "--dry-run", "--cores", "2"))
+    assert not SHARED & scheduled.keys() and scheduled["events"] == 2 and scheduled["label"] == 2, scheduled
