@@ -14,8 +14,7 @@ from reprise.models.loading import load_identified
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_parquet
 from reprise.workflow.job import log, progress, start
-
-N_PATCHED = 8
+from reprise.workflow.resources import N_PATCHED
 
 settings = start(snakemake)
 inputs = snakemake.input

@@ -10,7 +10,7 @@ import torch
 
 from reprise.identity import clip_seed
 from reprise.interventions.edits import Edits
-from reprise.interventions.effect_map import ALL, OWN, edited_layers, map_summary, map_table, map_windows
+from reprise.interventions.effect_map import ALL, OWN, clips_of_map, edited_layers, map_summary, map_table, map_windows
 from reprise.interventions.effects import EventWindow, best_score, continuation_nll, outside_event
 from reprise.interventions.reading import certified_sae, read_edits
 from reprise.interventions.run import run_conditions
@@ -52,7 +52,7 @@ need = generation_need(
 check_memory(need, batch_size=batch_size, free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 
-clips = pd.DataFrame(spec["clips"]).head(settings["n_map_clips"])
+clips = clips_of_map(pd.DataFrame(spec["clips"]), settings["n_map_clips"])
 references = {"zero": "zero", "mean": "without", "resample": "without"}
 table = map_table(
     clips,

@@ -19,11 +19,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from reprise.identity import stable_fraction
 from reprise.interventions.subspace import Subspace
 from reprise.statistics import bounded_interval
 
 ALL = "all"
 OWN = "candidate"
+
+
+def clips_of_map(clips: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Up to `n` of the clips of an ablation, by a hash of their names, in their order."""
+    order = clips["clip_id"].map(lambda clip_id: stable_fraction(f"map {clip_id}")).sort_values().index[:n]
+    return clips.loc[clips.index.isin(order)].reset_index(drop=True)
 
 
 def map_windows(stop_s: float, step_s: float) -> list[tuple[float, float]]:

@@ -45,10 +45,12 @@ MARGIN, MINUTES_AT_LEAST = 3.0, 15
 # Passes over a clip that one search by gradient takes: each clip takes coordinates twice, and a gradient costs as much
 # as two passes.
 DAS_PASSES = DAS_STEPS * DAS_CLIPS_PER_STEP * 2 * 3
-# Passes over a clip that the attribution to heads takes (reprise/interventions/heads.py): a gradient, the edited pass,
-# and one for each patched head, each over two continuations.
-MAP_CLIPS = 12  # the map of a candidate that passes edits so many clips
-HEADS_PASSES = 2 * (3 + 2 + 8)
+# Attention heads that are patched. The passes over a clip: a gradient, the edited pass with one for comparison, and one
+# for each patched head, each over two continuations.
+N_PATCHED = 8
+HEADS_PASSES = 2 * (3 + 2 + N_PATCHED)
+# Clips in which the candidate that passes is mapped.
+MAP_CLIPS = 12
 
 
 class Needs(NamedTuple):

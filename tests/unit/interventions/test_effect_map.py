@@ -6,13 +6,21 @@ import pytest
 import torch
 
 from reprise.interventions.edits import Edits, batch_edit
-from reprise.interventions.effect_map import ALL, edited_layers, map_summary, map_table, map_windows
+from reprise.interventions.effect_map import ALL, clips_of_map, edited_layers, map_summary, map_table, map_windows
 from reprise.interventions.subspace import linear
 
 D = 4
 AXES = {layer: linear("mean_difference", np.eye(D)[layer]) for layer in (0, 1, 2)}
 SETTINGS = {"reference": "zero", "prefix_s": 8.0, "frame_rate_hz": 25.0}
 CLIPS = pd.DataFrame({"clip_id": ["a", "b"], "prompt": ["x", "y"], "prompt_id": ["x", "y"]})
+
+
+def test_clips_are_chosen_by_their_names_and_not_by_their_place() -> None:
+    clips = pd.DataFrame({"clip_id": [f"c{i:02d}" for i in range(24)]})
+    chosen = clips_of_map(clips, 12)["clip_id"].tolist()
+    assert len(chosen) == 12 and chosen == sorted(chosen) and chosen != clips["clip_id"].tolist()[:12]
+    assert sorted(clips_of_map(clips[::-1], 12)["clip_id"]) == chosen
+    assert len(clips_of_map(clips.head(3), 12)) == 3
 
 
 def test_windows_cover_the_time_without_a_gap() -> None:
