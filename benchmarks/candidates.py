@@ -4,7 +4,7 @@
   often split the plan over latents.
 - `no_sae`: the planner and the improviser without any SAE, each time with other seeds of the same prompts.
 - `settings`: the planner without its medium horizon, and with labels at other steps.
-- `null_fits`: candidates of every kind that is fitted with labels, fitted on labels exchanged between prompts and
+- `null_fits`: candidates of every kind that needs labels and no SAE, fitted on labels exchanged between prompts and
   confirmed on held-out prompts with the true ones. A fit that is confirmed counts as passed, although it would still
   have to be selective, so this bounds the rate of the whole way from above.
 """
@@ -38,13 +38,12 @@ from reprise.models.loading import load_model
 from reprise.probing.questions import read_question
 from reprise.storage.artifacts import read_array
 from reprise.targets.labels import label_grid, without_local
+from reprise.targets.registry import target_of
 
 N_OWN_SAE, N_NO_SAE, N_NULL, N_NULL_DAS = 10, 10, 200, 30
 LAYERS, LONG, LOCAL = (2, 4), "h4-8", "h0.5-2"
 MODELS, SECTIONS = ("planner", "improviser"), ("settings", "no_sae", "own_sae")
 NULL_KINDS = ("mean_difference", "probe", "leace", "das")
-# When the models' motif begins to be known, and its length.
-MOTIF = {"earliest_s": 4.0, "reference_s": 2.0}
 
 
 def defaults(study: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +155,7 @@ def null_fits(folder: Path, n: int, n_das: int) -> dict[str, dict[str, int]]:
     """How many of `n` fits of each kind (of `n_das` searches) on exchanged labels are confirmed, at layer 2."""
     corpus, settings = corpus_of(folder), yaml.safe_load((folder.parents[1] / f"{folder.name}.yaml").read_text())
     study_settings = Study.model_validate(settings["defaults"] | settings["studies"][folder.name])
+    extent = target_of(study_settings.target).extent(study_settings.events.model_dump(mode="json"))
     events = [str(path) for path in sorted(folder.glob("events/b??.parquet"))]
     inputs = SimpleNamespace(
         tokens=stores(corpus / "tokens"),
@@ -169,7 +169,8 @@ def null_fits(folder: Path, n: int, n_das: int) -> dict[str, dict[str, int]]:
         "prefix_s": study_settings.ablation.prefix_s,
         "return_window_s": study_settings.ablation.return_window_s,
         "context_s": study_settings.descriptors.context_s,
-        **MOTIF,
+        "earliest_s": extent.earliest_s,
+        "reference_s": extent.reference_s,
         "reviewed_only": False,
     }
     study = read_study_clips(inputs, of_clips)

@@ -118,8 +118,12 @@ checkpoint candidates:
     params:
         settings=settings(
             "candidates",
-            "candidates",
             "ablation",
+            candidates=lambda wildcards: STUDIES[
+                wildcards.study
+            ].candidates.model_dump(
+                mode="json", include={"kinds", "directions", "max_edited"}
+            ),
             screen=lambda wildcards: {
                 key: getattr(STUDIES[wildcards.study].screen, key)
                 for key in ("fdr", "max_tried")

@@ -1,8 +1,8 @@
 """Which attention heads pass a candidate on to the event, and what these heads do.
 
 The *contrast* of a clip: how much likelier the model finds the clip's own event than what it plays under the
-candidate's edit, in nats per token, from `LEAD_S` before the onset for `EVENT_S`. Both continuations follow the clip's
-own tokens. No sampling is involved.
+candidate's edit, in nats per token of the second around the onset (`event_frames`). Both continuations follow the
+clip's own tokens. No sampling is involved.
 
 `attribution`: by how much the contrast would fall if a head put out what it does under the edit, and nothing else
 changed. It is estimated for all heads at once, from one gradient (attribution patching: Nanda 2023; Syed et al. 2023,
@@ -22,7 +22,7 @@ Degenerate input: without clips, arrays have no rows. An edit that changes nothi
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,14 +32,10 @@ from scipy.stats import t as student
 from torch.nn import functional as F
 
 from reprise.identity import stable_fraction
-from reprise.interventions.likelihood import causal_attention, log_likelihood
+from reprise.interventions.likelihood import EVENT_S, causal_attention, event_frames, log_likelihood
 from reprise.models.adapter import Model, TextConditions
 from reprise.models.forward import Attend, EditFunction
 from reprise.statistics import effective_prompts, prompt_means
-
-# See reprise/candidates/featurizers/das.py.
-LEAD_S = 0.5
-EVENT_S = 1.0
 
 
 class HeadClips(NamedTuple):
@@ -87,13 +83,13 @@ def attribute_heads(model: Model, clips: HeadClips, edit: EditFunction, *, layer
     model.lm.requires_grad_(False)
     unedited, gradients, streams, to_reference, contrast = _unedited_pass(model, clips, layer)
     edited: dict[int, torch.Tensor] = {}
-    edited_stream: dict[int, torch.Tensor] = {}
+    edited_streams: dict[int, torch.Tensor] = {}
     with torch.no_grad():
-        watched = _then(edit, _keep_stream(edited_stream, layer))
+        watched = _then(edit, _keep_streams(edited_streams, layer))
         total = contrast - _contrast(model, clips, edit=watched, attend=_keep_outputs(edited))
     n, n_heads = len(clips.onset), model.transformer.layers[0].self_attention.n_heads
     attribution, direct = np.zeros((2, n, model.n_layers, n_heads), np.float32)
-    moved = edited_stream[layer] - streams[layer]
+    moved = edited_streams[layer] - streams[layer]
     for i in range(layer + 1, model.n_layers):
         read = _head_outputs(model, i, streams[i - 1] + moved)
         attribution[:, i] = _fall(edited[i] - unedited[i], gradients[i], n)
@@ -232,8 +228,10 @@ def _mean_and_interval(
 
 def _unedited_pass(
     model: Model, clips: HeadClips, layer: int
-) -> tuple[dict[int, torch.Tensor], list[torch.Tensor], dict[int, torch.Tensor], NDArray[np.float32], torch.Tensor]:
-    """Heads' outputs and their gradients, streams from `layer` on, attention to the reference, and the contrast."""
+) -> tuple[
+    dict[int, torch.Tensor], dict[int, torch.Tensor], dict[int, torch.Tensor], NDArray[np.float32], torch.Tensor
+]:
+    """Heads' outputs and their gradients after `layer`, streams from it on, attention to the reference, contrast."""
     outputs: dict[int, torch.Tensor] = {}
     streams: dict[int, torch.Tensor] = {}
     n_heads = model.transformer.layers[0].self_attention.n_heads
@@ -242,34 +240,31 @@ def _unedited_pass(
     def attend(i: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         to_reference[:, i] = _attention_to_reference(model, clips, q.detach(), k.detach())
         out = causal_attention(i, q, k, v)
-        # A leaf of its own, so that there is a gradient with respect to it.
-        outputs[i] = out.requires_grad_() if out.is_leaf else out
-        return outputs[i]
+        if i > layer:
+            # The first of them is where the gradient ends.
+            outputs[i] = out.requires_grad_() if out.is_leaf else out
+        return out
 
-    def keep(i: int, _start: int, x: torch.Tensor) -> torch.Tensor:
-        if i >= layer:
-            streams[i] = x.detach()
-        return x
-
-    contrast = _contrast(model, clips, edit=keep, attend=attend)
-    gradients = cast(list[torch.Tensor], torch.autograd.grad(contrast.sum(), list(outputs.values())))
-    detached = {i: out.detach() for i, out in outputs.items()}
-    return detached, list(gradients), streams, to_reference, contrast.detach()
+    contrast = _contrast(model, clips, edit=_keep_streams(streams, layer), attend=attend)
+    # After the last layer there is no head.
+    found = torch.autograd.grad(contrast.sum(), list(outputs.values())) if outputs else ()
+    gradients = dict(zip(outputs, found, strict=True))
+    return {i: out.detach() for i, out in outputs.items()}, gradients, streams, to_reference, contrast.detach()
 
 
 def _contrast(
     model: Model, clips: HeadClips, *, edit: EditFunction | None = None, attend: Attend = causal_attention
 ) -> torch.Tensor:
     """The contrast of each clip, `[clip]`."""
-    rate, device = model.frame_rate_hz, clips.own.device
-    onset = torch.from_numpy(clips.onset).to(device)
-    first = (onset - round(LEAD_S * rate)).clamp(min=0)[:, None]
-    frame = torch.arange(int(first.max()) + round(EVENT_S * rate), device=device)
-    own, edited = (tokens[..., : len(frame)] for tokens in (clips.own, clips.edited))
-    other = torch.where((frame >= first)[:, None], edited, own)
+    onset = torch.from_numpy(clips.onset).to(clips.own.device)
+    first, event = event_frames(onset, clips.own.shape[2], model.frame_rate_hz)
+    # No later frame is needed.
+    stop = int(event.any(dim=0).nonzero().max()) + 1
+    own, edited = (tokens[..., :stop] for tokens in (clips.own, clips.edited))
+    other = torch.where((torch.arange(stop, device=onset.device) >= first[:, None])[:, None], edited, own)
     text = TextConditions(clips.text.embeddings.repeat(2, 1, 1), clips.text.mask.repeat(2, 1))
     found = log_likelihood(model, torch.cat([own, other]), text, edit=edit, attend=attend)
-    inside = ((frame >= first) & (frame < first + round(EVENT_S * rate))).repeat(2, 1)
+    inside = event[:, :stop].repeat(2, 1)
     of_own, of_other = ((found * inside).sum(dim=1) / inside.sum(dim=1)).chunk(2)
     return of_own - of_other
 
@@ -312,10 +307,10 @@ def _keep_outputs(kept: dict[int, torch.Tensor]) -> Attend:
     return attend
 
 
-def _keep_stream(kept: dict[int, torch.Tensor], layer: int) -> EditFunction:
+def _keep_streams(kept: dict[int, torch.Tensor], layer: int) -> EditFunction:
     def keep(i: int, _start: int, x: torch.Tensor) -> torch.Tensor:
-        if i == layer:
-            kept[i] = x
+        if i >= layer:
+            kept[i] = x.detach()
         return x
 
     return keep

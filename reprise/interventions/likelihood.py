@@ -15,6 +15,18 @@ from reprise.models.adapter import Model, TextConditions
 from reprise.models.delay_pattern import delayed, predictions
 from reprise.models.forward import Attend, EditFunction, layer_outputs, logits_of, prompt_keys
 
+# How likely an event is, is the mean over these frames. Its onset is found on a grid, and the codec's frames run ahead
+# of the sound, so it may begin this much earlier.
+LEAD_S = 0.5
+EVENT_S = 1.0
+
+
+def event_frames(onset: torch.Tensor, n_frames: int, frame_rate_hz: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first frame of each event, int64 `[row]`, and its frames, bool `[row, frame]`, from its onset `[row]`."""
+    first = (onset - round(LEAD_S * frame_rate_hz)).clamp(min=0)
+    since = torch.arange(n_frames, device=onset.device) - first[:, None]
+    return first, (since >= 0) & (since < round(EVENT_S * frame_rate_hz))
+
 
 def causal_attention(_layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """The self-attention of a pass over all positions: an `Attend`."""

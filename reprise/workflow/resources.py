@@ -45,8 +45,8 @@ MARGIN, MINUTES_AT_LEAST = 3.0, 15
 # Passes over a clip that one search by gradient takes: each clip takes coordinates twice, and a gradient costs as much
 # as two passes.
 DAS_PASSES = DAS_STEPS * DAS_CLIPS_PER_STEP * 2 * 3
-# Attention heads that are patched. The passes over a clip: a gradient, the edited pass with one for comparison, and one
-# for each patched head, each over two continuations.
+# Attention heads that are patched. The passes over a clip: a gradient, two to compare, and one for each patched head,
+# each over two continuations.
 N_PATCHED = 8
 HEADS_PASSES = 2 * (3 + 2 + N_PATCHED)
 # Clips in which the candidate that passes is mapped.

@@ -8,8 +8,8 @@ would do:
 - one that takes those of another clip *with* an event finds it as likely as before;
 - what comes before the event stays as likely as it was, so the edit does no other damage.
 
-How likely the event is: mean log-likelihood of the clip's own tokens over the second from `LEAD_S` before its onset.
-The map is linear only. Non-linear ones find something in every model, also in one with random weights (arXiv
+How likely the event is: mean log-likelihood of the clip's own tokens over the second around its onset
+(`event_frames`). The map is linear only. Non-linear ones find something in every model, also in one with random weights (arXiv
 2507.08802).
 
 The search starts from the difference of the class means, because from random directions it often finds nothing.
@@ -33,16 +33,13 @@ from numpy.typing import NDArray
 from reprise.candidates.featurizers.data import FitData, check_classes
 from reprise.candidates.featurizers.directions import mean_difference
 from reprise.candidates.featurizers.sizes import DAS_CLIPS_PER_STEP, DAS_STEPS
-from reprise.interventions.likelihood import log_likelihood
+from reprise.interventions.likelihood import EVENT_S, LEAD_S, event_frames, log_likelihood
 from reprise.interventions.subspace import Subspace, linear
 from reprise.models.adapter import Model, TextConditions
 from reprise.models.forward import EditFunction
 from reprise.models.prompts import encode_prompts
 
 LEARNING_RATE = 0.03
-# An onset is found on a grid, and the codec's frames run ahead of the sound. So the event may begin this much earlier.
-LEAD_S = 0.5
-EVENT_S = 1.0
 # Gradients of float16 would vanish without it. It changes no step, because Adam divides by their size.
 GRADIENT_SCALE = 4096.0
 
@@ -50,9 +47,9 @@ GRADIENT_SCALE = 4096.0
 class Interchanges(NamedTuple):
     """What the search needs beside the class of each clip.
 
-    tokens: int64 `[clip, codebook, frame]`, on the model's device. text: the encoded
-    prompts. stream: the residual stream of `layer` at all positions, float `[clip, position, d_model]`. onset: int
-    `[clip]`, the first frame of each clip's event; where there is none, a frame at which one could begin.
+    tokens: int64 `[clip, codebook, frame]`, on the model's device. text: the encoded prompts. stream: the residual
+    stream of `layer` at all positions, float `[clip, position, d_model]`. onset: int `[clip]`, the first frame of each
+    clip's event; where there is none, a frame at which one could begin.
     """
 
     model: Model
@@ -204,10 +201,8 @@ def _loss(change: torch.Tensor, onset: torch.Tensor, *, frame_rate_hz: float) ->
 
     The first half of the rows took the coordinates of clips without an event, the second half those of clips with one.
     """
-    frame = torch.arange(change.shape[1], device=change.device)
-    first = (onset - round(LEAD_S * frame_rate_hz)).clamp(min=0)[:, None]
-    event = (frame >= first) & (frame < first + round(EVENT_S * frame_rate_hz))
-    before = frame < first
+    first, event = event_frames(onset, change.shape[1], frame_rate_hz)
+    before = torch.arange(change.shape[1], device=change.device) < first[:, None]
     of_event = (change * event).sum(dim=1) / event.sum(dim=1)
     of_before = (change.abs() * before).sum(dim=1) / before.sum(dim=1).clamp(min=1)
     other, same = of_event.chunk(2)

@@ -1,10 +1,9 @@
-"""A map of attention heads: one cell per layer and head, darker where more of an effect passes."""
+"""A map of attention heads: one cell per layer and head, darker where more is attributed to it."""
 
 import pandas as pd
 from markupsafe import Markup
 
 from reprise.report.figures.cells import Cell, cell_grid
-from reprise.report.numbers import percent
 
 
 def head_map(table: pd.DataFrame, *, label: str) -> Markup:
@@ -13,7 +12,7 @@ def head_map(table: pd.DataFrame, *, label: str) -> Markup:
     Parameters
     ----------
     table : DataFrame
-        layer, head, and share: the part of the effect that is attributed to the head. Parts below 0 are left white.
+        layer, head and attribution, in nats per token. Values below 0 are left white.
     label : str
         The figure in words.
 
@@ -23,13 +22,13 @@ def head_map(table: pd.DataFrame, *, label: str) -> Markup:
         The last layer is at the top.
     """
     n_layers, n_heads = int(table["layer"].max()) + 1, int(table["head"].max()) + 1
-    most = max(float(table["share"].max()), 1e-12)
+    most = max(float(table["attribution"].max()), 1e-12)
     cells = [
         Cell(
             n_layers - 1 - row.layer,
             row.head,
-            row.share / most,
-            f"layer {row.layer}, head {row.head}: {percent(row.share)} of the effect",
+            row.attribution / most,
+            f"layer {row.layer}, head {row.head}: {row.attribution:.3f} nats per token",
         )
         for row in table.itertuples()
     ]

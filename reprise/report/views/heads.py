@@ -24,23 +24,17 @@ def heads_view(study: Results, name: str) -> dict[str, Any]:
         if n_clips:
             why = f"The edit makes the {words.event} no less likely on the clips' own tokens"
         return {"about": f"{why}, so nothing can be attributed to attention heads.", "map": "", "rows": []}
-    shares = table.assign(share=table["attribution"] / total)
-    shown = shares[shares["share"] > 0].sort_values("share", ascending=False, kind="stable").head(N_SHOWN)
-    rows = []
-    for row in shown.itertuples():
-        effect = ""
-        if is_number(row.effect):
-            found = (v / row.total_patched for v in (row.effect, row.effect_low, row.effect_high))
-            effect = interval(*found)
-        rows.append(
-            {
-                "head": f"layer {row.layer}, head {row.head}",
-                "share": percent(row.share),
-                "effect": effect,
-                "direct": percent(row.direct / total),
-                "to_reference": percent(row.to_reference) if row.reference_share > 0 else "",
-            }
-        )
+    strongest = table[table["attribution"] > 0].sort_values("attribution", ascending=False, kind="stable")
+    rows = [
+        {
+            "head": f"layer {row.layer}, head {row.head}",
+            "attribution": f"{row.attribution:.3f}",
+            "effect": interval(row.effect, row.effect_low, row.effect_high) if is_number(row.effect) else "",
+            "direct": f"{row.direct:.3f}",
+            "to_reference": percent(row.to_reference) if row.reference_share > 0 else "",
+        }
+        for row in strongest.head(N_SHOWN).itertuples()
+    ]
     n_patched, even = int(table["n_patched"].iloc[0]), float(table["reference_share"].iloc[0])
     about = (
         f"{n_clips} clips lose their {words.event} under the edit. On their own tokens the edit makes the "
@@ -52,7 +46,7 @@ def heads_view(study: Results, name: str) -> dict[str, Any]:
         )
     return {
         "about": about,
-        "map": head_map(shares, label=f"Parts of the effect by attention head: {_strongest(rows)}."),
+        "map": head_map(table, label=f"Attribution to attention heads, nats per token: {_strongest(rows)}."),
         "rows": rows,
         "reference": words.reference if even > 0 else "",
         "even": percent(even) if even > 0 else "",
@@ -60,4 +54,4 @@ def heads_view(study: Results, name: str) -> dict[str, Any]:
 
 
 def _strongest(rows: list[dict[str, str]]) -> str:
-    return "; ".join(f"{row['head']} {row['share']}" for row in rows[:3]) or "none"
+    return "; ".join(f"{row['head']} {row['attribution']}" for row in rows[:3]) or "none"

@@ -63,6 +63,16 @@ def test_the_next_layer_reads_the_edit_directly_and_later_ones_in_part(random_mo
     assert not np.allclose(found.direct[:, LAYER + 2], found.attribution[:, LAYER + 2], atol=1e-6)
 
 
+def test_after_the_last_layer_no_head_is_left(random_model: Model, clips: HeadClips) -> None:
+    last = random_model.n_layers - 1
+
+    def edit(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
+        return x + 1.0 if layer == last else x
+
+    found = attribute_heads(random_model, clips, edit, layer=last)
+    assert not found.attribution.any() and found.total.any()
+
+
 def test_no_edit_no_attribution(random_model: Model, clips: HeadClips) -> None:
     found = attribute_heads(random_model, clips, edit_of(random_model, 0.0), layer=LAYER)
     assert not found.attribution.any() and not found.total.any()

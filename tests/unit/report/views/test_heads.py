@@ -21,7 +21,7 @@ def test_the_strongest_heads_are_listed_with_their_parts() -> None:
     assert "20 clips lose their return" in found["about"] and "0.6 nats per token" in found["about"]
     assert [row["head"] for row in found["rows"]] == ["layer 2, head 0", "layer 2, head 1"]
     first, second = found["rows"]
-    assert first["share"] == "50 %" and first["direct"] == "45 %" and first["effect"] == "0.50 [0.40, 0.60]"
+    assert first["attribution"] == "0.300" and first["direct"] == "0.270" and first["effect"] == "0.25 [0.20, 0.30]"
     assert second["effect"] == "" and second["to_reference"] == "80 %"
     assert found["even"] == "18 %"
     # One cell a head; the strongest one is the darkest.
@@ -42,4 +42,4 @@ def test_a_target_without_a_reference_says_nothing_of_copying() -> None:
 def test_the_page_has_them(made: SimpleNamespace) -> None:
     page = re.sub(r"\s+", " ", made.page)
     assert "Which attention heads pass it on" in page and "Attention to the motif" in page
-    assert "layer 2, head 0: 50 % of the effect" in page
+    assert "layer 2, head 0: 0.300 nats per token" in page
