@@ -9,8 +9,8 @@ would do:
 - what comes before the event stays as likely as it was, so the edit does no other damage.
 
 How likely the event is: mean log-likelihood of the clip's own tokens over the second around its onset
-(`event_frames`). The map is linear only. Non-linear ones find something in every model, also in one with random weights
-(arXiv 2507.08802).
+(`event_frames`). The map is linear only. Non-linear ones find something in every model, also in one with random
+weights (arXiv 2507.08802).
 
 The search starts from the difference of the class means, because from random directions it often finds nothing.
 
