@@ -81,6 +81,7 @@ def passes(first: int) -> Iterator[np.ndarray]:
         sampling=Sampling(**{key: sampling[key] for key in Sampling._fields}),
         cfg_branches=ablation["cfg_branches"],
         n_frames=tokens.shape[-1],
+        threads=1 if device == "cuda" else snakemake.threads,
     )
     return (part for _, part in runs)
 

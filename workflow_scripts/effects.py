@@ -1,7 +1,9 @@
 """Measure the effect of each edit on the event and on everything else, and write excerpts to listen to."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,8 +17,11 @@ from reprise.models.memory import check_memory, decoding_bytes, free_memory, pas
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_folder, write_parquet
 from reprise.targets.registry import target_of
+from reprise.targets.target import ScoreCurve
+from reprise.threads import in_threads
 from reprise.workflow.job import progress, start
 
+Made = TypeVar("Made")
 N_PLAYED_CLIPS = 3
 PLAYED = ("target", "random_subspace", "matched_feature", "swapped_fit")
 
@@ -36,23 +41,50 @@ need = need._replace(afterwards=decoding_bytes(identity, n_frames=edited.shape[-
 check_memory(need, batch_size=batch_size, free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 nll = continuation_nll(model, edited, table["prompt"].tolist(), batch_size=batch_size)
-reference_of = {row.clip_id: (row.reference_start_s, row.reference_duration_s) for row in table.itertuples()}
-scorers, baselines = {}, {}
+rows = list(table.itertuples())
 
 
-def continuation(clip_id: str, clip_tokens: np.ndarray, clip_nll: np.ndarray) -> Continuation:
-    audio = decode_audio(model, clip_tokens)
-    if clip_id not in scorers:
-        # The reference is taken from the untouched clip, because all conditions start from the same prefix.
-        start_s, duration_s = reference_of[clip_id]
-        scorers[clip_id] = target.scorer(audio, model.sample_rate_hz, events, start_s=start_s, duration_s=duration_s)
-    return Continuation(clip_tokens, audio, clip_nll, scorers[clip_id](audio))
+def scorer(row: Any) -> Callable[[np.ndarray], ScoreCurve]:
+    """How a clip's continuations are scored. The reference is taken from the untouched one, because all of them start
+    from the same prefix."""
+    audio = decode_audio(model, edited[row.Index])
+    extent = {"start_s": row.reference_start_s, "duration_s": row.reference_duration_s}
+    return target.scorer(audio, model.sample_rate_hz, events, **extent)
 
 
-for i in np.flatnonzero(table["kind"] == "untouched"):
-    clip_id = table["clip_id"][i]
-    baselines[clip_id] = continuation(clip_id, edited[i], nll[i])
+def continuation(row: Any) -> Continuation:
+    audio = decode_audio(model, edited[row.Index])
+    return Continuation(edited[row.Index], audio, nll[row.Index], scorers[row.clip_id](audio))
 
+
+def measured(row: Any) -> tuple[dict[str, float], np.ndarray]:
+    """The effects of an edit, and the audio."""
+    baseline = baselines[row.clip_id]
+    same = np.array_equal(edited[row.Index], baseline.tokens)
+    made = baseline if same else continuation(row)
+    # An event lasts as long as what it refers to, or else as its target says.
+    event_s = row.reference_duration_s or settings["event_s"]
+    record = compare(
+        made,
+        baseline,
+        EventWindow(prefix_s, row.target_start_s, row.target_stop_s, event_s),
+        kl=kl[row.Index],
+        frame_rate_hz=model.frame_rate_hz,
+        sample_rate_hz=model.sample_rate_hz,
+        min_score=events["min_score"],
+    )
+    return record, made.audio
+
+
+def of_untouched(work: Callable[[Any], Made]) -> dict[str, Made]:
+    """The result for the untouched row of each clip."""
+    chosen = [rows[i] for i in np.flatnonzero(table["kind"] == "untouched")]
+    found = in_threads(work, chosen, threads=snakemake.threads)
+    return {row.clip_id: one for row, one in zip(chosen, found, strict=True)}
+
+
+scorers = of_untouched(scorer)
+baselines = of_untouched(continuation)
 records = []
 played = sorted(table.loc[table["arm"] == "necessity", "clip_id"].unique())[:N_PLAYED_CLIPS]
 with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
@@ -62,26 +94,11 @@ with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
 
     for clip_id in played:
         play(f"{clip_id}--baseline", baselines[clip_id].audio)
-    for i, row in progress(enumerate(table.itertuples()), total=len(table), what="effects"):
-        baseline = baselines[row.clip_id]
-        same = np.array_equal(edited[i], baseline.tokens)
-        made = baseline if same else continuation(row.clip_id, edited[i], nll[i])
-        # An event lasts as long as what it refers to, or else as its target says.
-        event_s = row.reference_duration_s or settings["event_s"]
-        window = EventWindow(prefix_s, row.target_start_s, row.target_stop_s, event_s)
-        records.append(
-            compare(
-                made,
-                baseline,
-                window,
-                kl=kl[i],
-                frame_rate_hz=model.frame_rate_hz,
-                sample_rate_hz=model.sample_rate_hz,
-                min_score=events["min_score"],
-            )
-        )
+    found = progress(in_threads(measured, rows, threads=snakemake.threads), total=len(rows), what="effects")
+    for row, (record, audio) in zip(rows, found, strict=True):
+        records.append(record)
         shown = row.kind in PLAYED and row.control == 0 and row.dose == 1
         if shown and row.arm == "necessity" and row.clip_id in played:
-            play(f"{row.clip_id}--{row.kind}-{row.window}-d1", made.audio)
+            play(f"{row.clip_id}--{row.kind}-{row.window}-d1", audio)
 effects = pd.concat([table.drop(columns=["prompt"]), pd.DataFrame(records)], axis=1)
 write_parquet(Path(outputs.effects), effects)

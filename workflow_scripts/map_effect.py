@@ -1,8 +1,9 @@
 """Edit one layer, or all, in one window of time after the other, and measure the effect."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,9 +24,12 @@ from reprise.models.memory import check_memory, free_memory, generation_need
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_parquet
 from reprise.targets.registry import target_of
+from reprise.targets.target import ScoreCurve
+from reprise.threads import in_threads
 from reprise.workflow.job import log, progress, start
 from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 
+Made = TypeVar("Made")
 NLL_ROWS = 16
 
 settings = start(snakemake)
@@ -87,6 +91,7 @@ def passes(first: int) -> Iterator[np.ndarray]:
         sampling=Sampling(**{key: sampling[key] for key in Sampling._fields}),
         cfg_branches=ablation["cfg_branches"],
         n_frames=tokens.shape[-1],
+        threads=1 if device == "cuda" else snakemake.threads,
     )
     return (part for _, part in runs)
 
@@ -101,23 +106,38 @@ untouched_nll = continuation_nll(
 )
 nll_of = dict(zip(prompt_of, untouched_nll, strict=True))
 nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=NLL_ROWS)
-scorers, before = {}, {}
-for clip in clips.itertuples():
+
+
+def scorer(clip: Any) -> Callable[[np.ndarray], ScoreCurve]:
     audio = decode_audio(model, baseline[clip.clip_id])
     extent = {"start_s": clip.reference_start_s, "duration_s": clip.reference_duration_s}
-    scorers[clip.clip_id] = target.scorer(audio, model.sample_rate_hz, events, **extent)
-    before[clip.clip_id] = scorers[clip.clip_id](audio)
-records = []
-for i, row in progress(enumerate(table.itertuples()), total=len(table), what="effects"):
-    same = np.array_equal(made[i], baseline[row.clip_id])
-    curve = before[row.clip_id] if same else scorers[row.clip_id](decode_audio(model, made[i]))
+    return target.scorer(audio, model.sample_rate_hz, events, **extent)
+
+
+def measured(row: Any) -> dict[str, float]:
+    """Effect and damage of a row."""
+    same = np.array_equal(made[row.Index], baseline[row.clip_id])
+    curve = before[row.clip_id] if same else scorers[row.clip_id](decode_audio(model, made[row.Index]))
     window = EventWindow(
         prefix_s, row.target_start_s, row.target_stop_s, row.reference_duration_s or settings["event_s"]
     )
     best = [best_score(c.time_s, c.score, window.start_s, window.stop_s) for c in (before[row.clip_id], curve)]
     was, is_now = (float(score >= events["min_score"]) for score in best)
     outside = outside_event(np.arange(made.shape[-1]) / model.frame_rate_hz, window)
-    damage = (nll[i] - nll_of[row.clip_id])[outside].mean(dtype=np.float64) if outside.any() else np.nan
-    records.append({"found_baseline": was, "effect_rate": was - is_now, "damage_nats": float(damage)})
+    excess = nll[row.Index] - nll_of[row.clip_id]
+    damage = float(excess[outside].mean(dtype=np.float64)) if outside.any() else np.nan
+    return {"found_baseline": was, "effect_rate": was - is_now, "damage_nats": damage}
+
+
+def of_clips(work: Callable[[Any], Made]) -> dict[str, Made]:
+    """The result for each clip."""
+    found = in_threads(work, clips.itertuples(), threads=snakemake.threads)
+    return dict(zip(clips["clip_id"], found, strict=True))
+
+
+scorers = of_clips(scorer)
+before = of_clips(lambda clip: scorers[clip.clip_id](decode_audio(model, baseline[clip.clip_id])))
+work = in_threads(measured, table.itertuples(), threads=snakemake.threads)
+records = list(progress(work, total=len(table), what="effects"))
 write_parquet(output, map_summary(pd.concat([table, pd.DataFrame(records)], axis=1)))
 remove_unfinished(output)

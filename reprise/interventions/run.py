@@ -22,7 +22,9 @@ from reprise.models.adapter import Model
 from reprise.models.delay_pattern import predictions
 from reprise.models.forward import EditFunction, teacher_forced
 from reprise.models.generation import Sampling, generate
+from reprise.models.opening import Opening, opening_of, rows_of
 from reprise.models.prompts import encode_prompts
+from reprise.threads import in_threads
 
 # Appended to a clip's noise key for `resampled` rows.
 RESAMPLED_KEY = 0x5EED
@@ -39,6 +41,7 @@ def run_conditions(
     sampling: Sampling,
     cfg_branches: Halves = "both",
     n_frames: int | None = None,
+    threads: int = 1,
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """Generate every condition of a table in batches.
 
@@ -62,6 +65,8 @@ def run_conditions(
         Which branches of a guided batch are edited.
     n_frames : int, optional
         Length of a clip including its prefix, in frames. Default: the length of the shortest baseline.
+    threads : int
+        Batches at the same time, each on one thread. More than 1 is of no use on a GPU.
 
     Yields
     ------
@@ -77,15 +82,19 @@ def run_conditions(
         If `batch_size` is below 2, a clip lacks a baseline or a noise key, or a prefix is longer than its baseline.
     """
     n_frames = _checked_n_frames(table, baseline, noise_keys, batch_size, n_frames)
-    for start in range(0, len(table), batch_size):
-        part = table.iloc[start : start + batch_size]
-        padded = part.iloc[np.minimum(np.arange(batch_size), len(part) - 1)]
+    guided = sampling.cfg_coef != 1.0
+    of_edit: dict[str, Any] = {"d_model": model.d_model, "device": model.device, "guided": guided}
+    openings = _openings(model, edits, table, baseline, batch_size=batch_size, guided=guided)
+
+    def run(batch: tuple[pd.DataFrame, Opening | None]) -> tuple[pd.DataFrame, np.ndarray]:
+        part, opening = batch
+        padded = _padded(part, batch_size)
         clips = padded["clip_id"].tolist()
         noise = zip(clips, padded["kind"], padded["control"], strict=True)
         n_prefix = padded["n_prefix_frames"].tolist()
         width = max(1, max(n_prefix))
         prefix = np.stack([baseline[c][:, :width].astype(np.int64) for c in clips])
-        how: dict[str, Any] = {"d_model": model.d_model, "device": model.device, "cfg_branches": cfg_branches}
+        first_edit = _first_edit(padded, edits)
         tokens = generate(
             model,
             padded["prompt"].tolist(),
@@ -94,9 +103,83 @@ def run_conditions(
             sampling=sampling,
             prefix=torch.from_numpy(prefix).to(model.device),
             n_prefix_frames=n_prefix,
-            edit=batch_edit(padded, edits, guided=sampling.cfg_coef != 1.0, **how),
+            edit=batch_edit(padded, edits, cfg_branches=cfg_branches, **of_edit) if first_edit else None,
+            opening=opening,
+            first_edit=first_edit or (0, 0),
         )
-        yield part, tokens[: len(part)].cpu().numpy().astype(np.uint16)
+        return part, tokens[: len(part)].cpu().numpy().astype(np.uint16)
+
+    yield from in_threads(run, zip(_parts(table, batch_size), openings, strict=True), threads=threads)
+
+
+def _parts(table: pd.DataFrame, batch_size: int) -> Iterator[pd.DataFrame]:
+    for start in range(0, len(table), batch_size):
+        yield table.iloc[start : start + batch_size]
+
+
+def _padded(part: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    return part.iloc[np.minimum(np.arange(batch_size), len(part) - 1)]
+
+
+def _openings(
+    model: Model,
+    edits: Edits,
+    table: pd.DataFrame,
+    baseline: Mapping[str, np.ndarray],
+    *,
+    batch_size: int,
+    guided: bool,
+) -> Iterator[Opening | None]:
+    """The opening of each batch, or None for all where to compute them first would cost more than it saves.
+
+    Clips are opened in batches of `batch_size`, in the order of the table, and kept until the next such batch.
+    """
+    n_batches, n_passes = -(-len(table) // batch_size), -(-table["clip_id"].nunique() // batch_size)
+    n_positions, found = int(table["n_prefix_frames"].min()) if len(table) else 0, _edited_layers(table, edits)
+    # A batch still computes the layers above its first edit.
+    saved = n_batches * (min(found, default=model.n_layers - 1) + 1) / model.n_layers
+    if not n_positions or saved <= n_passes:
+        yield from [None] * n_batches
+        return
+    known: dict[str, tuple[Opening, int]] = {}
+    for start in range(0, len(table), batch_size):
+        clips = _padded(table.iloc[start : start + batch_size], batch_size)["clip_id"].tolist()
+        if not all(clip in known for clip in clips):
+            ahead = table.iloc[start:].drop_duplicates("clip_id").head(batch_size)
+            opened = _padded(ahead, batch_size)
+            tokens = np.stack([baseline[c][:, :n_positions].astype(np.int64) for c in opened["clip_id"]])
+            of_clips = opening_of(
+                model,
+                opened["prompt"].tolist(),
+                torch.from_numpy(tokens).to(model.device),
+                layers=found,
+                guided=guided,
+            )
+            known = {clip: (of_clips, i) for i, clip in enumerate(ahead["clip_id"])}
+        yield rows_of([known[clip] for clip in clips], guided=guided)
+
+
+def _is_edited(table: pd.DataFrame) -> pd.Series:
+    return ~table["kind"].isin(UNEDITED) & (table["dose"] != 0) & (table["stop_position"] > 0)
+
+
+def _first_layers(table: pd.DataFrame, edits: Edits) -> pd.Series:
+    """The first layer that each row edits."""
+    joint = table["edit"].map({name: min(layers) for name, layers in edits.joint.items()})
+    return joint.fillna(table["layer"]).astype(int)
+
+
+def _edited_layers(table: pd.DataFrame, edits: Edits) -> list[int]:
+    """The layers that are the first ones that a row edits."""
+    return sorted(_first_layers(table[_is_edited(table)], edits).unique().tolist())
+
+
+def _first_edit(batch: pd.DataFrame, edits: Edits) -> tuple[int, int] | None:
+    """The first layer and position that a batch edits; None without an edit."""
+    edited = batch[_is_edited(batch)]
+    if edited.empty:
+        return None
+    return int(_first_layers(edited, edits).min()), int(edited["start_position"].min())
 
 
 def _checked_n_frames(

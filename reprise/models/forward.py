@@ -140,7 +140,27 @@ def layer_outputs(
     x = _embed(model, sequence, start)
     watch(-1, x, "")
     yield -1, x
-    for i in range(n_layers):
+    yield from layers_after(model, -1, x, prompt, attend, start=start, n_layers=n_layers, edit=edit, watch=watch)
+
+
+def layers_after(
+    model: Model,
+    below: int,
+    x: torch.Tensor,
+    prompt: PromptKeys,
+    attend: Attend,
+    *,
+    start: int,
+    n_layers: int,
+    edit: EditFunction | None = None,
+    watch: Watch = ignore,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Run the layers from `below` + 1 to `n_layers` - 1 and yield the output of each, as `layer_outputs` does.
+
+    x: the output of layer `below`, as edited, `[row, position, d_model]`. The other parameters are those of
+    `layer_outputs`.
+    """
+    for i in range(below + 1, n_layers):
         x = _layer(model.transformer.layers[i], x, partial(attend, i), prompt.keys[i], prompt.mask)
         watch(i, x, "")
         if edit is not None:

@@ -10,7 +10,9 @@ NaN or infinite logits raise NotFiniteError. The first step that has them is com
 with such values.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +21,19 @@ import torch
 from reprise.checkpoints.finite import NotFiniteError, not_finite
 from reprise.models.adapter import Model
 from reprise.models.delay_pattern import chosen_frames, n_steps, step_input
-from reprise.models.forward import EditFunction, Watch, check_layer, ignore, layer_outputs, logits_of, prompt_keys
+from reprise.models.forward import (
+    EditFunction,
+    PromptKeys,
+    Watch,
+    check_layer,
+    ignore,
+    layer_outputs,
+    layers_after,
+    logits_of,
+    prompt_keys,
+)
 from reprise.models.kv_cache import KeyValueCache
+from reprise.models.opening import Opening
 from reprise.models.prompts import encode_prompts
 
 # Number of steps between two checks that all logits are finite. Each check waits for the GPU.
@@ -63,6 +76,8 @@ def generate(
     prefix: torch.Tensor | None = None,
     n_prefix_frames: Sequence[int] | None = None,
     edit: EditFunction | None = None,
+    opening: Opening | None = None,
+    first_edit: tuple[int, int] = (0, 0),
     on_step: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
     """Sample clips step by step.
@@ -80,6 +95,12 @@ def generate(
         Tokens `[row, codebook, >= frames]`, of which the first `n_prefix_frames[row]` frames are imposed on a row.
     edit
         Called at every layer of every step. With guidance it gets the conditional rows first, then the unconditional.
+    opening
+        What the first positions of all rows compute without an edit (reprise/models/opening.py), for this prefix and
+        these prompts. It has at most as many positions as any row has frames in its prefix.
+    first_edit
+        With an opening: the layer and the position before which `edit` changes nothing. The opening has this layer's
+        output.
     on_step
         Called after each step with (steps done, all steps).
 
@@ -119,8 +140,17 @@ def generate(
             last = x
         return logits_of(model, last)[:, :, 0].float()
 
+    first = 0
+    if opening is not None:
+        first = opening.n_positions
+        cache.begin_with(opening.kept)
+        if edit is not None:
+            _edit_opening(model, opening, prompt, cache, edit, first_edit)
+        for noise_of_key in noises.values():
+            # These steps choose nothing, but their noise was drawn.
+            deque(islice(noise_of_key, first), maxlen=0)
     finite = torch.ones(steps, dtype=torch.bool, device=model.device)
-    for p in range(steps):
+    for p in range(first, steps):
         try:
             logits = step(p)
             finite[p], asked = torch.isfinite(logits).all(), p % STEPS_UNASKED == 0 or p == steps - 1
@@ -142,6 +172,37 @@ def generate(
         if on_step:
             on_step(p + 1, steps)
     return out
+
+
+def _edit_opening(
+    model: Model,
+    opening: Opening,
+    prompt: PromptKeys,
+    cache: KeyValueCache,
+    edit: EditFunction,
+    first_edit: tuple[int, int],
+) -> None:
+    """Compute the layers above the first edit at the opening's positions. Their keys and values go into the cache."""
+    below, start = first_edit
+
+    def step(p: int, watch: Watch = ignore) -> None:
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return cache.attend(layer, p, q, k, v)
+
+        x = edit(below, p, opening.streams[below][:, p : p + 1])
+        watch(below, x, ", as edited,")
+        for _ in layers_after(
+            model, below, x, prompt, attend, start=p, n_layers=model.n_layers, edit=edit, watch=watch
+        ):
+            pass
+
+    for p in range(start, opening.n_positions):
+        try:
+            step(p)
+        except NotFiniteError:
+            # Raised by an edit. Compute that step again and check every layer.
+            step(p, check_layer)
+            raise
 
 
 def _begun(

@@ -26,6 +26,15 @@ class KeyValueCache:
             dtype=model.dtype,
         )
 
+    @property
+    def kept(self) -> torch.Tensor:
+        """Keys and values, `[layer, keys or values, row, head, step, d_head]`; 0 at steps that were not run."""
+        return self._kept
+
+    def begin_with(self, kept: torch.Tensor) -> None:
+        """Take the keys and values of the first steps from another cache, in the form of `kept`."""
+        self._kept[..., : kept.shape[-2], :] = kept
+
     def attend(self, layer: int, step: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Self-attention of one step to itself and all earlier steps. Stores the keys and values of this step.
 

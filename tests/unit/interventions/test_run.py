@@ -1,11 +1,14 @@
 """Conditions as they are run: exact where nothing is edited, whatever the batches; and their KL."""
 
+from itertools import repeat
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 import reprise.models.audiocraft_setup  # noqa: F401
+from reprise.checkpoints.finite import NotFiniteError
 from reprise.interventions.edits import Edits, edit_function, row_edits
 from reprise.interventions.run import run_conditions, teacher_forced_kl
 from reprise.interventions.subspace import Subspace, latent_coordinates, of_latents
@@ -95,6 +98,47 @@ def test_tokens_do_not_depend_on_the_batch(model, sae, clips, baseline, resampli
     assert len(shuffled) == len(together) == 3 * (2 + 7)
     for other in (shuffled, alone):
         assert all(np.array_equal(other[key], together[key]) for key in other.index)
+
+
+@pytest.mark.parametrize("cfg_coef", [1.0, 3.0])
+def test_what_is_shared_changes_no_token(model, sae, clips, baseline, cfg_coef, monkeypatch):
+    """Openings and threads: each row gets the tokens that it would have computed alone, in the old order."""
+    table = table_of(with_donors(clips), doses=(1.0, 4.0))
+    joint = table[table["kind"] == "target"].assign(edit="both", condition="joint", start_position=4)
+    table = pd.concat([table, joint[joint["dose"] == 4.0]], ignore_index=True)
+    edits = edits_with(sae, donations(clips))._replace(joint={"both": {LAYER + 1: "swapped_fit0", LAYER: "target"}})
+    used = []
+
+    def all_tokens(threads: int) -> list[np.ndarray]:
+        sampling = GREEDY_ENOUGH._replace(cfg_coef=cfg_coef)
+        settings = {"batch_size": ROWS, "sampling": sampling, "n_frames": FRAMES, "threads": threads}
+        parts = list(run_conditions(model, edits, table, baseline, noise_keys(clips), **settings))
+        assert pd.concat([part for part, _ in parts]).equals(table)
+        return [tokens for _, tokens in parts]
+
+    def counted(*arguments: object, **how: object) -> torch.Tensor:
+        used.append(how["opening"] is not None)
+        return generate(*arguments, **how)
+
+    monkeypatch.setattr("reprise.interventions.run.generate", counted)
+    shared = [all_tokens(threads) for threads in (1, 3)]
+    assert len(used) > 2 and all(used)
+    monkeypatch.setattr("reprise.interventions.run._openings", lambda *_, **__: repeat(None, len(used) // 2))
+    alone = all_tokens(1)
+    assert not any(used[-len(alone) :])
+    for found in shared:
+        assert all(np.array_equal(a, b) for a, b in zip(found, alone, strict=True))
+
+
+def test_an_edit_that_is_not_finite_in_the_prefix_is_named(model, clips, baseline):
+    table = table_of(clips, {"target": ["swapped_fit0"]})
+    nothing = {("swapped_fit0", "zero"): np.full(2, np.nan), ("swapped_fit0", "without"): np.full(2, np.nan)}
+    edits = Edits(SUBSPACES, nothing)
+    runs = run_conditions(
+        model, edits, table, baseline, noise_keys(clips), batch_size=ROWS, sampling=GREEDY_ENOUGH, n_frames=FRAMES
+    )
+    with pytest.raises(NotFiniteError, match=f"layer {LAYER}.* as edited"):
+        list(runs)
 
 
 def test_prefix_only_touches_no_later_position(model, sae, clips, baseline):
