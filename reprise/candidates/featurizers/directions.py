@@ -18,14 +18,12 @@ Degenerate input: one class alone, or equal class means, raise ValueError.
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from reprise.candidates.featurizers.data import FitData, check_classes
 from reprise.candidates.featurizers.sizes import N_FOLDS
 from reprise.interventions.subspace import Subspace, linear
 from reprise.probing.folds import prompt_folds
-from reprise.probing.logistic import log_loss_bits
+from reprise.probing.logistic import fit_logistic, log_loss_bits
 
 Array = NDArray[np.float64]
 
@@ -100,22 +98,37 @@ def logistic_weights(means: Array, has_event: NDArray[np.bool_], prompt: NDArray
     """
     y = has_event.astype(np.float64)
     folds, note = prompt_folds(y, np.unique(prompt, return_inverse=True)[1], N_FOLDS, seed)
-    best = PENALTIES[0]
+    best = 0
     if not note:
         logits = np.empty((len(PENALTIES), len(y)))
         for fold in range(folds.max() + 1):
-            for i, c in enumerate(PENALTIES):
-                logits[i, folds == fold] = held_out_logits(means, y, folds != fold, c)
-        best = PENALTIES[int(np.argmin([np.mean(log_loss_bits(row, y)) for row in logits]))]
-    scaler = StandardScaler().fit(means)
-    return LogisticRegression(C=best, max_iter=1000).fit(scaler.transform(means), y).coef_[0] / scaler.scale_
+            logits[:, folds == fold] = held_out_logits(means, y, folds != fold)
+        best = int(np.argmin([np.mean(log_loss_bits(row, y)) for row in logits]))
+    everything = np.ones(len(y), bool)
+    x, scale = _scaled(means, everything)
+    return _coefficients(x, y, everything)[best][1:] / scale
 
 
-def held_out_logits(means: Array, y: Array, train: NDArray[np.bool_], c: float) -> Array:
-    """Log-odds of the clips outside `train` `[clip]`, from a regression with inverse penalty `c` on those inside."""
-    scaler = StandardScaler().fit(means[train])
-    fit = LogisticRegression(C=c, max_iter=1000).fit(scaler.transform(means[train]), y[train])
-    return fit.decision_function(scaler.transform(means[~train]))
+def held_out_logits(means: Array, y: Array, train: NDArray[np.bool_]) -> Array:
+    """Log-odds of the clips outside `train` `[clip]`, from regressions on those inside: `[penalty, held-out clip]`."""
+    x, _ = _scaled(means, train)
+    return np.stack([x[~train] @ coef for coef in _coefficients(x, y, train)])
+
+
+def _scaled(means: Array, train: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Ones and the columns, standardised over `train`: `[clip, 1 + d]`; and the columns' scales."""
+    scale = means[train].std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    return np.column_stack([np.ones(len(means)), (means - means[train].mean(axis=0)) / scale]), scale
+
+
+def _coefficients(x: Array, y: Array, train: NDArray[np.bool_]) -> list[Array]:
+    """Coefficients `[1 + d]` for each penalty. Each fit starts from the one before."""
+    found: list[Array] = []
+    for inverse in PENALTIES:
+        penalty = np.r_[0.0, np.full(x.shape[1] - 1, 1 / inverse)]
+        found.append(fit_logistic(x[train], y[train], penalty, found[-1] if found else None))
+    return found
 
 
 def _class_difference(means: Array, has_event: NDArray[np.bool_]) -> Array:
