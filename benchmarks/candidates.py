@@ -4,9 +4,8 @@
   often split the plan over latents.
 - `no_sae`: the planner and the improviser without any SAE, each time with other seeds of the same prompts.
 - `settings`: the planner without its medium horizon, and with labels at other steps.
-- `null_fits`: candidates of every kind that needs labels and no SAE, fitted on labels exchanged between prompts and
-  confirmed on held-out prompts with the true ones. A fit that is confirmed counts as passed, although it would still
-  have to be selective, so this bounds the rate of the whole way from above.
+- `null_fits`: candidates that are fitted on labels exchanged between prompts (benchmarks/null_candidates.py).
+- `heads`: attribution to heads against patching every head, for a study's own candidate.
 """
 
 import json
@@ -15,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,27 +21,17 @@ import pandas as pd
 import yaml
 from scipy.stats import spearmanr
 
+from benchmarks.null_candidates import KINDS, null_rates, subject_of
+from benchmarks.studies import corpus_of, stores
 from benchmarks.workflow import ROOT, run_snakemake
-from reprise.candidates.confirmation import confirm
-from reprise.candidates.controls import featurize, fit_layer
-from reprise.candidates.featurizers.das import interchanges_of
-from reprise.candidates.featurizers.data import swapped
-from reprise.candidates.study_clips import read_study_clips
-from reprise.config.schema import Study
 from reprise.interventions.head_clips import head_batches, losing_clips
 from reprise.interventions.heads import attribute_heads, patched_effects
 from reprise.interventions.reading import read_edits
-from reprise.interventions.subspace import coordinates
 from reprise.models.loading import load_model
-from reprise.probing.questions import read_question
-from reprise.storage.artifacts import read_array
-from reprise.targets.labels import label_grid, without_local
-from reprise.targets.registry import target_of
 
 N_OWN_SAE, N_NO_SAE, N_NULL, N_NULL_DAS = 10, 10, 200, 30
-LAYERS, LONG, LOCAL = (2, 4), "h4-8", "h0.5-2"
+LAYERS = (2, 4)
 MODELS, SECTIONS = ("planner", "improviser"), ("settings", "no_sae", "own_sae")
-NULL_KINDS = ("mean_difference", "probe", "leace", "das")
 
 
 def defaults(study: dict[str, Any]) -> dict[str, Any]:
@@ -71,14 +59,19 @@ def no_sae_studies(n: int) -> dict[str, Any]:
     }
 
 
+def shipped(model: str) -> dict[str, Any]:
+    """A study of a shipped model with the SAEs that are shipped for it."""
+    name = f"resources/{model}"
+    return {"model": {"name": name}, "saes": {layer: f"{name}/sae/layer{layer}" for layer in LAYERS}}
+
+
 def setting_studies() -> dict[str, Any]:
     """The planner with other settings, that do not bear on the question."""
-    planner = {"model": {"name": "resources/planner"}}
-    planner["saes"] = {layer: f"resources/planner/sae/layer{layer}" for layer in LAYERS}
+    planner = shipped("planner")
     return {
         "no-medium-horizon": planner | {"horizons": {"local": [0.5, 2], "long": [4, 8]}},
-        "step-0.25-s": planner | {"labels": {"step_s": 0.25}},
-        "step-1-s": planner | {"labels": {"step_s": 1.0}},
+        "step-250-ms": planner | {"labels": {"step_s": 0.25}},
+        "step-1000-ms": planner | {"labels": {"step_s": 1.0}},
     }
 
 
@@ -97,7 +90,7 @@ def run(
         def finished(study: str, fields: dict[str, Any]) -> Path:
             path = directory / f"{study}.yaml"
             path.write_text(yaml.safe_dump({"studies": {study: fields}, "defaults": defaults(fields)}))
-            run_snakemake(directory, path)
+            run_snakemake(directory, path, "verdicts")
             return directory / "results" / study
 
         for section, wanted in asked.items():
@@ -106,12 +99,14 @@ def run(
                     studies[section][study] = judged(finished(study, fields))
                     yield summary(studies) | others
         for model in MODELS if n_null else ():
-            if model not in others["null_fits"]:
-                folder = finished(f"{model}-0", no_sae_studies(1)[f"{model}-0"])
-                others["null_fits"][model] = null_fits(folder, n_null, N_NULL_DAS)
-                yield summary(studies) | others
+            measured_kinds = others["null_fits"].setdefault(model, {})
+            if missing := [kind for kind in KINDS if kind not in measured_kinds]:
+                subject = subject_of(finished(model, shipped(model)), root=ROOT, layer=LAYERS[0])
+                for kind in missing:
+                    measured_kinds[kind] = null_rates(subject, kind, N_NULL_DAS if kind == "das" else n_null)
+                    yield summary(studies) | others
         if n_null and not others["heads"]:
-            others["heads"] = heads(finished("planner-0", no_sae_studies(1)["planner-0"]))
+            others["heads"] = heads(finished("planner", shipped("planner")))
             yield summary(studies) | others
 
 
@@ -139,74 +134,6 @@ def summary(studies: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "settings": {study: one["verdict"] for study, one in studies["settings"].items()},
         "studies": studies,
     }
-
-
-def stores(folder: Path) -> list[str]:
-    """Manifests of the stores in a folder."""
-    return sorted(str(path) for path in folder.glob("b??.manifest.json"))
-
-
-def corpus_of(folder: Path) -> Path:
-    """The folder of the corpus of a finished study."""
-    return folder / json.loads((folder / "clips.json").read_text())["corpus"]
-
-
-def null_fits(folder: Path, n: int, n_das: int) -> dict[str, dict[str, int]]:
-    """How many of `n` fits of each kind (of `n_das` searches) on exchanged labels are confirmed, at layer 2."""
-    corpus, settings = corpus_of(folder), yaml.safe_load((folder.parents[1] / f"{folder.name}.yaml").read_text())
-    study_settings = Study.model_validate(settings["defaults"] | settings["studies"][folder.name])
-    extent = target_of(study_settings.target).extent(study_settings.events.model_dump(mode="json"))
-    events = [str(path) for path in sorted(folder.glob("events/b??.parquet"))]
-    inputs = SimpleNamespace(
-        tokens=stores(corpus / "tokens"),
-        activations=stores(corpus / "activations" / f"layer{LAYERS[0]}"),
-        events=events,
-        clip_summaries=[path.replace(".parquet", ".clips.parquet") for path in events],
-        reviews=[],
-    )
-    of_clips = {
-        "confirm_fraction": study_settings.screen.confirm_fraction,
-        "prefix_s": study_settings.ablation.prefix_s,
-        "return_window_s": study_settings.ablation.return_window_s,
-        "context_s": study_settings.descriptors.context_s,
-        "earliest_s": extent.earliest_s,
-        "reference_s": extent.reference_s,
-        "reviewed_only": False,
-    }
-    study = read_study_clips(inputs, of_clips)
-    acts = read_array(inputs.activations, "resid_post")
-    labels, local = (pd.read_parquet(folder / "labels" / f"{h}.parquet") for h in (LONG, LOCAL))
-    grid = label_grid(without_local(labels, local), study.clips["clip_id"])
-    question = read_question(stores(folder / "descriptors"), study.clips, grid)
-    prompt = study.clips["prompt_id"].to_numpy()
-    layer = fit_layer(acts[:, study.positions], study.could_plan, study.has_event, prompt, fitted=study.fitted)
-    model = load_model(str(ROOT / study_settings.model.name))
-    clips = interchanges_of(
-        model,
-        LAYERS[0],
-        tokens=read_array(inputs.tokens, "tokens")[study.fitted],
-        prompts=study.clips.loc[study.fitted, "prompt"].tolist(),
-        stream=acts[study.fitted],
-        onset_s=study.onset_s[study.fitted],
-    )
-    layer = layer._replace(interchanges=clips)
-    counts = {}
-    for kind in NULL_KINDS:
-        passed, n_fits = 0, n_das if kind == "das" else n
-        for seed in range(n_fits):
-            exchanged = layer._replace(data=swapped(layer.data, seed=seed))
-            values = coordinates(featurize(kind, exchanged, seed=seed), acts[:, grid.positions])
-            tried = confirm(
-                pd.DataFrame({"horizon": [LONG]}),
-                {LONG: question},
-                lambda _, values=values: values,
-                study.held_out,
-                alpha=0.05,
-                seed_of=lambda _: 0,
-            )
-            passed += bool(tried["confirmed"].iloc[0])
-        counts[kind] = {"fits": n_fits, "passed": passed}
-    return counts
 
 
 def heads(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 
 from benchmarks.studies import clips_of, corpus_of, extent_of, settings_of, stores
 from reprise.candidates.clips import clips_to_continue, donors
-from reprise.candidates.confirmation import confirm
+from reprise.candidates.confirmation import confirmation_question, swaps_for
 from reprise.candidates.controls import LayerFit, edits_of, feature_statistics, featurize, fit_layer, plain
 from reprise.candidates.featurizers.das import interchanges_of
 from reprise.candidates.featurizers.data import swapped
@@ -40,6 +40,7 @@ from reprise.models.adapter import Model
 from reprise.models.codec import decode_audio
 from reprise.models.generation import Sampling
 from reprise.models.loading import load_model
+from reprise.probing.probes import fit_question, probe
 from reprise.probing.questions import read_question
 from reprise.saes.latents import read_latents
 from reprise.saes.loading import load_sae
@@ -47,12 +48,13 @@ from reprise.saes.sae import Sae
 from reprise.storage.artifacts import read_array
 from reprise.targets.labels import label_grid, without_local
 from reprise.targets.registry import target_of
+from reprise.threads import in_threads
 from reprise.verdict.gates import PASSED, at_least, at_most
 
 KINDS = ("feature", "feature_set", "mean_difference", "probe", "leace", "das")
 LONG, LOCAL = "h4-8", "h0.5-2"
 # Exchanges of labels that are tried for each fit, and fits whose edits are made together.
-EXCHANGES_PER_FIT, FITS_AT_ONCE = 10, 20
+EXCHANGES_PER_FIT, FITS_AT_ONCE, THREADS = 10, 20, 2
 
 
 class Subject(NamedTuple):
@@ -92,12 +94,15 @@ def subject_of(folder: Path, *, root: Path, layer: int) -> Subject:
 
 
 def null_fits(fit: LayerFit, kind: str, n: int) -> list[Subspace]:
-    """`n` candidates of a kind, each fitted on another exchange of the labels. One that allows no fit is skipped."""
+    """`n` candidates of a kind, each fitted on another exchange of the labels. One that allows no fit is skipped, and one
+    with a latent that the true labels choose: it is right by chance."""
     found: list[Subspace] = []
+    right = set(featurize("feature_set", fit, seed=0).latents) | set(most_active(fit).latents)
     for exchange in range(EXCHANGES_PER_FIT * n):
         exchanged = fit._replace(data=swapped(fit.data, seed=exchange))
         with suppress(ValueError):
-            found.append(most_active(exchanged) if kind == "feature" else featurize(kind, exchanged, seed=exchange))
+            one = most_active(exchanged) if kind == "feature" else featurize(kind, exchanged, seed=exchange)
+            found += [one] if right.isdisjoint(one.latents) else []
         if len(found) == n:
             return found
     raise RuntimeError(f"{kind}: {len(found)} of {n} fits on exchanged labels")
@@ -125,17 +130,13 @@ def confirmed(subject: Subject, fits: Sequence[Subspace]) -> list[bool]:
             return coordinates(subspace, acts)
         return latents[:, list(subspace.latents)].toarray().reshape(*acts.shape[:2], subspace.rank)
 
+    asked = confirmation_question(question, study.held_out)
+    baseline, alpha = fit_question(asked, seed=0), subject.settings.probes.alpha
     found = []
     for subspace in fits:
-        tried = confirm(
-            pd.DataFrame({"horizon": [LONG]}),
-            {LONG: question},
-            lambda _, of=subspace: values(of),
-            study.held_out,
-            alpha=subject.settings.probes.alpha,
-            seed_of=lambda _: 0,
-        )
-        found.append(bool(tried["confirmed"].iloc[0]))
+        held_out = np.asarray(values(subspace), np.float32)[study.held_out]
+        record = probe(asked, held_out, seed=0, baseline=baseline, n_swaps=swaps_for(1, alpha)).record
+        found.append(record["gain_auroc_low"] > 0 and record["p_gain"] <= alpha)
     return found
 
 
@@ -181,6 +182,7 @@ def effects_of(
                 batch_size=g.batch_size,
                 sampling=Sampling(**{field: getattr(g, field) for field in Sampling._fields}),
                 n_frames=tokens.shape[-1],
+                threads=THREADS,
             )
         ]
     )
@@ -209,24 +211,28 @@ def donated(subject: Subject, named: Mapping[str, Subspace], table: pd.DataFrame
 def compared(subject: Subject, table: pd.DataFrame, made: np.ndarray, nll: np.ndarray) -> list[dict[str, float]]:
     """`compare` of each row with the untouched row of its clip."""
     model, settings = subject.model, subject.settings
-    events, extent = settings.events.model_dump(mode="json"), extent_of(settings)
-    target, scorers, records = target_of(settings.target), {}, []
-    baselines: dict[str, Continuation] = {}
-    nothing = np.zeros(made.shape[-1], np.float32)
-    # The untouched row of a clip comes first.
-    for i, row in enumerate(table.itertuples()):
-        audio = decode_audio(model, made[i])
-        if row.clip_id not in baselines:
-            scorers[row.clip_id] = target.scorer(
-                audio, model.sample_rate_hz, events, start_s=row.reference_start_s, duration_s=row.reference_duration_s
-            )
-        one = Continuation(made[i], audio, nll[i], scorers[row.clip_id](audio))
-        baseline = baselines.setdefault(row.clip_id, one)
-        event_s = row.reference_duration_s or extent.event_s
+    events = settings.events.model_dump(mode="json")
+    target, event_length_s = target_of(settings.target), extent_of(settings).event_s
+    scorers: dict[str, Any] = {}
+    nothing, about = np.zeros(made.shape[-1], np.float32), {"min_score": events["min_score"]}
+    about |= {"frame_rate_hz": model.frame_rate_hz, "sample_rate_hz": model.sample_rate_hz}
+    rows = list(table.itertuples())
+
+    def continuation(row: Any) -> Continuation:
+        audio = decode_audio(model, made[row.Index])
+        if row.kind == "untouched":
+            extent = {"start_s": row.reference_start_s, "duration_s": row.reference_duration_s}
+            scorers[row.clip_id] = target.scorer(audio, model.sample_rate_hz, events, **extent)
+        return Continuation(made[row.Index], audio, nll[row.Index], scorers[row.clip_id](audio))
+
+    def record(row: Any) -> dict[str, float]:
+        event_s = row.reference_duration_s or event_length_s
         window = EventWindow(settings.ablation.prefix_s, row.target_start_s, row.target_stop_s, event_s)
-        about = {"frame_rate_hz": model.frame_rate_hz, "sample_rate_hz": model.sample_rate_hz}
-        records.append(compare(one, baseline, window, kl=nothing, min_score=events["min_score"], **about))
-    return records
+        return compare(continuation(row), baselines[row.clip_id], window, kl=nothing, **about)
+
+    untouched = [row for row in rows if row.kind == "untouched"]
+    baselines = {row.clip_id: continuation(row) for row in untouched}
+    return list(in_threads(record, rows, threads=THREADS))
 
 
 def judged(effects: pd.DataFrame) -> pd.Series:
@@ -239,24 +245,35 @@ def null_rates(subject: Subject, kind: str, n: int) -> dict[str, Any]:
     """Counts of `n` fits of a kind; see the head of this module. The control of each fit is the fit after it."""
     fits, thresholds = null_fits(subject.fit, kind, n), subject.settings.verdict
     passed = [i for i, yes in enumerate(confirmed(subject, fits)) if yes]
-    counts = {"fits": n, "confirmed": len(passed), "effective": 0, "selective": 0}
-    for start in range(0, len(passed), FITS_AT_ONCE):
-        some = passed[start : start + FITS_AT_ONCE]
-        named = {f"fit{i}": fits[i] for i in some}
+    at_dose_1: dict[str, pd.Series] = {}
+    edited = sorted({*passed, *((i + 1) % n for i in passed)})
+    for start in range(0, len(edited), FITS_AT_ONCE):
+        named = {f"fit{i}": fits[i] for i in edited[start : start + FITS_AT_ONCE]}
         found = effects_of(subject, named, {"target": list(named)}, [1.0])
-        for i, name in zip(some, named, strict=True):
-            row = judged(found[found["edit"].isin(["", name])])
-            effect = at_least(row["effect"], row["effect_low"], row["effect_high"], thresholds.min_effect)
-            damage = at_most(row["damage_low"], row["damage_high"], thresholds.max_damage)
-            if not effect == damage == PASSED:
-                continue
-            counts["effective"] += 1
-            edits = edits_of(fits[i], subject.fit, n_controls=1, seed=i, fits=[fits[(i + 1) % n]])
-            of_name = {key: each for of_kind in edits.values() for key, each in of_kind.items()}
-            kinds = plain(edits)["kinds"]
-            row = judged(effects_of(subject, of_name, kinds, subject.settings.ablation.doses))
-            ends = row["selectivity"], row["selectivity_low"], row["selectivity_high"]
-            selective = at_least(*ends, thresholds.min_selectivity) == PASSED
-            counts["selective"] += selective
-    interval = binomtest(counts["selective"], n).proportion_ci(method="exact")
-    return counts | {"selective_low": round(interval.low, 4), "selective_high": round(interval.high, 4)}
+        at_dose_1 |= {name: judged(found[found["edit"].isin(["", name])]) for name in named}
+    effective, selective = 0, 0
+    for i in passed:
+        row, control = (at_dose_1[f"fit{j % n}"] for j in (i, i + 1))
+        effect = at_least(row["effect"], row["effect_low"], row["effect_high"], thresholds.min_effect)
+        damage = at_most(row["damage_low"], row["damage_high"], thresholds.max_damage)
+        if not effect == damage == PASSED:
+            continue
+        effective += 1
+        # At equal damage a control has at least the effect of a dose that does no more damage.
+        least = control["effect"] if control["damage"] <= max(row["damage"], 0.0) else 0.0
+        if row["effect"] - least < thresholds.min_selectivity:
+            continue
+        edits = edits_of(fits[i], subject.fit, n_controls=1, seed=i, fits=[fits[(i + 1) % n]])
+        named = {name: each for of_kind in edits.values() for name, each in of_kind.items()}
+        whole = judged(effects_of(subject, named, plain(edits)["kinds"], subject.settings.ablation.doses))
+        ends = whole["selectivity"], whole["selectivity_low"], whole["selectivity_high"]
+        selective += at_least(*ends, thresholds.min_selectivity) == PASSED
+    interval = binomtest(selective, n).proportion_ci(method="exact")
+    return {
+        "fits": n,
+        "confirmed": len(passed),
+        "effective": effective,
+        "selective": selective,
+        "selective_low": round(interval.low, 4),
+        "selective_high": round(interval.high, 4),
+    }
