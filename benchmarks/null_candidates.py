@@ -94,8 +94,11 @@ def subject_of(folder: Path, *, root: Path, layer: int) -> Subject:
 
 
 def null_fits(fit: LayerFit, kind: str, n: int) -> list[Subspace]:
-    """`n` candidates of a kind, each fitted on another exchange of the labels. One that allows no fit is skipped, and one
-    with a latent that the true labels choose: it is right by chance."""
+    """`n` candidates of a kind, each fitted on another exchange of the labels.
+
+    An exchange that allows no fit is skipped. So is one whose fit has a latent that the true labels choose: it is
+    right by chance.
+    """
     found: list[Subspace] = []
     right = set(featurize("feature_set", fit, seed=0).latents) | set(most_active(fit).latents)
     for exchange in range(EXCHANGES_PER_FIT * n):

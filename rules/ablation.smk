@@ -167,7 +167,7 @@ rule ablate:
     priority: 1
     conda:
         "../envs/reprise.yaml"
-    threads: 2
+    threads: EDIT_THREADS
     resources:
         device=device,
         gpu=gpu,
@@ -352,7 +352,7 @@ rule map_effect:
         "results/benchmarks/{study}/map/{candidate}.tsv"
     conda:
         "../envs/reprise.yaml"
-    threads: 2
+    threads: EDIT_THREADS
     resources:
         device=device,
         gpu=gpu,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from reprise.candidates.controls import LayerFit, featurize, fit_layer, held_out_auroc, swapped_fits
 from reprise.candidates.featurizers.das import interchanges_of
-from reprise.candidates.featurizers.sizes import N_FOLDS
+from reprise.candidates.featurizers.sizes import DAS_CLIPS_PER_STEP, N_FOLDS
 from reprise.candidates.study_clips import read_study_clips
 from reprise.identity import seed_from
 from reprise.interventions.subspace import Subspace, to_record
 from reprise.models.device import pick_device
 from reprise.models.loading import load_identified
+from reprise.models.memory import free_memory, gradient_need, rows_that_fit
 from reprise.storage.artifacts import read_array
 from reprise.storage.files import write_json
 from reprise.workflow.job import log, start
@@ -25,6 +26,11 @@ found = {"layer": layer, "subspace": None, "auroc": None, "controls": []}
 
 def layer_fit() -> LayerFit:
     """The screened clips, with the model."""
+    device, identity = pick_device(snakemake.resources.device), json.loads(Path(inputs.model).read_text())
+    tokens, dtype = read_array(inputs.tokens, "tokens"), settings["model"]["dtype"]
+    need = gradient_need(identity, n_frames=tokens.shape[-1], dtype=dtype, layer=layer)
+    # A clip is two rows: it takes coordinates from a clip without an event, and from another one with one.
+    rows = rows_that_fit(need, wanted=2 * DAS_CLIPS_PER_STEP, least=2, free=free_memory(device))
     acts = read_array(inputs.activations, "resid_post")
     fit = fit_layer(
         acts[:, study.positions],
@@ -33,16 +39,16 @@ def layer_fit() -> LayerFit:
         study.clips["prompt_id"].to_numpy(),
         fitted=study.fitted,
     )
-    identity = json.loads(Path(inputs.model).read_text())
-    model = load_identified(settings["model"], identity, device=pick_device(snakemake.resources.device))
+    model = load_identified(settings["model"], identity, device=device)
     some = study.fitted
     interchanges = interchanges_of(
         model,
         layer,
-        tokens=read_array(inputs.tokens, "tokens")[some],
+        tokens=tokens[some],
         prompts=study.clips.loc[some, "prompt"].tolist(),
         stream=acts[some],
         onset_s=study.onset_s[some],
+        per_pass=rows // 2,
     )
     return fit._replace(interchanges=interchanges)
 

@@ -11,6 +11,7 @@ from reprise.interventions.heads import attribute_heads, choosing_half, head_tab
 from reprise.interventions.reading import certified_sae, read_edits
 from reprise.models.device import pick_device
 from reprise.models.loading import load_identified
+from reprise.models.memory import free_memory, gradient_need, rows_that_fit
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_parquet
 from reprise.workflow.job import log, progress, start
@@ -28,6 +29,9 @@ log.info("%d of %d clips lose their event under the edit", len(rows), len(spec["
 device = pick_device(snakemake.resources.device)
 sae = certified_sae(inputs.certificate, settings["sae"], device=device)
 edits = read_edits(spec, rows, inputs.donated, sae)
+need = gradient_need(identity, n_frames=tokens.shape[-1], dtype=settings["model"]["dtype"], layer=spec["layer"])
+# Both continuations of a clip are rows of a pass.
+rows_that_fit(need, wanted=2 * CLIPS_PER_PASS, least=2 * CLIPS_PER_PASS, free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 
 

@@ -27,6 +27,9 @@ TEXT_TOKENS = 64  # of a long prompt
 # In one layer of a teacher-forced pass, in units of d_model: the stream before and after attention, queries, keys and
 # values, the outputs of both attentions, a norm, and the MLP's inner layer before and after its activation.
 ACTIVATIONS_WIDTH = 16
+# What each layer keeps for a gradient, in units of d_model: the input of each of its operations. And float32 copies of
+# all logits then.
+GRADIENT_WIDTH, GRADIENT_COPIES = 16, 4
 # float32 copies of a step's logits: two branches, guided, with noise, sorted. And copies of one codebook's logits at
 # all positions, when those of two models are compared: both, their logarithms, and a product.
 LOGITS_COPIES, COMPARED_COPIES = 6, 5
@@ -94,6 +97,15 @@ def pass_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, n_hooks: i
     return Need(weights_bytes(facts, dtype=dtype), prompt_bytes(facts, dtype=dtype) + n_hooks * stream + most)
 
 
+def gradient_need(facts: Mapping[str, Any], *, n_frames: int, dtype: str, layer: int) -> Need:
+    """The need of a teacher-forced pass over clips of `n_frames` frames, with the gradient of their tokens' likelihood
+    with respect to the output of `layer`."""
+    positions, itemsize = n_positions(n_frames), ITEMSIZE[dtype]
+    of_layers = (facts["n_layers"] - 1 - layer) * GRADIENT_WIDTH * facts["d_model"] * positions * itemsize
+    logits = facts["n_codebooks"] * facts["codebook_size"] * positions * GRADIENT_COPIES * 4
+    return Need(weights_bytes(facts, dtype=dtype), prompt_bytes(facts, dtype=dtype) + of_layers + logits)
+
+
 def prompt_bytes(facts: Mapping[str, Any], *, dtype: str) -> float:
     """Bytes of a prompt's embedding (two copies while it is computed), and of its keys and values in every layer."""
     return (2 * facts["n_layers"] + 4) * facts["d_model"] * TEXT_TOKENS * ITEMSIZE[dtype]
@@ -111,6 +123,22 @@ def free_memory(device: str) -> tuple[int, str] | None:
     import torch  # here, since the Snakefile imports this module at every parse
 
     return torch.cuda.mem_get_info()[0], torch.cuda.get_device_name()
+
+
+def rows_that_fit(need: Need, *, wanted: int, least: int, free: tuple[int, str] | None) -> int:
+    """How many rows a pass has whose size no setting decides: `wanted`, or as many as fit in `free`.
+
+    Raises RuntimeError if fewer than `least` fit.
+    """
+    if free is None:
+        return wanted
+    n_bytes, gpu = free
+    if need.of(least) > n_bytes:
+        raise RuntimeError(
+            f"model: a gradient needs about {need.of(least) / 1e9:.1f} GB, but {gpu} has {n_bytes / 1e9:.1f} GB free; "
+            "valid: a GPU with more memory, model.dtype float16, shorter clips, or model.device cpu"
+        )
+    return min(wanted, need.most_rows(n_bytes))
 
 
 def check_memory(need: Need, *, batch_size: int, free: tuple[int, str] | None) -> None:

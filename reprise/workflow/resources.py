@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from reprise.candidates.featurizers.sizes import DAS_CLIPS_PER_STEP, DAS_STEPS, N_FOLDS
 from reprise.config.schema import OF_SAE, Study
-from reprise.models.memory import TEXT_ENCODER_BYTES, generation_need, pass_need, transformer_weights
+from reprise.models.memory import TEXT_ENCODER_BYTES, generation_need, gradient_need, pass_need, transformer_weights
 
 # Stages that run the model.
 MODEL_STAGES = (
@@ -51,6 +51,8 @@ N_PATCHED = 8
 HEADS_PASSES = 2 * (3 + 2 + N_PATCHED)
 # Clips in which the candidate that passes is mapped.
 MAP_CLIPS = 12
+# Threads of a job that continues clips under edits.
+EDIT_THREADS = 2
 
 
 class Needs(NamedTuple):
@@ -141,15 +143,20 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     generation = generation_need(facts, guided=guided, **asked)
     if stage in ("generate", "ablate", "map"):
         need = generation
+    elif stage in ("fit_das", "heads"):
+        need = gradient_need(facts, **asked, layer=min(study.hook_layers))
     else:
         need = pass_need(
             facts,
             **asked,
             n_hooks=2 * len(study.hook_layers) + 2,
-            n_logits=2 * (stage in ("effects", "fit_das", "heads")),
+            n_logits=2 * (stage == "effects"),
         )
     # While the language model is loaded, it is in memory twice as float32: once as read from the file, once in place.
-    loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(g.batch_size)
+    rows = {"fit_das": 2 * DAS_CLIPS_PER_STEP, "heads": 2}.get(stage, g.batch_size)
+    # On a processor every thread has a batch of its own.
+    rows *= 1 if on_gpu or stage not in ("ablate", "map") else EDIT_THREADS
+    loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(rows)
     mb = (GPU_BASE_MB + loading / 1e6) if on_gpu else MODEL_BASE_MB + max(loading, running) / 1e6
 
     per_batch = n_clips / g.n_batches

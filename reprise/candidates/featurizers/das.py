@@ -58,6 +58,7 @@ class Interchanges(NamedTuple):
     text: TextConditions
     stream: NDArray[np.floating]
     onset: NDArray[np.integer]
+    per_pass: int = DAS_CLIPS_PER_STEP
 
     def some(self, clips: NDArray[np.bool_]) -> "Interchanges":
         """Those of some of the clips."""
@@ -75,6 +76,7 @@ def interchanges_of(
     prompts: list[str | None],
     stream: NDArray[np.floating],
     onset_s: NDArray[np.floating],
+    per_pass: int = DAS_CLIPS_PER_STEP,
 ) -> Interchanges:
     """Gather what the search needs.
 
@@ -92,6 +94,8 @@ def interchanges_of(
         The residual stream of the layer.
     onset_s : float array `[clip]`
         When each clip's event begins, in seconds; NaN without one, which then takes the median of the others.
+    per_pass : int
+        Clips whose gradient is computed at one time.
 
     Returns
     -------
@@ -105,6 +109,7 @@ def interchanges_of(
         text=encode_prompts(model, prompts),
         stream=stream,
         onset=np.rint(onset_s * model.frame_rate_hz).astype(np.int64),
+        per_pass=per_pass,
     )
 
 
@@ -133,7 +138,7 @@ def das(data: FitData, clips: Interchanges, *, rank: int, seed: int) -> Subspace
         See the head of this module.
     """
     check_classes(data.has_event, who="das")
-    rng, model = np.random.default_rng(seed), clips.model
+    rng, model, at_once = np.random.default_rng(seed), clips.model, clips.per_pass
     model.lm.requires_grad_(False)
     with_event = np.flatnonzero(data.has_event)
     start = (rng.standard_normal((rank, data.x.shape[-1])) / np.sqrt(data.x.shape[-1])).astype(np.float32)
@@ -145,8 +150,12 @@ def das(data: FitData, clips: Interchanges, *, rank: int, seed: int) -> Subspace
         # Steps become smaller, because a few clips at a time give a noisy gradient.
         optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / DAS_STEPS)
         rows = rng.choice(with_event, size=min(DAS_CLIPS_PER_STEP, len(with_event)), replace=False)
-        loss = _loss_of(_orthonormal(directions), data, clips, rows, unedited, rng)
-        (directions.grad,) = torch.autograd.grad(GRADIENT_SCALE * loss, [directions])
+        sources = _sources(rows, data, rng)
+        directions.grad = torch.zeros_like(directions)
+        for part in np.split(np.arange(len(rows)), range(at_once, len(rows), at_once)):
+            loss = _loss_of(_orthonormal(directions), clips, rows[part], sources[:, part], unedited)
+            loss = GRADIENT_SCALE * loss * len(part) / len(rows)
+            directions.grad += torch.autograd.grad(loss, [directions])[0]
         optimiser.step()
     return linear("das", _orthonormal(directions).detach().cpu().double().numpy(), mean=data.mean)
 
@@ -172,25 +181,29 @@ def interchange_loss(read: NDArray[np.floating], data: FitData, clips: Interchan
     rng, directions = np.random.default_rng(seed), torch.as_tensor(read, device=clips.model.device)
     rows = np.flatnonzero(data.has_event)
     parts = [rows[i : i + DAS_CLIPS_PER_STEP] for i in range(0, len(rows), DAS_CLIPS_PER_STEP)]
-    found = [float(_loss_of(directions, data, clips, part, {}, rng)) for part in parts]
+    found = [float(_loss_of(directions, clips, part, _sources(part, data, rng), {})) for part in parts]
     return float(np.average(found, weights=[len(part) for part in parts]))
+
+
+def _sources(rows: NDArray[np.integer], data: FitData, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw a clip without an event, and another one with an event, for each row: int `[2, row]`."""
+    classes = (~data.has_event, data.has_event)
+    return np.array([[_partner(row, which, data.prompt, rng) for row in rows] for which in classes])
 
 
 def _loss_of(
     read: torch.Tensor,
-    data: FitData,
     clips: Interchanges,
     rows: NDArray[np.integer],
+    sources: NDArray[np.int64],
     unedited: dict[int, torch.Tensor],
-    rng: np.random.Generator,
 ) -> torch.Tensor:
-    """The loss of some clips with an event. `unedited` keeps their likelihood without an edit."""
-    sources = [_partner(row, which, data.prompt, rng) for which in (~data.has_event, data.has_event) for row in rows]
+    """The loss of some clips with an event. sources: from `_sources`. `unedited` keeps their unedited likelihood."""
     if missing := [row for row in rows.tolist() if row not in unedited]:
         with torch.no_grad():
             unedited |= dict(zip(missing, _likelihood(clips, np.array(missing), None), strict=True))
     twice = np.concatenate([rows, rows])
-    change = _likelihood(clips, twice, _interchange(read, clips, twice, sources))
+    change = _likelihood(clips, twice, _interchange(read, clips, twice, sources.ravel()))
     change = change - torch.stack([unedited[row] for row in twice.tolist()])
     onset = torch.from_numpy(clips.onset[twice]).to(change.device)
     return _loss(change, onset, frame_rate_hz=clips.model.frame_rate_hz)
@@ -217,7 +230,7 @@ def _likelihood(clips: Interchanges, rows: NDArray[np.integer], edit: EditFuncti
 
 
 def _interchange(
-    read: torch.Tensor, clips: Interchanges, rows: NDArray[np.integer], sources: list[int]
+    read: torch.Tensor, clips: Interchanges, rows: NDArray[np.integer], sources: NDArray[np.int64]
 ) -> EditFunction:
     """An edit that sets the coordinates along `read` `[rank, d_model]` to those of the sources, up to the onset."""
     stop = int(clips.onset[rows].max()) + 1

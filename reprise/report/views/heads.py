@@ -7,7 +7,7 @@ so. A candidate whose heads were not looked at has no view.
 from typing import Any
 
 from reprise.report.figures.heads import head_map
-from reprise.report.numbers import interval, is_number, percent
+from reprise.report.numbers import interval, is_number, number, percent
 from reprise.report.results import Results
 
 N_SHOWN = 6
@@ -28,9 +28,9 @@ def heads_view(study: Results, name: str) -> dict[str, Any]:
     rows = [
         {
             "head": f"layer {row.layer}, head {row.head}",
-            "attribution": f"{row.attribution:.3f}",
+            "attribution": number(row.attribution, 3),
             "effect": interval(row.effect, row.effect_low, row.effect_high) if is_number(row.effect) else "",
-            "direct": f"{row.direct:.3f}",
+            "direct": number(row.direct, 3),
             "to_reference": percent(row.to_reference) if row.reference_share > 0 else "",
         }
         for row in strongest.head(N_SHOWN).itertuples()

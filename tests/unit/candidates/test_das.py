@@ -54,6 +54,13 @@ def test_directions_are_orthonormal_and_the_same_each_time(fit: LayerFit, few_st
     assert not np.allclose(found.read, featurize("das", fit, seed=4, rank=3).read, atol=1e-3)
 
 
+def test_fewer_clips_at_a_time_give_the_same(fit: LayerFit, few_steps: None) -> None:
+    assert fit.interchanges is not None
+    one_by_one = fit._replace(interchanges=fit.interchanges._replace(per_pass=1))
+    found = [featurize("das", each, seed=3, rank=2).read for each in (fit, one_by_one)]
+    assert np.allclose(*found, atol=1e-5)
+
+
 def test_the_search_lowers_its_loss(fit: LayerFit) -> None:
     start = featurize("mean_difference", fit, seed=0)
     assert fit.interchanges is not None

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from reprise.interventions.effects import continuation_nll
+from reprise.interventions.likelihood import log_likelihood
 from reprise.interventions.run import _kl
 from reprise.models.forward import teacher_forced
 from reprise.models.generation import Sampling, generate
@@ -20,8 +21,10 @@ from reprise.models.memory import (
     Need,
     check_memory,
     generation_need,
+    gradient_need,
     memory_problem,
     pass_need,
+    rows_that_fit,
     weights_bytes,
 )
 from reprise.models.prompts import encode_prompts
@@ -121,6 +124,29 @@ def test_passes_take_what_is_estimated(random_model, facts, prompts, tokens):
             run()
         estimate = pass_need(facts, n_frames=N_FRAMES, dtype="float32", **kept).a_row * ROWS
         assert 0.7 * estimate < measured.peak < 1.02 * estimate, kept
+
+
+@pytest.mark.parametrize("layer", [0, 2, 5])
+def test_a_gradient_takes_what_is_estimated(random_model, facts, prompts, tokens, layer):
+    random_model.lm.requires_grad_(False)
+    text, direction = encode_prompts(random_model, prompts), torch.ones(128, requires_grad=True)
+
+    def edit(i, _start, x):
+        return x + direction if i == layer else x
+
+    with Peak() as measured:
+        torch.autograd.grad(log_likelihood(random_model, tokens, text, edit=edit).mean(), [direction])
+    estimate = gradient_need(facts, n_frames=N_FRAMES, dtype="float32", layer=layer).a_row * ROWS
+    assert 0.7 * estimate < measured.peak < 1.02 * estimate
+
+
+def test_a_gradient_has_as_many_rows_as_fit(facts):
+    need = gradient_need(facts, n_frames=400, dtype="float32", layer=2)
+    assert rows_that_fit(need, wanted=8, least=2, free=None) == 8
+    assert rows_that_fit(need, wanted=8, least=2, free=(int(need.of(20)), "GPU")) == 8
+    assert rows_that_fit(need, wanted=8, least=2, free=(int(need.of(5)) + 1, "GPU")) == 5
+    with pytest.raises(RuntimeError, match=r"a gradient needs about .* GB, but GPU has .* GB free; valid: .*float16"):
+        rows_that_fit(need, wanted=8, least=2, free=(int(need.of(1)), "GPU"))
 
 
 def test_half_the_width_takes_half_the_memory_and_guidance_twice(facts):
