@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch.nn import functional as F
 
 from reprise.identity import stable_fraction
@@ -222,7 +222,7 @@ def _mean_and_interval(
     if n < 1.5:
         return mean, np.nan, np.nan
     variance = np.sum(counts**2 * (means - mean) ** 2) / np.sum(counts**2) * n / (n - 1)
-    half = float(student.isf((1 - level) / 2, n - 1) * np.sqrt(variance / n))
+    half = float(stdtrit(n - 1, (1 + level) / 2) * np.sqrt(variance / n))
     return mean, mean - half, mean + half
 
 

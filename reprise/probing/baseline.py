@@ -20,15 +20,15 @@ folds. A fit on top of a baseline (`extend`) therefore sees the same kind of log
 Degenerate input: labels that cannot be split give a `note` and no logits. A part without columns has no member.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.feature_extraction.text import CountVectorizer
 
 from reprise.probing.folds import inner_folds, prompt_folds, training_rate
 from reprise.probing.logistic import FitError, design, fit_logistic, log_loss_bits, logit, penalty_vector, scaled
@@ -54,13 +54,14 @@ class Baseline(NamedTuple):
 
     eta: by form, logits float64 `[fold, row]` (see the head of this module). folds: int `[row]`. bits: by member and
     form, how many bits its log-loss on the test rows lies below that of the base rate, mean over rows. note: why
-    nothing was fitted, or "".
+    nothing was fitted, or "". inner: the inner folds of each fold, as in `inner_folds`.
     """
 
     eta: dict[str, Array]
     folds: Index
     bits: dict[str, float]
     note: str = ""
+    inner: Sequence[Index] = ()
 
 
 def baseline_features(
@@ -106,14 +107,17 @@ def baseline_features(
     parts = [np.broadcast_to(np.eye(n_times, dtype=np.float32), (n_clips, n_times, n_times)), descriptors]
 
     texts = pd.Series(list(prompts)).groupby(list(prompt_ids)).first()
-    # One extra word, because CountVectorizer needs at least one. It only counts if a text contains it.
-    vectorizer = CountVectorizer(binary=True, token_pattern=r"(?u)\b\w+\b").fit([*texts, "nothing"])
-    in_texts = np.asarray(vectorizer.transform(texts).sum(axis=0)).ravel()
-    keep = (in_texts > 1) & (in_texts < len(texts))
-    words = vectorizer.transform(prompts).toarray()[:, keep].astype(np.float32)
-    parts.append(np.broadcast_to(words[:, None], (n_clips, n_times, words.shape[1])))
-    names += [f"word_{w}" for w in vectorizer.get_feature_names_out()[keep]]
+    in_texts = Counter(word for text in texts for word in words_of(text))
+    kept = sorted(word for word, n in in_texts.items() if 1 < n < len(texts))
+    has_word = np.array([[word in words for word in kept] for words in map(words_of, prompts)], np.float32)
+    parts.append(np.broadcast_to(has_word.reshape(n_clips, 1, -1), (n_clips, n_times, len(kept))))
+    names += [f"word_{word}" for word in kept]
     return np.concatenate(parts, axis=2, dtype=np.float32), names
+
+
+def words_of(text: str) -> set[str]:
+    """The different words of a text, in lower case."""
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def part_of(column: str) -> str:
@@ -188,7 +192,7 @@ def fit_baseline(
     constant = logit(training_rate(y, folds))
     loss = {name: log_loss_bits(tested(of, folds), y).mean() for name, of in (members | eta).items()}
     base = log_loss_bits(constant, y).mean()
-    return Baseline(eta, folds, {name: float(base - bits) for name, bits in loss.items()})
+    return Baseline(eta, folds, {name: float(base - bits) for name, bits in loss.items()}, inner=inner)
 
 
 def tested(eta: Array, folds: Index) -> Array:
@@ -368,6 +372,9 @@ def _stack_weights(z: Array, y: Array) -> Array:
         error = expit(eta) - y
         value = np.logaddexp(0.0, eta).sum() - y @ eta + 0.5 * STACK_PENALTY * w[1:] @ w[1:]
         return float(value), np.r_[error.sum(), error @ z + STACK_PENALTY * w[1:]]
+
+    # Imported here because it takes a third of a second.
+    from scipy.optimize import minimize
 
     start = np.r_[0.0, np.full(z.shape[1], 1 / z.shape[1])]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(None, None)] + [(0, None)] * z.shape[1])

@@ -7,7 +7,6 @@ Degenerate input: if a class occurs in fewer than two prompts, no folds can be m
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -38,6 +37,9 @@ def prompt_folds(y: Array, groups: Index, n_folds: int, seed: int) -> tuple[Inde
     in_class = [len(np.unique(groups[y == label])) for label in (0, 1)]
     if min(in_class) < 2:
         return np.zeros(len(y), np.int64), f"prompts with a negative, positive row: {in_class}; two each are needed"
+    # Imported here because it takes a second.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splitter = StratifiedGroupKFold(min(n_folds, *in_class), shuffle=True, random_state=seed)
     folds = np.zeros(len(y), np.int64)
     for fold, (_, test) in enumerate(splitter.split(y, y.astype(int), groups)):

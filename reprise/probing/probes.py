@@ -50,10 +50,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
 from scipy.special import expit
-from sklearn.decomposition import PCA, TruncatedSVD
 
 from reprise.probing.baseline import Baseline, better_form, check_finite, extend, fit_baseline, refit, tested
-from reprise.probing.folds import inner_folds, swap_clips, training_rate
+from reprise.probing.folds import swap_clips, training_rate
 from reprise.probing.logistic import FitError, log_loss_bits, logit
 from reprise.probing.residual import residual
 from reprise.probing.scores import auroc, auroc_draws
@@ -188,7 +187,7 @@ def probe(
         return not_scored(baseline.note)
     folds = baseline.folds
     r, variance_kept = _reduce(_of_clips(representation, kept, n_grid[1]), question, max_components, seed)
-    inner = inner_folds(rows.y, rows.groups, folds, seed)
+    inner = baseline.inner
     try:
         form = better_form({form: auroc(tested(eta, folds), rows.y) for form, eta in baseline.eta.items()})
         below = baseline.eta[form]
@@ -394,6 +393,9 @@ def _reduce(
     if flat.shape[1] <= max_components:
         dense = flat.toarray() if issparse(flat) else flat
         return dense.reshape(*grid, -1).astype(np.float32), 1.0
+    # Imported here because it takes a second.
+    from sklearn.decomposition import PCA, TruncatedSVD
+
     n_components = min(max_components, flat.shape[0] - 1)
     reducer = (
         TruncatedSVD(n_components, n_iter=4, random_state=seed)

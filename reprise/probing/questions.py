@@ -42,9 +42,11 @@ def read_question(descriptors: Sequence[str], clips: pd.DataFrame, grid: LabelGr
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write a fitted baseline as a table with one row per row of the question.
 
-    Columns: the row's fold, the logits of each form and fold, and the note.
+    Columns: the row's fold, its inner fold in each fold, the logits of each form and fold, and the note.
     """
     table = pd.DataFrame({"fold": baseline.folds})
+    for fold, inner in enumerate(baseline.inner):
+        table[f"inner_{fold}"] = inner
     for form, eta in baseline.eta.items():
         for fold, values in enumerate(eta):
             table[f"{form}_{fold}"] = values
@@ -61,4 +63,5 @@ def read_baseline(path: str | Path) -> Baseline:
         return Baseline({}, folds, {}, note)
     n_folds = int(folds.max()) + 1
     eta = {form: table[[f"{form}_{fold}" for fold in range(n_folds)]].to_numpy().T.copy() for form in FORMS}
-    return Baseline(eta, folds, {})
+    inner = [table[f"inner_{fold}"].to_numpy(np.int64) for fold in range(n_folds)]
+    return Baseline(eta, folds, {}, inner=inner)

@@ -5,15 +5,15 @@ how often each prompt is drawn.
 """
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
 
 
 def auroc(score: Array, y: Array) -> float:
     """The fraction of pairs of a positive and a negative row in which the positive scores higher. Ties count half."""
-    ranks = rankdata(score)
+    ranks = pd.Series(score).rank().to_numpy()
     n1 = int(y.sum())
     return float((ranks[y == 1].sum() - n1 * (n1 + 1) / 2) / (n1 * (len(y) - n1)))
 

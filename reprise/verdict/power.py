@@ -29,8 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import logit
-from scipy.stats import norm
+from scipy.special import logit, ndtr, ndtri
 
 from reprise.probing.representations import REFERENCE
 
@@ -146,7 +145,7 @@ def make_pilot(
                 pairs[key] = clip_pairs(score, y, clip, n_clips)
         record = records[name]
         spreads = [
-            (record[f"swap_gain{kind}_q95"] - record[f"swap_gain{kind}_q50"]) / norm.ppf(0.95)
+            (record[f"swap_gain{kind}_q95"] - record[f"swap_gain{kind}_q50"]) / ndtri(0.95)
             for kind in ("", "_within_prompt")
         ]
         gains.append(Gain(name, random, float(np.nanmax(spreads))))
@@ -262,9 +261,9 @@ def _outcome(pilot: Pilot, t: ProbeThresholds, n_prompts: int, clips_factor: flo
         gain, gain_se = _difference(aurocs[score], aurocs["B"], counts)
         learned, learned_se = _difference(aurocs[score], aurocs[random], counts)
         shows = gain - 1.96 * gain_se > 0 and gain >= t.min_gain_auroc
-        shows = shows and norm.sf(gain / max(spread * shrunk, 1e-9)) <= least_p
+        shows = shows and ndtr(-gain / max(spread * shrunk, 1e-9)) <= least_p
         is_learned = learned - 1.96 * learned_se > 0 and learned >= t.min_learned_gain_auroc
-        is_learned = is_learned and norm.sf(learned / max(learned_se, 1e-9)) <= least_p
+        is_learned = is_learned and ndtr(-learned / max(learned_se, 1e-9)) <= least_p
         predicts, passes = predicts or shows, passes or (shows and is_learned)
         high.append(gain + 1.96 * gain_se)
         learned_high.append(learned + 1.96 * learned_se)

@@ -112,12 +112,14 @@ def test_no_interval_from_nothing_or_from_nan() -> None:
 def test_a_baseline_is_read_as_it_was_written(tmp_path) -> None:
     rng = np.random.default_rng(1)
     folds = np.array([0, 1, 2, 0, 1])
-    written = Baseline({"linear": rng.normal(size=(3, 5)), "trees": rng.normal(size=(3, 5))}, folds, {})
+    inner = [np.where(folds == fold, -1, rng.integers(2, size=5)) for fold in range(3)]
+    written = Baseline({"linear": rng.normal(size=(3, 5)), "trees": rng.normal(size=(3, 5))}, folds, {}, inner=inner)
     write_baseline(tmp_path / "b.parquet", written)
     found = read_baseline(tmp_path / "b.parquet")
     assert found.note == "" and np.array_equal(found.folds, folds)
     for form, eta in written.eta.items():
         assert np.array_equal(found.eta[form], eta)
+    assert np.array_equal(found.inner, inner)
     for folds, note in ((np.zeros(3, int), "one class"), (np.zeros(0, int), "no usable time")):
         write_baseline(tmp_path / "n.parquet", Baseline({}, folds, {}, note))
         found = read_baseline(tmp_path / "n.parquet")

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
 
-from reprise.probing.baseline import baseline_features
+from reprise.probing.baseline import baseline_features, words_of
 
 
 def test_baseline_features() -> None:
@@ -31,3 +32,10 @@ def test_a_word_that_several_recordings_share_is_part_of_the_baseline() -> None:
     assert words(["sad", "sad", "", "gay"], ["a", "b", "c", "d"]) == ["word_sad"]
     assert words(["sad", "sad", "", "gay"], ["a", "a", "c", "d"]) == []
     assert words([""] * 4, ["a", "b", "c", "d"]) == []
+
+
+def test_words_are_those_of_scikit_learn() -> None:
+    texts = ["Slow, slow piano: café (in c#) 80's", "", "α-β techno__4/4", "don't STOP"]
+    for text in texts:
+        found = CountVectorizer(token_pattern=r"(?u)\b\w+\b").fit([text, "nothing"]).get_feature_names_out()
+        assert words_of(text) | {"nothing"} == set(found)
