@@ -5,11 +5,11 @@ windows are run, in batches of `ROWS` continuations of any clips and conditions.
 
 By hand, as in a notebook: a forward hook applies the same edit to the layer, and audiocraft's own generation
 (`LMModel.generate`) continues the clip's prefix. This is measured twice: with one call per condition and clip, and
-with one call per condition for `N_TOGETHER` clips, as many as a study continues. The prefix is given as tokens, so no
+with one call per condition for `N_CLIPS` clips, as many as a study continues. The prefix is given as tokens, so no
 codec runs on either side.
 
-Differences: audiocraft reads the prefix in one pass. Ours reads it step by step, so that an unedited continuation
-equals its clip exactly. audiocraft always computes the unconditional branch too. Ours only does so with guidance, and
+Differences: audiocraft reads the prefix in one pass. Ours reads it step by step, once for each clip, so that an unedited
+continuation equals its clip exactly. audiocraft always computes the unconditional branch too. Ours only does so with guidance, and
 here there is none. The cost of a call does not depend on the dose, so by hand only `DOSE` is run. It does not depend
 on the edited feature and directions either, so these are fixed and not found by a study.
 
@@ -49,7 +49,7 @@ SUBSPACES = {
     "local_feature": of_latents("local", [9]),
 }
 NAMES = {name.rstrip("0"): [name] for name in SUBSPACES}
-N_CLIPS, N_TOGETHER = 6, 24
+N_CLIPS = 24
 # The shipped settings.
 ROWS, SAMPLING, DURATION_S = 64, Sampling(temperature=0.9, top_k=100, cfg_coef=1.0), 16.0
 DOSES, DOSE, PREFIX_S, TARGET_S = (0.25, 0.5, 1.0, 2.0), 1.0, 8.0, (9.5, 12.5)
@@ -58,7 +58,7 @@ N_ROUNDS, THREADS = 3, 2
 
 
 class Bench(NamedTuple):
-    """The planner and its SAE, `N_TOGETHER` clips, and their tokens `[codebook, frame]` and noise keys by clip_id."""
+    """The planner and its SAE, `N_CLIPS` clips, and their tokens `[codebook, frame]` and noise keys by clip_id."""
 
     model: Model
     sae: Sae
@@ -71,7 +71,7 @@ def set_up() -> Bench:
     """Load the shipped model and SAE, and generate the clips."""
     model = load_model(str(ROOT / "resources" / "planner"))
     sae = load_sae(ROOT / "resources" / "planner" / "sae" / f"layer{LAYER}")
-    clips = pd.read_csv(ROOT / "config" / "prompts.tsv", sep="\t").head(N_TOGETHER)
+    clips = pd.read_csv(ROOT / "config" / "prompts.tsv", sep="\t").head(N_CLIPS)
     clips = clips.assign(clip_id=clips["prompt_id"], seed=0, target_start_s=TARGET_S[0], target_stop_s=TARGET_S[1])
     keys = {c.clip_id: seed_from("generate", c.prompt, c.seed) for c in clips.itertuples()}
     n_frames = round(DURATION_S * model.frame_rate_hz)
@@ -135,6 +135,7 @@ def suite(bench: Bench, table: pd.DataFrame, *, rows: int = ROWS, sampling: Samp
         bench.noise_keys,
         batch_size=rows,
         sampling=sampling,
+        threads=THREADS,
     )
     return np.concatenate([tokens for _, tokens in runs])
 
@@ -171,13 +172,14 @@ def by_hand(bench: Bench, table: pd.DataFrame, *, sampling: Sampling = SAMPLING)
 def time_suites(n: int) -> dict[str, Any]:
     """Wall seconds per continuation in `n` interleaved rounds, and `n_conditions` and `n_rows` of the suite."""
     bench = set_up()
-    table, together = conditions(bench, N_CLIPS), some_conditions(conditions(bench, N_TOGETHER))
+    table = conditions(bench, N_CLIPS)
+    together = some_conditions(table)
     by_hand(bench, together[0].head(1))
     taken: dict[str, Any] = {"ours": [], "by_clip": [], "by_condition": []}
     for i in range(n):
         # Calls by clip: every condition in each round, each round for another clip. Calls by condition: a few
         # conditions in each round, in turn.
-        single = [rows.iloc[[i % N_TOGETHER]] for rows in together]
+        single = [rows.iloc[[i % N_CLIPS]] for rows in together]
         some = [together[(i * N_CALLS_TOGETHER + j) % len(together)] for j in range(N_CALLS_TOGETHER)]
         began = time.perf_counter()
         suite(bench, table)
@@ -213,6 +215,6 @@ def run() -> list[dict[str, Any]]:
         against(
             "ablation_suite_by_condition",
             "by_condition",
-            f"the same, against a call for each condition with {N_TOGETHER} clips in it",
+            f"the same, against a call for each condition with {N_CLIPS} clips in it",
         ),
     ]

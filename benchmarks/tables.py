@@ -2,9 +2,12 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import binomtest
 
 from reprise.organisms.truth import GROUND_TRUTH
 from reprise.verdict.confusion import shares
@@ -49,6 +52,8 @@ def all_tables(measured: Path) -> dict[str, str]:
         "demo": demo_table(read("demo")),
         "calibration": calibration_table(read("calibration")),
         "candidate_costs": candidate_costs_table(read("demo")),
+        "candidates": candidates_table(read("candidates")),
+        "null_fits": null_fits_table(read("candidates")),
         "seeds": seeds_table(read("seeds")),
         "speed": speed_table(read("results") or []),
         "labels": labels_table(read("labels")),
@@ -114,6 +119,51 @@ def candidate_costs_table(demo: dict[str, Any]) -> str:
             cells = [f"{cost[s]:.0f}" if s in cost else "" for s in stages]
             lines.append(f"| {study}: {cost['title']} | {cost['continuations']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet.\n"
+
+
+def candidates_table(found: dict[str, Any]) -> str:
+    """One row per kind of study in which candidates were sought, then the verdicts at other settings."""
+    if not found:
+        return "Not measured yet.\n"
+    own = Counter(one["verdict"] for one in found["studies"]["own_sae"].values())
+    rows = {"planner, SAEs trained on its own clips": own}
+    rows |= {f"{model}, no SAE": Counter(counts) for model, counts in found["no_sae"].items()}
+    rows |= {f"planner, {name.replace('-', ' ')}": Counter([verdict]) for name, verdict in found["settings"].items()}
+    lines = ["| studies of | runs | verdicts | `foresight` |", "|---|---|---|---|"]
+    for title, counts in rows.items():
+        if n := counts.total():
+            named = ", ".join(f"{verdict} {k}" for verdict, k in counts.most_common())
+            lines.append(f"| {title} | {n} | {named} | {_share(counts['foresight'], n)} |")
+    by_kind = found["own_sae"]["by_kind"]
+    if own.total():
+        named = ", ".join(f"{kind.replace('_', ' ')} in {k}" for kind, k in sorted(by_kind.items()))
+        lines += ["", f"With SAEs trained on its own clips, `foresight` was shown by: {named or 'no kind'}."]
+    if heads := found["heads"]:
+        lines += [
+            "",
+            f"Heads: attribution ranks them as patching every one of them does to {heads['rank_correlation']:.2f} "
+            f"(Spearman), at {heads['cost_ratio']:.2f} of the cost, with {heads['n_heads']} heads.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def null_fits_table(found: dict[str, Any]) -> str:
+    """One row per model and kind: how far fits on exchanged labels came."""
+    lines = [
+        "| model | kind | fits | confirmed | effective too | selective too | share |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model, kinds in found.get("null_fits", {}).items():
+        for kind, n in kinds.items():
+            counts = " | ".join(str(n[what]) for what in ("fits", "confirmed", "effective", "selective"))
+            lines.append(f"| {model} | {kind.replace('_', ' ')} | {counts} | {_share(n['selective'], n['fits'])} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet.\n"
+
+
+def _share(k: int, n: int) -> str:
+    """A share with its exact 95 % interval (Clopper & Pearson 1934)."""
+    ends = binomtest(k, n).proportion_ci(method="exact")
+    return f"{k / n:.2f} ({ends.low:.2f} to {ends.high:.2f})"
 
 
 def seeds_table(measured: dict[str, Any]) -> str:
