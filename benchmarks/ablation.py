@@ -8,10 +8,10 @@ By hand, as in a notebook: a forward hook applies the same edit to the layer, an
 with one call per condition for `N_CLIPS` clips, as many as a study continues. The prefix is given as tokens, so no
 codec runs on either side.
 
-Differences: audiocraft reads the prefix in one pass. Ours reads it step by step, once for each clip, so that an unedited
-continuation equals its clip exactly. audiocraft always computes the unconditional branch too. Ours only does so with guidance, and
-here there is none. The cost of a call does not depend on the dose, so by hand only `DOSE` is run. It does not depend
-on the edited feature and directions either, so these are fixed and not found by a study.
+Differences: audiocraft reads the prefix in one pass. Ours reads it step by step, once for each clip, so that an
+unedited continuation equals its clip exactly. audiocraft always computes the unconditional branch too. Ours only does
+so with guidance, and here there is none. The cost of a call does not depend on the dose, so by hand only `DOSE` is run.
+It does not depend on the edited feature and directions either, so these are fixed and not found by a study.
 
 Unit: wall seconds on `THREADS` threads, which is what the workflow gives such a job, in interleaved rounds.
 """
