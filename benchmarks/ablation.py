@@ -10,8 +10,8 @@ codec runs on either side.
 
 Differences: audiocraft reads the prefix in one pass. Ours reads it step by step, once for each clip, so that an
 unedited continuation equals its clip exactly. audiocraft always computes the unconditional branch too. Ours only does
-so with guidance, and here there is none. The cost of a call does not depend on the dose, so by hand only `DOSE` is run.
-It does not depend on the edited feature and directions either, so these are fixed and not found by a study.
+so with guidance, and here there is none. The cost of a call does not depend on the dose, so by hand only `DOSE` is
+run. It does not depend on the edited feature and directions either, so these are fixed and not found by a study.
 
 Unit: wall seconds on `THREADS` threads, which is what the workflow gives such a job, in interleaved rounds.
 """
