@@ -31,7 +31,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from reprise.probing.folds import inner_folds, prompt_folds, training_rate
-from reprise.probing.logistic import FitError, design, fit_logistic, log_loss_bits, logit, penalty_vector, scaled
+from reprise.probing.logistic import (
+    FitError,
+    design,
+    fit_logistic,
+    hessian_factor,
+    log_loss_bits,
+    logit,
+    penalty_vector,
+    scaled,
+)
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -62,6 +71,17 @@ class Baseline(NamedTuple):
     bits: dict[str, float]
     note: str = ""
     inner: Sequence[Index] = ()
+
+
+class FoldFit(NamedTuple):
+    """A fit of `extend` in one fold: its penalty, and where a fit to a block like its own starts.
+
+    start: coefficients `[d]`, 0 for those of the block. factor: see `hessian_factor`, at `start`.
+    """
+
+    penalty: float
+    start: Array
+    factor: Array
 
 
 def baseline_features(
@@ -206,7 +226,7 @@ def _linear_member(x: NDArray[np.float32], y: Array, folds: Index, inner: Sequen
 
 def extend(
     below: Array | None, block: NDArray[np.float32], y: Array, folds: Index, inner: Sequence[Index]
-) -> tuple[Array, list[float], list[Array]]:
+) -> tuple[Array, list[FoldFit]]:
     """Fit a logistic regression on a block of columns, added to existing logits.
 
     In each fold, the block's penalty is the one with the smallest log-loss in the inner folds. If the training rows of
@@ -229,13 +249,11 @@ def extend(
     -------
     eta : float array `[fold, row]`
         Logits.
-    penalties : list of float
-        The penalty of each fold, for `refit`.
-    coefs : list of float array
-        The coefficients of each fold, for `refit`.
+    fits : list of FoldFit
+        The fit of each fold, for `refit`.
     """
     eta = np.empty((len(inner), len(y)))
-    penalties, coefs = [], []
+    fits = []
     for fold, (inner_fold, outer) in enumerate(zip(inner, scaled(block, folds), strict=True)):
         train = folds != fold
         penalty, out_of_inner = PENALTIES[0], None
@@ -246,13 +264,16 @@ def extend(
             penalty, out_of_inner = PENALTIES[best], of_penalty[best]
         parts, fixed = _with_below(below, outer, fold, train)
         x = design(parts)
-        coef = fit_logistic(x[train], y[train], penalty_vector(parts, [*fixed, penalty]))
+        vector = penalty_vector(parts, [*fixed, penalty])
+        coef = fit_logistic(x[train], y[train], vector)
         eta[fold] = x @ coef
         if out_of_inner is not None:
             eta[fold, train] = out_of_inner[train]
-        penalties.append(penalty)
-        coefs.append(coef)
-    return eta, penalties, coefs
+        # A block of no use has coefficients of 0: the fit to an exchanged block is near this point.
+        start = np.zeros_like(coef)
+        start[: 1 + len(fixed)] = coef[: 1 + len(fixed)]
+        fits.append(FoldFit(penalty, start, hessian_factor(x[train], vector, start)))
+    return eta, fits
 
 
 def refit(
@@ -260,8 +281,7 @@ def refit(
     block: NDArray[np.float32],
     y: Array,
     folds: Index,
-    penalties: Sequence[float],
-    starts: Sequence[Array] | None = None,
+    fits: Sequence[FoldFit],
 ) -> Array:
     """Fit the regression of `extend` to another block, with penalties that are already chosen.
 
@@ -269,10 +289,8 @@ def refit(
     ----------
     below, block, y, folds
         As in `extend`.
-    penalties : sequence of float
-        The penalty of each fold.
-    starts : sequence of float array, optional
-        Coefficients from `extend`. The fit starts from the intercept and the weight of `below` in them.
+    fits : sequence of FoldFit
+        From `extend`: the penalty of each fold, and where its fit starts.
 
     Returns
     -------
@@ -284,12 +302,8 @@ def refit(
         train, test = folds != fold, folds == fold
         parts, fixed = _with_below(below, outer, fold, train)
         x = design(parts)
-        start = None
-        if starts is not None:
-            # The coefficients of a swapped block start at 0.
-            start = np.zeros_like(starts[fold])
-            start[:2] = starts[fold][:2]
-        coef = fit_logistic(x[train], y[train], penalty_vector(parts, [*fixed, penalties[fold]]), start)
+        vector = penalty_vector(parts, [*fixed, fits[fold].penalty])
+        coef = fit_logistic(x[train], y[train], vector, fits[fold].start, fits[fold].factor)
         eta[test] = x[test] @ coef
     return eta
 

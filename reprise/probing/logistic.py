@@ -22,16 +22,20 @@ Array = NDArray[np.float64]
 MAX_STEPS = 200
 # A step is slow if the Newton decrement after it is more than this fraction of the one before. A new Hessian may be
 # better then.
-SLOW_FRACTION = 0.3
+SLOW_FRACTION = 0.5
 # Below this Newton decrement, in nats, another step would not change the loss.
 SMALL_DECREMENT = 1e-6
+# Columns are float32, so a loss is known to about this many nats. A step that raises it by less is as good as another.
+ROUNDING = 1e-4
 
 
 class FitError(ArithmeticError):
     """A fit failed, with the reason."""
 
 
-def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = None) -> Array:
+def fit_logistic(
+    x: NDArray, y: Array, penalty: Array, start: Array | None = None, factor: Array | None = None
+) -> Array:
     """Find the coefficients that minimise the log-loss summed over rows + sum(penalty * coef**2) / 2.
 
     This is Newton's method, but most of its time goes into the Hessian. So one Hessian is kept for several steps and
@@ -48,6 +52,8 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
         L2 penalties; 0 for the intercept.
     start : float array `[d]`, optional
         Where the fit starts. By default the base rate alone.
+    factor : float array `[d, d]`, optional
+        `hessian_factor` of a similar fit, to begin with in place of this one's own. It does not change the minimum.
 
     Returns
     -------
@@ -66,7 +72,7 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
         coef[:] = start
     eta = np.asarray(x @ coef.astype(x.dtype), np.float64)
     loss, gradient = _loss(eta, y, coef, penalty), _gradient(x, eta, y, coef, penalty)
-    factor, history, slow, before = None, [], 0, np.inf
+    history, slow, before = [], 0, np.inf
     for _ in range(MAX_STEPS):
         if not (np.isfinite(loss) and np.isfinite(gradient).all()):
             raise FitError(f"the loss of a logistic regression of {x.shape[0]} rows, {x.shape[1]} columns is {loss}")
@@ -76,13 +82,7 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
             decrement = float(gradient @ step)
             slow = slow + 1 if decrement > SLOW_FRACTION * before else 0
         if fresh or slow == 2:
-            p = expit(eta)
-            root = np.sqrt(p * (1 - p)).astype(x.dtype)[:, None] * x
-            hessian = np.asarray(root.T @ root, np.float64)
-            hessian.flat[:: len(hessian) + 1] += penalty + 1e-6
-            factor, failed = dpotrf(hessian.T, lower=True, overwrite_a=True)
-            if failed:
-                raise FitError(f"the Hessian of a logistic regression is not positive definite (column {failed - 1})")
+            factor = _factor(x, eta, penalty)
             step = dpotrs(factor, gradient, lower=True)[0]
             decrement = float(gradient @ step)
             fresh, history, slow = True, [], 0
@@ -96,7 +96,7 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
             moved = -size * step
             new_eta = np.asarray(x @ (coef + moved).astype(x.dtype), np.float64)
             new_loss = _loss(new_eta, y, coef + moved, penalty)
-            if new_loss <= loss or size < 1e-3:
+            if new_loss <= loss + ROUNDING or size < 1e-3:
                 break
             size /= 2
         coef, eta, loss, before = coef + moved, new_eta, new_loss, decrement
@@ -109,6 +109,22 @@ def fit_logistic(x: NDArray, y: Array, penalty: Array, start: Array | None = Non
         f"a logistic regression of {x.shape[0]} rows and {x.shape[1]} columns did not converge in {MAX_STEPS} steps "
         f"(another step would change the loss by {decrement:.2g} nats)"
     )
+
+
+def hessian_factor(x: NDArray, penalty: Array, coef: Array) -> Array:
+    """Cholesky factor `[d, d]` of the Hessian at `coef`; parameters as in `fit_logistic`, which raises the same."""
+    return _factor(x, np.asarray(x @ coef.astype(x.dtype), np.float64), penalty)
+
+
+def _factor(x: NDArray, eta: Array, penalty: Array) -> Array:
+    p = expit(eta)
+    root = np.sqrt(p * (1 - p)).astype(x.dtype)[:, None] * x
+    hessian = np.asarray(root.T @ root, np.float64)
+    hessian.flat[:: len(hessian) + 1] += penalty + 1e-6
+    factor, failed = dpotrf(hessian.T, lower=True, overwrite_a=True)
+    if failed:
+        raise FitError(f"the Hessian of a logistic regression is not positive definite (column {failed - 1})")
+    return factor
 
 
 def _corrected_step(factor: Array, history: Sequence[tuple[Array, Array]], gradient: Array) -> Array:

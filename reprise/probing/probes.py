@@ -51,7 +51,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
 from scipy.special import expit
 
-from reprise.probing.baseline import Baseline, better_form, check_finite, extend, fit_baseline, refit, tested
+from reprise.probing.baseline import Baseline, FoldFit, better_form, check_finite, extend, fit_baseline, refit, tested
 from reprise.probing.folds import swap_clips, training_rate
 from reprise.probing.logistic import FitError, log_loss_bits, logit
 from reprise.probing.residual import residual
@@ -192,10 +192,10 @@ def probe(
         form = better_form({form: auroc(tested(eta, folds), rows.y) for form, eta in baseline.eta.items()})
         below = baseline.eta[form]
         beyond = residual(r, question.x, rows.group, n_folds, seed)
-        both, penalty_both, coefs = extend(below, beyond[rows.clip, rows.time], rows.y, folds, inner)
-        alone, penalty_alone, _ = extend(None, r[rows.clip, rows.time], rows.y, folds, inner)
+        both, fits = extend(below, beyond[rows.clip, rows.time], rows.y, folds, inner)
+        alone, fits_alone = extend(None, r[rows.clip, rows.time], rows.y, folds, inner)
         etas = {"B": tested(below, folds), "R": tested(alone, folds), "BR": tested(both, folds)}
-        nulls = _null_gains(rows, below, beyond, folds, penalty_both, coefs, etas["B"], n_swaps, seed)
+        nulls = _null_gains(rows, below, beyond, folds, fits, etas["B"], n_swaps, seed)
     except FitError as error:
         return not_scored(str(error))
     record |= _scores(rows, folds, etas, n_bootstrap, seed)
@@ -203,8 +203,8 @@ def probe(
     record |= _against(record["gain_auroc"], nulls)
     record |= {
         "form": form,
-        "penalty_R": float(np.median(penalty_alone)),
-        "penalty_BR": float(np.median(penalty_both)),
+        "penalty_R": float(np.median([fit.penalty for fit in fits_alone])),
+        "penalty_BR": float(np.median([fit.penalty for fit in fits])),
         "n_folds": int(folds.max() + 1),
         "n_components": r.shape[2],
         "variance_kept": variance_kept,
@@ -275,8 +275,7 @@ def _null_gains(
     below: Array,
     beyond: NDArray[np.float32],
     folds: NDArray[np.int64],
-    penalty: Sequence[float],
-    coefs: Sequence[Array],
+    fits: Sequence[FoldFit],
     over: Array,
     n_swaps: int,
     seed: int,
@@ -292,7 +291,7 @@ def _null_gains(
         gains = []
         for _ in range(n_swaps):
             swapped = beyond[swap_clips(rows.group, within, rng)[rows.clip], rows.time]
-            gains.append(auroc(refit(below, swapped, rows.y, folds, penalty, coefs), rows.y) - auroc_over)
+            gains.append(auroc(refit(below, swapped, rows.y, folds, fits), rows.y) - auroc_over)
         nulls[kind] = np.array(gains)
     return nulls
 
