@@ -1,19 +1,27 @@
 """Make audiocraft 1.3.0 work with current torch. Import this module before any module of audiocraft.
 
-It solves four problems:
+It solves five problems:
 
 1. Those that transformers has too: see reprise/models/library_setup.py.
-2. xformers prints a long warning on a CPU build of torch. It is not needed: attention uses torch.
+2. xformers takes two seconds to import, and prints a long warning on a CPU build of torch. Of it only `ops.unbind` is
+   used, because attention uses torch. A module with these few names takes its place, unless it is imported already.
 3. audiocraft's `whitespace` tokenizer loads a spaCy language model, and downloads it if it is missing. If that model
-   is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it.
+   is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it, and spaCy is not imported.
 4. Since 2.6, torch loads only weights and plain containers by default. Some checkpoints contain their configuration as
    an OmegaConf object. Its classes run no code when they are loaded, so they are allowed.
+5. audiocraft imports packages for trainings (wandb), metrics (torchmetrics) and melodies (librosa), which take two
+   more seconds. Nothing of them is used.
 """
 
-import logging
 import re
+import sys
+import types
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -28,9 +36,48 @@ torch.serialization.add_safe_globals(
 )
 
 
-with warnings.catch_warnings():
+def stand_in(name: str, **names: Any) -> types.ModuleType:
+    """An empty module, but for `names`. Whoever looks for the package's version finds the installed one."""
+    module = types.ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None, is_package=True)
+    module.__path__ = []
+    vars(module).update(names)
+    return module
+
+
+def refuse_xformers(*_: Any, **__: Any) -> None:
+    raise RuntimeError("xformers: reprise's attention uses torch; valid: set_efficient_attention_backend('torch')")
+
+
+@contextmanager
+def without(packages: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Import stand-ins of some packages, given with their names, and leave no trace of them. Those imported already
+    stay."""
+    absent = [name for name in packages if name not in sys.modules]
+    sys.modules.update({name: stand_in(name, **packages[name]) for name in absent})
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+SPACY_MODEL_IS_MISSING = find_spec("en_core_web_sm") is None
+if "xformers" not in sys.modules:
+    ops = stand_in(
+        "xformers.ops",
+        unbind=torch.unbind,
+        memory_efficient_attention=refuse_xformers,
+        LowerTriangularMask=object,
+    )
+    sys.modules["xformers.ops"] = ops
+    # audiocraft imports some of it when a model is loaded, so this one stays.
+    sys.modules["xformers"] = stand_in("xformers", ops=ops)
+UNUSED: dict[str, dict[str, Any]] = {"wandb": {}, "torchmetrics": {"Metric": object}, "librosa": {"filters": None}}
+if SPACY_MODEL_IS_MISSING:
+    UNUSED["spacy"] = {}
+with warnings.catch_warnings(), without(UNUSED):
     warnings.simplefilter("ignore")
-    logging.getLogger("xformers").setLevel(logging.ERROR)
     from audiocraft.modules import conditioners
     from audiocraft.modules.transformer import set_efficient_attention_backend
 
@@ -63,11 +110,5 @@ def split_words(text: str | None) -> list[str]:
     return re.findall(r"[a-z0-9]+", (text or "").lower())
 
 
-def _spacy_model_is_missing() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("en_core_web_sm") is None
-
-
-if _spacy_model_is_missing():
+if SPACY_MODEL_IS_MISSING:
     conditioners.WhiteSpaceTokenizer = OfflineWhiteSpaceTokenizer  # type: ignore[misc, assignment]

@@ -1,5 +1,6 @@
 """AudioGen and stereo MusicGen, read from audiocraft's files: what audiocraft itself computes with them."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -146,3 +147,15 @@ def test_stereo_tokens_are_left_and_right_in_turn(tmp_path):
         left, right = model.tokens_to_audio(torch.from_numpy(other.astype(np.int64))[None])[0]
         both = model.tokens_to_audio(torch.from_numpy(tokens.astype(np.int64))[None])[0]
     assert torch.equal(left, both[0]) and not torch.allclose(right, both[1])
+
+
+def test_what_audiocraft_imports_and_nobody_uses_is_left_out_and_can_be_imported_later() -> None:
+    code = """
+import sys
+import reprise.models.audiocraft_setup
+packages = ("wandb", "torchmetrics", "librosa")
+assert not {name for name in sys.modules if name.partition(".")[0] in packages}
+import librosa, torchmetrics
+assert librosa.note_to_midi("c4") == 60 and torchmetrics.Metric.__module__ == "torchmetrics.metric"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
