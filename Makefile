@@ -10,7 +10,7 @@ CORES ?= all
 # Two test processes of one thread each, so that they do not compete for two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install install-all demo test test-fast test-slow test-all bench lint docs site lock clean
+.PHONY: help install install-all demo test test-fast test-slow test-all bench bench-gpu lint docs site lock clean
 
 help:            ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -49,6 +49,9 @@ test-all: install-all   ## every test
 
 bench: install-all   ## rewrite benchmarks/results.json and the tables in the docs
 	$(BIN)/python -m benchmarks
+
+bench-gpu: install-all   ## rewrite benchmarks/gpu.json: correctness and speed on a GPU, in under 8 minutes
+	$(BIN)/python -m benchmarks.gpu
 
 lint: install-all    ## ruff, snakefmt, snakemake --lint and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile rules && $(BIN)/snakemake --lint

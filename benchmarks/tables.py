@@ -54,6 +54,7 @@ def all_tables(measured: Path) -> dict[str, str]:
         "candidate_costs": candidate_costs_table(read("demo")),
         "candidates": candidates_table(read("candidates")),
         "null_fits": null_fits_table(read("candidates")),
+        "gpu": gpu_table(read("gpu")),
         "seeds": seeds_table(read("seeds")),
         "speed": speed_table(read("results") or []),
         "labels": labels_table(read("labels")),
@@ -164,6 +165,24 @@ def _share(k: int, n: int) -> str:
     """A share with its exact 95 % interval (Clopper & Pearson 1934)."""
     ends = binomtest(k, n).proportion_ci(method="exact")
     return f"{k / n:.2f} ({ends.low:.2f} to {ends.high:.2f})"
+
+
+def gpu_table(found: dict[str, Any]) -> str:
+    """What was measured on a GPU: correctness first, then seconds of music per second."""
+    if not found:
+        return "Not run on a GPU yet.\n"
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    lines = [f"Measured on {found['card']}, {versions}.", ""]
+    for part in ("tokens", "dose_0", "half", "memory", "capture", "study"):
+        lines.append(f"- {part.replace('_', ' ')}: {json.dumps(found.get(part, 'not run'))}")
+    speeds = {size: of for size, of in found.get("generation", {}).items() if isinstance(of, dict)}
+    if speeds:
+        lines += ["", "| model | clips | ours | transformers | audiocraft |", "|---|---|---|---|---|"]
+    for size, libraries in speeds.items():
+        for rows in libraries["ours"]:
+            cells = [str(libraries.get(name, {}).get(rows, "")) for name in ("ours", "transformers", "audiocraft")]
+            lines.append(f"| {size} | {rows} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def seeds_table(measured: dict[str, Any]) -> str:

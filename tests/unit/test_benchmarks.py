@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import benchmarks
+import reprise.models.audiocraft_setup  # noqa: F401
+from benchmarks import gpu
 from benchmarks.tables import all_tables, calibration_table, with_tables
 from benchmarks.true_size import study_config
 from reprise.config.validation import validate
@@ -47,3 +49,13 @@ def test_markers_of_a_table_that_is_not_known_are_an_error() -> None:
 
 def test_a_record_that_is_missing_leaves_a_page_that_says_so(tmp_path: Path) -> None:
     assert all_tables(tmp_path)["seeds"] == "Not measured yet.\n"
+
+
+def test_the_gpu_script_runs_without_a_gpu(tmp_path: Path) -> None:
+    plan = gpu.Plan("cpu", {"tiny": gpu.TINY}, (1, 2), 20)
+    found = gpu.tokens(plan)
+    assert found["as_on_the_processor"] == 1.0 and found["as_transformers"] > 0.98
+    assert gpu.dose_0(plan) == {"unchanged_tokens": 1.0, "changed_at_dose_4": 1.0, "streams_equal": True}
+    speeds = list(gpu.generation(plan))[-1]["tiny"]
+    assert speeds.keys() == {"ours", "transformers", "audiocraft"}
+    assert all(of.keys() == {"1", "2"} and min(of.values()) > 0 for of in speeds.values())
