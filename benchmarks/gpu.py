@@ -117,7 +117,8 @@ def build(size: Size, *, device: str, dtype: torch.dtype) -> Model:
         return SimpleNamespace(audio_values=torch.zeros(1, 1, 1))
 
     def no_codec(_: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError("the models of this benchmark have no codec")
+        # Nothing that is measured here hears or plays audio; a call would be a mistake.
+        raise RuntimeError("benchmarks.gpu: this model has no codec")
 
     @torch.no_grad()
     def embed(prompt: str | None) -> torch.Tensor:
@@ -427,8 +428,11 @@ def about(plan: Plan) -> dict[str, Any]:
 
 
 def run(plan: Plan, path: Path) -> None:
-    """Measure every part, and write the file after each. A part that fails is recorded with its error."""
-    found = about(plan)
+    """Measure every part, and write the file after each.
+
+    A part that fails is recorded with its error, and the others still run. Then SystemExit names it.
+    """
+    found, failed = about(plan), []
 
     def save(part: str, content: dict[str, Any]) -> None:
         found[part] = content
@@ -443,8 +447,11 @@ def run(plan: Plan, path: Path) -> None:
                 save(part.__name__, content)
         except Exception as error:
             save(part.__name__, {"failed": f"{type(error).__name__}: {error}"})
+        failed += [part.__name__] if "failed" in found[part.__name__] else []
         free()
         print(f"{part.__name__}: {time.perf_counter() - began:.0f} s", flush=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; see {path}")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ passes too), with the exact 95 % interval of the latter's share. Each fit is jud
 candidates and the second target, which would make a false verdict rarer, are left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +48,7 @@ from reprise.saes.sae import Sae
 from reprise.storage.artifacts import read_array
 from reprise.targets.labels import label_grid, without_local
 from reprise.targets.registry import target_of
+from reprise.targets.target import ScoreCurve
 from reprise.threads import in_threads
 from reprise.verdict.gates import PASSED, at_least, at_most
 
@@ -216,16 +217,17 @@ def compared(subject: Subject, table: pd.DataFrame, made: np.ndarray, nll: np.nd
     model, settings = subject.model, subject.settings
     events = settings.events.model_dump(mode="json")
     target, event_length_s = target_of(settings.target), extent_of(settings).event_s
-    scorers: dict[str, Any] = {}
     nothing, about = np.zeros(made.shape[-1], np.float32), {"min_score": events["min_score"]}
     about |= {"frame_rate_hz": model.frame_rate_hz, "sample_rate_hz": model.sample_rate_hz}
     rows = list(table.itertuples())
 
+    def scorer(row: Any) -> Callable[[np.ndarray], ScoreCurve]:
+        audio = decode_audio(model, made[row.Index])
+        extent = {"start_s": row.reference_start_s, "duration_s": row.reference_duration_s}
+        return target.scorer(audio, model.sample_rate_hz, events, **extent)
+
     def continuation(row: Any) -> Continuation:
         audio = decode_audio(model, made[row.Index])
-        if row.kind == "untouched":
-            extent = {"start_s": row.reference_start_s, "duration_s": row.reference_duration_s}
-            scorers[row.clip_id] = target.scorer(audio, model.sample_rate_hz, events, **extent)
         return Continuation(made[row.Index], audio, nll[row.Index], scorers[row.clip_id](audio))
 
     def record(row: Any) -> dict[str, float]:
@@ -234,7 +236,9 @@ def compared(subject: Subject, table: pd.DataFrame, made: np.ndarray, nll: np.nd
         return compare(continuation(row), baselines[row.clip_id], window, kl=nothing, **about)
 
     untouched = [row for row in rows if row.kind == "untouched"]
-    baselines = {row.clip_id: continuation(row) for row in untouched}
+    ids = [row.clip_id for row in untouched]
+    scorers = dict(zip(ids, in_threads(scorer, untouched, threads=THREADS), strict=True))
+    baselines = dict(zip(ids, in_threads(continuation, untouched, threads=THREADS), strict=True))
     return list(in_threads(record, rows, threads=THREADS))
 
 

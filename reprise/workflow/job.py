@@ -51,8 +51,8 @@ def start(snakemake: Any) -> Any:
 def keep_freed_memory() -> None:
     """Let the C library keep the memory of freed arrays, instead of handing it back and asking for it again.
 
-    The system clears what it hands out. This made decoding a clip a quarter slower. Only glibc has these settings;
-    their numbers are those of its malloc.h.
+    The system clears what it hands out, which costs time for large arrays. Only glibc has these settings; their
+    numbers are those of its malloc.h.
     """
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8
     with suppress(OSError, AttributeError):

@@ -51,7 +51,7 @@ def test_a_record_that_is_missing_leaves_a_page_that_says_so(tmp_path: Path) -> 
     assert all_tables(tmp_path)["seeds"] == "Not measured yet.\n"
 
 
-def test_the_gpu_script_runs_without_a_gpu(tmp_path: Path) -> None:
+def test_the_gpu_script_runs_without_a_gpu() -> None:
     plan = gpu.Plan("cpu", {"tiny": gpu.TINY}, (1, 2), 20)
     found = gpu.tokens(plan)
     assert found["as_on_the_processor"] == 1.0 and found["as_transformers"] > 0.98

@@ -49,7 +49,8 @@ class Interchanges(NamedTuple):
 
     tokens: int64 `[clip, codebook, frame]`, on the model's device. text: the encoded prompts. stream: the residual
     stream of `layer` at all positions, float `[clip, position, d_model]`. onset: int `[clip]`, the first frame of each
-    clip's event; where there is none, a frame at which one could begin.
+    clip's event; where there is none, a frame at which one could begin. per_pass: clips whose gradient is computed at
+    one time, two rows each; fewer need less memory.
     """
 
     model: Model
