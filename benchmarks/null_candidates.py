@@ -11,7 +11,7 @@ passes too), with the exact 95 % interval of the latter's share. Each fit is jud
 candidates and the second target, which would make a false verdict rarer, are left out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,13 +31,13 @@ from reprise.config.schema import Study
 from reprise.identity import clip_seed
 from reprise.interventions.conditions import condition_table
 from reprise.interventions.edits import Edits
-from reprise.interventions.effects import Continuation, EventWindow, compare, continuation_nll
+from reprise.interventions.effect_table import Measured, edit_effects, untouched_clips
+from reprise.interventions.effects import continuation_nll
 from reprise.interventions.matched_damage import matched_damage
 from reprise.interventions.reading import read_edits
 from reprise.interventions.run import run_conditions
 from reprise.interventions.subspace import Subspace, coordinates, of_latents
 from reprise.models.adapter import Model
-from reprise.models.codec import decode_audio
 from reprise.models.generation import Sampling
 from reprise.models.loading import load_model
 from reprise.probing.probes import fit_question, probe
@@ -48,9 +48,8 @@ from reprise.saes.sae import Sae
 from reprise.storage.artifacts import read_array
 from reprise.targets.labels import label_grid, without_local
 from reprise.targets.registry import target_of
-from reprise.targets.target import ScoreCurve
-from reprise.threads import in_threads
 from reprise.verdict.gates import PASSED, at_least, at_most
+from reprise.verdict.preregistration import Thresholds
 
 KINDS = ("feature", "feature_set", "mean_difference", "probe", "leace", "das")
 LONG, LOCAL = "h4-8", "h0.5-2"
@@ -154,7 +153,12 @@ def continued(study: StudyClips, n: int) -> pd.DataFrame:
 
 
 def effects_of(
-    subject: Subject, named: Mapping[str, Subspace], kinds: Mapping[str, Sequence[str]], doses: Sequence[float]
+    subject: Subject,
+    named: Mapping[str, Subspace],
+    kinds: Mapping[str, Sequence[str]],
+    doses: Sequence[float],
+    *,
+    n_random: int = 0,
 ) -> pd.DataFrame:
     """Effect and damage of some edits until the event, a row for each clip and condition, as the workflow measures."""
     settings, model, a = subject.settings, subject.model, subject.settings.ablation
@@ -168,7 +172,7 @@ def effects_of(
         second_reference="",
         prefix_s=a.prefix_s,
         frame_rate_hz=model.frame_rate_hz,
-        n_random=int(len(doses) > 1),
+        n_random=n_random,
     )
     edits = donated(subject, named, table)
     tokens = read_array(stores(corpus_of(subject.folder) / "tokens"), "tokens")
@@ -191,7 +195,12 @@ def effects_of(
         ]
     )
     nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=32)
-    return table.join(pd.DataFrame(compared(subject, table, made, nll), index=table.index))
+    events = settings.events.model_dump(mode="json")
+    how = Measured(target_of(settings.target), events, a.prefix_s, extent_of(settings).event_s)
+    chosen = np.flatnonzero(table["kind"] == "untouched")
+    untouched = untouched_clips(model, table.iloc[chosen], made[chosen], nll[chosen], how, threads=THREADS)
+    records = [record for record, _ in edit_effects(model, table, made, nll, untouched, how, threads=THREADS)]
+    return table.join(pd.DataFrame(records, index=table.index))
 
 
 def donated(subject: Subject, named: Mapping[str, Subspace], table: pd.DataFrame) -> Edits:
@@ -212,75 +221,71 @@ def donated(subject: Subject, named: Mapping[str, Subspace], table: pd.DataFrame
     return Edits(dict(named), {}, given, subject.sae)
 
 
-def compared(subject: Subject, table: pd.DataFrame, made: np.ndarray, nll: np.ndarray) -> list[dict[str, float]]:
-    """`compare` of each row with the untouched row of its clip."""
-    model, settings = subject.model, subject.settings
-    events = settings.events.model_dump(mode="json")
-    target, event_length_s = target_of(settings.target), extent_of(settings).event_s
-    nothing, about = np.zeros(made.shape[-1], np.float32), {"min_score": events["min_score"]}
-    about |= {"frame_rate_hz": model.frame_rate_hz, "sample_rate_hz": model.sample_rate_hz}
-    rows = list(table.itertuples())
-
-    def scorer(row: Any) -> Callable[[np.ndarray], ScoreCurve]:
-        audio = decode_audio(model, made[row.Index])
-        extent = {"start_s": row.reference_start_s, "duration_s": row.reference_duration_s}
-        return target.scorer(audio, model.sample_rate_hz, events, **extent)
-
-    def continuation(row: Any) -> Continuation:
-        audio = decode_audio(model, made[row.Index])
-        return Continuation(made[row.Index], audio, nll[row.Index], scorers[row.clip_id](audio))
-
-    def record(row: Any) -> dict[str, float]:
-        event_s = row.reference_duration_s or event_length_s
-        window = EventWindow(settings.ablation.prefix_s, row.target_start_s, row.target_stop_s, event_s)
-        return compare(continuation(row), baselines[row.clip_id], window, kl=nothing, **about)
-
-    untouched = [row for row in rows if row.kind == "untouched"]
-    ids = [row.clip_id for row in untouched]
-    scorers = dict(zip(ids, in_threads(scorer, untouched, threads=THREADS), strict=True))
-    baselines = dict(zip(ids, in_threads(continuation, untouched, threads=THREADS), strict=True))
-    return list(in_threads(record, rows, threads=THREADS))
-
-
 def judged(effects: pd.DataFrame) -> pd.Series:
     """The row of the target at dose 1 in `matched_damage`, over clips whose untouched continuation has an event."""
     matched = matched_damage(effects[effects["found_baseline"] == 1])
     return matched[(matched["kind"] == "target") & (matched["dose"] == 1)].iloc[0]
 
 
+def selective(found: pd.Series, thresholds: Thresholds) -> bool:
+    """Whether the row of a target passes the gate of selectivity."""
+    ends = found["selectivity"], found["selectivity_low"], found["selectivity_high"]
+    return at_least(*ends, thresholds.min_selectivity) == PASSED
+
+
+def by_fit(
+    subject: Subject, fits: Sequence[Subspace], numbers: Iterable[int], doses: Sequence[float]
+) -> dict[int, pd.DataFrame]:
+    """`effects_of` of some of the fits at some doses, by the fit's number."""
+    wanted, found = list(numbers), dict[int, pd.DataFrame]()
+    for start in range(0, len(wanted), FITS_AT_ONCE):
+        named = {f"fit{i}": fits[i] for i in wanted[start : start + FITS_AT_ONCE]}
+        effects = effects_of(subject, named, {"target": list(named)}, doses)
+        found |= {i: effects[effects["edit"].isin(["", f"fit{i}"])] for i in wanted[start : start + FITS_AT_ONCE]}
+    return found
+
+
 def null_rates(subject: Subject, kind: str, n: int) -> dict[str, Any]:
-    """Counts of `n` fits of a kind; see the head of this module. The control of each fit is the fit after it."""
-    fits, thresholds = null_fits(subject.fit, kind, n), subject.settings.verdict
+    """Counts of `n` fits of a kind; see the head of this module.
+
+    One control of each fit is the fit after it. A fit that is not selective against this one alone is not selective,
+    so only the others are compared with every control.
+    """
+    fits, a = null_fits(subject.fit, kind, n), subject.settings.ablation
+    thresholds = subject.settings.verdict
     passed = [i for i, yes in enumerate(confirmed(subject, fits)) if yes]
-    at_dose_1: dict[str, pd.Series] = {}
-    edited = sorted({*passed, *((i + 1) % n for i in passed)})
-    for start in range(0, len(edited), FITS_AT_ONCE):
-        named = {f"fit{i}": fits[i] for i in edited[start : start + FITS_AT_ONCE]}
-        found = effects_of(subject, named, {"target": list(named)}, [1.0])
-        at_dose_1 |= {name: judged(found[found["edit"].isin(["", name])]) for name in named}
-    effective, selective = 0, 0
+    after = {i: (i + 1) % n for i in passed}
+    at_dose_1 = by_fit(subject, fits, sorted({*passed, *after.values()}), [1.0])
+    alone = {i: judged(effects) for i, effects in at_dose_1.items()}
+    effective = []
     for i in passed:
-        row, control = (at_dose_1[f"fit{j % n}"] for j in (i, i + 1))
+        row = alone[i]
         effect = at_least(row["effect"], row["effect_low"], row["effect_high"], thresholds.min_effect)
         damage = at_most(row["damage_low"], row["damage_high"], thresholds.max_damage)
-        if not effect == damage == PASSED:
-            continue
-        effective += 1
+        effective += [i] if effect == damage == PASSED else []
+    open_ = []
+    for i in effective:
+        row, control = alone[i], alone[after[i]]
         # At equal damage a control has at least the effect of a dose that does no more damage.
         least = control["effect"] if control["damage"] <= max(row["damage"], 0.0) else 0.0
-        if row["effect"] - least < thresholds.min_selectivity:
+        open_ += [i] if row["effect"] - least >= thresholds.min_selectivity else []
+    others = by_fit(subject, fits, sorted({after[i] for i in open_}), [dose for dose in a.doses if dose != 1])
+    n_selective = 0
+    for i in open_:
+        control = pd.concat([at_dose_1[after[i]], others[after[i]]])
+        control = control[control["kind"] == "target"].assign(kind="swapped_fit", control=0)
+        if not selective(judged(pd.concat([at_dose_1[i], control])), thresholds):
             continue
-        edits = edits_of(fits[i], subject.fit, n_controls=1, seed=i, fits=[fits[(i + 1) % n]])
+        edits = edits_of(fits[i], subject.fit, n_controls=1, seed=i, fits=[fits[after[i]]])
         named = {name: each for of_kind in edits.values() for name, each in of_kind.items()}
-        whole = judged(effects_of(subject, named, plain(edits)["kinds"], subject.settings.ablation.doses))
-        ends = whole["selectivity"], whole["selectivity_low"], whole["selectivity_high"]
-        selective += at_least(*ends, thresholds.min_selectivity) == PASSED
-    interval = binomtest(selective, n).proportion_ci(method="exact")
+        whole = effects_of(subject, named, plain(edits)["kinds"], a.doses, n_random=1)
+        n_selective += selective(judged(whole), thresholds)
+    interval = binomtest(n_selective, n).proportion_ci(method="exact")
     return {
         "fits": n,
         "confirmed": len(passed),
-        "effective": effective,
-        "selective": selective,
+        "effective": len(effective),
+        "selective": n_selective,
         "selective_low": round(interval.low, 4),
         "selective_high": round(interval.high, 4),
     }

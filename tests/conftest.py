@@ -65,12 +65,16 @@ def random_model_dir(tmp_path_factory):
     from reprise.organisms.lm import build_lm
 
     torch.manual_seed(0)
-    lm = build_lm()
+    lm, codec = build_lm(), build_codec()
+    # Codebooks that were never trained are zero, and all clips would sound the same.
+    for name, codebook in codec.named_buffers():
+        if name.endswith("_codebook.embed"):
+            codebook.normal_()
     # Larger weights than at initialisation, so that attention and positions matter.
     for parameter in lm.parameters():
         parameter.data *= 2
     folder = tmp_path_factory.mktemp("model")
-    save_audiocraft_checkpoint(folder, lm=lm, codec=build_codec())
+    save_audiocraft_checkpoint(folder, lm=lm, codec=codec)
     return folder
 
 

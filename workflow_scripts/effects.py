@@ -1,33 +1,30 @@
 """Measure the effect of each edit on the event and on everything else, and write excerpts to listen to."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import soundfile
 
-from reprise.interventions.effects import Continuation, EventWindow, compare, continuation_nll
-from reprise.models.codec import decode_audio
+from reprise.interventions.effect_table import Measured, edit_effects, untouched_clips
+from reprise.interventions.effects import continuation_nll
 from reprise.models.device import pick_device
 from reprise.models.loading import load_identified
 from reprise.models.memory import check_memory, decoding_bytes, free_memory, pass_need
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_folder, write_parquet
 from reprise.targets.registry import target_of
-from reprise.targets.target import ScoreCurve
-from reprise.threads import in_threads
 from reprise.workflow.job import progress, start
 
-Made = TypeVar("Made")
 N_PLAYED_CLIPS = 3
 PLAYED = ("target", "random_subspace", "matched_feature", "swapped_fit")
 
 settings = start(snakemake)
 inputs, outputs = snakemake.input, snakemake.output
-target, events, prefix_s = target_of(settings["target"]["name"]), settings["events"], settings["ablation"]["prefix_s"]
+how = Measured(
+    target_of(settings["target"]["name"]), settings["events"], settings["ablation"]["prefix_s"], settings["event_s"]
+)
 identity = json.loads(Path(inputs.model).read_text())
 ablation = store_of(inputs.ablation)
 read_manifest(ablation)
@@ -41,50 +38,8 @@ need = need._replace(afterwards=decoding_bytes(identity, n_frames=edited.shape[-
 check_memory(need, batch_size=batch_size, free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
 nll = continuation_nll(model, edited, table["prompt"].tolist(), batch_size=batch_size)
-rows = list(table.itertuples())
-
-
-def scorer(row: Any) -> Callable[[np.ndarray], ScoreCurve]:
-    """How a clip's continuations are scored. The reference is taken from the untouched one, because all of them start
-    from the same prefix."""
-    audio = decode_audio(model, edited[row.Index])
-    extent = {"start_s": row.reference_start_s, "duration_s": row.reference_duration_s}
-    return target.scorer(audio, model.sample_rate_hz, events, **extent)
-
-
-def continuation(row: Any) -> Continuation:
-    audio = decode_audio(model, edited[row.Index])
-    return Continuation(edited[row.Index], audio, nll[row.Index], scorers[row.clip_id](audio))
-
-
-def measured(row: Any) -> tuple[dict[str, float], np.ndarray]:
-    """The effects of an edit, and the audio."""
-    baseline = baselines[row.clip_id]
-    same = np.array_equal(edited[row.Index], baseline.tokens)
-    made = baseline if same else continuation(row)
-    # An event lasts as long as what it refers to, or else as its target says.
-    event_s = row.reference_duration_s or settings["event_s"]
-    record = compare(
-        made,
-        baseline,
-        EventWindow(prefix_s, row.target_start_s, row.target_stop_s, event_s),
-        kl=kl[row.Index],
-        frame_rate_hz=model.frame_rate_hz,
-        sample_rate_hz=model.sample_rate_hz,
-        min_score=events["min_score"],
-    )
-    return record, made.audio
-
-
-def of_untouched(work: Callable[[Any], Made]) -> dict[str, Made]:
-    """The result for the untouched row of each clip."""
-    chosen = [rows[i] for i in np.flatnonzero(table["kind"] == "untouched")]
-    found = in_threads(work, chosen, threads=snakemake.threads)
-    return {row.clip_id: one for row, one in zip(chosen, found, strict=True)}
-
-
-scorers = of_untouched(scorer)
-baselines = of_untouched(continuation)
+chosen = np.flatnonzero(table["kind"] == "untouched")
+untouched = untouched_clips(model, table.iloc[chosen], edited[chosen], nll[chosen], how, threads=snakemake.threads)
 records = []
 played = sorted(table.loc[table["arm"] == "necessity", "clip_id"].unique())[:N_PLAYED_CLIPS]
 with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
@@ -93,9 +48,10 @@ with write_folder(Path(outputs.players), meta={"clips": played}) as folder:
         soundfile.write(folder / f"{name}.flac", audio, model.sample_rate_hz, subtype="PCM_16")
 
     for clip_id in played:
-        play(f"{clip_id}--baseline", baselines[clip_id].audio)
-    found = progress(in_threads(measured, rows, threads=snakemake.threads), total=len(rows), what="effects")
-    for row, (record, audio) in zip(rows, found, strict=True):
+        play(f"{clip_id}--baseline", untouched[clip_id].made.audio)
+    measured = edit_effects(model, table, edited, nll, untouched, how, kl=kl, threads=snakemake.threads)
+    measured = progress(measured, total=len(table), what="effects")
+    for row, (record, audio) in zip(table.itertuples(), measured, strict=True):
         records.append(record)
         shown = row.kind in PLAYED and row.control == 0 and row.dose == 1
         if shown and row.arm == "necessity" and row.clip_id in played:

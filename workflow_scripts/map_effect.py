@@ -1,9 +1,8 @@
 """Edit one layer, or all, in one window of time after the other, and measure the effect."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,11 +11,11 @@ import torch
 from reprise.identity import clip_seed
 from reprise.interventions.edits import Edits
 from reprise.interventions.effect_map import ALL, OWN, clips_of_map, edited_layers, map_summary, map_table, map_windows
-from reprise.interventions.effects import EventWindow, best_score, continuation_nll, outside_event
+from reprise.interventions.effect_table import Measured, edit_effects, untouched_clips
+from reprise.interventions.effects import continuation_nll
 from reprise.interventions.reading import certified_sae, read_edits
 from reprise.interventions.run import run_conditions
 from reprise.interventions.subspace import from_record
-from reprise.models.codec import decode_audio
 from reprise.models.device import pick_device
 from reprise.models.generation import Sampling
 from reprise.models.loading import load_identified
@@ -24,18 +23,14 @@ from reprise.models.memory import check_memory, free_memory, generation_need
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_parquet
 from reprise.targets.registry import target_of
-from reprise.targets.target import ScoreCurve
-from reprise.threads import in_threads
 from reprise.workflow.job import log, progress, start
 from reprise.workflow.resume import kept_passes, remove_unfinished, unfinished_folder
 
-Made = TypeVar("Made")
 NLL_ROWS = 16
 
 settings = start(snakemake)
 inputs, ablation, sampling = snakemake.input, settings["ablation"], settings["sampling"]
 identity, spec, of_layers = (json.loads(Path(p).read_text()) for p in (inputs.model, inputs.candidate, inputs.layers))
-target, events, prefix_s = target_of(settings["target"]["name"]), settings["events"], ablation["prefix_s"]
 folder = store_of(inputs.ablation)
 digests = [read_manifest(folder)["digest"], *(read_manifest(store_of(m))["digest"] for m in inputs.donated)]
 conditions, tokens = pd.read_parquet(folder / "conditions.parquet"), np.load(folder / "tokens.npy")
@@ -63,7 +58,7 @@ table = map_table(
     names,
     map_windows(float(clips["target_stop_s"].max()), settings["map_step_s"]),
     reference=references[ablation["target"]],
-    prefix_s=prefix_s,
+    prefix_s=ablation["prefix_s"],
     frame_rate_hz=model.frame_rate_hz,
 )
 edits = Edits({}, {}, {}, sae, joint={ALL: names})
@@ -100,44 +95,13 @@ depends_on = [settings, identity, spec, of_layers, sae.digest if sae else "", di
 kept = kept_passes(unfinished_folder(output, depends_on), passes)
 made = np.concatenate(list(progress(kept, total=-(-len(table) // batch_size), what="continuations")))
 
-prompt_of = dict(zip(clips["clip_id"], clips["prompt"], strict=True))
-untouched_nll = continuation_nll(
-    model, np.stack([baseline[c] for c in prompt_of]), list(prompt_of.values()), batch_size=NLL_ROWS
-)
-nll_of = dict(zip(prompt_of, untouched_nll, strict=True))
+prompts, threads = clips["prompt"].tolist(), snakemake.threads
+before = np.stack([baseline[clip_id] for clip_id in clips["clip_id"]])
+nll_before = continuation_nll(model, before, prompts, batch_size=NLL_ROWS)
 nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=NLL_ROWS)
-
-
-def scorer(clip: Any) -> Callable[[np.ndarray], ScoreCurve]:
-    audio = decode_audio(model, baseline[clip.clip_id])
-    extent = {"start_s": clip.reference_start_s, "duration_s": clip.reference_duration_s}
-    return target.scorer(audio, model.sample_rate_hz, events, **extent)
-
-
-def measured(row: Any) -> dict[str, float]:
-    """Effect and damage of a row."""
-    same = np.array_equal(made[row.Index], baseline[row.clip_id])
-    curve = before[row.clip_id] if same else scorers[row.clip_id](decode_audio(model, made[row.Index]))
-    window = EventWindow(
-        prefix_s, row.target_start_s, row.target_stop_s, row.reference_duration_s or settings["event_s"]
-    )
-    best = [best_score(c.time_s, c.score, window.start_s, window.stop_s) for c in (before[row.clip_id], curve)]
-    was, is_now = (float(score >= events["min_score"]) for score in best)
-    outside = outside_event(np.arange(made.shape[-1]) / model.frame_rate_hz, window)
-    excess = nll[row.Index] - nll_of[row.clip_id]
-    damage = float(excess[outside].mean(dtype=np.float64)) if outside.any() else np.nan
-    return {"found_baseline": was, "effect_rate": was - is_now, "damage_nats": damage}
-
-
-def of_clips(work: Callable[[Any], Made]) -> dict[str, Made]:
-    """The result for each clip."""
-    found = in_threads(work, clips.itertuples(), threads=snakemake.threads)
-    return dict(zip(clips["clip_id"], found, strict=True))
-
-
-scorers = of_clips(scorer)
-before = of_clips(lambda clip: scorers[clip.clip_id](decode_audio(model, baseline[clip.clip_id])))
-work = in_threads(measured, table.itertuples(), threads=snakemake.threads)
-records = list(progress(work, total=len(table), what="effects"))
+how = Measured(target_of(settings["target"]["name"]), settings["events"], ablation["prefix_s"], settings["event_s"])
+untouched_of = untouched_clips(model, clips, before, nll_before, how, threads=threads)
+measured = edit_effects(model, table, made, nll, untouched_of, how, threads=threads)
+records = [record for record, _ in progress(measured, total=len(table), what="effects")]
 write_parquet(output, map_summary(pd.concat([table, pd.DataFrame(records)], axis=1)))
 remove_unfinished(output)

@@ -12,13 +12,16 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from reprise.workflow.cards import take_card
+
 Item = TypeVar("Item")
 log = logging.getLogger("reprise")
 LOG_EVERY_S = 15.0
 
 
 def start(snakemake: Any) -> Any:
-    """Send logging and uncaught exceptions to the rule's log file, and limit numerical libraries to the job's threads.
+    """Send logging and uncaught exceptions to the rule's log file, limit numerical libraries to the job's threads, and
+    take a card if the job has a GPU.
 
     Returns the job's settings (`snakemake.params.settings`).
     """
@@ -37,6 +40,8 @@ def start(snakemake: Any) -> Any:
 
     sys.excepthook = report
     keep_freed_memory()
+    if snakemake.resources.get("gpu", 0):
+        take_card()
     import threadpoolctl
 
     threadpoolctl.threadpool_limits(snakemake.threads)

@@ -24,7 +24,12 @@ def test_the_log_goes_on_after_a_library_has_configured_logging(tmp_path: Path, 
     path.parent.mkdir()
     path.write_text("of an earlier run\n")
     job = SimpleNamespace(
-        log=[path], rule="probe", wildcards={"batch": "b00"}, threads=1, params=SimpleNamespace(settings={"a": 1})
+        log=[path],
+        rule="probe",
+        wildcards={"batch": "b00"},
+        threads=1,
+        resources={"gpu": 0},
+        params=SimpleNamespace(settings={"a": 1}),
     )
     assert start(job) == {"a": 1}
     # As audiocraft's dependencies do when they are imported: every handler is closed.
