@@ -15,14 +15,16 @@ Then speed. `generation`: seconds of music per second, all clips of a batch toge
 the `generate` of transformers and of audiocraft with the same weights or size. `capture`: a pass that keeps five hooks
 against a bare one. `study`: a tiny study from end to end.
 
-`gpu.json` is written after each part, so a time limit loses only what comes after it. `--device cpu --small` tries the
-script without a card.
+`gpu.json` is written after each part, so a time limit loses only what comes after it. It has the warnings of each
+part, for example that the steps of a generation could not be recorded. `--device cpu --small` tries the script without
+a card.
 """
 
 import argparse
 import gc
 import importlib.metadata
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -394,6 +396,8 @@ def study(plan: Plan) -> dict[str, Any]:
         "prompts": "prompts.tsv",
         "seeds": [0],
         "generation": {"n_batches": 1},
+        "certificate": {"n_clips": N_PROMPTS // 2},
+        "ablation": {"n_clips": N_PROMPTS, "n_sufficiency": N_PROMPTS},
         "horizons": {"local": [0.5, 2], "long": [4, 8]},
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -433,6 +437,10 @@ def run(plan: Plan, path: Path) -> None:
     A part that fails is recorded with its error, and the others still run. Then SystemExit names it.
     """
     found, failed = about(plan), []
+    warned: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("reprise").addHandler(handler)
 
     def save(part: str, content: dict[str, Any]) -> None:
         found[part] = content
@@ -447,6 +455,10 @@ def run(plan: Plan, path: Path) -> None:
                 save(part.__name__, content)
         except Exception as error:
             save(part.__name__, {"failed": f"{type(error).__name__}: {error}"})
+        if warned:
+            # Such as: steps are not recorded.
+            save(part.__name__, found[part.__name__] | {"warnings": sorted(set(warned))})
+            warned.clear()
         failed += [part.__name__] if "failed" in found[part.__name__] else []
         free()
         print(f"{part.__name__}: {time.perf_counter() - began:.0f} s", flush=True)

@@ -1,4 +1,4 @@
-"""Do the same to many items in the threads of a job.
+"""Do the same to many items in the threads of a job, or make items while others are used.
 
 A step of generation, and decoding and scoring a clip, are many short operations, which gain little from a second
 thread each. So items are spread over threads, and each thread does its own arithmetic alone. A result then does not
@@ -8,7 +8,7 @@ depend on the number of threads.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import threadpoolctl
 
@@ -48,3 +48,13 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], *, threads
                 yield ahead.popleft().result()
     finally:
         torch.set_num_threads(before)
+
+
+def ahead(items: Iterable[Item], *, n: int) -> Iterator[Item]:
+    """The items, which a thread makes up to `n` ahead. An exception of theirs is raised here."""
+    iterator, ended = iter(items), object()
+    with ThreadPoolExecutor(1) as thread:
+        made: deque[Future[Item | object]] = deque(thread.submit(next, iterator, ended) for _ in range(n))
+        while (item := made.popleft().result()) is not ended:
+            made.append(thread.submit(next, iterator, ended))
+            yield cast(Item, item)

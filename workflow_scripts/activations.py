@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from reprise.identity import seed_from
-from reprise.models.capture import store_residual_stream
+from reprise.models.capture import passes_at_once, store_residual_stream
 from reprise.models.delay_pattern import n_positions
 from reprise.models.device import pick_device
 from reprise.models.loading import check_fits, load_identified
@@ -26,7 +26,8 @@ tokens = read_store(tokens_path)["tokens"]
 n_clips, _, n_frames = tokens.shape
 
 device = pick_device(snakemake.resources.device)
-need = pass_need(identity, n_frames=n_frames, dtype=settings["model"]["dtype"], n_hooks=len(hooks))
+n_kept = len(hooks) * passes_at_once(device)
+need = pass_need(identity, n_frames=n_frames, dtype=settings["model"]["dtype"], n_hooks=n_kept)
 check_memory(need, batch_size=settings["batch_size"], free=free_memory(device))
 layers = [layer for hook in hooks if (layer := hook_layer(hook)) >= 0]
 check_fits(identity, name=identity["name"], corpus=snakemake.wildcards.corpus, layers=layers, duration_s=0)

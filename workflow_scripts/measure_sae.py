@@ -11,7 +11,7 @@ import numpy as np
 
 from reprise.audio.io import SILENT_PEAK, read_audio, swing
 from reprise.checkpoints.hub import model_place, sae_folder
-from reprise.models.capture import residual_stream
+from reprise.models.capture import passes_at_once, residual_stream
 from reprise.models.device import pick_device
 from reprise.models.forward import normed
 from reprise.models.loading import load_identified
@@ -82,7 +82,7 @@ if sae.d_in == identity["d_model"] and not not_measured:
     batch_size = min(settings["batch_size"], len(measured))
     device = pick_device(snakemake.resources.device)
     dtype = settings["model"]["dtype"]
-    need = pass_need(identity, n_frames=tokens.shape[-1], dtype=dtype, n_hooks=len(layers))
+    need = pass_need(identity, n_frames=tokens.shape[-1], dtype=dtype, n_hooks=len(layers) * passes_at_once(device))
     check_memory(need, batch_size=batch_size, free=free_memory(device))
     model = load_identified(settings["model"], identity, device=device)
     # Bins of length BIN_S over the positions. The last bin is up to 1.5 times as long.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from reprise.checkpoints.finite import NotFiniteError, layer_text
 from reprise.interventions.conditions import RANDOM_KINDS, UNEDITED
 from reprise.interventions.subspace import Subspace, random_frame
-from reprise.models.forward import EditFunction
+from reprise.models.forward import EditFunction, Start
 from reprise.saes.sae import ActivationsError, Sae, decoder_direction, encode, write_scale
 
 Halves = Literal["both", "conditional"]
@@ -203,7 +203,7 @@ def batch_edit(
         rows = row_edits(part, edits, d_model=d_model, device=device)
         functions.append(edit_function(rows, edits.sae, guided=guided, cfg_branches=cfg_branches))
 
-    def edit(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
+    def edit(layer: int, start: Start, x: torch.Tensor) -> torch.Tensor:
         for function in functions:
             x = function(layer, start, x)
         return x
@@ -249,13 +249,13 @@ def edit_function(edits: RowEdits, sae: Sae | None, *, guided: bool, cfg_branche
     if reads_latents and sae is None:
         raise ValueError("edit_function: latents are read, and there is no SAE")
 
-    def coordinates(x: torch.Tensor) -> torch.Tensor:
+    def coordinates(x: torch.Tensor, *, check: bool) -> torch.Tensor:
         """Coordinates of each row's subspace, `[row, position, rank]`."""
         linear = torch.einsum("bpd,brd->bpr", x, edits.read) - edits.offset[:, None]
         if not reads_latents:
             return linear
         try:
-            values, indices = encode(cast(Sae, sae), x)
+            values, indices = encode(cast(Sae, sae), x, check=check)
         except ActivationsError:
             # The SAE did not cause this. The caller of the pass adds which layer it was.
             raise NotFiniteError(f"model: {layer_text(edits.layer)} are not all finite") from None
@@ -263,15 +263,19 @@ def edit_function(edits: RowEdits, sae: Sae | None, *, guided: bool, cfg_branche
         z = [(values * (indices == edits.latents[:, None, i, None])).sum(dim=-1) for i in range(linear.shape[-1])]
         return torch.where(through_sae[:, None], torch.stack(z, dim=-1), linear)
 
-    def edit(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
-        if layer != edits.layer or start >= last_stop or start + x.shape[1] <= first_start:
+    def edit(layer: int, start: Start, x: torch.Tensor) -> torch.Tensor:
+        if layer != edits.layer:
+            return x
+        # A recorded pass has its position on the device, and can't choose by it.
+        recorded = isinstance(start, torch.Tensor)
+        if not recorded and (start >= last_stop or start + x.shape[1] <= first_start):
             return x
         if len(x) != rows:
             raise ValueError(f"edit: the batch has {len(x)} rows; the edits were made for {rows} (guided={guided})")
         exact = x.float()
-        position = torch.arange(start, start + x.shape[1], device=x.device)
+        position = start + torch.arange(x.shape[1], device=x.device)
         reference = edits.reference[:, position.clamp(max=edits.reference.shape[1] - 1)]
-        by = edits.dose[:, None, None] * (coordinates(exact) - reference)
+        by = edits.dose[:, None, None] * (coordinates(exact, check=not recorded) - reference)
         if sae is not None and sae.normalize_activations != "none":
             # What the SAE writes is rescaled on its way into the stream. A direction fitted in the stream is not.
             by = by * torch.where(through_sae[:, None], write_scale(sae, exact), 1.0)

@@ -21,7 +21,7 @@ attribution is 0.
 Degenerate input: without clips, arrays have no rows. An edit that changes nothing has attribution 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from reprise.identity import stable_fraction
 from reprise.interventions.likelihood import EVENT_S, causal_attention, event_frames, log_likelihood
 from reprise.models.adapter import Model, TextConditions
-from reprise.models.forward import Attend, EditFunction
+from reprise.models.forward import Attend, EditFunction, Start
 from reprise.statistics import effective_prompts, prompt_means
 
 
@@ -308,7 +308,7 @@ def _keep_outputs(kept: dict[int, torch.Tensor]) -> Attend:
 
 
 def _keep_streams(kept: dict[int, torch.Tensor], layer: int) -> EditFunction:
-    def keep(i: int, _start: int, x: torch.Tensor) -> torch.Tensor:
+    def keep(i: int, _start: Start, x: torch.Tensor) -> torch.Tensor:
         if i >= layer:
             kept[i] = x.detach()
         return x
@@ -316,5 +316,5 @@ def _keep_streams(kept: dict[int, torch.Tensor], layer: int) -> EditFunction:
     return keep
 
 
-def _then(first: EditFunction, second: EditFunction) -> Callable[[int, int, torch.Tensor], torch.Tensor]:
+def _then(first: EditFunction, second: EditFunction) -> EditFunction:
     return lambda layer, start, x: second(layer, start, first(layer, start, x))

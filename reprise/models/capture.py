@@ -6,13 +6,15 @@ the position. At position p the stream depends only on tokens of frames before p
 Memory does not grow with the number of clips. Degenerate input: without clips the stores have no entries.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from reprise.models.adapter import Model
+from reprise.models.device import to_host
 from reprise.models.forward import teacher_forced
 from reprise.models.prompts import encode_prompts
 from reprise.storage.stores import StoreWriter, write_behind
@@ -38,13 +40,24 @@ def residual_stream(
     dict
         By layer, float32 `[<= batch_size, frame + 1, d_model]`; one dict for each pass, in order.
     """
+    waiting: deque[Callable[[], dict[int, np.ndarray]]] = deque()
     for start in range(0, len(prompts), batch_size):
         stop = min(start + batch_size, len(prompts))
         part = np.asarray(tokens[start:stop]).astype(np.int64)
         part = np.concatenate([part, np.repeat(part[-1:], batch_size - len(part), axis=0)])
         text = encode_prompts(model, [prompts[min(i, stop - 1)] for i in range(start, start + batch_size)])
         captured, _ = teacher_forced(model, torch.from_numpy(part).to(model.device), text, layers=layers)
-        yield {layer: x[: stop - start].float().cpu().numpy() for layer, x in captured.items()}
+        waiting.append(to_host({layer: x[: stop - start] for layer, x in captured.items()}))
+        del captured
+        if len(waiting) == passes_at_once(model.device.type):
+            yield waiting.popleft()()
+    while waiting:
+        yield waiting.popleft()()
+
+
+def passes_at_once(device: str) -> int:
+    """How many passes have their streams in memory. A GPU copies those of one to the host and computes the next."""
+    return 2 if device == "cuda" else 1
 
 
 def store_residual_stream(

@@ -28,8 +28,10 @@ from reprise.models.adapter import Model, TextConditions
 from reprise.models.delay_pattern import delayed
 from reprise.models.transformer import Layer, sinusoidal_position
 
-# edit(layer, position slice start, x [row, position, d_model]) -> x; called at every layer of an edited pass.
-EditFunction = Callable[[int, int, torch.Tensor], torch.Tensor]
+# The first position of a pass: a number, or an int tensor without dimensions if a GPU records the pass.
+Start = int | torch.Tensor
+# edit(layer, start, x [row, position, d_model]) -> x; called at every layer of an edited pass.
+EditFunction = Callable[[int, Start, torch.Tensor], torch.Tensor]
 # watch(layer, x, how): called with the output of every layer, before and after an edit; how: text for a message.
 Watch = Callable[[int, torch.Tensor, str], None]
 # attend(layer, q, k, v): the self-attention of a layer, all `[row, head, position, d_head]`.
@@ -46,10 +48,10 @@ class PromptKeys(NamedTuple):
     mask: torch.Tensor
 
 
-def _embed(model: Model, sequence: torch.Tensor, start: int) -> torch.Tensor:
+def _embed(model: Model, sequence: torch.Tensor, start: Start) -> torch.Tensor:
     transformer = model.transformer
     x = sum(embedding(sequence[:, k]) for k, embedding in enumerate(transformer.embeddings))
-    positions = torch.arange(start, start + sequence.shape[-1], device=x.device)
+    positions = start + torch.arange(sequence.shape[-1], device=x.device)
     sin = sinusoidal_position(positions, model.d_model, max_period=transformer.max_period)
     return x + transformer.positional_scale * sin.to(x.dtype)
 
@@ -110,7 +112,7 @@ def layer_outputs(
     prompt: PromptKeys,
     attend: Attend,
     *,
-    start: int = 0,
+    start: Start = 0,
     n_layers: int,
     edit: EditFunction | None = None,
     watch: Watch = ignore,
@@ -150,7 +152,7 @@ def layers_after(
     prompt: PromptKeys,
     attend: Attend,
     *,
-    start: int,
+    start: Start,
     n_layers: int,
     edit: EditFunction | None = None,
     watch: Watch = ignore,

@@ -1,8 +1,11 @@
 """Generate clips: sample their tokens step by step.
 
 Each step runs the layers of reprise/models/forward.py on one position of the delay pattern
-(reprise/models/delay_pattern.py) and adds its keys and values to the KV cache (reprise/models/kv_cache.py). The noise
-for sampling a row depends only on its identity, the step and the codebook. So a clip does not depend on its batch.
+(reprise/models/delay_pattern.py) and adds its keys and values to the KV cache (reprise/models/kv_cache.py). On a GPU
+steps are recorded and repeated (reprise/models/steps.py).
+
+The noise for sampling a row depends only on its identity, the step and the codebook. So a clip does not depend on its
+batch.
 
 With classifier-free guidance (cfg_coef != 1) the batch holds the conditional rows first, then the unconditional rows.
 
@@ -27,15 +30,17 @@ from reprise.models.forward import (
     Watch,
     check_layer,
     ignore,
-    layer_outputs,
     layers_after,
-    logits_of,
     prompt_keys,
 )
 from reprise.models.kv_cache import KeyValueCache
 from reprise.models.opening import Opening
 from reprise.models.prompts import encode_prompts
+from reprise.models.steps import recorded_steps, step_logits
+from reprise.threads import ahead
 
+# Steps whose noise is drawn beforehand on a GPU, in a thread.
+DRAWN_AHEAD = 8
 # Number of steps between two checks that all logits are finite. Each check waits for the GPU.
 STEPS_UNASKED = 64
 
@@ -126,20 +131,21 @@ def generate(
     of_row = torch.tensor([list(noises).index(key) for key in keys], device=model.device)
     out, forced = _begun(model, rows, n_frames, prefix, n_prefix_frames)
 
-    def step(p: int, watch: Watch = ignore) -> torch.Tensor:
-        """Logits float32 `[row, codebook, codebook_size]` of step p, given the tokens of `out` before that step."""
+    def input_of(p: int) -> torch.Tensor:
+        """The tokens of `out` that step p reads, for all branches."""
         current = step_input(out, p, model.codebook_size, model.delays)
-        sequence = torch.cat([current, current]) if guided else current
+        return torch.cat([current, current]) if guided else current
+
+    def ordinary(p: int, sequence: torch.Tensor, watch: Watch = ignore) -> torch.Tensor:
+        """Logits float32 `[row, codebook, codebook_size]` of step p."""
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return cache.attend(layer, p, q, k, v)
 
-        for _, x in layer_outputs(
-            model, sequence, prompt, attend, start=p, n_layers=model.n_layers, edit=edit, watch=watch
-        ):
-            last = x
-        return logits_of(model, last)[:, :, 0].float()
+        return step_logits(model, prompt, attend, sequence, start=p, edit=edit, watch=watch)
 
+    on_gpu = model.device.type == "cuda"
+    step = recorded_steps(model, prompt, cache, ordinary, edit=edit) if on_gpu else ordinary
     first = 0
     if opening is not None:
         first = opening.n_positions
@@ -149,10 +155,15 @@ def generate(
         for noise_of_key in noises.values():
             # These steps choose nothing, but their noise was drawn.
             deque(islice(noise_of_key, first), maxlen=0)
+    drawn: Iterator[torch.Tensor] = (
+        torch.from_numpy(np.stack([next(noise) for noise in noises.values()])) for _ in range(first, steps)
+    )
+    if on_gpu:
+        drawn = ahead((noise.pin_memory() for noise in drawn), n=DRAWN_AHEAD)
     finite = torch.ones(steps, dtype=torch.bool, device=model.device)
-    for p in range(first, steps):
+    for p, noise in zip(range(first, steps), drawn, strict=True):
         try:
-            logits = step(p)
+            logits = step(p, input_of(p))
             finite[p], asked = torch.isfinite(logits).all(), p % STEPS_UNASKED == 0 or p == steps - 1
         except NotFiniteError:
             # Raised by an edit.
@@ -160,13 +171,12 @@ def generate(
         if asked and not bool(finite.all()):
             # Compute that step again and check every layer.
             first = int(finite.long().argmin())
-            step(first, check_layer)
+            ordinary(first, input_of(first), check_layer)
             raise not_finite("the logits", model.dtype)
         if guided:
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + sampling.cfg_coef * (conditional - unconditional)
-        noise = torch.from_numpy(np.stack([next(n) for n in noises.values()])).to(model.device)
-        choice = choose(logits, noise[of_row], sampling)
+        choice = choose(logits, noise.to(model.device, non_blocking=True)[of_row], sampling)
         for k, frame in chosen_frames(p, model.delays, n_frames):
             out[:, k, frame] = torch.where(forced[:, frame], out[:, k, frame], choice[:, k])
         if on_step:

@@ -166,11 +166,12 @@ def write_scale(sae: Sae, x: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def encode(sae: Sae, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(sae: Sae, x: torch.Tensor, *, check: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """Sparse latents of x `[..., d_in]` (any float dtype): `values` float32 and `indices` int32, both `[..., n]`.
 
     Rows are encoded in pieces, so that memory does not grow with their number, except for the result. Raises SaeError
-    if x has another width, and ActivationsError if it is not finite.
+    if x has another width, and ActivationsError if it is not finite, unless `check` is false: to check waits for the
+    device.
     """
     if x.shape[-1] != sae.d_in:
         raise SaeError(f"activations have width {x.shape[-1]}; this SAE's d_in is {sae.d_in}")
@@ -178,7 +179,7 @@ def encode(sae: Sae, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     pieces = []
     for piece in rows.split(max(1, PRE_ACTIVATIONS_AT_ONCE // sae.d_sae)):
         piece = piece.to(sae.W_enc.device, torch.float32)
-        if not torch.isfinite(piece.sum()):
+        if check and not torch.isfinite(piece.sum()):
             raise ActivationsError("activations are not all finite; valid: finite numbers")
         pieces.append(_code(sae, _normalised(sae, piece)))
     width = sae.k if sae.k is not None else max((values.shape[-1] for values, _ in pieces), default=1)

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from reprise.threads import in_threads
+from reprise.threads import ahead, in_threads
 
 
 def test_results_keep_the_order_and_items_are_made_when_they_are_needed():
@@ -40,3 +40,33 @@ def test_it_uses_that_many_threads_and_raises_what_the_work_raises():
     with pytest.raises(ValueError, match="item 3"):
         list(in_threads(work, range(4), threads=2))
     assert len(seen) == 2 and threading.get_ident() not in seen
+
+
+def test_items_are_made_ahead_in_a_thread_and_come_in_order():
+    made: list[int] = []
+
+    def items():
+        for i in range(10):
+            made.append(threading.get_ident())
+            yield i
+
+    found = ahead(items(), n=3)
+    assert next(found) == 0
+    deadline = time.monotonic() + 5
+    while len(made) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(made) == 4, "three wait while one is used"
+    assert list(found) == list(range(1, 10))
+    assert threading.get_ident() not in made
+    assert list(ahead([], n=2)) == []
+
+
+def test_what_fails_ahead_is_raised_where_the_item_is_used():
+    def items():
+        yield 1
+        raise ValueError("the second")
+
+    found = ahead(items(), n=4)
+    assert next(found) == 1
+    with pytest.raises(ValueError, match="the second"):
+        next(found)

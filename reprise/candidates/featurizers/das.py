@@ -36,7 +36,7 @@ from reprise.candidates.featurizers.sizes import DAS_CLIPS_PER_STEP, DAS_STEPS
 from reprise.interventions.likelihood import EVENT_S, LEAD_S, event_frames, log_likelihood
 from reprise.interventions.subspace import Subspace, linear
 from reprise.models.adapter import Model, TextConditions
-from reprise.models.forward import EditFunction
+from reprise.models.forward import EditFunction, Start
 from reprise.models.prompts import encode_prompts
 
 LEARNING_RATE = 0.03
@@ -240,7 +240,7 @@ def _interchange(
     onset = torch.from_numpy(clips.onset[rows]).to(read.device)
     inside = (torch.arange(stop, device=read.device) <= onset[:, None])[..., None]
 
-    def edit(layer: int, start: int, x: torch.Tensor) -> torch.Tensor:
+    def edit(layer: int, start: Start, x: torch.Tensor) -> torch.Tensor:
         if layer != clips.layer:
             return x
         edited = x[:, :stop].float()
