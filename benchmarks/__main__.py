@@ -9,6 +9,7 @@ python -m benchmarks screen     only benchmarks/screen.py
 python -m benchmarks ablation   only benchmarks/ablation.py
 python -m benchmarks capture    only benchmarks/capture.py
 python -m benchmarks true_size  only benchmarks/true_size.py
+python -m benchmarks scale      only benchmarks/scale.py: a study of 10,000 prompts on 1, 8 and 64 cards, simulated
 python -m benchmarks statistics only benchmarks/statistics.py: simulated rates of errors and coverage
 python -m benchmarks seeds      only benchmarks/seeds.py: the demo at four sets of seeds, and the measured power
 python -m benchmarks candidates only benchmarks/candidates.py: candidates of every kind on models with known answers;
@@ -25,12 +26,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, candidates, capture, labels, planning, screen, seeds, statistics, true_size, workflow
+from benchmarks import (
+    ablation,
+    candidates,
+    capture,
+    labels,
+    planning,
+    scale,
+    screen,
+    seeds,
+    statistics,
+    true_size,
+    workflow,
+)
 from benchmarks.tables import rewrite_pages
 
 HERE = Path(__file__).parent
-RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS, CANDIDATES = (
-    HERE / f"{name}.json" for name in ("results", "demo", "labels", "true_size", "seeds", "statistics", "candidates")
+RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS, CANDIDATES, SCALE = (
+    HERE / f"{name}.json"
+    for name in ("results", "demo", "labels", "true_size", "seeds", "statistics", "candidates", "scale")
 )
 
 
@@ -60,7 +74,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="workflow, planning, labels, screen, ablation, capture, true_size, seeds, statistics, candidates, tables",
+        help="workflow, planning, labels, screen, ablation, capture, true_size, scale, seeds, statistics, candidates, "
+        "tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
@@ -96,6 +111,8 @@ def main(asked: argparse.Namespace) -> None:
         write(TRUE_SIZE, true_size.run())
     if not asked.wanted or "statistics" in asked.wanted:
         write(STATISTICS, statistics.run())
+    if not asked.wanted or "scale" in asked.wanted:
+        write(SCALE, scale.run())
     if not asked.wanted or "seeds" in asked.wanted:
         write(SEEDS, seeds.run())
     if not asked.wanted or "candidates" in asked.wanted:

@@ -55,6 +55,7 @@ def all_tables(measured: Path) -> dict[str, str]:
         "candidates": candidates_table(read("candidates")),
         "null_fits": null_fits_table(read("candidates")),
         "gpu": gpu_table(read("gpu")),
+        "scale": scale_table(read("scale")),
         "seeds": seeds_table(read("seeds")),
         "speed": speed_table(read("results") or []),
         "labels": labels_table(read("labels")),
@@ -182,6 +183,28 @@ def gpu_table(found: dict[str, Any]) -> str:
         for rows in libraries["ours"]:
             cells = [str(libraries.get(name, {}).get(rows, "")) for name in ("ours", "transformers", "audiocraft")]
             lines.append(f"| {size} | {rows} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def scale_table(found: dict[str, Any]) -> str:
+    """How long a study of 10,000 prompts would take, and its disk."""
+    if not found:
+        return "Not simulated yet.\n"
+    disk = ", ".join(f"{name} {size:,} GB" for name, size in found["disk_gb"].items())
+    hours = ", ".join(f"{stage} {value:,} h" for stage, value in found["total_hours"].items())
+    said = "estimates" if found["card"] == "estimated" else f"measurements on {found['card']}"
+    lines = [
+        f"{found['n_clips']:,} clips, {found['n_jobs']:,} jobs, planned in {found['planned_s']:g} s. Seconds on a "
+        f"card are {said}.",
+        "",
+        f"| cards, each with {found['cores_a_card']} cores | hours |",
+        "|---|---|",
+        *(f"| {n} | {value:,} |" for n, value in found["hours"].items()),
+        "",
+        f"All jobs of a stage together: {hours}.",
+        "",
+        f"Disk: {disk}.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -114,6 +114,12 @@ def job_needs(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     Needs
         Memory in MB and time in minutes.
     """
+    mb, seconds = expected(stage, study, facts, n_clips=n_clips, on_gpu=on_gpu)
+    return Needs(SNAKEMAKE_MB + math.ceil(mb), MINUTES_AT_LEAST + math.ceil(MARGIN * seconds / 60))
+
+
+def expected(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: int, on_gpu: bool) -> tuple[float, float]:
+    """Megabytes without those of Snakemake, and seconds without a margin. Parameters: as in `job_needs`."""
     facts = {**EMBEDDED, **facts}
     if stage in MODEL_STAGES:
         return _of_model(stage, study, facts, n_clips=n_clips, on_gpu=on_gpu)
@@ -132,10 +138,12 @@ def job_needs(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
         weights = 2 * facts["d_model"] ** 2 * training.expansion
         mb += (3 * 2**16 * facts["d_model"] * 2 + 8 * weights * 4) / 1e6
         seconds = training.n_steps * (training.batch_size * 6 * weights / FLOPS_PER_S + 0.01)
-    return Needs(SNAKEMAKE_MB + math.ceil(mb), _minutes(seconds))
+    return mb, seconds
 
 
-def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: int, on_gpu: bool) -> Needs:
+def _of_model(
+    stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: int, on_gpu: bool
+) -> tuple[float, float]:
     g = study.generation
     n_frames, guided = round(g.duration_s * facts["frame_rate_hz"]), g.cfg_coef != 1
     asked = {"n_frames": n_frames, "dtype": study.model.dtype}
@@ -180,8 +188,4 @@ def _of_model(stage: str, study: Study, facts: Mapping[str, Any], *, n_clips: in
     seconds += 0.1 * n * g.duration_s if stage not in ("activations", "fit_das", "heads") else 0
     if stage == "encode_recordings":
         seconds = per_batch * g.duration_s
-    return Needs(SNAKEMAKE_MB + math.ceil(mb), _minutes(seconds))
-
-
-def _minutes(seconds: float) -> int:
-    return MINUTES_AT_LEAST + math.ceil(MARGIN * seconds / 60)
+    return mb, seconds
