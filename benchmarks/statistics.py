@@ -16,7 +16,9 @@ from scipy.stats import binomtest
 from benchmarks.power import RANDOM, Pool, promised_and_found, summary
 from reprise.candidates.confirmation import confirm
 from reprise.config.schema import VerdictSettings
+from reprise.interventions.heads import mean_and_interval
 from reprise.interventions.matched_damage import matched_damage
+from reprise.interventions.sufficiency import sufficiency_summary
 from reprise.probing.learned import learned_gain
 from reprise.probing.probes import Question, fit_question, probe
 from reprise.statistics import ratio_interval
@@ -314,6 +316,49 @@ def power_simulated(n_pilots: int, n_studies: int, *, n_prompts: int = 48, n_see
     return summary(rows)
 
 
+def sufficiency_coverage(share: float, n_studies: int, *, luck: float = 0.1) -> dict[str, dict[str, float]]:
+    """How often the intervals of sufficiency contain the truth.
+
+    A clip without a return gets one with probability `share` under the edit, and with probability `luck` untouched and
+    under each of three controls.
+    """
+    truth = {"rate_untouched": luck, "rate_edited": share, "gained": share - luck, "more_than_controls": share - luck}
+    covered: dict[str, list[bool]] = {name: [] for name in truth}
+    conditions = [("untouched", 0), ("target", 0), ("matched_feature", 0), ("swapped_fit", 0), ("random_subspace", 0)]
+    for seed in range(n_studies):
+        rng = np.random.default_rng([seed, round(100 * share), 2])
+        prompt = draw_clips(rng)
+        table = {"arm": "sufficiency", "clip_id": np.arange(len(prompt)), "prompt_id": prompt, "damage_nats": 0.0}
+        parts = []
+        for kind, control in conditions:
+            found = hits(rng, prompt, share if kind == "target" else luck, CLUSTERING)
+            parts.append(pd.DataFrame(table | {"kind": kind, "control": control, "found": found}))
+        row = sufficiency_summary(pd.concat(parts)).iloc[0]
+        for name, value in truth.items():
+            covered[name].append(bool(row[f"{name}_low"] - 1e-9 <= value <= row[f"{name}_high"] + 1e-9))
+    return {name: rate(held) for name, held in covered.items()}
+
+
+def head_coverage(skewed: bool, n_studies: int) -> dict[str, float]:
+    """How often the interval of a patched head's effect contains the truth.
+
+    Effects of clips are normal, or skewed as those of a head that matters in few clips (gamma with shape 0.5), and
+    cluster by prompt.
+    """
+    covered = []
+    for seed in range(n_studies):
+        rng = np.random.default_rng([seed, int(skewed), 3])
+        prompt = draw_clips(rng)
+
+        def draw(n: int, rng: np.random.Generator = rng) -> Array:
+            return (rng.gamma(0.5, size=n) - 0.5) / 0.5**0.5 if skewed else rng.standard_normal(n)
+
+        values = CLUSTERING**0.5 * draw(prompt.max() + 1)[prompt] + (1 - CLUSTERING) ** 0.5 * draw(len(prompt))
+        _, low, high = mean_and_interval(values, prompt)
+        covered.append(bool(low <= 0 <= high))
+    return rate(covered)
+
+
 # --- all ------------------------------------------------------------------------------------------------------
 
 N_CONFIRMATIONS = {1: 300, 5: 60, 10: 30, 40: 6}
@@ -328,6 +373,14 @@ def simulations() -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"coverage at a true rate of {share:g}", lambda share=share: coverage(share, N_COVERAGE)
     for ratio in (0.0, 0.5, 1.0):
         yield f"coverage of a stored share of {ratio:g}", lambda ratio=ratio: ratio_coverage(ratio, N_COVERAGE)
+    for share in RATES:
+        yield (
+            f"coverage of sufficiency at a true rate of {share:g}",
+            lambda share=share: sufficiency_coverage(share, N_COVERAGE),
+        )
+    for skewed in (False, True):
+        name = f"coverage of a patched head's effect{', skewed' if skewed else ''}"
+        yield name, lambda skewed=skewed: head_coverage(skewed, N_COVERAGE)
     yield "null edit passes selectivity", lambda: null_selectivity(N_COVERAGE)
     yield "one more reservoir passes the learned gain", lambda: rate(learned_passes(N_LEARNED, plan=0.0))
     yield "a plan passes the learned gain", lambda: rate(learned_passes(N_LEARNED // 3, plan=3.0))

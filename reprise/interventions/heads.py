@@ -207,15 +207,13 @@ def head_table(
     for column, (of_layer, of_head) in enumerate(heads if len(effects) else []):
         row = of_layer * shape[1] + of_head
         values = effects[:, column].astype(np.float64)
-        table.loc[row, ["effect", "effect_low", "effect_high"]] = _mean_and_interval(values, prompt[patched_in])
+        table.loc[row, ["effect", "effect_low", "effect_high"]] = mean_and_interval(values, prompt[patched_in])
     measured = {"total": total, "total_patched": total[patched_in] if len(effects) else total[:0]}
     means = {name: float(of.mean()) if len(of) else np.nan for name, of in measured.items()}
     return table.assign(n_clips=len(total), n_patched=len(effects), **means)
 
 
-def _mean_and_interval(
-    values: NDArray[np.float64], prompt: NDArray, level: float = 0.95
-) -> tuple[float, float, float]:
+def mean_and_interval(values: NDArray[np.float64], prompt: NDArray, level: float = 0.95) -> tuple[float, float, float]:
     """Mean over clips, and Student's interval over the means of prompts; the interval is NaN for a single prompt."""
     means, counts = prompt_means(values, prompt)
     n, mean = effective_prompts(counts), float(values.mean())

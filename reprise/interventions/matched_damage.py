@@ -10,7 +10,7 @@ Degenerate input: a condition without clips is not in the table; without control
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -103,9 +103,7 @@ def matched_damage(effects: pd.DataFrame, *, level: float = 0.95) -> pd.DataFram
     Notes
     -----
     `resampled` counts as a control that does no damage: an edit gets no credit for what fresh sampling noise loses by
-    itself. The selectivity is the smallest of the differences to each control. Its interval therefore runs from their
-    smallest lower end to their smallest upper end. The upper ends are computed at level 1 - (1 - level) / controls,
-    because the smallest of several upper ends is too low more often than a single one.
+    itself. The selectivity is the smallest of the differences to each control (`smallest`).
     """
     rows = []
     if "arm" in effects:
@@ -172,16 +170,34 @@ def _selectivity(
         nothing = dict.fromkeys(("control_effect", "selectivity", "selectivity_low", "selectivity_high"), math.nan)
         return record | nothing | {"strongest_control": ""}
     strongest = max(controls, key=lambda name: effects[name])
-    prompts = {name: prompt_of[more.index] for name, more in excess.items()}
-    lows, _ = zip(*(bounded_interval(excess[n], prompts[n], (-1.0, 1.0), level) for n in controls), strict=True)
-    at_once = 1 - (1 - level) / len(controls)
-    _, highs = zip(*(bounded_interval(excess[n], prompts[n], (-1.0, 1.0), at_once) for n in controls), strict=True)
-    return record | {
-        "control_effect": effects[strongest],
-        "strongest_control": f"{strongest[0]}{strongest[1]}",
-        "selectivity": float(np.min([more.mean() for more in excess.values()])),
-        "selectivity_low": float(np.min(lows)),
-        "selectivity_high": float(np.min(highs)),
+    record |= {"control_effect": effects[strongest], "strongest_control": f"{strongest[0]}{strongest[1]}"}
+    return record | smallest("selectivity", [excess[name] for name in controls], prompt_of, level)
+
+
+def smallest(name: str, differences: Sequence[pd.Series], prompt_of: pd.Series, level: float) -> dict[str, float]:
+    """The smallest of several mean differences, as fields `<name>`, `<name>_low` and `<name>_high`.
+
+    Its interval runs from their smallest lower end to their smallest upper end. The upper ends are computed at level
+    1 - (1 - level) / number of differences, because the smallest of several is too low more often than a single one.
+
+    Parameters
+    ----------
+    name : str
+        Of the fields.
+    differences : sequence of Series
+        Each by clip_id, with values from -1 to 1. One at least.
+    prompt_of : Series
+        The prompt of each clip_id.
+    level : float
+        Level of the interval.
+    """
+    prompts = [prompt_of[each.index] for each in differences]
+    at_once = 1 - (1 - level) / len(differences)
+    pairs = list(zip(differences, prompts, strict=True))
+    return {
+        name: float(np.min([each.mean() for each in differences])),
+        f"{name}_low": float(np.min([bounded_interval(*pair, (-1.0, 1.0), level)[0] for pair in pairs])),
+        f"{name}_high": float(np.min([bounded_interval(*pair, (-1.0, 1.0), at_once)[1] for pair in pairs])),
     }
 
 

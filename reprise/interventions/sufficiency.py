@@ -12,10 +12,9 @@ Degenerate input: without such clips the summary is empty; without controls, wha
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from reprise.interventions.matched_damage import CONTROLS, WRECKED, valued
+from reprise.interventions.matched_damage import CONTROLS, WRECKED, smallest, valued
 from reprise.statistics import bounded_interval, share_interval
 
 # Numbers with intervals in `sufficiency_summary`.
@@ -38,8 +37,7 @@ def sufficiency_summary(effects: pd.DataFrame, *, level: float = 0.95) -> pd.Dat
     DataFrame
         n_clips, n_prompts, strongest_control, and value, `_low` and `_high` of the `VALUES`: the rate of events in
         untouched and in edited clips; `gained`, edited minus untouched; `more_than_controls`, edited minus the control
-        under which most clips get an event (the smallest difference, with the smallest ends of all intervals); and the
-        damage of the edit in nats per token.
+        under which most clips get an event (`matched_damage.smallest`); and the damage of the edit in nats per token.
     """
     columns = [
         "n_clips",
@@ -57,22 +55,19 @@ def sufficiency_summary(effects: pd.DataFrame, *, level: float = 0.95) -> pd.Dat
     }
     edited, untouched = found["target", 0], found["untouched", 0]
 
-    def difference(other: pd.Series) -> tuple[pd.Series, tuple[float, float]]:
-        more = (edited - other).dropna()
-        return more, bounded_interval(more, prompt_of[more.index], (-1.0, 1.0), level)
+    def more_than(other: pd.Series) -> pd.Series:
+        return (edited - other).dropna()
 
     record: dict[str, Any] = {"n_clips": len(prompt_of), "n_prompts": prompt_of.nunique(), "strongest_control": ""}
     for name, values in (("rate_untouched", untouched), ("rate_edited", edited)):
         record |= valued(name, values, share_interval(values, prompt_of[values.index], level))
-    record |= valued("gained", *difference(untouched))
-    controls = {key: difference(values) for key, values in found.items() if key[0] in CONTROLS}
+    record |= smallest("gained", [more_than(untouched)], prompt_of, level)
+    controls = {key: more_than(values) for key, values in found.items() if key[0] in CONTROLS}
     record |= dict.fromkeys((f"more_than_controls{end}" for end in ("", "_low", "_high")), math.nan)
     if controls:
-        strongest = min(controls, key=lambda key: controls[key][0].mean())
+        strongest = min(controls, key=lambda key: controls[key].mean())
         record["strongest_control"] = f"{strongest[0]}{strongest[1]}"
-        record["more_than_controls"] = float(np.min([more.mean() for more, _ in controls.values()]))
-        record["more_than_controls_low"] = float(np.min([low for _, (low, _) in controls.values()]))
-        record["more_than_controls_high"] = float(np.min([high for _, (_, high) in controls.values()]))
+        record |= smallest("more_than_controls", list(controls.values()), prompt_of, level)
     damage = part[part["kind"] == "target"].set_index("clip_id")["damage_nats"].dropna().clip(*WRECKED)
     record |= valued("damage", damage, bounded_interval(damage, prompt_of[damage.index], WRECKED, level))
     return pd.DataFrame([record], columns=columns)

@@ -16,12 +16,14 @@ from benchmarks.statistics import (
     draw_clips,
     draw_effects,
     false_confirmation,
+    head_coverage,
     hits,
     learned_passes,
     null_confirmations,
     null_selectivity,
     power_simulated,
     ratio_coverage,
+    sufficiency_coverage,
     target,
 )
 from reprise.probing import baseline
@@ -59,6 +61,20 @@ def test_intervals_cover_at_the_edges_and_between(share: float, clustering: floa
     n = 60
     for name, found in coverage(share, n, clustering=clustering).items():
         assert found["value"] >= at_least(n, 0.93), name
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_intervals_of_sufficiency_cover(share: float) -> None:
+    n = 60
+    for name, found in sufficiency_coverage(share, n).items():
+        assert found["value"] >= at_least(n, 0.95), name
+
+
+def test_intervals_of_patched_heads_cover() -> None:
+    n = 400
+    assert head_coverage(False, n)["value"] >= at_least(n, 0.95)
+    # Student's interval is too short for effects that few clips have.
+    assert head_coverage(True, n)["value"] >= at_least(n, 0.93)
 
 
 def test_a_percentile_bootstrap_would_not_cover() -> None:
