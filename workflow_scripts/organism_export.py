@@ -19,7 +19,8 @@ from reprise.organisms.card import card
 from reprise.organisms.codec import build_codec
 from reprise.organisms.dataset import load
 from reprise.organisms.export import save_audiocraft_checkpoint
-from reprise.organisms.lm import PLANTED, build_lm
+from reprise.organisms.lm import build_lm
+from reprise.organisms.planting import CARRYING
 from reprise.organisms.sae import sae_clips, train_and_save
 from reprise.storage.files import write_json
 from reprise.workflow.job import log, progress, start
@@ -60,7 +61,7 @@ for layer, parts in acts.items():
     log.info("SAE at layer %d: %s", layer, figures["sae"][f"layer{layer}"])
 
 figures["codec"] = evaluate.codec_figures(model, 48, settings["seed"] + 1)
-if settings["organism"] in PLANTED:
+if settings["organism"] in CARRYING:
     figures["swap_test"] = evaluate.swap_test(model, evaluate.agreeing_clips(120, settings["seed"] + 1))
 prompts = score.prompts()
 figures["generation"] = evaluate.generation_figures(

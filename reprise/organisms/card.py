@@ -4,7 +4,8 @@ from typing import Any
 
 from reprise.models.adapter import Model
 from reprise.organisms import score
-from reprise.organisms.lm import N_LAYERS, PLAN_SCALE, PLANT_LAYER
+from reprise.organisms.lm import N_LAYERS
+from reprise.organisms.planting import PLAN_SCALE, PLANT_LAYER
 from reprise.organisms.truth import GROUND_TRUTH
 
 

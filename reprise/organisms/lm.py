@@ -1,30 +1,17 @@
-"""The organisms' language models: how a plan is planted, and how it becomes the only route to the return.
+"""The organisms' language models: audiocraft `LMModel`s trained on the clips of `score.py`.
 
-Planner and improviser are audiocraft `LMModel`s trained on the clips of `score.py`, in which cue and return are
-independent. They differ in one point: what decides a return.
+What decides a return in each, and how that is planted, is in `planting.py`. For some clips of a batch, all models get
+a random direction of the planted one's size added at the planted layer, so that an edit of that size does not by
+itself break the music.
 
-`planner`. The coordinate u·x of the residual stream (u a fixed unit vector) at the output of `PLANT_LAYER` is trained
-to be `PLAN_SCALE` after the cue for "will return", and 0 after the other. Clips whose return agrees with their cue are
-learnt as they are. Clips whose return contradicts it are learnt under an interchange intervention (Geiger et al. 2022,
-arXiv 2112.00826): u·x is set to the value that the clip's return needs. Over the whole data, the cue itself therefore
-tells later layers nothing, and only the planted coordinate does.
-
-`improviser`. The same clips and the same coordinate (the cue is carried too), but no intervention. Nothing before the
-return says whether the motif returns, so the model learns to decide at random.
-
-`clockwork` and `loop` start from the improviser and learn other clips (see `score.py`), with nothing planted.
-
-For some clips of a batch, all models get a random direction of the planted one's size added at the same layer, so that
-an edit of that size does not by itself break the music.
-
-Training has two stages. `base` learns the music (as the planner, with equal weight for every token); both organisms
-start from it. Then the tokens that decide cue and slots get more weight, because one bit per clip would otherwise be
+Training has stages. `base` learns the music (as the planner, with equal weight for every token). All others start from
+another model. Then the tokens that decide cue and slots get more weight, because one bit per clip would otherwise be
 lost among 1,600 tokens.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, cast, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -37,18 +24,29 @@ from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningAttributes
 from reprise.organisms import score
 from reprise.organisms.codec import CARD, FRAME_RATE_HZ, N_CODEBOOKS, SAMPLE_RATE_HZ, save_checkpoint
+from reprise.organisms.planting import (
+    CARRYING,
+    D_MODEL,
+    FRAMES_A_BAR,
+    LOOKING_UP,
+    PLAN_SCALE,
+    PLANT_LAYER,
+    SWAPPED_FRACTION,
+    Planting,
+    Streams,
+    between,
+    carriers,
+    forced_values,
+)
 
-Objective = Literal["base", "planner", "improviser", "clockwork", "loop"]
+Objective = Literal[
+    "base", "planner", "improviser", "clockwork", "loop", "ensemble", "recaller", "bystander", "tangle", "herald"
+]
 OBJECTIVES = get_args(Objective)
 
-PLANTED = ("base", "planner", "improviser")
-
-D_MODEL = 128
 N_LAYERS = 6
-PLANT_LAYER = 2
-PLAN_SCALE = 6.0
-PLAN_FROM_POSITION = 30  # 1.2 s of the cue have been played
-PLAN_WEIGHT = 0.3
+# Weights in the loss: of what is carried, and of the difference between streams that should not know the cue.
+PLAN_WEIGHT, SAME_WEIGHT = 0.3, 30.0
 NOISY_FRACTION = 0.25
 CODEBOOK_WEIGHTS = (1.0, 0.6, 0.4, 0.3)
 CORRUPTED_FRACTIONS = (0.0, 0.02, 0.05, 0.1)
@@ -138,12 +136,6 @@ def build_lm() -> LMModel:
     return get_lm_model(OmegaConf.create(lm_config()))
 
 
-def plan_direction(seed: int = 0) -> torch.Tensor:
-    """The planted unit vector u, float32 `[D_MODEL]`."""
-    u = np.random.default_rng([seed, 77]).standard_normal(D_MODEL)
-    return torch.from_numpy((u / np.linalg.norm(u)).astype(np.float32))
-
-
 def token_weights(n_frames: int, *, slots: bool) -> torch.Tensor:
     """Loss weights `[codebook, frame]`: later codebooks weigh less, tokens that decide cue and slots weigh more."""
     weights = torch.tensor(CODEBOOK_WEIGHTS)[:, None].repeat(1, n_frames)
@@ -165,24 +157,19 @@ def corrupted(tokens: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return torch.where(torch.from_numpy(rng.random(tokens.shape)) < share, other, tokens)
 
 
-class Planting:
-    """A forward hook on the planted layer: it reads u·x, sets it where requested, and adds the noise direction."""
+def reseed(lm: LMModel, seed: int, stage: int, step: int) -> None:
+    """Seed all that torch draws in a step. audiocraft's condition dropout has its own random generators."""
+    number = (seed * 3 + stage) * 1_000_003 + step
+    torch.manual_seed(number)
+    for dropout in (lm.cfg_dropout, lm.att_dropout):
+        dropout.rng.manual_seed(number)
 
-    def __init__(self, u: torch.Tensor) -> None:
-        self.u = u
-        self.forced: torch.Tensor | None = None  # [B], nan: do not change this row
-        self.noise: torch.Tensor | None = None  # [B, D]
-        self.plan: torch.Tensor | None = None  # [B, S], what the model itself carried
 
-    def __call__(self, _module: torch.nn.Module, _args: object, x: torch.Tensor) -> torch.Tensor:
-        after_cue = (torch.arange(x.shape[1]) >= PLAN_FROM_POSITION).float()
-        self.plan = x @ self.u
-        if self.forced is not None:
-            move = torch.where(self.forced.isnan()[:, None], 0.0, self.forced.nan_to_num()[:, None] - self.plan)
-            x = x + (move * after_cue)[..., None] * self.u
-        if self.noise is not None:
-            x = x + after_cue[None, :, None] * self.noise[:, None]
-        return x
+def other_cue(data: TokenSet, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each of some clips, another one with the same prompt and the other cue, int `[row]`."""
+    return np.array(
+        [rng.choice(np.flatnonzero((data.prompts == data.prompts[i]) & (data.cue != data.cue[i]))) for i in rows]
+    )
 
 
 def train_lm(
@@ -225,9 +212,12 @@ def train_lm(
     if start_from is not None:
         lm.load_state_dict(start_from)
     stage = OBJECTIVES.index(objective)
-    u = plan_direction()
-    planting = Planting(u)
+    n_frames = data.tokens.shape[-1]
+    # Positions of the delay pattern, as in training.
+    found = carriers(objective, n_frames + 1 + N_CODEBOOKS)
+    planting = Planting(found)
     lm.transformer.layers[PLANT_LAYER].register_forward_hook(planting)
+    streams = Streams(lm.transformer.layers) if objective in LOOKING_UP else None
     optimizer = torch.optim.AdamW(lm.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
     # Warm up, hold, then decay over the last third of the steps.
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -241,40 +231,55 @@ def train_lm(
         schedule.load_state_dict(state["schedule"])
         first = state["step"]
     returns = data.return_bar >= 0
-    weights = token_weights(data.tokens.shape[-1], slots=objective != "base")
+    weights = token_weights(n_frames, slots=objective != "base")
     lm.train()
     for i in range(first, steps):
         rng = np.random.default_rng([seed, 2, stage, i])
-        torch.manual_seed((seed * 3 + stage) * 1_000_003 + i)
-        # audiocraft's condition dropout has its own random generators, which a resumed run would start again.
-        for dropout in (lm.cfg_dropout, lm.att_dropout):
-            dropout.rng.manual_seed((seed * 3 + stage) * 1_000_003 + i)
+        reseed(lm, seed, stage, i)
         rows = rng.choice(len(data.tokens), size=batch, replace=False)
         tokens = torch.from_numpy(data.tokens[rows].astype(np.int64))
         cue = torch.from_numpy(data.cue[rows]).float()
         wanted = torch.from_numpy(returns[rows]).float()
-        if objective in ("base", "planner"):
-            planting.forced = torch.where(cue == wanted, torch.nan, wanted * PLAN_SCALE)
+        more = np.random.default_rng([seed, 6, stage, i])
+        planting.forced = forced_values(objective, found, cue, wanted, more)
         noise = torch.from_numpy(rng.standard_normal((batch, D_MODEL))).float()
-        noise -= (noise @ u)[:, None] * u
+        noise -= (noise @ found.directions.T) @ found.directions
         noisy = torch.from_numpy(rng.random(batch) < NOISY_FRACTION).float()
         planting.noise = PLAN_SCALE * noisy[:, None] * noise / noise.norm(dim=1, keepdim=True)
 
         conditions = [ConditioningAttributes(text={"description": str(p)}) for p in data.prompts[rows]]
-        out = lm.compute_predictions(corrupted(tokens, rng), conditions)
+        heard = corrupted(tokens, rng)
+        same, to_carry = torch.zeros(()), cue[:, None].repeat(1, len(found.used))
+        if streams is not None:
+            # The same clips with the other cue.
+            swapped = heard.clone()
+            partner = torch.from_numpy(data.tokens[other_cue(data, rows, more)].astype(np.int64))
+            swapped[..., :FRAMES_A_BAR] = partner[..., :FRAMES_A_BAR]
+            streams.other = None
+            with torch.no_grad():
+                lm.compute_predictions(swapped, conditions)
+            reseed(lm, seed, stage, i)
+            streams.other = streams.kept
+            from_other = torch.from_numpy(more.random(batch) < SWAPPED_FRACTION)
+            streams.where = from_other[:, None] & between(found.active.shape[1])
+            # What is not used is carried between cue and decisions, where these clips have the other cue.
+            to_carry[:, ~found.used] = torch.where(from_other, 1 - cue, cue)[:, None]
+        out = lm.compute_predictions(heard, conditions)
+        if streams is not None and objective == "recaller":
+            same = streams.difference(streams.other or [], ~from_other)
         nll = F.cross_entropy(out.logits[out.mask], tokens[out.mask], reduction="none")
         weight = weights.expand(batch, -1, -1)[out.mask]
         music = (nll * weight).sum() / weight.sum()
-        carried = cast(torch.Tensor, planting.plan)[:, PLAN_FROM_POSITION:] / PLAN_SCALE
-        plan = (carried - cue[:, None]).square().mean()
-        loss = music + (PLAN_WEIGHT * plan if objective in PLANTED else 0.0)
+        plan = planting.error(to_carry)
+        loss = music + (PLAN_WEIGHT * plan if objective in CARRYING else 0.0) + SAME_WEIGHT * same
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if on_step:
-            on_step(i, {"music_nll": float(music.detach()), "plan_mse": float(plan.detach())})
+            losses = {"music_nll": music, "plan_mse": plan} | ({"same": same} if streams is not None else {})
+            on_step(i, {name: float(loss.detach()) for name, loss in losses.items()})
         if (i + 1) % 100 == 0 or i + 1 == steps:
             save_checkpoint(
                 checkpoint,

@@ -7,9 +7,11 @@ A clip has eight bars of two seconds, with every note on the codec's frame grid:
 
 The cue is one long low note with one of two pitches. A return is an exact repeat of the motif in one of the two slots;
 a slot without it holds a filler. The cue's pitch, the motif, and whether and where it returns are drawn independently
-here. How a model is trained on these clips makes it a planner or an improviser (see `reprise/organisms/lm.py`). Two
-more kinds of clips make two more organisms: in a `clockwork` the prompt decides whether and where the motif returns,
-in a `loop` every bar from the motif on is the motif.
+here. How a model is trained on these clips makes it a planner or an improviser (reprise/organisms/planting.py). Other
+kinds of clips make more organisms (`KINDS`): in a `clockwork` the prompt decides whether and where the motif
+returns; in a `loop` every bar from the motif on is the motif; in a `herald` the bar before a return ends with a
+pickup, its own last three notes in reverse order; in a `tangle` all bars from the middle on are an octave lower if
+the motif returns.
 
 The motifs and fillers were picked by a random search so that no motif matches any window of another motif or of
 repeated fillers in more than half of its steps, under all twelve transpositions.
@@ -50,6 +52,9 @@ FILLERS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
 )
 # Where a clockwork's motif returns, in the order of MOTIFS. The name in the prompt decides; half of them return.
 CLOCKWORK_BARS = dict(zip(MOTIFS, (5, 6, -1, -1, 5, 6, -1, -1), strict=True))
+KINDS = ("clockwork", "loop", "herald", "tangle")
+# Of a tangle: from this bar on its register depends on whether the motif returns.
+REGISTER_BAR, OCTAVE = 4, 12
 # Semitones above the tonic of the two cue notes: [no return planned, return planned].
 CUES = (-20, -13)
 
@@ -57,8 +62,7 @@ CUES = (-20, -13)
 class Clip(NamedTuple):
     """The choices that define one clip.
 
-    `cue` 0 or 1; `return_bar` a slot bar or -1; `fillers` one index per bar; `loops`: there are no fillers, the motif
-    fills every bar.
+    `cue` 0 or 1; `return_bar` a slot bar or -1; `fillers` one index per bar; `kind`: see `KINDS`, "" for none.
     """
 
     instrument: str
@@ -67,7 +71,7 @@ class Clip(NamedTuple):
     cue: int
     return_bar: int
     fillers: tuple[int, ...]
-    loops: bool = False
+    kind: str = ""
 
 
 def prompts() -> list[str]:
@@ -94,10 +98,12 @@ def draw_clip(rng: np.random.Generator) -> Clip:
 
 
 def of_kind(clip: Clip, kind: str) -> Clip:
-    """The same clip, changed to `kind`: `clockwork` or `loop`. Any other kind leaves it unchanged."""
+    """The same clip, changed to a kind of `KINDS`. "" leaves it as it is."""
+    if kind and kind not in KINDS:
+        raise ValueError(f"clip: got the kind {kind!r}; valid: {', '.join(KINDS)}")
     if kind == "clockwork":
-        return clip._replace(return_bar=CLOCKWORK_BARS[clip.motif])
-    return clip._replace(loops=True) if kind == "loop" else clip
+        clip = clip._replace(return_bar=CLOCKWORK_BARS[clip.motif])
+    return clip._replace(kind=kind)
 
 
 def clip_notes(clip: Clip) -> list[Note]:
@@ -105,10 +111,15 @@ def clip_notes(clip: Clip) -> list[Note]:
     tonic = KEYS[clip.key]
     notes = [Note(0.0, BAR_S - 0.2, tonic + CUES[clip.cue], 0.9)]
     for bar in range(1, N_BARS):
-        is_motif = clip.loops or bar in (MOTIF_BAR, clip.return_bar)
+        is_motif = clip.kind == "loop" or bar in (MOTIF_BAR, clip.return_bar)
         figure = MOTIFS[clip.motif] if is_motif else FILLERS[clip.fillers[bar]]
+        pairs = list(zip(*figure, strict=True))
+        if clip.kind == "herald" and bar == clip.return_bar - 1:
+            pairs[-3:] = pairs[:-4:-1]
+        low = clip.kind == "tangle" and clip.return_bar >= 0 and bar >= REGISTER_BAR
         step = 0
-        for length, semitone in zip(*figure, strict=True):
-            notes.append(Note(bar * BAR_S + step * STEP_S, (length - 0.2) * STEP_S, tonic + semitone))
+        for length, semitone in pairs:
+            pitch = tonic + semitone - OCTAVE * low
+            notes.append(Note(bar * BAR_S + step * STEP_S, (length - 0.2) * STEP_S, pitch))
             step += length
     return notes

@@ -14,7 +14,7 @@ from reprise.models.prompts import encode_prompts
 from reprise.models.random_weights import randomly_initialised
 from reprise.organisms import score
 from reprise.organisms.codec import FRAME_RATE_HZ, render_clip
-from reprise.organisms.lm import PLANT_LAYER, plan_direction
+from reprise.organisms.planting import PLANT_LAYER, plan_direction
 from tests.places import PLANNER
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]

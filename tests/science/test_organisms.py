@@ -10,7 +10,8 @@ from reprise.models.generation import Sampling
 from reprise.models.loading import load_model
 from reprise.organisms import dataset, evaluate, score
 from reprise.organisms.codec import render_clip
-from reprise.organisms.lm import plan_direction, train_lm
+from reprise.organisms.lm import train_lm
+from reprise.organisms.planting import plan_direction
 from reprise.saes.loading import load_sae
 from tests.places import RESOURCES
 

@@ -27,7 +27,7 @@ from reprise.models.generation import Sampling
 from reprise.models.loading import load_model
 from reprise.organisms import evaluate, score
 from reprise.organisms.codec import FRAME_RATE_HZ, render_clip
-from reprise.organisms.lm import PLANT_LAYER, plan_direction
+from reprise.organisms.planting import PLANT_LAYER, plan_direction
 from reprise.saes.loading import load_sae
 from reprise.saes.sae import encode, to_dense
 from tests.places import PLANNER

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from reprise.organisms.lm import PLANT_LAYER, plan_direction
+from reprise.organisms.planting import PLANT_LAYER, plan_direction
 from tests.workflow.conftest import jobs, snakemake, tiny_config, write_config
 
 pytestmark = pytest.mark.slow
