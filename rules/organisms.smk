@@ -7,8 +7,8 @@ import yaml
 with open(workflow.source_path("../config/organisms.yaml")) as _file:
     RECIPE = yaml.safe_load(_file) | config.get("organisms", {})
 ORGANISMS = ["planner", "improviser"]
-# Trained from the shipped improviser if a calibration needs them; they are not shipped.
-DERIVED = ["clockwork", "loop"]
+# They start from a shipped one.
+DERIVED = list(RECIPE["derived"])
 
 
 rule organism_codec:
@@ -99,13 +99,15 @@ rule organism_lm:
 
 rule organism_unpack:
     input:
-        lm="resources/improviser/state_dict.bin",
-        codec="resources/improviser/compression_state_dict.bin",
+        lm="resources/{shipped}/state_dict.bin",
+        codec="resources/{shipped}/compression_state_dict.bin",
     output:
-        codec="results/organisms/shipped/codec.pt",
-        lm="results/organisms/shipped/lm.pt",
+        codec="results/organisms/shipped/{shipped}/codec.pt",
+        lm="results/organisms/shipped/{shipped}/lm.pt",
     log:
-        "results/logs/organisms/unpack.log",
+        "results/logs/organisms/{shipped}-unpack.log",
+    wildcard_constraints:
+        shipped="|".join(ORGANISMS),
     conda:
         "../envs/reprise.yaml"
     params:
@@ -116,23 +118,23 @@ rule organism_unpack:
 
 rule organism_derived_clips:
     input:
-        "results/organisms/shipped/codec.pt",
+        "results/organisms/shipped/improviser/codec.pt",
     output:
-        "results/organisms/{derived}/clips.npz",
+        "results/organisms/clips/of-{kind}.npz",
     log:
-        "results/logs/organisms/{derived}-clips.log",
+        "results/logs/organisms/{kind}-clips.log",
     wildcard_constraints:
-        derived="|".join(DERIVED),
+        kind="|".join(RECIPE["derived_clips"]),
     conda:
         "../envs/reprise.yaml"
     params:
         settings=lambda wildcards: recipe(
             "organism_clips",
             "seed",
-            n_clips=RECIPE["derived_clips"],
+            n_clips=RECIPE["derived_clips"][wildcards.kind],
             n_parts=1,
             part=0,
-            kind=wildcards.derived,
+            kind="" if wildcards.kind == "plain" else wildcards.kind,
         ),
     script:
         "../workflow_scripts/organism_clips.py"
@@ -140,8 +142,8 @@ rule organism_derived_clips:
 
 rule organism_derived_lm:
     input:
-        clips=["results/organisms/{derived}/clips.npz"],
-        base="results/organisms/shipped/lm.pt",
+        clips=lambda wildcards: clips_of(wildcards.derived),
+        base=lambda wildcards: start_of(wildcards.derived, "lm"),
     output:
         "results/organisms/{derived}/lm.pt",
     log:
@@ -155,7 +157,7 @@ rule organism_derived_lm:
         settings=lambda wildcards: recipe(
             "organism_lm",
             *("seed", "lm_batch"),
-            steps=RECIPE["derived_steps"],
+            steps=RECIPE["derived"][wildcards.derived]["steps"],
             objective=wildcards.derived,
         ),
     script:
@@ -165,7 +167,7 @@ rule organism_derived_lm:
 rule organism_export:
     input:
         codec=lambda wildcards: (
-            "results/organisms/shipped/codec.pt"
+            start_of(wildcards.organism, "codec")
             if wildcards.organism in DERIVED
             else "results/organisms/codec/codec.pt"
         ),

@@ -260,10 +260,11 @@ def recipe(script, *keys, **extra):
 def trained(organism):
     """How an organism was trained, for its model card."""
     if organism in DERIVED:
+        how = RECIPE["derived"][organism]
         return {
-            "n_clips": RECIPE["derived_clips"],
-            "lm_steps": RECIPE["derived_steps"],
-            "start": "the shipped improviser",
+            "n_clips": RECIPE["derived_clips"][how["clips"]],
+            "lm_steps": how["steps"],
+            "start": f"the shipped {how['start']}",
         }
     return {
         key: RECIPE[key] for key in ("n_clips", "codec_steps", "base_steps", "lm_steps")

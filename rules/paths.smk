@@ -357,5 +357,11 @@ def of_candidates(file, folder="effects"):
 def clips_of(organism):
     """The clips an organism was trained on."""
     if organism in DERIVED:
-        return [f"results/organisms/{organism}/clips.npz"]
+        kind = RECIPE["derived"][organism]["clips"]
+        return [f"results/organisms/clips/of-{kind}.npz"]
     return expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"]))
+
+
+def start_of(organism, part):
+    """The `lm` or the `codec` of the shipped organism that another one starts from."""
+    return f"results/organisms/shipped/{RECIPE['derived'][organism]['start']}/{part}.pt"

@@ -1,4 +1,4 @@
-"""Unpack the shipped improviser. The training of a clockwork or a loop starts from its parts."""
+"""Unpack a shipped organism. The training of others starts from its parts."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from reprise.models.adapter import Model
 from reprise.models.codec import decode_audio, encode_audio
 from reprise.models.delay_pattern import predictions
-from reprise.models.forward import teacher_forced
+from reprise.models.forward import EditFunction, teacher_forced
 from reprise.models.generation import Sampling, generate
 from reprise.models.prompts import encode_prompts
 from reprise.organisms import score
@@ -138,16 +138,24 @@ def swap_test(model: Model, clips: Sequence[score.Clip]) -> dict[str, float]:
     }
 
 
-def slot_nll(model: Model, tokens: torch.Tensor, prompts: Sequence[str]) -> np.ndarray:
+def slot_nll(
+    model: Model,
+    tokens: torch.Tensor,
+    prompts: Sequence[str],
+    *,
+    edit_of: Callable[[int, int], EditFunction] | None = None,
+) -> np.ndarray:
     """NLL of the frames that decide the slots, summed over all codebooks, in nats, float `[clip]`.
 
-    tokens: int `[clip, codebook, frame]`. prompts: the prompt of each clip.
+    tokens: int `[clip, codebook, frame]`. prompts: the prompt of each clip. edit_of: the edit of the clips from one
+    index to before another.
     """
     out = []
     for start in range(0, len(tokens), 16):
         part = tokens[start : start + 16]
         text = encode_prompts(model, list(prompts[start : start + 16]))
-        _, logits = teacher_forced(model, part, text, with_logits=True)
+        edit = edit_of(start, start + 16) if edit_of else None
+        _, logits = teacher_forced(model, part, text, with_logits=True, edit=edit)
         total = torch.zeros(len(part))
         for k, predicted in predictions(cast(torch.Tensor, logits), model.delays):
             n = N_FRAMES - k
