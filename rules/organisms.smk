@@ -120,7 +120,7 @@ rule organism_derived_clips:
     input:
         "results/organisms/shipped/improviser/codec.pt",
     output:
-        "results/organisms/clips/of-{kind}.npz",
+        "results/organisms/derived-clips/{kind}.npz",
     log:
         "results/logs/organisms/{kind}-clips.log",
     wildcard_constraints:

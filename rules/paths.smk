@@ -358,7 +358,7 @@ def clips_of(organism):
     """The clips an organism was trained on."""
     if organism in DERIVED:
         kind = RECIPE["derived"][organism]["clips"]
-        return [f"results/organisms/clips/of-{kind}.npz"]
+        return [f"results/organisms/derived-clips/{kind}.npz"]
     return expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"]))
 
 
