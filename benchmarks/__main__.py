@@ -7,6 +7,7 @@ python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,spee
                                 (or REPRISE_BPS_DIR) for the sonatas, which otherwise stay unchanged
 python -m benchmarks screen     only benchmarks/screen.py
 python -m benchmarks ablation   only benchmarks/ablation.py
+python -m benchmarks generation only benchmarks/generation.py
 python -m benchmarks capture    only benchmarks/capture.py
 python -m benchmarks true_size  only benchmarks/true_size.py
 python -m benchmarks scale      only benchmarks/scale.py: a study of 10,000 prompts on 1, 8 and 64 cards, simulated
@@ -30,6 +31,7 @@ from benchmarks import (
     ablation,
     candidates,
     capture,
+    generation,
     labels,
     planning,
     scale,
@@ -74,8 +76,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="workflow, planning, labels, screen, ablation, capture, true_size, scale, seeds, statistics, candidates, "
-        "tables",
+        help="workflow, planning, labels, screen, ablation, generation, capture, true_size, scale, seeds, statistics, "
+        "candidates, tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
@@ -104,7 +106,8 @@ def main(asked: argparse.Namespace) -> None:
             records, measured = labels.run(bps_dir=bps_dir, sections=[section])
             save(records)
             write(LABELS, read(LABELS) | measured)
-    for name, benchmark in (("planning", planning), ("screen", screen), ("ablation", ablation), ("capture", capture)):
+    for benchmark in (planning, screen, ablation, generation, capture):
+        name = benchmark.__name__.removeprefix("benchmarks.")
         if not asked.wanted or name in asked.wanted:
             save(benchmark.run())
     if not asked.wanted or "true_size" in asked.wanted:

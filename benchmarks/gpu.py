@@ -317,7 +317,9 @@ def timed_audiocraft(lm: Any, rows: int, n_frames: int) -> float:
     """Wall seconds of audiocraft's generation."""
     from audiocraft.modules.conditioners import ConditioningAttributes
 
-    about = [ConditioningAttributes(text={"description": prompt}) for prompt in prompts_of(rows)]
+    # As many words as the other libraries get.
+    texts = [" ".join([prompt or ""] * N_WORDS) for prompt in prompts_of(rows)]
+    about = [ConditioningAttributes(text={"description": text}) for text in texts]
     device = next(lm.parameters()).device
 
     def run() -> torch.Tensor:
