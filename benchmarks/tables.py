@@ -51,6 +51,7 @@ def all_tables(measured: Path) -> dict[str, str]:
         "demo_short": demo_short_table(read("demo")),
         "demo": demo_table(read("demo")),
         "calibration": calibration_table(read("calibration")),
+        "calibration_methods": calibration_methods_table(read("calibration_methods")),
         "candidate_costs": candidate_costs_table(read("demo")),
         "candidates": candidates_table(read("candidates")),
         "null_fits": null_fits_table(read("candidates")),
@@ -247,6 +248,25 @@ def calibration_table(counts: dict[str, dict[str, int]]) -> str:
             for name in ("right", "foresight")
         )
         lines.append(f"| {r['organism']} | {r['truth']} | {r['n_runs']} | {given} | {right} | {foresight} |")
+    return "\n".join(lines) + "\n"
+
+
+def calibration_methods_table(found: dict[str, dict[str, dict[str, int]]]) -> str:
+    """One row per method: how often it is right about each organism, and says foresight where there is none."""
+    if not found:
+        return "Not counted yet.\n"
+    truth = {name: known["verdict"] for name, known in GROUND_TRUTH.items()}
+    organisms = list(next(iter(found.values())))
+    heads = " | ".join(f"{name} (`{truth[name]}`)" for name in organisms)
+    lines = [f"| method | {heads} | false `foresight` |", f"|---|{'---|' * (len(organisms) + 1)}"]
+    for method, counts in found.items():
+        runs = {name: sum(of.values()) for name, of in counts.items()}
+        right = [f"{counts[name].get(truth[name], 0)} of {runs[name]}" for name in organisms]
+        others = [name for name in organisms if truth[name] != "foresight"]
+        k, n = sum(counts[name].get("foresight", 0) for name in others), sum(runs[name] for name in others)
+        low, high = binomtest(k, n).proportion_ci() if n else (0.0, 1.0)
+        false = f"{k} of {n} ({100 * low:.0f}% to {100 * high:.0f}%)"
+        lines.append(f"| {method.replace('_', ' ')} | {' | '.join(right)} | {false} |")
     return "\n".join(lines) + "\n"
 
 

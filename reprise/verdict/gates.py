@@ -62,7 +62,7 @@ from reprise.verdict.evidence import best_test, evidence_tests, excluded, is_evi
 from reprise.verdict.preregistration import Thresholds
 
 # A study gets the first of these verdicts that one of its candidates has.
-_RANK = ("foresight", "entangled", "unresolved", "correlate")
+RANK = ("foresight", "entangled", "unresolved", "correlate")
 CANDIDATE_GATES = ("confirmation", "effect", "damage", "selectivity", "second_target")
 DOSE = 1.0
 PASSED, FAILED, UNDECIDED, NOT_REACHED = "passed", "failed", "undecided", "not reached"
@@ -431,7 +431,7 @@ def _not_reached(name: str) -> Gate:
 
 def _best_candidate(judged: Sequence[dict[str, Any]]) -> tuple[str, str, dict[str, Any] | None]:
     """Verdict, reason and the candidate that decides. A candidate that was not edited decides nothing."""
-    for name in _RANK:
+    for name in RANK:
         for c in judged:
             if c["edited"] and c["verdict"] == name:
                 return name, f"{c['title']}: {c['reason']}", c

@@ -8,7 +8,7 @@ import pytest
 import benchmarks
 import reprise.models.audiocraft_setup  # noqa: F401
 from benchmarks import gpu
-from benchmarks.tables import all_tables, calibration_table, with_tables
+from benchmarks.tables import all_tables, calibration_methods_table, calibration_table, with_tables
 from benchmarks.true_size import study_config
 from reprise.config.validation import validate
 from tests.places import ROOT
@@ -40,6 +40,15 @@ def test_a_calibration_has_a_row_for_each_organism() -> None:
     table = calibration_table({"planner": {"foresight": 9, "none": 1}, "improviser": {"none": 10}})
     assert "| planner | foresight | 10 | foresight 9, none 1 | 90% (55 to 100) | 90% (55 to 100) |" in table
     assert "| improviser | none | 10 | none 10 | 100% (69 to 100) | 0% (0 to 31) |" in table
+
+
+def test_methods_are_counted_against_the_truth_of_each_organism() -> None:
+    of_verdict = {"planner": {"foresight": 9, "unresolved": 1}, "improviser": {"none": 10}}
+    of_probe = {"planner": {"foresight": 10}, "improviser": {"foresight": 4, "none": 6}}
+    table = calibration_methods_table({"verdict": of_verdict, "raw probe": of_probe})
+    assert "| method | planner (`foresight`) | improviser (`none`) | false `foresight` |" in table
+    assert "| verdict | 9 of 10 | 10 of 10 | 0 of 10 (0% to 31%) |" in table
+    assert "| raw probe | 10 of 10 | 6 of 10 | 4 of 10 (12% to 74%) |" in table
 
 
 def test_markers_of_a_table_that_is_not_known_are_an_error() -> None:
