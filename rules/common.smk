@@ -83,7 +83,7 @@ try:
 except ConfigError as error:
     raise refused(error) from None
 CALIBRATION_RUN = r"calibration/[a-z]+-\d+"
-CALIBRATION_RUNS = run_names(CALIBRATION["organisms"], CALIBRATION["runs"])
+CALIBRATION_RUNS = run_names(CALIBRATION)
 
 
 class Studies(dict):
