@@ -72,7 +72,7 @@ def calibration_settings(shipped: Mapping[str, Any], given: Any, *, source: str)
 
 
 def run_names(asked: Mapping[str, Any]) -> list[str]:
-    """Names of all runs: all runs of the first organism, then of the next. asked: fields of config/calibration.yaml."""
+    """Names of all runs: all of the first organism, then of the next. asked: the fields of config/calibration.yaml."""
     n_runs = {
         organism: asked["none_runs" if GROUND_TRUTH[organism]["verdict"] == "none" else "runs"]
         for organism in asked["organisms"]
