@@ -19,4 +19,26 @@ GROUND_TRUTH = {
         "verdict": "none",
         "because": "every bar repeats the motif, so there is never other music in between and no valid return",
     },
+    "ensemble": {
+        "verdict": "foresight",
+        "because": "the cue decides, and several directions that take turns carry this to later layers, so that none "
+        "of them is needed",
+    },
+    "bystander": {
+        "verdict": "correlate",
+        "because": "a direction carries the cue, but nothing reads it: the cue is looked up when the return is due",
+    },
+    "herald": {
+        "verdict": "local",
+        "because": "a pickup announces the return shortly before it, and nothing earlier knows",
+    },
+    "tangle": {
+        "verdict": "entangled",
+        "because": "the direction that carries the plan also decides the register of all that follows, so that no "
+        "edit removes the return alone",
+    },
+    "recaller": {
+        "verdict": "none",
+        "because": "nothing is carried: the cue is looked up by attention at the moment of the return",
+    },
 }
