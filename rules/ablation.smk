@@ -271,6 +271,42 @@ rule attribute_heads:
         "../workflow_scripts/heads.py"
 
 
+rule decide_heads:
+    # Of a study, not of a candidate: which heads decide an event, whatever the verdict.
+    input:
+        model=lambda wildcards: model_record(wildcards.study),
+        tokens=lambda wildcards: stores("tokens", wildcards.study),
+        events=lambda wildcards: events_tables(wildcards.study),
+        clip_summaries=lambda wildcards: clip_summary_tables(wildcards.study),
+        reviews=lambda wildcards: reviews_table(wildcards.study),
+        activations=lambda wildcards: stores(
+            "activations", wildcards.study, hooks(wildcards.study)[1]
+        ),
+    output:
+        "results/{study}/deciding_heads.parquet",
+    log:
+        "results/logs/{study}/deciding_heads.log",
+    benchmark:
+        "results/benchmarks/{study}/deciding_heads.tsv"
+    conda:
+        "../envs/reprise.yaml"
+    threads: 2
+    resources:
+        device=device,
+        gpu=gpu,
+        mem_mb=mem_mb("heads"),
+        runtime=runtime("heads"),
+    params:
+        settings=settings(
+            "deciding_heads",
+            "model",
+            of_clips=of_clips,
+            n_clips=lambda wildcards: STUDIES[wildcards.study].ablation.n_clips,
+        ),
+    script:
+        "../workflow_scripts/deciding_heads.py"
+
+
 rule match_damage:
     # The best of several candidates decides, so the width of their intervals depends on their number.
     input:

@@ -33,6 +33,7 @@ rule report:
         matched=lambda wildcards: of_candidates("{candidate}.matched.parquet"),
         sufficiency=lambda wildcards: of_candidates("{candidate}.sufficiency.parquet"),
         heads=lambda wildcards: of_candidates("{candidate}.parquet", "heads"),
+        deciding=expand("results/{study}/deciding_heads.parquet", study=STUDIES),
         maps=lambda wildcards: [path for study in STUDIES for path in maps(study)],
         players=lambda wildcards: of_candidates("{candidate}.audio.manifest.json"),
     output:

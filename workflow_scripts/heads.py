@@ -42,7 +42,7 @@ def batches(part: pd.DataFrame, what: str):
 found = [attribute_heads(model, *batch, layer=spec["layer"]) for batch in batches(rows, "attribution")]
 # The heads to patch are chosen in some prompts, and patched in the others.
 chosen_in = choosing_half(rows["prompt_id"].to_numpy())
-heads = strongest(found, chosen_in, n=N_PATCHED)
+heads = strongest([each.attribution for each in found], chosen_in, n=N_PATCHED)
 others = rows[~chosen_in] if heads else rows.head(0)
 patched = [patched_effects(model, *batch, heads) for batch in batches(others, "patching")]
 made = head_table(

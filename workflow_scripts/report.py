@@ -126,6 +126,7 @@ for study, fields in settings["studies"].items():
             matched=read_tables("matched", study, ".matched.parquet"),
             maps=read_tables("maps", study),
             heads=read_tables("heads", study),
+            deciding=next(iter(read_tables("deciding", study).values())),
             sufficiency=read_tables("sufficiency", study, ".sufficiency.parquet"),
             examples=read_examples(events, audio, target.view.words),
             edited=players,

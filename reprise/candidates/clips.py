@@ -203,7 +203,9 @@ def reference_before(clip_ids: pd.Series, ends_s: np.ndarray, *, duration_s: flo
     return table[ends_s <= prefix_s].reset_index(drop=True)
 
 
-def donors(continued: pd.DataFrame, clips: pd.DataFrame, eligible: np.ndarray) -> list[str | None]:
+def donors(
+    continued: pd.DataFrame, clips: pd.DataFrame, eligible: np.ndarray, *, same_prompt: bool = False
+) -> list[str | None]:
     """For each continued clip, the clip that gives it its activations: an eligible one of another prompt, or None.
 
     Of all eligible clips, the one with the smallest hash of both names is taken. The result therefore does not depend
@@ -215,6 +217,8 @@ def donors(continued: pd.DataFrame, clips: pd.DataFrame, eligible: np.ndarray) -
         Both have clip_id and prompt_id.
     eligible : bool array, one per row of `clips`
         Which clips may be donors.
+    same_prompt : bool
+        Take one of the same prompt instead.
 
     Returns
     -------
@@ -222,6 +226,7 @@ def donors(continued: pd.DataFrame, clips: pd.DataFrame, eligible: np.ndarray) -
     """
     chosen: list[str | None] = []
     for clip in continued.itertuples():
-        others = clips.loc[eligible & (clips["prompt_id"] != clip.prompt_id), "clip_id"]
+        of_prompt = (clips["prompt_id"] == clip.prompt_id) == same_prompt
+        others = clips.loc[eligible & of_prompt & (clips["clip_id"] != clip.clip_id), "clip_id"]
         chosen.append(min(others, key=lambda other: stable_fraction(f"donor {clip.clip_id} {other}"), default=None))
     return chosen

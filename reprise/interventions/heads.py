@@ -86,14 +86,14 @@ def attribute_heads(model: Model, clips: HeadClips, edit: EditFunction, *, layer
     edited_streams: dict[int, torch.Tensor] = {}
     with torch.no_grad():
         watched = _then(edit, _keep_streams(edited_streams, layer))
-        total = contrast - _contrast(model, clips, edit=watched, attend=_keep_outputs(edited))
+        total = contrast - contrast_of(model, clips, edit=watched, attend=_keep_outputs(edited))
     n, n_heads = len(clips.onset), model.transformer.layers[0].self_attention.n_heads
     attribution, direct = np.zeros((2, n, model.n_layers, n_heads), np.float32)
     moved = edited_streams[layer] - streams[layer]
     for i in range(layer + 1, model.n_layers):
         read = _head_outputs(model, i, streams[i - 1] + moved)
-        attribution[:, i] = _fall(edited[i] - unedited[i], gradients[i], n)
-        direct[:, i] = _fall(read - unedited[i], gradients[i], n)
+        attribution[:, i] = fall(edited[i] - unedited[i], gradients[i], n)
+        direct[:, i] = fall(read - unedited[i], gradients[i], n)
     return Attribution(attribution, direct, to_reference, total.cpu().numpy())
 
 
@@ -115,8 +115,8 @@ def patched_effects(
     float32 array `[clip, head]`
     """
     edited: dict[int, torch.Tensor] = {}
-    _contrast(model, clips, edit=edit, attend=_keep_outputs(edited))
-    unedited = _contrast(model, clips)
+    contrast_of(model, clips, edit=edit, attend=_keep_outputs(edited))
+    unedited = contrast_of(model, clips)
 
     def patched(layer: int, head: int) -> torch.Tensor:
         def attend(i: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -125,7 +125,7 @@ def patched_effects(
                 out[:, head] = edited[i][:, head]
             return out
 
-        return unedited - _contrast(model, clips, attend=attend)
+        return unedited - contrast_of(model, clips, attend=attend)
 
     found = [patched(*head).cpu().numpy() for head in heads]
     return np.stack(found, axis=1) if found else np.zeros((len(clips.onset), 0), np.float32)
@@ -140,12 +140,14 @@ def choosing_half(prompt: NDArray) -> NDArray[np.bool_]:
     return np.isin(prompt, in_order[: len(in_order) // 2])
 
 
-def strongest(found: Sequence[Attribution], clips: NDArray[np.bool_], *, n: int) -> list[tuple[int, int]]:
+def strongest(
+    attribution: Sequence[NDArray[np.float32]], clips: NDArray[np.bool_], *, n: int
+) -> list[tuple[int, int]]:
     """The heads with the greatest mean attribution, up to `n`, greatest first; [] without clips.
 
     Parameters
     ----------
-    found : sequence of Attribution
+    attribution : sequence of arrays `[clip, layer, head]`
         Of all clips, batch by batch.
     clips : bool array `[clip]`
         The clips that choose.
@@ -158,7 +160,7 @@ def strongest(found: Sequence[Attribution], clips: NDArray[np.bool_], *, n: int)
     """
     if not clips.any():
         return []
-    mean = np.concatenate([each.attribution for each in found])[clips].mean(axis=0)
+    mean = np.concatenate(list(attribution))[clips].mean(axis=0)
     order = np.argsort(-mean, axis=None, kind="stable")[:n]
     return [divmod(int(i), mean.shape[1]) for i in order if mean.flat[i] > 0]
 
@@ -202,15 +204,47 @@ def head_table(
         arrays = [getattr(each, name) for each in found]
         table[name] = np.concatenate(arrays).mean(axis=0).ravel() if arrays else np.nan
     total = np.concatenate([each.total for each in found]) if found else np.zeros(0)
+    table = with_effects(table, heads, patched, prompt[patched_in], n_heads=shape[1])
+    n_patched = int(table["n_patched"].iloc[0])
+    measured = {"total": total, "total_patched": total[patched_in] if n_patched else total[:0]}
+    means = {name: float(of.mean()) if len(of) else np.nan for name, of in measured.items()}
+    return table.assign(n_clips=len(total), **means)
+
+
+def with_effects(
+    table: pd.DataFrame,
+    heads: Sequence[tuple[int, int]],
+    patched: Sequence[NDArray[np.float32]],
+    prompt: NDArray,
+    *,
+    n_heads: int,
+) -> pd.DataFrame:
+    """A table of all heads, with the effects of those that were patched.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per head, layer by layer.
+    heads, patched
+        As in `head_table`.
+    prompt : array `[clip]`
+        The prompts of the clips in which heads were patched.
+    n_heads : int
+        Number of heads in a layer.
+
+    Returns
+    -------
+    DataFrame
+        With effect, and its 95 % interval over prompts (effect_low, effect_high), NaN where nothing was measured; and
+        n_patched, the number of clips.
+    """
     effects = np.concatenate(patched) if patched and heads else np.zeros((0, len(heads)))
     table[["effect", "effect_low", "effect_high"]] = np.nan
-    for column, (of_layer, of_head) in enumerate(heads if len(effects) else []):
-        row = of_layer * shape[1] + of_head
+    for column, (layer, head) in enumerate(heads if len(effects) else []):
         values = effects[:, column].astype(np.float64)
-        table.loc[row, ["effect", "effect_low", "effect_high"]] = mean_and_interval(values, prompt[patched_in])
-    measured = {"total": total, "total_patched": total[patched_in] if len(effects) else total[:0]}
-    means = {name: float(of.mean()) if len(of) else np.nan for name, of in measured.items()}
-    return table.assign(n_clips=len(total), n_patched=len(effects), **means)
+        row = layer * n_heads + head
+        table.loc[row, ["effect", "effect_low", "effect_high"]] = mean_and_interval(values, prompt)
+    return table.assign(n_patched=len(effects))
 
 
 def mean_and_interval(values: NDArray[np.float64], prompt: NDArray, level: float = 0.95) -> tuple[float, float, float]:
@@ -243,14 +277,14 @@ def _unedited_pass(
             outputs[i] = out.requires_grad_() if out.is_leaf else out
         return out
 
-    contrast = _contrast(model, clips, edit=_keep_streams(streams, layer), attend=attend)
+    contrast = contrast_of(model, clips, edit=_keep_streams(streams, layer), attend=attend)
     # After the last layer there is no head.
     found = torch.autograd.grad(contrast.sum(), list(outputs.values())) if outputs else ()
     gradients = dict(zip(outputs, found, strict=True))
     return {i: out.detach() for i, out in outputs.items()}, gradients, streams, to_reference, contrast.detach()
 
 
-def _contrast(
+def contrast_of(
     model: Model, clips: HeadClips, *, edit: EditFunction | None = None, attend: Attend = causal_attention
 ) -> torch.Tensor:
     """The contrast of each clip, `[clip]`."""
@@ -291,7 +325,7 @@ def _head_outputs(model: Model, layer: int, x: torch.Tensor) -> torch.Tensor:
         return causal_attention(layer, q, k, v)
 
 
-def _fall(change: torch.Tensor, gradient: torch.Tensor, n_clips: int) -> NDArray[np.float32]:
+def fall(change: torch.Tensor, gradient: torch.Tensor, n_clips: int) -> NDArray[np.float32]:
     """The first-order fall of the contrast, `[clip, head]`, from `[row, head, position, d_head]` of both halves."""
     of_row = -(change.float() * gradient.float()).sum(dim=(2, 3))
     return (of_row[:n_clips] + of_row[n_clips:]).cpu().numpy()

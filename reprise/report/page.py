@@ -22,6 +22,7 @@ from reprise.report.views.ablations import ablation_view
 from reprise.report.views.calibration import calibration_view
 from reprise.report.views.candidates import candidates_view, seeds_text
 from reprise.report.views.certificates import certificate_view
+from reprise.report.views.deciding import deciding_view
 from reprise.report.views.declarations import declared_late
 from reprise.report.views.events import events_view
 from reprise.report.views.gain import gain_view
@@ -57,6 +58,7 @@ def study_view(study: Results, audio_bytes: int) -> dict[str, Any]:
         "organism": is_organism(study.card),
         "verdict": verdict,
         "gain": gain_view(study),
+        "deciding": deciding_view(study),
         "recordings": recordings_view(study),
         "events": events,
         "reviews": reviews_view(study),

@@ -37,7 +37,8 @@ class Results(NamedTuple):
     recordings that could not be decoded in some places. seeds: by layer, how similar a latent of its trained SAE is to
     the most similar one of SAEs from other seeds (latent, seed, cosine). heads: by candidate name, what its attention
     heads do (`reprise.interventions.heads.head_table`). maps: by candidate name, where and when its edit acts
-    (`reprise.interventions.effect_map.map_summary`).
+    (`reprise.interventions.effect_map.map_summary`). deciding: the heads that decide an event
+    (`reprise.interventions.deciding.deciding_table`), empty if not looked at.
     """
 
     name: str
@@ -66,3 +67,4 @@ class Results(NamedTuple):
     seeds: Mapping[int, pd.DataFrame] = MappingProxyType({})
     heads: Mapping[str, pd.DataFrame] = MappingProxyType({})
     maps: Mapping[str, pd.DataFrame] = MappingProxyType({})
+    deciding: pd.DataFrame = pd.DataFrame()

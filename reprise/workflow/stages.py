@@ -33,6 +33,7 @@ STAGES = (
     "ablate",
     "effects",
     "heads",
+    "deciding_heads",
     "map",
     "power",
 )

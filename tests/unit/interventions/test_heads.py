@@ -109,9 +109,12 @@ def test_the_table() -> None:
     # Four clips of two prompts, two layers of two heads.
     found = [attribution([[[0, 0], [4, 1]], [[0, 0], [2, -3]]]), attribution([[[0, 0], [1, 2]], [[0, 0], [1, 4]]])]
     prompt = np.array(["a", "a", "b", "b"])
-    assert strongest(found, np.array([True, True, False, False]), n=3) == [(1, 0)]
-    assert strongest(found, np.array([False, False, True, True]), n=3) == [(1, 1), (1, 0)]
-    assert strongest(found, np.zeros(4, bool), n=3) == []
+    assert strongest([each.attribution for each in found], np.array([True, True, False, False]), n=3) == [(1, 0)]
+    assert strongest([each.attribution for each in found], np.array([False, False, True, True]), n=3) == [
+        (1, 1),
+        (1, 0),
+    ]
+    assert strongest([each.attribution for each in found], np.zeros(4, bool), n=3) == []
     patched = [np.array([[3.0], [1.0]])]
     table = head_table(found, [(1, 0)], patched, prompt, patched_in=prompt == "b", shape=(2, 2))
     assert table[["layer", "head"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]

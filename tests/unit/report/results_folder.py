@@ -138,6 +138,14 @@ def heads_rows() -> pd.DataFrame:
     return table.assign(n_clips=20, n_patched=9, total=0.6, total_patched=0.5, reference_share=0.18)
 
 
+def deciding_rows() -> pd.DataFrame:
+    """Two layers of two heads: one looks up what happened at the start."""
+    table = pd.DataFrame({"layer": [0, 0, 1, 1], "head": [0, 1] * 2, "attribution": [0.0, 0.4, -0.1, 0.05]})
+    table["effect"], table["effect_low"], table["effect_high"] = ([np.nan, v, np.nan, np.nan] for v in (0.3, 0.1, 0.5))
+    table["looks_at_s"], table["attention"] = [9.0, 0.0, 9.0, 3.0], [0.2, 0.7, 0.5, 0.4]
+    return table.assign(n_clips=20, n_patched=9, total=0.5)
+
+
 def map_rows() -> pd.DataFrame:
     """Two layers and all of them, in two windows: it is needed late, and in all layers."""
     rows = [
@@ -276,6 +284,7 @@ def write_study(root: Path, name: str, *, gains: dict[str, float], candidates: b
 
     chosen = CANDIDATES if candidates else CANDIDATES.head(0)
     write_parquet(folder / "candidates.parquet", chosen)
+    write_parquet(folder / "deciding_heads.parquet", deciding_rows())
     matched = sufficiency = pd.DataFrame()
     if candidates:
         # Of the candidate, one of two other SAEs of layer 2 has it again.
@@ -367,6 +376,7 @@ def run_script(root: Path, monkeypatch: pytest.MonkeyPatch, studies: dict[str, d
         "sufficiency": found("effects/*.sufficiency.parquet"),
         "players": found("effects/*.audio.manifest.json"),
         "heads": found("heads/*.parquet"),
+        "deciding": found("deciding_heads.parquet"),
         "maps": found("maps/*.parquet"),
     }
 
