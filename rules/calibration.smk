@@ -40,7 +40,7 @@ rule plain_methods:
         settings=settings(
             "plain_methods",
             *("model", "ablation", "events"),
-            target=target("plain_methods"),
+            target=target("effects"),
             event_s=extent("event_s"),
             of_clips=of_clips,
             sampling=lambda wildcards: sampling(wildcards.study),
