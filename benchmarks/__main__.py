@@ -10,6 +10,7 @@ python -m benchmarks ablation   only benchmarks/ablation.py
 python -m benchmarks generation only benchmarks/generation.py
 python -m benchmarks capture    only benchmarks/capture.py
 python -m benchmarks true_size  only benchmarks/true_size.py
+python -m benchmarks organisms  only benchmarks/organisms.py: are the shipped organisms what they were built to be?
 python -m benchmarks scale      only benchmarks/scale.py: a study of 10,000 prompts on 1, 8 and 64 cards, simulated
 python -m benchmarks statistics only benchmarks/statistics.py: simulated rates of errors and coverage
 python -m benchmarks seeds      only benchmarks/seeds.py: the demo at four sets of seeds, and the measured power
@@ -33,6 +34,7 @@ from benchmarks import (
     capture,
     generation,
     labels,
+    organisms,
     planning,
     scale,
     screen,
@@ -44,9 +46,9 @@ from benchmarks import (
 from benchmarks.tables import rewrite_pages
 
 HERE = Path(__file__).parent
-RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS, CANDIDATES, SCALE = (
+RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS, CANDIDATES, SCALE, ORGANISMS = (
     HERE / f"{name}.json"
-    for name in ("results", "demo", "labels", "true_size", "seeds", "statistics", "candidates", "scale")
+    for name in ("results", "demo", "labels", "true_size", "seeds", "statistics", "candidates", "scale", "organisms")
 )
 
 
@@ -76,8 +78,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="workflow, planning, labels, screen, ablation, generation, capture, true_size, scale, seeds, statistics, "
-        "candidates, tables",
+        help="workflow, planning, labels, screen, ablation, generation, capture, true_size, organisms, scale, seeds, "
+        "statistics, candidates, tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
@@ -114,6 +116,8 @@ def main(asked: argparse.Namespace) -> None:
         write(TRUE_SIZE, true_size.run())
     if not asked.wanted or "statistics" in asked.wanted:
         write(STATISTICS, statistics.run())
+    if not asked.wanted or "organisms" in asked.wanted:
+        write(ORGANISMS, organisms.run())
     if not asked.wanted or "scale" in asked.wanted:
         write(SCALE, scale.run())
     if not asked.wanted or "seeds" in asked.wanted:

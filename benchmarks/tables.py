@@ -56,6 +56,7 @@ def all_tables(measured: Path) -> dict[str, str]:
         "candidates": candidates_table(read("candidates")),
         "null_fits": null_fits_table(read("candidates")),
         "gpu": gpu_table(read("gpu")),
+        "organisms": organisms_table(read("organisms")),
         "scale": scale_table(read("scale")),
         "seeds": seeds_table(read("seeds")),
         "speed": speed_table(read("results") or []),
@@ -267,6 +268,19 @@ def calibration_methods_table(found: dict[str, dict[str, dict[str, int]]]) -> st
         low, high = binomtest(k, n).proportion_ci() if n else (0.0, 1.0)
         false = f"{k} of {n} ({100 * low:.0f}% to {100 * high:.0f}%)"
         lines.append(f"| {method.replace('_', ' ')} | {' | '.join(right)} | {false} |")
+    return "\n".join(lines) + "\n"
+
+
+def organisms_table(found: dict[str, Any]) -> str:
+    """One row per gate of each organism."""
+    if not found:
+        return "Not checked yet.\n"
+    lines = ["| organism | figure | value | needed | passed |", "|---|---|---|---|---|"]
+    for name, of in found.items():
+        for gate in of["gates"]:
+            figure, needed = gate["figure"].replace("_", " "), f"{gate['needed']} {gate['threshold']:g}"
+            passed = "yes" if gate["passed"] else "no"
+            lines.append(f"| {name} | {figure} | {gate['value']:.2f} | {needed} | {passed} |")
     return "\n".join(lines) + "\n"
 
 

@@ -16,16 +16,20 @@ from reprise.models.loading import load_model
 from reprise.models.prompts import encode_prompts
 from reprise.organisms import evaluate, score
 from reprise.organisms.card import card
+from reprise.organisms.checks import checked, judged
 from reprise.organisms.codec import build_codec
 from reprise.organisms.dataset import load
 from reprise.organisms.export import save_audiocraft_checkpoint
 from reprise.organisms.lm import build_lm
-from reprise.organisms.planting import CARRYING
 from reprise.organisms.sae import sae_clips, train_and_save
 from reprise.storage.files import write_json
 from reprise.workflow.job import log, progress, start
 
+# Clips of each brute-force check.
+N_CHECKED = 96
+
 settings = start(snakemake)
+organism, sampling = settings["organism"], Sampling(temperature=0.9, top_k=100, cfg_coef=1.0)
 folder = Path(snakemake.output.model)
 
 codec, lm = build_codec(), build_lm()
@@ -61,16 +65,19 @@ for layer, parts in acts.items():
     log.info("SAE at layer %d: %s", layer, figures["sae"][f"layer{layer}"])
 
 figures["codec"] = evaluate.codec_figures(model, 48, settings["seed"] + 1)
-if settings["organism"] in CARRYING:
-    figures["swap_test"] = evaluate.swap_test(model, evaluate.agreeing_clips(120, settings["seed"] + 1))
 prompts = score.prompts()
 figures["generation"] = evaluate.generation_figures(
     model,
     prompts,
     range(100, 100 + -(-settings["eval_clips"] // len(prompts))),
-    sampling=Sampling(temperature=0.9, top_k=100, cfg_coef=1.0),
+    sampling=sampling,
 )
+figures["checks"] = checked(model, organism, n=N_CHECKED, seed=settings["seed"] + 1, sampling=sampling)
+gates = judged(organism, figures["generation"] | figures["checks"])
+for gate in gates:
+    if not gate["passed"]:
+        log.warning("a gate is not passed, so it should not be shipped: %s", gate)
 log.info("figures: %s", json.dumps(figures))
-record = card(settings, figures, model)
+record = card(settings, figures, gates, model)
 write_json(Path(snakemake.output.card), record)
 write_json(folder / "card.json", record)

@@ -9,7 +9,9 @@ from reprise.organisms.planting import PLAN_SCALE, PLANT_LAYER
 from reprise.organisms.truth import GROUND_TRUTH
 
 
-def card(settings: dict[str, Any], figures: dict[str, Any], model: Model) -> dict[str, Any]:
+def card(
+    settings: dict[str, Any], figures: dict[str, Any], gates: list[dict[str, Any]], model: Model
+) -> dict[str, Any]:
     """Make the card of an organism.
 
     Parameters
@@ -18,6 +20,8 @@ def card(settings: dict[str, Any], figures: dict[str, Any], model: Model) -> dic
         Settings of its training: organism (its name), seed, lm_batch, and `trained` (n_clips and numbers of steps).
     figures : dict
         The measurements of `organism_export`.
+    gates : list of dict
+        What it needs to be shipped, and whether it has it (`reprise.organisms.checks.judged`).
     model : Model
         The exported organism.
 
@@ -51,5 +55,6 @@ def card(settings: dict[str, Any], figures: dict[str, Any], model: Model) -> dic
         + ", motif "
         + "/".join(score.MOTIFS),
         "measured": figures,
+        "gates": gates,
         "licence": "Apache-2.0",
     }

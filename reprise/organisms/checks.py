@@ -9,12 +9,20 @@ same noise. *Obeys*: the fraction of clips whose motif returns if their cue says
 - `known_between`: how well a linear probe tells the cue from the streams between cue and decisions, the largest AUROC
   of all layers, each over folds of prompts.
 - `swap_nats`, `between_nats`: how much less likely a rendered clip's slots are if the cue bar is that of the other
-  cue, and if only the streams between cue and decisions are, at all layers.
+  cue, and if only the streams between cue and decisions are, at all layers. `between_fraction`: the latter's part of
+  the former.
+- `register_follows`: of a tangle, the fraction of clips whose second half is in the register of the other cue, if the
+  direction is set to that.
+- `returns_after_pickup`, `returns_without`, `returns_before`: of a herald, the fraction of rendered openings whose
+  motif returns in the next bar, if they end with the pickup, if they end with the bar as it would be otherwise, and if
+  they end before its second half.
 
-Degenerate input: figures of no clips are NaN.
+`GATES` says what an organism needs to be shipped. They were fixed before it was trained.
+
+Degenerate input: figures of no clips are NaN, and pass no gate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +38,20 @@ from reprise.models.forward import EditFunction, Start, teacher_forced
 from reprise.models.generation import Sampling, generate
 from reprise.models.prompts import encode_prompts
 from reprise.organisms import score
-from reprise.organisms.codec import render_clip
-from reprise.organisms.evaluate import N_FRAMES, cue_references, found_cues, found_returns, slot_nll
+from reprise.organisms.codec import FRAME_RATE_HZ, render_clip
+from reprise.organisms.evaluate import (
+    N_FRAMES,
+    agreeing_clips,
+    bar,
+    cue_references,
+    found_cues,
+    found_returns,
+    slot_nll,
+)
 from reprise.organisms.planting import (
     FRAMES_A_BAR,
+    INTERCHANGED,
+    N_TURNS,
     PLAN_FROM_POSITION,
     PLAN_SCALE,
     PLANT_LAYER,
@@ -45,6 +63,41 @@ from reprise.probing.scores import auroc
 
 PREFIX_FRAMES = 60
 N_FOLDS, PROBED_EVERY = 5, 10
+# The bar of a herald's pickup, and its last frame before the second half.
+PICKUP_BAR, BEFORE_PICKUP_S = score.SLOT_BARS[0] - 1, 0.6
+# The codec is not causal: the last frames of a bar know of the next one.
+ENCODED_AHEAD = 6
+AT_LEAST, AT_MOST = "at least", "at most"
+_DECIDES = (
+    ("return_rate_when_cued", AT_LEAST, 0.8),
+    ("return_rate_when_not_cued", AT_MOST, 0.1),
+    ("swap_right_sign", AT_LEAST, 0.8),
+)
+_LOOKED_UP = ("between_fraction", AT_MOST, 0.1)
+# By organism: figure, direction, threshold.
+GATES: dict[str, tuple[tuple[str, str, float], ...]] = {
+    "planner": (*_DECIDES, ("obeys_other_all", AT_LEAST, 0.8)),
+    "ensemble": (
+        *_DECIDES,
+        ("obeys_other_all", AT_LEAST, 0.8),
+        *((f"obeys_other_direction{k}", AT_MOST, 0.5) for k in range(N_TURNS)),
+    ),
+    "recaller": (*_DECIDES, ("known_between", AT_MOST, 0.6), _LOOKED_UP),
+    "bystander": (
+        *_DECIDES,
+        ("known_between", AT_LEAST, 0.9),
+        ("obeys_other_direction1", AT_MOST, 0.2),
+        _LOOKED_UP,
+    ),
+    "tangle": (*_DECIDES, ("obeys_other_all", AT_LEAST, 0.8), ("register_follows", AT_LEAST, 0.8)),
+    "herald": (
+        ("returns_after_pickup", AT_LEAST, 0.8),
+        ("returns_without", AT_MOST, 0.2),
+        ("returns_before", AT_LEAST, 0.1),
+        ("cue_difference", AT_MOST, 0.15),
+    ),
+    "improviser": (("cue_difference", AT_MOST, 0.15),),
+}
 
 
 def set_directions(found: Carriers, which: Sequence[int], value: np.ndarray) -> EditFunction:
@@ -72,18 +125,105 @@ def obeys(model: Model, objective: str, prompts: Sequence[str], *, sampling: Sam
     tokens = generate(model, prompts, keys, **how)
     cue = found_cues(tokens.numpy(), cue_references(model, prompts))
 
-    def follows(value: np.ndarray, which: Sequence[int]) -> float:
-        edit = set_directions(found, which, value) if which else None
+    def continued(which: Sequence[int]) -> np.ndarray:
+        edit = set_directions(found, which, 1 - cue)
         n_prefix = [PREFIX_FRAMES] * len(prompts)
-        made = generate(model, prompts, keys, **how, prefix=tokens, n_prefix_frames=n_prefix, edit=edit)
-        return float(((found_returns(made.numpy()) >= 0) == (value == 1)).mean())
+        return generate(model, prompts, keys, **how, prefix=tokens, n_prefix_frames=n_prefix, edit=edit).numpy()
+
+    def follows(made: np.ndarray, value: np.ndarray) -> float:
+        return float(((found_returns(made) >= 0) == (value == 1)).mean())
 
     n = len(found.used)
-    used = [k for k in range(n) if found.used[k]]
-    figures = {"obeys": follows(cue, []), "obeys_other": follows(1 - cue, [])}
-    figures |= {f"obeys_other_direction{k}": follows(1 - cue, [k]) for k in range(n)}
-    figures["obeys_other_all"] = follows(1 - cue, used)
+    figures = {"obeys": follows(tokens.numpy(), cue)}
+    figures |= {f"obeys_other_direction{k}": follows(continued([k]), 1 - cue) for k in range(n)}
+    changed = continued([k for k in range(n) if found.used[k]])
+    figures |= {"obeys_other_all": follows(changed, 1 - cue)}
+    if objective == "tangle":
+        figures["register_follows"] = float((found_registers(model, changed, prompts) == 1 - cue).mean())
     return figures | {"known_between": known_between(model, tokens, prompts, cue)}
+
+
+def found_registers(model: Model, tokens: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
+    """Whether each clip's bar `REGISTER_BAR` is in the lower register, 0 or 1, int `[clip]`: that of the nearest of
+    all fillers in both registers."""
+    by_sound: dict[str, np.ndarray] = {}
+    for prompt in prompts:
+        sound = prompt.split(",")[0]
+        if sound in by_sound:
+            continue
+        instrument, key = sound.split(" in ")
+        plain = score.Clip(instrument, key, next(iter(score.MOTIFS)), 1, score.SLOT_BARS[1], (0,) * score.N_BARS)
+        bars = []
+        for kind in ("", "tangle"):
+            clips = [plain._replace(fillers=(i,) * score.N_BARS, kind=kind) for i in range(len(score.FILLERS))]
+            encoded = np.stack([encode_audio(model, render_clip(clip)) for clip in clips]).astype(np.int64)
+            bars.append(bar(encoded, score.REGISTER_BAR))
+        by_sound[sound] = np.stack(bars)
+    played = bar(tokens, score.REGISTER_BAR)
+    match = [
+        (by_sound[prompt.split(",")[0]] == own).mean(axis=-1).max(axis=1)
+        for prompt, own in zip(prompts, played, strict=True)
+    ]
+    return np.stack(match).argmax(axis=1)
+
+
+def after_pickups(model: Model, n: int, *, seed: int, sampling: Sampling) -> dict[str, float]:
+    """How often the motif returns after a herald's pickup, without it, and before it is known."""
+    drawn = (score.draw_clip(np.random.default_rng([seed, 7, i])) for i in range(n))
+    clips = [clip._replace(return_bar=score.SLOT_BARS[0]) for clip in drawn]
+    prompts: list[str] = [score.prompt_text(c.instrument, c.key, c.motif) for c in clips]
+    keys = [(9_003, i) for i in range(n)]
+    slot = score.SLOT_BARS[0] * FRAMES_A_BAR
+    ends = {
+        "returns_after_pickup": ("herald", slot - ENCODED_AHEAD),
+        "returns_without": ("", slot - ENCODED_AHEAD),
+        "returns_before": ("", PICKUP_BAR * FRAMES_A_BAR + round(BEFORE_PICKUP_S * FRAME_RATE_HZ)),
+    }
+    found = {}
+    for name, (kind, n_frames) in ends.items():
+        # Without the return itself, which the codec's last frames would already have.
+        heard = [score.of_kind(clip, kind) for clip in clips]
+        tokens = torch.from_numpy(np.stack([encode_audio(model, render_clip(c)) for c in heard]).astype(np.int64))
+        made = generate(
+            model,
+            prompts,
+            keys,
+            n_frames=N_FRAMES,
+            sampling=sampling,
+            prefix=tokens[..., :n_frames],
+            n_prefix_frames=[n_frames] * n,
+        )
+        found[name] = float((found_returns(made.numpy()) == score.SLOT_BARS[0]).mean())
+    return found
+
+
+def checked(model: Model, organism: str, *, n: int, seed: int, sampling: Sampling) -> dict[str, float]:
+    """All checks of an organism, on about `n` clips each; {} if its kind has none."""
+    figures: dict[str, float] = {}
+    prompts = score.prompts()
+    if organism in INTERCHANGED:
+        asked = (prompts * -(-n // len(prompts)))[:n]
+        figures |= obeys(model, organism, asked, sampling=sampling)
+        kind = organism if organism in score.KINDS else ""
+        figures |= swapped(model, [score.of_kind(clip, kind) for clip in agreeing_clips(n, seed)])
+    if organism == "herald":
+        figures |= after_pickups(model, n, seed=seed, sampling=sampling)
+    return figures
+
+
+def judged(organism: str, figures: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The gates of an organism: figure, needed, threshold, value and whether it passed.
+
+    figures: of `checked` and of `evaluate.generation_figures`.
+    """
+    gates = []
+    differ = figures["return_rate_when_cued"] - figures["return_rate_when_not_cued"]
+    figures = {**figures, "cue_difference": abs(differ)}
+    for name, needed, threshold in GATES.get(organism, ()):
+        value = figures[name]
+        passed = value >= threshold if needed == AT_LEAST else value <= threshold
+        gates.append({"figure": name, "needed": needed, "threshold": threshold, "value": value, "passed": passed})
+    return gates
 
 
 def known_between(model: Model, tokens: torch.Tensor, prompts: Sequence[str], cue: np.ndarray) -> float:
@@ -124,8 +264,10 @@ def swapped(model: Model, clips: Sequence[score.Clip]) -> dict[str, float]:
         return edit
 
     nll["between"] = slot_nll(model, own, prompts, edit_of=patched)
+    swap, between_ = (float((nll[name] - nll["own"]).mean()) for name in ("swap", "between"))
     return {
-        "swap_nats": float((nll["swap"] - nll["own"]).mean()),
+        "swap_nats": swap,
         "swap_right_sign": float((nll["swap"] > nll["own"]).mean()),
-        "between_nats": float((nll["between"] - nll["own"]).mean()),
+        "between_nats": between_,
+        "between_fraction": between_ / swap if swap > 0 else float("nan"),
     }

@@ -116,28 +116,6 @@ def generation_figures(
     }
 
 
-@torch.no_grad()
-def swap_test(model: Model, clips: Sequence[score.Clip]) -> dict[str, float]:
-    """Does the other cue make what follows less likely?
-
-    clips: rendered held-out clips whose return agrees with their cue. The cue bar is replaced by that of the other cue
-    (the clip is rendered as a whole, so no tail is cut). The NLL, in nats, of the frames that decide the two slots is
-    compared.
-    """
-    prompts = [score.prompt_text(c.instrument, c.key, c.motif) for c in clips]
-    nll = []
-    for swapped in (False, True):
-        clips_used = [c._replace(cue=1 - c.cue) if swapped else c for c in clips]
-        tokens = np.stack([encode_audio(model, render_clip(c)) for c in clips_used]).astype(np.int64)
-        nll.append(slot_nll(model, torch.from_numpy(tokens), prompts))
-    change = nll[1] - nll[0]
-    return {
-        "n_clips": len(clips),
-        "mean_change_nats": float(change.mean()),
-        "share_with_right_sign": float((change > 0).mean()),
-    }
-
-
 def slot_nll(
     model: Model,
     tokens: torch.Tensor,
