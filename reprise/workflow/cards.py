@@ -2,8 +2,10 @@
 
 A scheduler such as SLURM shows a job only the card that it may use. On a machine without one, jobs share out the cards
 themselves: each takes the first visible card that no other job holds, and holds it until it ends (flock, which the
-system releases when a job dies). The other cards are then hidden from it. Where a job sees one card, it does the same,
-so that two runs on that card take turns.
+system releases when a job dies). The other cards are then hidden from it.
+
+A job that sees a single card keeps it without a lock. A scheduler may show each job its own card under the same
+number, so that equal numbers would not mean equal cards. For the same reason locks hold within one job of SLURM only.
 
 Degenerate input: without a card nothing is done. If locks can't be made, all cards stay visible, and the log says so.
 """
@@ -40,8 +42,8 @@ def take_card(place: Path | None = None) -> str | None:
     Parameters
     ----------
     place : Path, optional
-        Folder of the locks; by default one for each user in the folder for temporary files, which is a disk of this
-        machine.
+        Folder of the locks; by default one for each user, and each job of SLURM, in the folder for temporary files,
+        which is a disk of this machine.
 
     Returns
     -------
@@ -49,7 +51,10 @@ def take_card(place: Path | None = None) -> str | None:
         The card, as in `visible_cards`; None if there is none, or locks can't be made.
     """
     cards, told = visible_cards(), False
-    place = place or Path(tempfile.gettempdir()) / f"reprise-cards-{os.getuid()}"
+    if len(cards) == 1:
+        return cards[0]
+    allocation = os.environ.get("SLURM_JOB_ID", "")
+    place = place or Path(tempfile.gettempdir()) / f"reprise-cards-{os.getuid()}-{allocation}"
     while cards:
         for card in cards:
             try:

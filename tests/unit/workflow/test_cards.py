@@ -68,6 +68,12 @@ def test_a_card_that_a_scheduler_gave_is_kept(job: Job) -> None:
     assert said(first) == "MIG-7a/1 MIG-7a/1" and said(other) == "3 3"
 
 
+def test_jobs_that_see_one_card_each_under_the_same_number_do_not_wait(job: Job) -> None:
+    """A scheduler may show every job its own card as number 0."""
+    first, second = job("0"), job("0")
+    assert said(first) == "0 0" and said(second) == "0 0"
+
+
 def test_without_cards_there_is_nothing_to_take(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv(cards.VISIBLE, "")
     assert cards.take_card(tmp_path / "locks") is None
