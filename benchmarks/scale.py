@@ -6,8 +6,9 @@ only after candidates are found, are added: as many as the settings allow.
 
 Seconds of a job that runs the model: from `gpu.json` if a card was measured, otherwise the estimates that jobs ask a
 cluster with (reprise/workflow/resources.py). Seconds of other jobs: measured here on one core for a clip, or for few
-clips and many more (a line through both); those that are not measured are the same estimates. Each card comes with
-`CORES_A_CARD` cores. A job starts as soon as it can, and the one with the longest chain of jobs behind it first.
+clips and many more (a line through both). Those of `candidates` and `label` are estimates too, and all others, such as
+the report, count as none. Each card comes with `CORES_A_CARD` cores. A job starts as soon as it can, and the one with
+the longest chain of jobs behind it first.
 """
 
 import heapq
@@ -37,6 +38,9 @@ SAE = SaeSize(d_sae=32_768, k=100)
 DURATION_S, RATE_HZ, N_TIMES, N_COMPONENTS = 30.0, 32_000, 20, 128
 FEW, MORE = 100, 400
 ON_CARD = ("identify_model", "generate", "activations", "measure_sae", "ablate", "effects", "heads", "map")
+
+# Rules that cost what another stage does.
+STAGE_OF = {"find_deciding_heads": "heads"}
 
 
 class Job(NamedTuple):
@@ -232,7 +236,7 @@ def run() -> dict[str, Any]:
     graph = with_edits(read_graph(dot), edited_candidates(study))
     jobs = {}
     for number, (rule, after) in graph.items():
-        stage = "activations" if rule.startswith("activations") else rule
+        stage = "activations" if rule.startswith("activations") else STAGE_OF.get(rule, rule)
         jobs[number] = Job(stage, seconds.get(stage, 0.0), stage in ON_CARD, after)
     total: dict[str, float] = defaultdict(float)
     for job in jobs.values():

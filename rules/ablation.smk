@@ -271,7 +271,7 @@ rule attribute_heads:
         "../workflow_scripts/heads.py"
 
 
-rule decide_heads:
+rule find_deciding_heads:
     # Of a study, not of a candidate: which heads decide an event, whatever the verdict.
     input:
         model=lambda wildcards: model_record(wildcards.study),

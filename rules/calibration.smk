@@ -48,6 +48,9 @@ rule plain_methods:
                 layer: sae_to_read(wildcards.study, layer)
                 for layer in STUDIES[wildcards.study].sae_layers
             },
+            versions=lambda wildcards: sae_versions(
+                wildcards.study, *STUDIES[wildcards.study].sae_layers
+            ),
         ),
     script:
         "../workflow_scripts/plain_methods.py"

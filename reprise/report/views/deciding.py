@@ -1,6 +1,7 @@
 """Which attention heads decide an event at the moment it begins, and where do they look?
 
-Degenerate input: without a clip with an event that has a donor, the view says so.
+Degenerate input: without a clip with an event that has a donor, or if all heads together make it no less likely, the
+view says so.
 """
 
 from typing import Any
@@ -24,6 +25,14 @@ def deciding_view(study: Results) -> dict[str, Any]:
             "map": "",
             "rows": [],
         }
+    total = float(table["total"].iloc[0])
+    if not total > 0:
+        return {
+            "about": f"What the heads put out in other clips makes the {words.event} no less likely, so nothing can "
+            "be attributed to them.",
+            "map": "",
+            "rows": [],
+        }
     strongest = table[table["attribution"] > 0].sort_values("attribution", ascending=False, kind="stable")
     rows = [
         {
@@ -38,7 +47,7 @@ def deciding_view(study: Results) -> dict[str, Any]:
     about = (
         f"{n_clips} clips with {words.an_event} were compared with clips of their prompt without one. If all heads "
         f"put out what they do there, from half a second before the {words.event} to its onset, it becomes less "
-        f"likely by {float(table['total'].iloc[0]):.2g} nats per token."
+        f"likely by {total:.2g} nats per token."
     )
     if n_patched:
         about += f" The strongest were chosen in half of the prompts and patched in the others ({n_patched} clips)."

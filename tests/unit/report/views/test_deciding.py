@@ -4,6 +4,7 @@ import re
 from types import SimpleNamespace
 
 import pandas as pd
+import pytest
 
 from reprise.report.views.deciding import deciding_view
 from tests.unit.report.results_folder import deciding_rows
@@ -29,6 +30,12 @@ def test_without_clips_it_says_why_and_without_a_table_nothing() -> None:
     nothing = deciding_rows().assign(n_clips=0, n_patched=0, total=float("nan"))
     assert "No clip with a return has another clip of its prompt" in view(nothing)["about"]
     assert view(pd.DataFrame()) == {}
+
+
+@pytest.mark.parametrize("total", [-0.1, float("nan")])
+def test_what_all_heads_do_not_do_is_attributed_to_none(total: float) -> None:
+    found = view(deciding_rows().assign(total=total))
+    assert "no less likely" in found["about"] and found["map"] == "" and found["rows"] == []
 
 
 def test_the_page_has_them(made: SimpleNamespace) -> None:
