@@ -57,3 +57,15 @@ def test_no_clips_give_an_empty_summary_and_no_controls_an_unknown_one():
     # Where nothing lies outside the event, damage is unknown and the rates are not.
     unknown = sufficiency_summary(table.assign(damage_nats=np.nan))
     assert np.isnan(unknown["damage"].item()) and unknown["rate_edited"].item() == 0.75
+
+
+def test_the_smallest_of_several_differences_has_a_higher_upper_end():
+    """Of three equal controls one is below its own interval more often than a single one."""
+    found = {"untouched": [0.0] * 12, "target": [1.0] * 6 + [0.0] * 6}
+    same = [1.0, 0.0] * 2 + [0.0] * 8
+    (one,) = sufficiency_summary(study(found | {"swapped_fit": same})).itertuples()
+    three = study(found | dict.fromkeys(("swapped_fit", "matched_feature", "random_subspace"), same))
+    (several,) = sufficiency_summary(three).itertuples()
+    assert several.more_than_controls == one.more_than_controls
+    assert several.more_than_controls_low == one.more_than_controls_low
+    assert several.more_than_controls_high > one.more_than_controls_high
