@@ -44,12 +44,18 @@ def deciding_view(study: Results) -> dict[str, Any]:
         }
         for row in strongest.head(N_SHOWN).itertuples()
     ]
+    clips = f"{n_clips} clips with {words.an_event} were compared with clips of their"
+    if n_clips == 1:
+        clips = f"One clip with {words.an_event} was compared with a clip of its"
     about = (
-        f"{n_clips} clips with {words.an_event} were compared with clips of their prompt without one. If all heads "
-        f"put out what they do there, from half a second before the {words.event} to its onset, it becomes less "
-        f"likely by {total:.2g} nats per token."
+        f"{clips} prompt that has no {words.event}. If all heads put out what they do there, from half a second before "
+        f"the {words.event} to its onset, it becomes less likely by {total:.2g} nats per token."
     )
     if n_patched:
         about += f" The strongest were chosen in half of the prompts and patched in the others ({n_patched} clips)."
+    else:
+        about += (
+            " There are too few prompts to choose heads in some and patch them in others: all this is an estimate."
+        )
     named = "; ".join(f"{row['head']} {row['attribution']}" for row in rows[:3]) or "none"
     return {"about": about, "map": head_map(table, label=f"Heads that decide, nats per token: {named}."), "rows": rows}

@@ -26,6 +26,12 @@ def test_the_strongest_heads_are_listed_with_where_they_look() -> None:
     assert found["map"].count("<rect") == 4
 
 
+def test_a_single_clip_is_told_as_what_it_is() -> None:
+    found = view(deciding_rows().assign(n_clips=1, n_patched=0))
+    assert "One clip with a return was compared with a clip of its prompt" in found["about"]
+    assert "all this is an estimate" in found["about"] and "patched in the others" not in found["about"]
+
+
 def test_without_clips_it_says_why_and_without_a_table_nothing() -> None:
     nothing = deciding_rows().assign(n_clips=0, n_patched=0, total=float("nan"))
     assert "No clip with a return has another clip of its prompt" in view(nothing)["about"]
