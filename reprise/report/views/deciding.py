@@ -48,8 +48,8 @@ def deciding_view(study: Results) -> dict[str, Any]:
     if n_clips == 1:
         clips = f"One clip with {words.an_event} was compared with a clip of its"
     about = (
-        f"{clips} prompt that has no {words.event}. If all heads put out what they do there, from half a second before "
-        f"the {words.event} to its onset, it becomes less likely by {total:.2g} nats per token."
+        f"{clips} prompt that has no {words.event}. If all heads put out what they do there, from half a second "
+        f"before the {words.event} to its onset, it becomes less likely by {total:.2g} nats per token."
     )
     if n_patched:
         about += f" The strongest were chosen in half of the prompts and patched in the others ({n_patched} clips)."
