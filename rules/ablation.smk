@@ -249,7 +249,7 @@ rule attribute_heads:
         "results/benchmarks/{study}/heads/{candidate}.tsv"
     conda:
         "../envs/reprise.yaml"
-    threads: 2
+    threads: EDIT_THREADS
     resources:
         device=device,
         gpu=gpu,
@@ -290,7 +290,7 @@ rule find_deciding_heads:
         "results/benchmarks/{study}/deciding_heads.tsv"
     conda:
         "../envs/reprise.yaml"
-    threads: 2
+    threads: EDIT_THREADS
     resources:
         device=device,
         gpu=gpu,

@@ -1,8 +1,10 @@
 """Attribute the event to attention heads at the moment it begins, and patch the strongest, without any candidate."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +21,12 @@ from reprise.models.memory import free_memory, gradient_need, rows_that_fit
 from reprise.models.prompts import encode_prompts
 from reprise.storage.artifacts import read_array
 from reprise.storage.files import write_parquet
+from reprise.threads import in_threads
 from reprise.workflow.job import log, progress, start
 from reprise.workflow.resources import N_PATCHED
 
 settings = start(snakemake)
-inputs = snakemake.input
+inputs, threads = snakemake.input, snakemake.threads
 identity = json.loads(Path(inputs.model).read_text())
 study = read_study_clips(inputs, settings["of_clips"])
 tokens = read_array(inputs.tokens, "tokens")
@@ -42,27 +45,29 @@ rows_that_fit(need, wanted=2 * CLIPS_PER_PASS, least=2 * CLIPS_PER_PASS, free=fr
 model = load_identified(settings["model"], identity, device=device)
 
 
-def batches(part: pd.DataFrame, what: str) -> Iterator[HeadClips]:
-    def clips() -> Iterator[HeadClips]:
-        for first in range(0, len(part), CLIPS_PER_PASS):
-            some = part.iloc[first : first + CLIPS_PER_PASS]
-            own, donated = (
-                torch.from_numpy(tokens[index_of[some[column]]].astype(np.int64)).to(model.device)
-                for column in ("clip_id", "donor")
-            )
-            onset = np.rint(some["onset_s"].to_numpy() * model.frame_rate_hz).astype(np.int64)
-            no_reference = np.zeros((len(some), 2), np.int64)
-            yield HeadClips(own, donated, onset, no_reference, encode_prompts(model, some["prompt"].tolist()))
-
-    return progress(clips(), total=-(-len(part) // CLIPS_PER_PASS), what=what)
+def batches(part: pd.DataFrame) -> Iterator[HeadClips]:
+    for first in range(0, len(part), CLIPS_PER_PASS):
+        some = part.iloc[first : first + CLIPS_PER_PASS]
+        own, donated = (
+            torch.from_numpy(tokens[index_of[some[column]]].astype(np.int64)).to(model.device)
+            for column in ("clip_id", "donor")
+        )
+        onset = np.rint(some["onset_s"].to_numpy() * model.frame_rate_hz).astype(np.int64)
+        no_reference = np.zeros((len(some), 2), np.int64)
+        yield HeadClips(own, donated, onset, no_reference, encode_prompts(model, some["prompt"].tolist()))
 
 
-found: list[Deciding] = [attribute_deciding(model, batch) for batch in batches(rows, "attribution")]
+def of_batches(work: Callable[..., Any], part: pd.DataFrame, what: str) -> list[Any]:
+    some = progress(batches(part), total=-(-len(part) // CLIPS_PER_PASS), what=what)
+    return list(in_threads(partial(work, model), some, threads=1 if device == "cuda" else threads))
+
+
+found: list[Deciding] = of_batches(attribute_deciding, rows, "attribution")
 # The heads to patch are chosen in some prompts, and patched in the others.
 chosen_in = choosing_half(rows["prompt_id"].to_numpy())
 heads = strongest([each.attribution for each in found], chosen_in, n=N_PATCHED)
 others = rows[~chosen_in] if heads else rows.head(0)
-patched = [patched_deciding(model, batch, heads) for batch in batches(others, "patching")]
+patched = of_batches(partial(patched_deciding, heads=heads), others, "patching")
 table = deciding_table(
     found,
     heads,

@@ -1,7 +1,10 @@
 """Attribute what a candidate's edit does to the event to attention heads, and patch the strongest of them."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +17,12 @@ from reprise.models.loading import load_identified
 from reprise.models.memory import free_memory, gradient_need, rows_that_fit
 from reprise.storage.artifacts import store_of
 from reprise.storage.files import read_manifest, write_parquet
+from reprise.threads import in_threads
 from reprise.workflow.job import log, progress, start
 from reprise.workflow.resources import N_PATCHED
 
 settings = start(snakemake)
-inputs = snakemake.input
+inputs, threads = snakemake.input, snakemake.threads
 identity, spec = (json.loads(Path(p).read_text()) for p in (inputs.model, inputs.candidate))
 ablation = store_of(inputs.ablation)
 read_manifest(ablation)
@@ -35,16 +39,17 @@ rows_that_fit(need, wanted=2 * CLIPS_PER_PASS, least=2 * CLIPS_PER_PASS, free=fr
 model = load_identified(settings["model"], identity, device=device)
 
 
-def batches(part: pd.DataFrame, what: str):
-    return progress(head_batches(model, part, tokens, edits), total=-(-len(part) // CLIPS_PER_PASS), what=what)
+def of_batches(work: Callable[..., Any], part: pd.DataFrame, what: str) -> list[Any]:
+    batches = progress(head_batches(model, part, tokens, edits), total=-(-len(part) // CLIPS_PER_PASS), what=what)
+    return list(in_threads(lambda batch: work(model, *batch), batches, threads=1 if device == "cuda" else threads))
 
 
-found = [attribute_heads(model, *batch, layer=spec["layer"]) for batch in batches(rows, "attribution")]
+found = of_batches(partial(attribute_heads, layer=spec["layer"]), rows, "attribution")
 # The heads to patch are chosen in some prompts, and patched in the others.
 chosen_in = choosing_half(rows["prompt_id"].to_numpy())
 heads = strongest([each.attribution for each in found], chosen_in, n=N_PATCHED)
 others = rows[~chosen_in] if heads else rows.head(0)
-patched = [patched_effects(model, *batch, heads) for batch in batches(others, "patching")]
+patched = of_batches(partial(patched_effects, heads=heads), others, "patching")
 made = head_table(
     found,
     heads,

@@ -51,7 +51,7 @@ N_PATCHED = 8
 HEADS_PASSES = 2 * (3 + 2 + N_PATCHED)
 # Clips in which the candidate that passes is mapped.
 MAP_CLIPS = 12
-# Threads of a job that continues clips under edits.
+# Threads of a job that continues clips under edits, or measures attention heads. Each has a batch of its own.
 EDIT_THREADS = 2
 
 
@@ -162,8 +162,7 @@ def _of_model(
         )
     # While the language model is loaded, it is in memory twice as float32: once as read from the file, once in place.
     rows = {"fit_das": 2 * DAS_CLIPS_PER_STEP, "heads": 2}.get(stage, g.batch_size)
-    # On a processor every thread has a batch of its own.
-    rows *= 1 if on_gpu or stage not in ("ablate", "map") else EDIT_THREADS
+    rows *= 1 if on_gpu or stage not in ("ablate", "map", "heads") else EDIT_THREADS
     loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(rows)
     mb = (GPU_BASE_MB + loading / 1e6) if on_gpu else MODEL_BASE_MB + max(loading, running) / 1e6
 

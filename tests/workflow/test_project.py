@@ -36,5 +36,6 @@ def test_jobs_that_run_the_model_on_a_gpu_take_turns_and_no_others_do(reconfigur
     for rule, block in re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .*\n)+)", said, re.M):
         took.setdefault(rule, set()).add("gpu=1" in block)
     on_gpu = {rule for rule, found in took.items() if found == {True}}
-    assert {"generate", "activations_tiny", "activations_random_tiny", "measure_sae", "encode"} == on_gpu
+    of_corpus = {"generate", "activations_tiny", "activations_random_tiny"}
+    assert {*of_corpus, "measure_sae", "encode", "find_deciding_heads"} == on_gpu
     assert "mem_mb=" in said and "runtime=" in said
