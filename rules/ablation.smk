@@ -59,7 +59,6 @@ rule fit_das:
     priority: 1
     conda:
         "../envs/reprise.yaml"
-    threads: 2
     resources:
         device=device,
         gpu=gpu,
@@ -207,7 +206,7 @@ rule effects:
     priority: 1
     conda:
         "../envs/reprise.yaml"
-    threads: 2
+    threads: EDIT_THREADS
     resources:
         device=device,
         gpu=gpu,

@@ -30,7 +30,7 @@ rule plain_methods:
         study=CALIBRATION_RUN,
     conda:
         "../envs/reprise.yaml"
-    threads: 2
+    threads: EDIT_THREADS
     resources:
         device=device,
         gpu=gpu,

@@ -7,7 +7,7 @@ import torch
 from reprise.organisms.codec import train_codec
 from reprise.workflow.job import log, start
 
-settings = start(snakemake)
+settings = start(snakemake, threads=snakemake.threads)
 output = Path(snakemake.output[0])
 
 

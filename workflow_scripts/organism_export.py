@@ -28,7 +28,7 @@ from reprise.workflow.job import log, progress, start
 # Clips of each brute-force check.
 N_CHECKED = 96
 
-settings = start(snakemake)
+settings = start(snakemake, threads=snakemake.threads)
 organism, sampling = settings["organism"], Sampling(temperature=0.9, top_k=100, cfg_coef=1.0)
 folder = Path(snakemake.output.model)
 

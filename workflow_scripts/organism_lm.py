@@ -8,7 +8,7 @@ from reprise.organisms.dataset import load
 from reprise.organisms.lm import train_lm
 from reprise.workflow.job import log, start
 
-settings = start(snakemake)
+settings = start(snakemake, threads=snakemake.threads)
 
 
 def report(step: int, losses: dict[str, float]) -> None:

@@ -19,11 +19,23 @@ log = logging.getLogger("reprise")
 LOG_EVERY_S = 15.0
 
 
-def start(snakemake: Any) -> Any:
-    """Send logging and uncaught exceptions to the rule's log file, limit numerical libraries to the job's threads, and
-    take a card if the job has a GPU.
+def start(snakemake: Any, *, threads: int = 1) -> Any:
+    """Send logging and uncaught exceptions to the rule's log file, limit the threads of numerical libraries, and take
+    a card if the job has a GPU.
 
-    Returns the job's settings (`snakemake.params.settings`).
+    Parameters
+    ----------
+    snakemake
+        What Snakemake gives the script.
+    threads : int
+        Threads of numerical libraries. The last digits of a result depend on it, so it is fixed for a script, and does
+        not follow the cores that Snakemake grants. A script that uses them works on several items at once
+        (`reprise.threads.in_threads`).
+
+    Returns
+    -------
+    Any
+        The job's settings (`snakemake.params.settings`).
     """
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,9 +56,9 @@ def start(snakemake: Any) -> Any:
         take_card()
     import threadpoolctl
 
-    threadpoolctl.threadpool_limits(snakemake.threads)
+    threadpoolctl.threadpool_limits(threads)
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(snakemake.threads)
+        sys.modules["torch"].set_num_threads(threads)
     # The overhead benchmark reads these two lines. They mark the end of the imports and the end of the job.
     log.info("rule %s, wildcards %s, %d threads", snakemake.rule, dict(snakemake.wildcards), snakemake.threads)
     atexit.register(log.info, "end")

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from reprise.workflow.job import log, start
 
@@ -37,3 +38,23 @@ def test_the_log_goes_on_after_a_library_has_configured_logging(tmp_path: Path, 
     log.info("three of four")
     lines = path.read_text().splitlines()
     assert len(lines) == 2 and "rule probe" in lines[0] and lines[1].endswith("three of four")
+
+
+def test_a_result_does_not_follow_the_cores_of_its_job(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("sys.excepthook", None)
+    job = SimpleNamespace(
+        log=[tmp_path / "job.log"],
+        rule="fit_das",
+        wildcards={},
+        threads=2,
+        resources={"gpu": 0},
+        params=SimpleNamespace(settings={}),
+    )
+    before = torch.get_num_threads()
+    try:
+        start(job)
+        assert torch.get_num_threads() == 1
+        start(job, threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
