@@ -22,7 +22,8 @@ def run() -> dict[str, Any]:
     for card in sorted(RESOURCES.glob("*/card.json")):
         name = json.loads(card.read_text())["name"]
         model = load_model(str(card.parent))
-        figures = generation_figures(model, score.prompts(), SEEDS, sampling=SAMPLING)
+        kind = name if name in score.KINDS else ""
+        figures = generation_figures(model, score.prompts(), SEEDS, sampling=SAMPLING, kind=kind)
         figures |= checked(model, name, n=N_CHECKED, seed=SEED, sampling=SAMPLING)
         found[name] = {"figures": figures, "gates": judged(name, figures)}
     return found

@@ -71,6 +71,7 @@ figures["generation"] = evaluate.generation_figures(
     prompts,
     range(100, 100 + -(-settings["eval_clips"] // len(prompts))),
     sampling=sampling,
+    kind=organism if organism in score.KINDS else "",
 )
 figures["checks"] = checked(model, organism, n=N_CHECKED, seed=settings["seed"] + 1, sampling=sampling)
 gates = judged(organism, figures["generation"] | figures["checks"])

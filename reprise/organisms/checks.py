@@ -47,6 +47,7 @@ from reprise.organisms.evaluate import (
     cue_references,
     found_cues,
     found_returns,
+    lower_motifs,
     slot_nll,
 )
 from reprise.organisms.planting import (
@@ -132,8 +133,10 @@ def obeys(model: Model, objective: str, prompts: Sequence[str], *, sampling: Sam
         n_prefix = [PREFIX_FRAMES] * len(prompts)
         return generate(model, prompts, keys, **how, prefix=tokens, n_prefix_frames=n_prefix, edit=edit).numpy()
 
+    lower = lower_motifs(model, prompts) if objective == "tangle" else None
+
     def follows(made: np.ndarray, value: np.ndarray) -> float:
-        return float(((found_returns(made) >= 0) == (value == 1)).mean())
+        return float(((found_returns(made, lower) >= 0) == (value == 1)).mean())
 
     n = len(found.used)
     figures = {"obeys": follows(tokens.numpy(), cue)}

@@ -2,7 +2,8 @@
 
 Token matches are on the first codebook, which carries the notes. A bar counts as a return of the motif if at least
 `RETURN_MATCH` of its first-codebook tokens equal those of the motif bar, frame by frame. A card gives the fraction
-that two different bars have in common, and that of a rendered repeat.
+that two different bars have in common, and that of a rendered repeat. In a tangle a return is an octave lower, so
+there the bar is also compared with the motif rendered in that register.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,12 +34,32 @@ def bar(tokens: np.ndarray, index: int) -> np.ndarray:
     return tokens[:, 0, index * BAR_FRAMES : (index + 1) * BAR_FRAMES]
 
 
-def found_returns(tokens: np.ndarray) -> np.ndarray:
-    """The slot bar in which each clip's motif bar returns, -1 if it does not; int `[clip]`."""
-    motif = bar(tokens, score.MOTIF_BAR)
-    match = np.stack([(bar(tokens, slot) == motif).mean(axis=1) for slot in score.SLOT_BARS])
+def found_returns(tokens: np.ndarray, lower: np.ndarray | None = None) -> np.ndarray:
+    """The slot bar in which each clip's motif bar returns, -1 if it does not; int `[clip]`.
+
+    lower: of `lower_motifs`, for a tangle.
+    """
+    match = slot_matches(tokens, lower)
     slots = np.array(score.SLOT_BARS)
     return np.where(match.max(axis=0) >= RETURN_MATCH, slots[match.argmax(axis=0)], -1)
+
+
+def slot_matches(tokens: np.ndarray, lower: np.ndarray | None = None) -> np.ndarray:
+    """The fraction of each slot's tokens that equal the motif's, in the nearer register, float `[slot, clip]`."""
+    motifs = [bar(tokens, score.MOTIF_BAR)] + ([] if lower is None else [lower])
+    slots = [bar(tokens, slot) for slot in score.SLOT_BARS]
+    return np.stack([np.max([(slot == motif).mean(axis=1) for motif in motifs], axis=0) for slot in slots])
+
+
+def lower_motifs(model: Model, prompts: Sequence[str]) -> np.ndarray:
+    """First-codebook tokens of each prompt's motif as it returns in a tangle, int `[prompt, BAR_FRAMES]`."""
+    slot, found = score.SLOT_BARS[0], {}
+    for prompt in dict.fromkeys(prompts):
+        sound, theme = prompt.split(", ")
+        motif = theme.removesuffix(" theme")
+        clip = score.Clip(*sound.split(" in "), motif, 1, slot, (0,) * score.N_BARS, kind="tangle")
+        found[prompt] = bar(encode_audio(model, render_clip(clip))[None].astype(np.int64), slot)[0]
+    return np.stack([found[prompt] for prompt in prompts])
 
 
 def found_cues(tokens: np.ndarray, references: np.ndarray) -> np.ndarray:
@@ -65,6 +86,7 @@ def generation_figures(
     seeds: Sequence[int],
     *,
     sampling: Sampling,
+    kind: str = "",
     batch_size: int = 96,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
@@ -78,6 +100,8 @@ def generation_figures(
         One clip is generated for each pair.
     sampling : Sampling
         How tokens are sampled.
+    kind : str
+        The kind of clips that it learnt, one of `score.KINDS` or "".
     batch_size : int
         Clips in one forward pass.
     on_batch : callable, optional
@@ -98,10 +122,10 @@ def generation_figures(
             on_batch(min(start + batch_size, len(clips)), len(clips))
     all_tokens = np.concatenate(tokens)
     cues = found_cues(all_tokens, cue_references(model, [p for p, _ in clips]))
-    slots = found_returns(all_tokens)
+    lower = lower_motifs(model, [p for p, _ in clips]) if kind == "tangle" else None
+    slots = found_returns(all_tokens, lower)
     returned = slots >= 0
-    motif_bar = bar(all_tokens, score.MOTIF_BAR)
-    identity = [(bar(all_tokens[[i]], slots[i]) == motif_bar[[i]]).mean() for i in np.flatnonzero(returned)]
+    identity = slot_matches(all_tokens, lower).max(axis=0)[returned]
     return {
         "n_clips": len(clips),
         "cue_fraction": float(cues.mean()),
@@ -112,7 +136,7 @@ def generation_figures(
         "return_at_first_slot": float((slots[returned] == score.SLOT_BARS[0]).mean())
         if returned.any()
         else float("nan"),
-        "motif_identity": float(np.mean(identity)) if identity else float("nan"),
+        "motif_identity": float(identity.mean()) if returned.any() else float("nan"),
     }
 
 

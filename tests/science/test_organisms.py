@@ -69,6 +69,15 @@ def test_bars_are_read_as_they_were_written(planner):
     assert cues.tolist() == [c.cue for c in clips]
 
 
+def test_a_tangles_return_is_found_an_octave_lower(planner):
+    clips = [score.of_kind(c, "tangle") for c in evaluate.agreeing_clips(6, seed=5)]
+    tokens = np.stack([evaluate.encode_audio(planner, render_clip(c)) for c in clips]).astype(np.int64)
+    lower = evaluate.lower_motifs(planner, [score.prompt_text(c.instrument, c.key, c.motif) for c in clips])
+    assert evaluate.found_returns(tokens, lower).tolist() == [c.return_bar for c in clips]
+    # Heard as another figure without it.
+    assert (evaluate.found_returns(tokens) == -1).all() and any(c.return_bar >= 0 for c in clips)
+
+
 def test_training_lowers_the_loss_and_resumes_where_it_was(planner, tmp_path):
     data = dataset.pack(list(dataset.token_set(planner.codec, dataset.draw_clips(12, seed=1))))
     losses = {}
