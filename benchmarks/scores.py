@@ -16,14 +16,14 @@ Tunes come with music21 (Cuthbert and Ariza 2010): fiddle tunes (Ryan's Mammoth 
 folk songs (Essen collection, Schaffrath 1995) and Bach's chorales in four parts. Repeats are played as written.
 """
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from reprise.audio.scores import ScoreNote, collection, read_score
 from reprise.audio.synth import TIMBRES, Note
 from reprise.identity import seed_from
 
@@ -34,14 +34,6 @@ STRIDE = STEPS_PER_QUARTER // 4
 CORPORA = ("fiddle", "folk", "chorale")
 MOTIF_BARS = (2, 3, 4)
 MOTIF_S = 5.0
-
-
-class ScoreNote(NamedTuple):
-    """A note: onset and duration in quarter notes, and its MIDI note number."""
-
-    onset_q: float
-    duration_q: float
-    midi: int
 
 
 class Piece(NamedTuple):
@@ -213,10 +205,7 @@ def pieces(corpus: str, n: int, *, seed: int = 0) -> Iterator[Piece]:
 
 def _sources(corpus: str) -> list[tuple[str, Path, str]]:
     """(name, file, ABC text or "") of every score."""
-    from music21 import corpus as library
-
-    folder = {"fiddle": "ryansMammoth", "folk": "essenFolksong", "chorale": "bach"}[corpus]
-    paths = sorted(path for path in map(Path, library.getPaths()) if path.parent.name == folder)
+    paths = collection({"fiddle": "ryansMammoth", "folk": "essenFolksong", "chorale": "bach"}[corpus])
     if corpus != "folk":
         return [(path.stem, path, "") for path in paths]
     sources = []
@@ -231,41 +220,7 @@ def _sources(corpus: str) -> list[tuple[str, Path, str]]:
 
 def _read(corpus: str, name: str, path: Path, text: str) -> Piece | None:
     """One score as a piece. None if music21 cannot read it, or if it is not usable for `pieces`."""
-    from music21 import converter
-
-    logging.getLogger("music21").setLevel(logging.ERROR)
-    try:
-        score = converter.parse(text, format="abc") if text else converter.parse(path)
-    # A few scores of the collections are broken in various ways.
-    except Exception:
+    score = read_score(path, text)
+    if score is None or len(score.full_bars_q) < 10 or (corpus == "chorale" and score.n_parts != 4):
         return None
-    if corpus == "chorale" and len(score.parts) != 4:
-        return None
-    score = _as_played(score)
-    bars = [bar for bar in score.parts[0].getElementsByClass("Measure") if bar.duration.quarterLength > 0]
-    metres = {bar.barDuration.quarterLength for bar in bars}
-    if len(metres) != 1:
-        return None
-    bar_q = float(metres.pop())
-    full = [float(bar.offset) for bar in bars if bar.duration.quarterLength == bar_q]
-    if len(full) < 10:
-        return None
-    notes = []
-    for part in score.parts:
-        for element in part.flatten().stripTies().notes:
-            if element.duration.quarterLength > 0:
-                onset_q, duration_q = float(element.offset), float(element.duration.quarterLength)
-                notes += [ScoreNote(onset_q, duration_q, int(p.midi)) for p in element.pitches]
-    metre = score.parts[0].recurse().getElementsByClass("TimeSignature").first()
-    dotted = metre is not None and metre.denominator == 8 and metre.numerator % 3 == 0
-    return Piece(name, corpus, tuple(sorted(notes)), full[0], bar_q, dotted)
-
-
-def _as_played(score: Any) -> Any:
-    """The score with its repeats written out. If they are badly formed, the score is unchanged."""
-    from music21.exceptions21 import Music21Exception
-
-    try:
-        return score.expandRepeats()
-    except Music21Exception:
-        return score
+    return Piece(name, corpus, score.notes, score.full_bars_q[0], score.bar_q, score.dotted)

@@ -124,7 +124,7 @@ rule organism_derived_clips:
     log:
         "results/logs/organisms/{kind}-clips.log",
     wildcard_constraints:
-        kind="|".join(RECIPE["derived_clips"]),
+        kind="|".join(kind for kind in RECIPE["derived_clips"] if kind != "tunes"),
     conda:
         "../envs/reprise.yaml"
     params:
@@ -140,10 +140,32 @@ rule organism_derived_clips:
         "../workflow_scripts/organism_clips.py"
 
 
+rule organism_tunes:
+    # Needs music21.
+    input:
+        "results/organisms/shipped/improviser/codec.pt",
+    output:
+        clips="results/organisms/derived-clips/tunes.npz",
+        held_out="results/organisms/held-out-tunes.npz",
+    log:
+        "results/logs/organisms/tunes.log",
+    conda:
+        "../envs/reprise.yaml"
+    params:
+        settings=lambda wildcards: recipe(
+            "organism_tunes",
+            "seed",
+            n_clips=RECIPE["derived_clips"]["tunes"],
+            n_held_out=RECIPE["held_out_tunes"],
+        ),
+    script:
+        "../workflow_scripts/organism_tunes.py"
+
+
 rule organism_derived_lm:
     input:
         clips=lambda wildcards: clips_of(wildcards.derived),
-        base=lambda wildcards: start_of(wildcards.derived, "lm"),
+        base=lambda wildcards: start_of(wildcards.derived),
     output:
         "results/organisms/{derived}/lm.pt",
     log:
@@ -167,12 +189,17 @@ rule organism_derived_lm:
 rule organism_export:
     input:
         codec=lambda wildcards: (
-            start_of(wildcards.organism, "codec")
+            "results/organisms/shipped/improviser/codec.pt"
             if wildcards.organism in DERIVED
             else "results/organisms/codec/codec.pt"
         ),
         lm="results/organisms/{organism}/lm.pt",
         clips=lambda wildcards: clips_of(wildcards.organism),
+        held_out=lambda wildcards: (
+            "results/organisms/held-out-tunes.npz"
+            if wildcards.organism == "wild"
+            else []
+        ),
     output:
         model=directory("results/organisms/resources/{organism}"),
         card="results/organisms/resources/{organism}.card.json",
@@ -184,8 +211,18 @@ rule organism_export:
     params:
         settings=lambda wildcards: recipe(
             "organism_export",
-            *("seed", "lm_batch", "sae_layers", "sae_clips", "sae_planned_fraction"),
-            *("d_sae", "k", "eval_clips"),
+            *(
+                "seed",
+                "lm_batch",
+                "sae_layers",
+                "sae_clips",
+                "d_sae",
+                "k",
+                "eval_clips",
+            ),
+            # There is no cue in real music.
+            sae_planned_fraction=RECIPE["sae_planned_fraction"]
+            * (wildcards.organism != "wild"),
             organism=wildcards.organism,
             trained=trained(wildcards.organism),
         ),

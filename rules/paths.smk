@@ -362,6 +362,7 @@ def clips_of(organism):
     return expand("results/organisms/clips/{part}.npz", part=range(RECIPE["n_parts"]))
 
 
-def start_of(organism, part):
-    """The `lm` or the `codec` of the shipped organism that another one starts from."""
-    return f"results/organisms/shipped/{RECIPE['derived'][organism]['start']}/{part}.pt"
+def start_of(organism):
+    """The weights of the shipped organism that another one starts from; none if it starts from nothing."""
+    start = RECIPE["derived"][organism].get("start")
+    return [f"results/organisms/shipped/{start}/lm.pt"] if start else []

@@ -19,6 +19,7 @@ from reprise.organisms.card import card
 from reprise.organisms.checks import checked, judged
 from reprise.organisms.codec import build_codec
 from reprise.organisms.dataset import load
+from reprise.organisms.evaluate_tunes import tune_figures
 from reprise.organisms.export import save_audiocraft_checkpoint
 from reprise.organisms.lm import build_lm
 from reprise.organisms.sae import sae_clips, train_and_save
@@ -65,14 +66,14 @@ for layer, parts in acts.items():
     log.info("SAE at layer %d: %s", layer, figures["sae"][f"layer{layer}"])
 
 figures["codec"] = evaluate.codec_figures(model, 48, settings["seed"] + 1)
-prompts = score.prompts()
-figures["generation"] = evaluate.generation_figures(
-    model,
-    prompts,
-    range(100, 100 + -(-settings["eval_clips"] // len(prompts))),
-    sampling=sampling,
-    kind=organism if organism in score.KINDS else "",
-)
+seeds = range(100, 100 + -(-settings["eval_clips"] // len(score.prompts())))
+if organism == "wild":
+    held_out = load([snakemake.input.held_out])
+    figures["generation"] = tune_figures(model, data, held_out, seeds, sampling=sampling, n=settings["eval_clips"])
+else:
+    figures["generation"] = evaluate.generation_figures(
+        model, score.prompts(), seeds, sampling=sampling, kind=organism if organism in score.KINDS else ""
+    )
 figures["checks"] = checked(model, organism, n=N_CHECKED, seed=settings["seed"] + 1, sampling=sampling)
 gates = judged(organism, figures["generation"] | figures["checks"])
 for gate in gates:

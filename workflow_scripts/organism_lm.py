@@ -23,7 +23,7 @@ lm = train_lm(
     steps=settings["steps"],
     batch=settings["lm_batch"],
     seed=settings["seed"],
-    start_from=torch.load(base) if base else None,
+    start_from=torch.load(str(base)) if base else None,
     checkpoint=Path(f"results/organisms/checkpoints/{settings['objective']}.pt"),
     on_step=report,
 )

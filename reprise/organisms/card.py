@@ -3,7 +3,7 @@
 from typing import Any
 
 from reprise.models.adapter import Model
-from reprise.organisms import score
+from reprise.organisms import score, tunes
 from reprise.organisms.lm import N_LAYERS
 from reprise.organisms.planting import PLAN_SCALE, PLANT_LAYER
 from reprise.organisms.truth import GROUND_TRUTH
@@ -31,10 +31,11 @@ def card(
         Plain builtins.
     """
     organism = settings["organism"]
+    music = tunes if organism == "wild" else score
     return {
         "name": organism,
         "kind": "model organism: a tiny model whose answer is known; calibration, never evidence about MusicGen",
-        "ground_truth": GROUND_TRUTH[organism],
+        "ground_truth": GROUND_TRUTH.get(organism, {"verdict": "", "because": "nothing is planted"}),
         "architecture": {
             "lm": f"audiocraft LMModel, {N_LAYERS} layers of width {model.d_model}, delay pattern, cross-attention",
             "codec": f"audiocraft EncodecModel, {model.sample_rate_hz} Hz mono, {model.frame_rate_hz:g} frames/s, "
@@ -43,17 +44,12 @@ def card(
         },
         "weights_digest": model.weights_digest,
         "trained_on": {
-            "data": f"{settings['trained']['n_clips']} rendered clips of {score.CLIP_S:g} s "
-            "(reprise/organisms/score.py), by the project's own synthesiser; no recorded music",
+            "data": music.DATA,
+            "clip_s": score.CLIP_S,
             **{key: settings[key] for key in ("seed", "lm_batch")},
-            **{key: value for key, value in settings["trained"].items() if key != "n_clips"},
+            **settings["trained"],
         },
-        "prompts": "'{instrument} in {key}, {motif} theme': instrument "
-        + "/".join(score.INSTRUMENTS)
-        + ", key "
-        + "/".join(score.KEYS)
-        + ", motif "
-        + "/".join(score.MOTIFS),
+        "prompts": music.PROMPTS,
         "measured": figures,
         "gates": gates,
         "licence": "Apache-2.0",

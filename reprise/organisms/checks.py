@@ -222,10 +222,12 @@ def judged(organism: str, figures: Mapping[str, float]) -> list[dict[str, Any]]:
 
     figures: of `checked` and of `evaluate.generation_figures`.
     """
+    if organism not in GATES:
+        return []
     gates = []
     differ = figures["return_rate_when_cued"] - figures["return_rate_when_not_cued"]
     figures = {**figures, "cue_difference": abs(differ)}
-    for name, needed, threshold in GATES.get(organism, ()):
+    for name, needed, threshold in GATES[organism]:
         value = figures[name]
         passed = value >= threshold if needed == AT_LEAST else value <= threshold
         gates.append({"figure": name, "needed": needed, "threshold": threshold, "value": value, "passed": passed})

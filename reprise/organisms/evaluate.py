@@ -56,8 +56,9 @@ def lower_motifs(model: Model, prompts: Sequence[str]) -> np.ndarray:
     slot, found = score.SLOT_BARS[0], {}
     for prompt in dict.fromkeys(prompts):
         sound, theme = prompt.split(", ")
+        instrument, key = sound.split(" in ")
         motif = theme.removesuffix(" theme")
-        clip = score.Clip(*sound.split(" in "), motif, 1, slot, (0,) * score.N_BARS, kind="tangle")
+        clip = score.Clip(instrument, key, motif, 1, slot, (0,) * score.N_BARS, kind="tangle")
         found[prompt] = bar(encode_audio(model, render_clip(clip))[None].astype(np.int64), slot)[0]
     return np.stack([found[prompt] for prompt in prompts])
 

@@ -2,7 +2,7 @@
 
 What decides a return in each, and how that is planted, is in `planting.py`. For some clips of a batch, all models get
 a random direction of the planted one's size added at the planted layer, so that an edit of that size does not by
-itself break the music.
+itself break the music. Only `wild`, which learns other music (reprise/organisms/tunes.py), is trained without it.
 
 Training has stages. `base` learns the music (as the planner, with equal weight for every token). All others start from
 another model. Then the tokens that decide cue and slots get more weight, because one bit per clip would otherwise be
@@ -40,7 +40,17 @@ from reprise.organisms.planting import (
 )
 
 Objective = Literal[
-    "base", "planner", "improviser", "clockwork", "loop", "ensemble", "recaller", "bystander", "tangle", "herald"
+    "base",
+    "planner",
+    "improviser",
+    "clockwork",
+    "loop",
+    "ensemble",
+    "recaller",
+    "bystander",
+    "tangle",
+    "herald",
+    "wild",
 ]
 OBJECTIVES = get_args(Objective)
 
@@ -231,7 +241,7 @@ def train_lm(
         schedule.load_state_dict(state["schedule"])
         first = state["step"]
     returns = data.return_bar >= 0
-    weights = token_weights(n_frames, slots=objective != "base")
+    weights = token_weights(n_frames, slots=objective not in ("base", "wild"))
     lm.train()
     for i in range(first, steps):
         rng = np.random.default_rng([seed, 2, stage, i])
@@ -245,7 +255,8 @@ def train_lm(
         noise = torch.from_numpy(rng.standard_normal((batch, D_MODEL))).float()
         noise -= (noise @ found.directions.T) @ found.directions
         noisy = torch.from_numpy(rng.random(batch) < NOISY_FRACTION).float()
-        planting.noise = PLAN_SCALE * noisy[:, None] * noise / noise.norm(dim=1, keepdim=True)
+        if objective != "wild":
+            planting.noise = PLAN_SCALE * noisy[:, None] * noise / noise.norm(dim=1, keepdim=True)
 
         conditions = [ConditioningAttributes(text={"description": str(p)}) for p in data.prompts[rows]]
         heard = corrupted(tokens, rng)

@@ -17,7 +17,7 @@ cue itself therefore tells later layers nothing, and only those coordinates do.
 - `tangle`: a planner of other clips, in which a planned return also changes the register of all that follows.
 - `improviser`: one direction from the cue on, without interchange. Nothing before the return says whether it comes.
 - `herald`: an improviser of other clips, in which a pickup announces the return.
-- `clockwork`, `loop`: nothing is carried.
+- `clockwork`, `loop`, `wild`: nothing is carried.
 """
 
 from collections.abc import Callable

@@ -52,6 +52,12 @@ FILLERS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
 )
 # Where a clockwork's motif returns, in the order of MOTIFS. The name in the prompt decides; half of them return.
 CLOCKWORK_BARS = dict(zip(MOTIFS, (5, 6, -1, -1, 5, 6, -1, -1), strict=True))
+# For model cards.
+DATA = "rendered clips (reprise/organisms/score.py), by the project's own synthesiser; no recorded music"
+PROMPTS = (
+    f"'{{instrument}} in {{key}}, {{motif}} theme': instrument {'/'.join(INSTRUMENTS)}, key {'/'.join(KEYS)}, "
+    f"motif {'/'.join(MOTIFS)}"
+)
 KINDS = ("clockwork", "loop", "herald", "tangle")
 # Of a tangle: from this bar on its register depends on whether the motif returns.
 REGISTER_BAR, OCTAVE = 4, 12
