@@ -17,6 +17,7 @@ python -m benchmarks seeds      only benchmarks/seeds.py: the demo at four sets 
 python -m benchmarks candidates only benchmarks/candidates.py: candidates of every kind on models with known answers;
                                 --counts 10,10,200 for fewer studies with own SAEs, studies without, and null fits;
                                 studies that are in candidates.json are not run again: delete it to begin anew
+python -m benchmarks calibration only benchmarks/calibration.py; it goes on after the runs in calibration_runs.json
 python -m benchmarks tables     only the tables in the README and in docs/, from the committed JSON files
 """
 
@@ -30,6 +31,7 @@ from typing import Any
 
 from benchmarks import (
     ablation,
+    calibration,
     candidates,
     capture,
     generation,
@@ -44,6 +46,7 @@ from benchmarks import (
     workflow,
 )
 from benchmarks.tables import rewrite_pages
+from reprise.verdict.calibration_runs import counted
 
 HERE = Path(__file__).parent
 RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS, CANDIDATES, SCALE, ORGANISMS = (
@@ -79,7 +82,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
         "wanted",
         nargs="*",
         help="workflow, planning, labels, screen, ablation, generation, capture, true_size, organisms, scale, seeds, "
-        "statistics, candidates, tables",
+        "statistics, candidates, calibration, tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
@@ -128,6 +131,14 @@ def main(asked: argparse.Namespace) -> None:
         known = read(CANDIDATES)
         for measured in candidates.run(known, n_own_sae=n_own_sae, n_no_sae=n_no_sae, n_null=n_null):
             write(CANDIDATES, measured)
+    # Hours, so only where it is asked for.
+    if "calibration" in asked.wanted:
+        runs = HERE / "calibration_runs.json"
+        for records in calibration.run(json.loads(runs.read_text()) if runs.exists() else []):
+            runs.write_text(json.dumps(records, indent=2, sort_keys=True) + "\n")
+            counts, methods = counted(records)
+            write(HERE / "calibration.json", counts)
+            write(HERE / "calibration_methods.json", methods)
     rewrite_pages(HERE.parent)
 
 

@@ -1,6 +1,8 @@
 """A calibration's runs share no clip, depend on their names alone, and are counted right."""
 
+import math
 from collections import Counter
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from reprise.config.errors import ConfigError
 from reprise.config.prompts import Prompt, read_prompts
 from reprise.config.validation import validate
 from reprise.verdict.calibration import calibration_settings, draw, parse_run, run_names, run_settings
+from reprise.verdict.calibration_runs import counted, run_record
 from reprise.verdict.confusion import confusion, shares
 from reprise.verdict.meanings import VERDICTS
 from tests.places import ROOT
@@ -81,3 +84,22 @@ def test_bad_fields_are_named(given, line):
         calibration_settings(ASKED, given, source="c.yaml")
     (found,) = caught.value.problems
     assert found.startswith(line)
+
+
+def a_run(study: str, verdict: str) -> dict[str, Any]:
+    gate = {"name": "prediction", "value": 0.1, "low": 0.05, "high": 0.2, "outcome": "passed"}
+    judged = {"study": study, "verdict": verdict, "reason": "because", "gates": [gate], "candidates": []}
+    judged |= {"declared": {"candidates": {"kinds": ["feature"]}}, "thresholds": {"min_effect": 0.2}}
+    return run_record(judged, {"feature": {"effect": None}, "mean_difference": {"effect": 0.5}}, [0.55, math.nan, 0.7])
+
+
+def test_runs_are_counted_for_every_method() -> None:
+    records = [a_run("calibration/planner-00", "foresight"), a_run("calibration/loop-03", "none")]
+    assert (records[1]["organism"], records[1]["run"], records[1]["truth"]) == ("loop", 3, "none")
+    assert records[0]["prediction_low"] == 0.05
+    counts, methods = counted(records)
+    assert counts["planner"]["foresight"] == counts["loop"]["none"] == 1 and sum(counts["planner"].values()) == 1
+    # A probe whose AUROC is not known says nothing, and a fraction that is not known is no foresight.
+    assert methods["raw probe"]["loop"]["foresight"] == 1 and methods["plain feature"]["planner"]["none"] == 1
+    assert methods["plain mean difference"]["loop"]["foresight"] == 1 and methods["verdict"] == counts
+    assert counted([]) == ({}, {})
