@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from reprise.models.adapter import Model, TextConditions
 from reprise.models.delay_pattern import delayed, predictions
-from reprise.models.forward import Attend, EditFunction, layer_outputs, logits_of, prompt_keys
+from reprise.models.forward import Attend, EditFunction, layer_outputs, layers_after, logits_of, prompt_keys
 
 # How likely an event is, is the mean over these frames. Its onset is found on a grid, and the codec's frames run ahead
 # of the sound, so it may begin this much earlier.
@@ -40,6 +40,7 @@ def log_likelihood(
     *,
     edit: EditFunction | None = None,
     attend: Attend = causal_attention,
+    after: tuple[int, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Log-likelihood of every frame, given the frames before it.
 
@@ -55,16 +56,24 @@ def log_likelihood(
         Applied to the output of each layer.
     attend : Attend, optional
         Does the self-attention of each layer.
+    after : (layer, tensor `[row, position, d_model]`), optional
+        The output of a layer for these tokens, as edited. The pass then begins with the next layer.
 
     Returns
     -------
     float32 tensor `[row, frame]`
         In nats, mean over codebooks.
     """
-    sequence = delayed(tokens, model.codebook_size, model.delays)
-    keys = prompt_keys(model, text)
-    for _, x in layer_outputs(model, sequence, keys, attend, n_layers=model.n_layers, edit=edit):
-        last = x
+    keys, n_layers = prompt_keys(model, text), model.n_layers
+    if after is None:
+        sequence = delayed(tokens, model.codebook_size, model.delays)
+        outputs = layer_outputs(model, sequence, keys, attend, n_layers=n_layers, edit=edit)
+        _, last = next(outputs)
+    else:
+        outputs = layers_after(model, *after, keys, attend, start=0, n_layers=n_layers, edit=edit)
+        _, last = after
+    for _, last in outputs:  # noqa: B007
+        pass
     total, count = (torch.zeros(tokens.shape[0], tokens.shape[2], device=tokens.device) for _ in range(2))
     for k, logits in predictions(logits_of(model, last), model.delays):
         n = logits.shape[1]

@@ -17,6 +17,8 @@ The search starts from the difference of the class means, because from random di
 Such a subspace may act through pathways that the model itself does not use (arXiv 2311.17030). Whether the model uses
 it is for edits of held-out clips to say, beside fits on exchanged labels.
 
+A pass begins at the stream of the layer, as it was stored: what lies below an edit does not change.
+
 Conventions. Clips are those of the screened prompts, in the order of their `FitData`. Every position up to the onset
 is edited, and takes the coordinates of the same position of the source, a clip of another prompt.
 
@@ -36,6 +38,7 @@ from reprise.candidates.featurizers.sizes import DAS_CLIPS_PER_STEP, DAS_STEPS
 from reprise.interventions.likelihood import EVENT_S, LEAD_S, event_frames, log_likelihood
 from reprise.interventions.subspace import Subspace, linear
 from reprise.models.adapter import Model, TextConditions
+from reprise.models.delay_pattern import n_positions
 from reprise.models.forward import EditFunction, Start
 from reprise.models.prompts import encode_prompts
 
@@ -227,7 +230,11 @@ def _likelihood(clips: Interchanges, rows: NDArray[np.integer], edit: EditFuncti
     """Log-likelihood of some clips' own tokens, up to the end of the latest event, `[row, frame]`."""
     rate = clips.model.frame_rate_hz
     stop = int(clips.onset.max()) - round(LEAD_S * rate) + round(EVENT_S * rate)
-    return log_likelihood(clips.model, clips.tokens[rows, :, :stop], _text(clips, rows), edit=edit)
+    tokens = clips.tokens[rows, :, :stop]
+    stream = np.asarray(clips.stream[rows, : n_positions(tokens.shape[2])], np.float32)
+    x = torch.as_tensor(stream, device=tokens.device).to(clips.text.embeddings.dtype)
+    x = x if edit is None else edit(clips.layer, 0, x)
+    return log_likelihood(clips.model, tokens, _text(clips, rows), after=(clips.layer, x))
 
 
 def _interchange(
@@ -240,9 +247,7 @@ def _interchange(
     onset = torch.from_numpy(clips.onset[rows]).to(read.device)
     inside = (torch.arange(stop, device=read.device) <= onset[:, None])[..., None]
 
-    def edit(layer: int, start: Start, x: torch.Tensor) -> torch.Tensor:
-        if layer != clips.layer:
-            return x
+    def edit(_layer: int, _start: Start, x: torch.Tensor) -> torch.Tensor:
         edited = x[:, :stop].float()
         moved = edited - (edited @ read.T - target) @ read
         return torch.cat([torch.where(inside, moved, edited).to(x.dtype), x[:, stop:]], dim=1)
