@@ -194,7 +194,7 @@ def effects_of(
             )
         ]
     )
-    nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=32)
+    nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=32, threads=THREADS)
     events = settings.events.model_dump(mode="json")
     how = Measured(target_of(settings.target), events, a.prefix_s, extent_of(settings).event_s)
     chosen = np.flatnonzero(table["kind"] == "untouched")

@@ -26,7 +26,7 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], *, threads
     items
         The items. They are made here, at most `threads` ahead.
     threads
-        Number of threads, 1 or more. Numerical libraries use one thread in each of them.
+        Number of threads, 1 or more, with one numerical thread each. One thread is the caller's own.
 
     Yields
     ------
@@ -38,6 +38,10 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], *, threads
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        if threads == 1:
+            with threadpoolctl.threadpool_limits(1):
+                yield from map(work, items)
+            return
         with threadpoolctl.threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
             ahead: deque[Future[Result]] = deque()
             for item in items:

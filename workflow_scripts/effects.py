@@ -37,7 +37,8 @@ need = pass_need(identity, n_frames=edited.shape[-1], dtype=dtype, n_logits=1)
 need = need._replace(afterwards=decoding_bytes(identity, n_frames=edited.shape[-1]))
 check_memory(need, batch_size=batch_size, free=free_memory(device))
 model = load_identified(settings["model"], identity, device=device)
-nll = continuation_nll(model, edited, table["prompt"].tolist(), batch_size=batch_size)
+threads = 1 if device == "cuda" else snakemake.threads
+nll = continuation_nll(model, edited, table["prompt"].tolist(), batch_size=batch_size, threads=threads)
 chosen = np.flatnonzero(table["kind"] == "untouched")
 untouched = untouched_clips(model, table.iloc[chosen], edited[chosen], nll[chosen], how, threads=snakemake.threads)
 records = []

@@ -97,8 +97,9 @@ made = np.concatenate(list(progress(kept, total=-(-len(table) // batch_size), wh
 
 prompts, threads = clips["prompt"].tolist(), snakemake.threads
 before = np.stack([baseline[clip_id] for clip_id in clips["clip_id"]])
-nll_before = continuation_nll(model, before, prompts, batch_size=NLL_ROWS)
-nll = continuation_nll(model, made, table["prompt"].tolist(), batch_size=NLL_ROWS)
+of_nll = {"batch_size": NLL_ROWS, "threads": 1 if device == "cuda" else threads}
+nll_before = continuation_nll(model, before, prompts, **of_nll)
+nll = continuation_nll(model, made, table["prompt"].tolist(), **of_nll)
 how = Measured(target_of(settings["target"]["name"]), settings["events"], ablation["prefix_s"], settings["event_s"])
 untouched_of = untouched_clips(model, clips, before, nll_before, how, threads=threads)
 measured = edit_effects(model, table, made, nll, untouched_of, how, threads=threads)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from reprise.interventions.effects import Continuation, EventWindow, compare
 from reprise.models.adapter import Model
-from reprise.models.codec import decode_audio
+from reprise.models.codec import decode_again, decode_audio, decoder_reach
 from reprise.targets.target import ScoreCurve, Target
 from reprise.threads import in_threads
 
@@ -109,14 +109,14 @@ def edit_effects(
     (dict, float array `[sample]`)
         The record of `compare`, and the audio; in the order of the rows.
     """
-    no_kl = np.zeros(tokens.shape[-1], np.float32)
+    no_kl, reach = np.zeros(tokens.shape[-1], np.float32), decoder_reach(model)
 
     def of(row: Any) -> tuple[dict[str, float], np.ndarray]:
         i, edited = row
         before = untouched[edited.clip_id]
         made = before.made
         if not np.array_equal(tokens[i], made.tokens):
-            audio = decode_audio(model, tokens[i])
+            audio = decode_again(model, tokens[i], made.tokens, made.audio, reach)
             made = Continuation(tokens[i], audio, nll[i], before.scorer(audio))
         event_s = edited.reference_duration_s or how.event_s
         record = compare(

@@ -39,6 +39,7 @@ from reprise.models.delay_pattern import predictions
 from reprise.models.forward import teacher_forced
 from reprise.models.prompts import encode_prompts
 from reprise.targets.target import ScoreCurve
+from reprise.threads import in_threads
 
 Array = NDArray[np.float64]
 FRAME_S, HOP_S = 0.032, 0.01
@@ -69,9 +70,8 @@ class Continuation(NamedTuple):
     scores: ScoreCurve
 
 
-@torch.no_grad()
 def continuation_nll(
-    model: Model, tokens: np.ndarray, prompts: Sequence[str | None], *, batch_size: int
+    model: Model, tokens: np.ndarray, prompts: Sequence[str | None], *, batch_size: int, threads: int = 1
 ) -> np.ndarray:
     """The model's negative log-likelihood of given clips, in nats per token.
 
@@ -86,6 +86,8 @@ def continuation_nll(
     batch_size : int
         Clips per forward pass. The last batch is padded with repeats, so that a clip's value does not depend on the
         other clips. Logits take batch_size x codebooks x frames x codebook_size floats.
+    threads : int
+        Forward passes at the same time, on a processor. No value depends on it.
 
     Returns
     -------
@@ -94,8 +96,9 @@ def continuation_nll(
         their mean is over the remaining ones.
     """
     n_clips, _, n_frames = tokens.shape
-    out = np.empty((n_clips, n_frames), np.float32)
-    for start in range(0, n_clips, batch_size):
+
+    @torch.no_grad()  # a thread does not inherit it
+    def of_batch(start: int) -> np.ndarray:
         chosen = np.minimum(np.arange(start, start + batch_size), n_clips - 1)
         batch = torch.from_numpy(tokens[chosen].astype(np.int64)).to(model.device)
         text = encode_prompts(model, [prompts[i] for i in chosen])
@@ -107,8 +110,10 @@ def continuation_nll(
                 predicted.float().transpose(1, 2), batch[:, k, :n], reduction="none"
             )
             count[:, :n] += 1
-        out[start : start + batch_size] = (total / count).cpu().numpy()[: n_clips - start]
-    return out
+        return (total / count).cpu().numpy()[: n_clips - start]
+
+    parts = list(in_threads(of_batch, range(0, n_clips, batch_size), threads=threads))
+    return np.concatenate(parts) if parts else np.empty((0, n_frames), np.float32)
 
 
 def outside_event(times_s: Array, window: EventWindow) -> NDArray[np.bool_]:

@@ -164,7 +164,7 @@ def _of_model(
         )
     # While the language model is loaded, it is in memory twice as float32: once as read from the file, once in place.
     rows = {"fit_das": 2 * DAS_CLIPS_PER_STEP, "heads": 2}.get(stage, g.batch_size)
-    rows *= 1 if on_gpu or stage not in ("ablate", "map", "heads") else EDIT_THREADS
+    rows *= 1 if on_gpu or stage not in ("ablate", "effects", "map", "heads") else EDIT_THREADS
     loading, running = 2 * weights * 4 + TEXT_ENCODER_BYTES, need.of(rows)
     mb = (GPU_BASE_MB + loading / 1e6) if on_gpu else MODEL_BASE_MB + max(loading, running) / 1e6
 
