@@ -36,7 +36,8 @@ def ablation_config() -> dict:
 def study(tmp_path_factory):
     """The directory of a finished study whose screen finds the planted plan."""
     directory = tmp_path_factory.mktemp("ablation")
-    shutil.copy(ROOT / "config" / "prompts.tsv", directory)
+    prompts = (ROOT / "config" / "prompts.tsv").read_text().splitlines()
+    (directory / "prompts.tsv").write_text("\n".join([prompts[0], *prompts[1:49:2]]) + "\n")
     write_config(directory, ablation_config())
     snakemake(directory, "--cores", "2")
     return directory

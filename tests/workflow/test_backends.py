@@ -59,6 +59,7 @@ def directory(tmp_path, monkeypatch):
     }
     config["defaults"] |= {"seeds": [0], "generation": {"n_batches": 1, "batch_size": 4}}
     config["defaults"]["certificate"] = {"n_clips": 2, "max_fvu": 0.99, "min_neighbour_ratio": 1.0}
+    config["defaults"]["probes"]["representations"] = ["sae", "random_model"]
     write_config(tmp_path, config)
     return tmp_path
 

@@ -26,7 +26,9 @@ def test_a_study_of_another_target_shares_the_clips(
     # What is declared for all studies are fields of recurrence.
     events = config["defaults"].pop("events")
     config["studies"]["tiny"]["events"] = events
-    config["studies"]["swells"] = config["studies"]["tiny"] | {"target": "swell", "events": {"rise_db": 6.0}}
+    swells = {"target": "swell", "events": {"rise_db": 6.0}}
+    swells["probes"] = config["defaults"]["probes"] | {"representations": ["sae", "random_model"]}
+    config["studies"]["swells"] = config["studies"]["tiny"] | swells
     write_config(own_copy, config)
     studies = load_config(own_copy / "config.yaml", base_dir=own_copy).studies
     assert corpus_name(studies["tiny"]) == corpus_name(studies["swells"])
