@@ -191,9 +191,10 @@ def train_lm(
     seed: int,
     checkpoint: Path,
     start_from: dict[str, torch.Tensor] | None = None,
+    save_every: int = 100,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> LMModel:
-    """Train an LM. It resumes from `checkpoint` if that exists, and saves there every 100 steps.
+    """Train an LM. It resumes from `checkpoint` if that exists, and saves there every `save_every` steps.
 
     The batch and the noise of step *i* depend only on (objective, seed, i).
 
@@ -209,6 +210,8 @@ def train_lm(
         File of the training state.
     start_from : dict, optional
         The weights of the base. By default weights are newly initialised.
+    save_every : int
+        Steps between two checkpoints.
     on_step : callable, optional
         Called with the step and its losses.
 
@@ -291,7 +294,7 @@ def train_lm(
         if on_step:
             losses = {"music_nll": music, "plan_mse": plan} | ({"same": same} if streams is not None else {})
             on_step(i, {name: float(loss.detach()) for name, loss in losses.items()})
-        if (i + 1) % 100 == 0 or i + 1 == steps:
+        if (i + 1) % save_every == 0 or i + 1 == steps:
             save_checkpoint(
                 checkpoint,
                 model=lm.state_dict(),

@@ -82,31 +82,27 @@ def test_training_lowers_the_loss_and_resumes_where_it_was(planner, tmp_path):
     data = dataset.pack(list(dataset.token_set(planner.codec, dataset.draw_clips(12, seed=1))))
     losses = {}
 
-    def run(steps, checkpoint):
-        return train_lm(
-            "base",
-            data,
-            steps=steps,
-            batch=2,
-            seed=1,
-            checkpoint=tmp_path / checkpoint,
-            on_step=lambda i, found: losses.setdefault(checkpoint, []).append(found["music_nll"]),
-        )
+    def run(checkpoint, on_step):
+        how = {"steps": 120, "batch": 2, "seed": 1, "save_every": 30}
+        return train_lm("base", data, **how, checkpoint=tmp_path / checkpoint, on_step=on_step)
 
-    whole = run(200, "whole.pt")
+    def note(checkpoint):
+        return lambda i, found: losses.setdefault(checkpoint, []).append(found["music_nll"])
+
+    whole = run("whole.pt", note("whole.pt"))
     assert np.mean(losses["whole.pt"][-20:]) < 0.5 * np.mean(losses["whole.pt"][:20])
 
     class KilledError(Exception):
         pass
 
     def kill(i, _found):
-        if i == 130:
+        if i == 75:
             raise KilledError
 
     with pytest.raises(KilledError):
-        train_lm("base", data, steps=200, batch=2, seed=1, checkpoint=tmp_path / "killed.pt", on_step=kill)
-    assert torch.load(tmp_path / "killed.pt")["step"] == 100
-    resumed = run(200, "killed.pt")
-    assert len(losses["killed.pt"]) == 100
+        run("killed.pt", kill)
+    assert torch.load(tmp_path / "killed.pt")["step"] == 60
+    resumed = run("killed.pt", note("killed.pt"))
+    assert len(losses["killed.pt"]) == 60
     for before, after in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-4)
