@@ -36,12 +36,7 @@ from reprise.config.errors import ConfigError
 from reprise.config.corpora import corpus_name
 from reprise.checkpoints.hub import model_folder, model_place, sae_folder, sae_place
 from reprise.workflow.provenance import code_digest, fingerprint
-from reprise.workflow.resources import (
-    EDIT_THREADS,
-    MAP_CLIPS,
-    TRAINING_THREADS,
-    job_needs,
-)
+from reprise.workflow.resources import EDIT_THREADS, MAP_CLIPS, job_needs
 from reprise.review.files import read_reviews
 from reprise.probing.representations import (
     of_probe,

@@ -16,7 +16,6 @@ rule train_sae:
         "results/benchmarks/{study}/train_sae/layer{layer}.tsv"
     conda:
         "../envs/train_sae.yaml"
-    threads: TRAINING_THREADS
     resources:
         device=device,
         gpu=gpu,

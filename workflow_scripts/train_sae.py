@@ -14,10 +14,9 @@ from reprise.saes.training import activation_batches, save_sae, train, untrained
 from reprise.storage.files import read_manifest, write_folder
 from reprise.storage.stores import read_store
 from reprise.workflow.job import log, start
-from reprise.workflow.resources import TRAINING_THREADS
 from reprise.workflow.resume import remove_unfinished, unfinished_folder
 
-settings = start(snakemake, threads=TRAINING_THREADS)
+settings = start(snakemake)
 # Bit-exact results also on a GPU, as far as torch allows.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 torch.use_deterministic_algorithms(True, warn_only=True)

@@ -17,8 +17,8 @@ module adds what SAELens leaves to its caller:
   weights, a BatchTopK's threshold, optimiser, schedules, the factor, and how long each feature has been silent. It is
   saved after a step is counted. SAELens' own loop is not used: it saves before the step is counted, does not restore
   which checkpoints are still due, and can leave an incomplete checkpoint. Steps draw no random numbers. So an
-  interrupted training gives the same SAE, bit for bit (on the same device, with the same number of threads, which
-  the workflow fixes).
+  interrupted training gives the same SAE, bit for bit, on the same device. On a processor a job uses one thread: a
+  second one gains little, and costs much where another job runs beside it.
 
 Degenerate input: activations that are all equal or not finite are an error, and so is a loss that is not finite.
 """

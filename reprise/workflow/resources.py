@@ -51,8 +51,6 @@ N_PATCHED = 8
 HEADS_PASSES = 2 * (3 + 2 + N_PATCHED)
 # Clips in which the candidate that passes is mapped.
 MAP_CLIPS = 12
-# Threads of a job that trains an SAE, also where it has fewer cores: the result depends on them.
-TRAINING_THREADS = 2
 # Threads of a job that continues clips under edits, or measures attention heads. Each has a batch of its own.
 EDIT_THREADS = 2
 
