@@ -4,10 +4,15 @@
 
 import yaml
 
+from reprise.organisms.recipe import ORGANISMS, recipe_of
+
 with open(workflow.source_path("../config/organisms.yaml")) as _file:
-    RECIPE = yaml.safe_load(_file) | config.get("organisms", {})
-ORGANISMS = ["planner", "improviser"]
-# They start from a shipped one.
+    _shipped = yaml.safe_load(_file)
+try:
+    RECIPE = recipe_of(_shipped, config.get("organisms"), source=SOURCE(("organisms",)))
+except ConfigError as error:
+    raise refused(error) from None
+# They share the shipped codec.
 DERIVED = list(RECIPE["derived"])
 
 

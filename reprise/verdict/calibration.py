@@ -10,11 +10,11 @@ Degenerate input: if fewer prompts are listed than a run draws, it uses all of t
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from reprise.config.errors import ConfigError
 from reprise.config.fields import Settings
-from reprise.config.messages import describe_error
+from reprise.config.overrides import overridden
 from reprise.config.prompts import Prompt
 from reprise.identity import stable_fraction
 from reprise.organisms.truth import GROUND_TRUTH
@@ -51,18 +51,7 @@ def calibration_settings(shipped: Mapping[str, Any], given: Any, *, source: str)
     ConfigError
         For fields that are not valid, and for organisms whose answer is not known.
     """
-    if given is not None and not isinstance(given, Mapping):
-        raise ConfigError([f"{source}: calibration: got {given!r}; valid: fields of config/calibration.yaml"])
-    merged = {**shipped, **(given or {})}
-    try:
-        CalibrationSettings.model_validate(merged)
-    except ValidationError as error:
-        schema = CalibrationSettings.model_json_schema()
-        lines = [
-            f"{source}: {'.'.join(map(str, ('calibration', *e['loc'])))}: {describe_error(e, e['loc'], schema)}"
-            for e in error.errors(include_url=False)
-        ]
-        raise ConfigError(lines) from None
+    merged = overridden("calibration", shipped, given, fields=CalibrationSettings, source=source)
     if unknown := merged["organisms"].keys() - GROUND_TRUTH.keys():
         valid = ", ".join(GROUND_TRUTH)
         raise ConfigError(
