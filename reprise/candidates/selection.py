@@ -80,10 +80,9 @@ def candidate_title(layer: int, kind: str, latents: Sequence[int], file: str = "
         return f"layer {layer}, feature {latents[0]}"
     if latents:
         *first, last = map(str, latents)
-        return (
-            f"layer {layer}, features {', '.join(first)} and {last}"
-            if first
-            else f"layer {layer}, set of feature {last}"
+        # A set of one is edited as a set, and says so.
+        return f"layer {layer}, " + (
+            f"features {', '.join(first)} and {last}" if first else f"feature {last} as a set"
         )
     return f"layer {layer}, {kind.upper() if kind in ('leace', 'das') else kind.replace('_', ' ')}"
 

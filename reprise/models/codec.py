@@ -87,13 +87,17 @@ def codec_lookahead_s(model: Model) -> float:
 
     MusicGen's codec is not causal: the audio just before t depends on tokens at and after t. So the data that are
     treated as known at t must end this much earlier. Measured by changing every token from one frame onwards.
+
+    Raises ValueError for a codec whose audio does not depend on tokens.
     """
     n_frames = 100
     tokens = np.random.default_rng(0).integers(model.codebook_size, size=(2, model.n_codebooks, n_frames))
     tokens[1, :, : n_frames // 2] = tokens[0, :, : n_frames // 2]
     before, after = (decode_audio(model, t) for t in tokens)
-    first_s = float(np.flatnonzero(before != after)[0]) / model.sample_rate_hz
-    return max(0.0, n_frames / 2 / model.frame_rate_hz - first_s)
+    differ = np.flatnonzero(before != after)
+    if not len(differ):
+        raise ValueError("codec: it decodes other tokens to the same audio; valid: a trained codec")
+    return max(0.0, n_frames / 2 / model.frame_rate_hz - float(differ[0]) / model.sample_rate_hz)
 
 
 def encoder_lookahead_s(model: Model) -> float:
@@ -103,6 +107,8 @@ def encoder_lookahead_s(model: Model) -> float:
     frames, 80 ms, with MusicGen's codec). So what is known at t must be read that much earlier. Measured with noise
     that becomes 1000 times louder at the start of one frame. This changes every earlier token that depends on it. The
     result is a whole number of frames.
+
+    Raises ValueError for a codec whose tokens do not depend on audio.
     """
     n_frames, n_draws = 100, 3
     rng = np.random.default_rng(0)
@@ -111,7 +117,10 @@ def encoder_lookahead_s(model: Model) -> float:
     audio[1:, :half] = audio[0, :half]
     audio[1:, half:] *= 1000
     quiet, *loud = (encode_audio(model, a.astype(np.float32)) for a in audio)
-    first = min(np.flatnonzero((tokens != quiet).any(axis=0))[0] for tokens in loud)
+    differ = [np.flatnonzero((tokens != quiet).any(axis=0)) for tokens in loud]
+    if not all(map(len, differ)):
+        raise ValueError("codec: it encodes quiet and loud noise as the same tokens; valid: a trained codec")
+    first = min(each[0] for each in differ)
     return max(0.0, (n_frames / 2 - float(first)) / model.frame_rate_hz)
 
 

@@ -118,7 +118,11 @@ def generate(
     ------
     NotFiniteError
         If logits or activations are NaN or infinite.
+    ValueError
+        If a prefix is given without its lengths, or lengths without a prefix.
     """
+    if (prefix is None) != (n_prefix_frames is None):
+        raise ValueError("generate: got only one of prefix and n_prefix_frames; valid: both, or neither")
     rows = len(prompts)
     guided = sampling.cfg_coef != 1.0
     text = encode_prompts(model, [*prompts, *([None] * rows if guided else [])])

@@ -57,7 +57,7 @@ def test_a_candidate_is_named_by_what_it_does():
     ]
     assert candidate_name(feature) != candidate_name(spec("feature", 7, clips=[]))
     titles = [candidate_title(2, *of) for of in (("feature", [7]), ("feature_set", [7, 9, 1]), ("feature_set", [7]))]
-    assert titles == ["layer 2, feature 7", "layer 2, features 7, 9 and 1", "layer 2, set of feature 7"]
+    assert titles == ["layer 2, feature 7", "layer 2, features 7, 9 and 1", "layer 2, feature 7 as a set"]
     assert candidate_title(4, "mean_difference", []) == "layer 4, mean difference"
     assert candidate_title(4, "leace", []) == "layer 4, LEACE"
 

@@ -6,7 +6,14 @@ import torch
 
 from reprise.models import codec
 from reprise.models.adapter import Model
-from reprise.models.codec import Reach, decode_again, decode_audio, decoder_reach
+from reprise.models.codec import (
+    Reach,
+    codec_lookahead_s,
+    decode_again,
+    decode_audio,
+    decoder_reach,
+    encoder_lookahead_s,
+)
 from reprise.models.loading import load_model
 from tests.places import PLANNER
 
@@ -45,3 +52,13 @@ def test_a_recurrent_codec_is_decoded_whole(model: Model, monkeypatch: pytest.Mo
     monkeypatch.setattr(codec, "decode_audio", lambda _, part: lengths.append(part.shape[1]) or part)
     decode_again(recurrent, tokens[1], tokens[0], np.zeros(60 * 640, np.float32), None)
     assert lengths == [60]
+
+
+def test_a_codec_that_hears_nothing_is_refused(model: Model) -> None:
+    def constant(of: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(1, 1, of.shape[-1] * 640)
+
+    with pytest.raises(ValueError, match="other tokens to the same audio"):
+        codec_lookahead_s(model._replace(tokens_to_audio=constant))
+    with pytest.raises(ValueError, match="quiet and loud noise as the same tokens"):
+        encoder_lookahead_s(model._replace(audio_to_tokens=lambda audio: torch.zeros(1, 4, audio.shape[-1] // 640)))

@@ -105,3 +105,10 @@ def test_noise_samples_the_softmax():
     draws = [int(np.argmax(logits - np.log(next(noise)[0]))) for _ in range(20_000)]
     # Standard error of a share is at most 0.0036.
     np.testing.assert_allclose(np.bincount(draws) / len(draws), [0.5, 0.3, 0.15, 0.05], atol=0.015)
+
+
+def test_a_prefix_needs_its_lengths(random_model):
+    prefix = torch.zeros(1, random_model.n_codebooks, 5, dtype=torch.int64)
+    for given in ({"prefix": prefix}, {"n_prefix_frames": [5]}):
+        with pytest.raises(ValueError, match="only one of prefix and n_prefix_frames"):
+            generate(random_model, ["a"], [(0,)], n_frames=8, sampling=Sampling(1.0, 10, 1.0), **given)
