@@ -52,7 +52,9 @@ def test_every_field_is_described() -> None:
             assert not name.endswith("_s") or field["unit"] == "s", f"{owner}.{name}"
 
 
-@pytest.mark.parametrize("path", [ROOT / "config" / "config.yaml", *PRESETS], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [*(ROOT / "config" / f"{name}.yaml" for name in ("config", "wild")), *PRESETS], ids=lambda p: p.name
+)
 def test_shipped_configs_validate_by_model_and_by_schema(path: Path) -> None:
     load_config(path, base_dir=ROOT, check_files=False)
     raw = json.loads(json.dumps(yaml.safe_load(path.read_text())))  # JSON has text keys
