@@ -9,6 +9,7 @@ from reprise.models.loading import load_model
 from reprise.organisms import score
 from reprise.organisms.checks import checked, judged
 from reprise.organisms.evaluate import generation_figures
+from reprise.organisms.truth import GROUND_TRUTH
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 SAMPLING = Sampling(temperature=0.9, top_k=100, cfg_coef=1.0)
@@ -21,6 +22,8 @@ def run() -> dict[str, Any]:
     found = {}
     for card in sorted(RESOURCES.glob("*/card.json")):
         name = json.loads(card.read_text())["name"]
+        if name not in GROUND_TRUTH:
+            continue
         model = load_model(str(card.parent))
         kind = name if name in score.KINDS else ""
         figures = generation_figures(model, score.prompts(), SEEDS, sampling=SAMPLING, kind=kind)

@@ -264,7 +264,7 @@ def trained(organism):
         return {
             "n_clips": RECIPE["derived_clips"][how["clips"]],
             "lm_steps": how["steps"],
-            "start": f"the shipped {how['start']}" if "start" in how else "nothing",
+            "start": f"the shipped {how['start']}" if how.get("start") else "nothing",
         }
     return {
         key: RECIPE[key] for key in ("n_clips", "codec_steps", "base_steps", "lm_steps")

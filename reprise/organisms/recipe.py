@@ -4,7 +4,7 @@ The Snakefile imports this module every time it is parsed, so nothing heavy is i
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -40,7 +40,7 @@ class Recipe(Settings):
     k: int = Field(ge=1)
     eval_clips: int = Field(ge=1)
     derived: dict[str, Derived]
-    derived_clips: dict[str, int]
+    derived_clips: dict[str, Annotated[int, Field(ge=1)]]
     held_out_tunes: int = Field(ge=1)
 
 
@@ -52,7 +52,8 @@ def recipe_of(shipped: Mapping[str, Any], given: Any, *, source: str) -> dict[st
     shipped : mapping
         The fields of config/organisms.yaml.
     given : mapping or None
-        The fields that replace them. Of `derived` and `derived_clips`, only the entries that are named.
+        The fields that replace them. Of `derived`, only the fields of each organism that are named, and of
+        `derived_clips` only the entries.
     source : str
         The configuration's name in error messages.
 
@@ -71,7 +72,7 @@ def recipe_of(shipped: Mapping[str, Any], given: Any, *, source: str) -> dict[st
                             f"valid: {', '.join(shipped[field])}"
                         ]
                     )
-                given = {**given, field: {**shipped[field], **mine}}
+                given = {**given, field: {**shipped[field], **_filled(mine, shipped[field])}}
     found = overridden("organisms", shipped, given, fields=Recipe, source=source)
     for name, how in found["derived"].items():
         if how["clips"] not in found["derived_clips"]:
@@ -82,3 +83,8 @@ def recipe_of(shipped: Mapping[str, Any], given: Any, *, source: str) -> dict[st
                 ]
             )
     return found
+
+
+def _filled(given: Mapping[str, Any], shipped: Mapping[str, Any]) -> dict[str, Any]:
+    """The given entries; those that are mappings, with the shipped fields that they do not name."""
+    return {name: {**shipped[name], **of} if isinstance(of, Mapping) else of for name, of in given.items()}

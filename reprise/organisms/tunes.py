@@ -5,9 +5,9 @@ notation. A tune has strains of eight bars. Most are played twice, and then the 
 about eight seconds. An excerpt begins with any strain, so whether its first bars come back depends on the place in the
 tune, which nothing says. Nothing is planted.
 
-A bar is as long for every tune: 24 frames of the codec, so that all notes begin on its frame grid; a bar of three or
-four triplets (6/8, 12/8) has frames by its triplets. Notes that the grid does not have, such as the short ones of a
-dotted rhythm, begin at the nearest frame. A tune is transposed into each of four keys, by six semitones or less.
+A bar has 24 frames of the codec in every metre, so that most notes begin on its frame grid. The others, such as the
+short ones of a dotted rhythm, begin at the nearest frame. A tune is transposed into each of four keys by six semitones
+or less, and put an octave lower if it is then too high.
 
 Left out: tunes of another metre than 2/4, 4/4, 2/2 or 6/8, tunes that are no whole number of strains, and rare dances.
 """
@@ -37,7 +37,7 @@ PROMPTS = (
 )
 # Every tenth tune is held out of the training.
 HELD_OUT_EVERY = 10
-# Of what a tune is as long as: the last bar may be short by its upbeat.
+# A tune may be this much shorter or longer than a whole number of strains, because of its upbeat.
 UPBEAT_BARS = 0.5
 HIGHEST_MIDI = 86
 
@@ -88,7 +88,7 @@ def tune_of(path: Path, read: Score | None) -> Tune | None:
 
 
 def excerpts(tunes: Iterable[Tune], *, held_out: bool) -> Iterator[Excerpt]:
-    """All excerpts of the tunes that are held out, or of the others, in an order of its own."""
+    """All excerpts of the tunes that are held out, or of the others, in a fixed order."""
     for i, tune in enumerate(tunes):
         if (i % HELD_OUT_EVERY == 0) != held_out:
             continue

@@ -59,6 +59,7 @@ def test_nll_of_a_clip_does_not_depend_on_the_others(model):
     tokens = np.random.default_rng(1).integers(0, model.codebook_size, (5, model.n_codebooks, 12))
     prompts = [f"piano in c, {name} theme" for name in ("amber", "brook", "coral", "delta", "ember")]
     together = continuation_nll(model, tokens, prompts, batch_size=4)
+    assert np.array_equal(continuation_nll(model, tokens, prompts, batch_size=4, threads=2), together)
     order = [4, 2, 0]
     assert np.array_equal(
         continuation_nll(model, tokens[order], [prompts[i] for i in order], batch_size=4), together[order]

@@ -19,9 +19,11 @@ def test_the_shipped_recipe_is_valid_and_of_organisms_that_can_be_trained() -> N
 
 
 def test_one_organism_can_be_changed_and_the_others_stay() -> None:
-    found = recipe_of(SHIPPED, {"derived": {"wild": {"clips": "tunes", "steps": 9}}, "k": 8}, source="c.yaml")
-    assert found["derived"]["wild"]["steps"] == 9 and found["k"] == 8
-    assert {**found["derived"], "wild": SHIPPED["derived"]["wild"]} == SHIPPED["derived"]
+    found = recipe_of(SHIPPED, {"derived": {"recaller": {"steps": 9}}, "k": 8}, source="c.yaml")
+    # It still starts from the planner.
+    shipped = SHIPPED["derived"]["recaller"]
+    assert found["derived"]["recaller"] == {**shipped, "steps": 9} != shipped and found["k"] == 8
+    assert {**found["derived"], "recaller": shipped} == SHIPPED["derived"]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,7 @@ def test_one_organism_can_be_changed_and_the_others_stay() -> None:
             {"derived": {"wild": {"clips": "songs", "steps": 9}}},
             "c.yaml: organisms.derived.wild.clips: got 'songs'; valid: one of plain",
         ),
+        ({"derived_clips": {"plain": 0}}, "c.yaml: organisms.derived_clips.plain: got 0; valid"),
         ({"derived_clips": {"songs": 5}}, "c.yaml: organisms.derived_clips: unknown entries songs; valid: plain"),
         ({"derived": {"wild": {"clips": "tunes", "steps": 0}}}, "c.yaml: organisms.derived.wild.steps: got 0; valid"),
     ],

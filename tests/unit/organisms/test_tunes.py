@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from reprise.audio.scores import read_score
+from reprise.config.prompts import read_prompts
 from reprise.organisms import tunes
 from reprise.organisms.codec import FRAME_RATE_HZ
 from reprise.organisms.tunes import Excerpt, Tune, draw_excerpts, excerpt_notes, prompt_of, prompts, tune_of
+from tests.places import ROOT
 
 STRAIN_A = "D2FA dAFD|E2GB eBGE|D2FA dAFD|A,CEA cAEC|D2FA dAFD|E2GB eBGE|fdAF GECA,|D4 D4"
 STRAIN_B = "f2df a2fd|g2eg b2ge|f2df a2fd|e2ce a2ec|f2df a2fd|g2eg b2ge|fdAF GECA,|D4 D4"
@@ -67,3 +69,8 @@ def test_excerpts_of_held_out_tunes_are_no_others(reel: Tune) -> None:
     assert len(learnt) == 18 * 3 * 3 * 4 and {e.strain for e in learnt} == {0, 1, 2}
     assert draw_excerpts(many, 5, seed=0) == learnt[:5]
     assert {prompt_of(e, reel) for e in learnt} <= set(prompts()) and len(prompts()) == 48
+
+
+def test_the_shipped_prompts_are_those_that_it_knows() -> None:
+    listed = read_prompts(ROOT / "config" / "wild-prompts.tsv")
+    assert [each.prompt for each in listed] == prompts()
