@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml envs/constraints.txt envs/audiocraft.txt
 CORES ?= all
-# Two test processes of one thread each, so that they do not compete for two cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three test processes of one thread each for two cores: one of them often waits for a scheduler or for a killed job.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install install-all demo test test-fast test-slow test-all bench bench-gpu lint docs site lock clean
 

@@ -5,6 +5,7 @@ python -m benchmarks workflow   only benchmarks/workflow.py; the other records s
 python -m benchmarks planning   only benchmarks/planning.py
 python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,speed for some sections; --bps-dir FOLDER
                                 (or REPRISE_BPS_DIR) for the sonatas, which otherwise stay unchanged
+python -m benchmarks sections   only benchmarks/sections.py: starts of sections, planted and in tunes
 python -m benchmarks screen     only benchmarks/screen.py
 python -m benchmarks ablation   only benchmarks/ablation.py
 python -m benchmarks generation only benchmarks/generation.py
@@ -40,6 +41,7 @@ from benchmarks import (
     planning,
     scale,
     screen,
+    sections,
     seeds,
     statistics,
     true_size,
@@ -49,9 +51,12 @@ from benchmarks.tables import rewrite_pages
 from reprise.verdict.calibration_runs import counted
 
 HERE = Path(__file__).parent
-RESULTS, DEMO, LABELS, TRUE_SIZE, SEEDS, STATISTICS, CANDIDATES, SCALE, ORGANISMS = (
+RESULTS, DEMO, LABELS, TARGETS, TRUE_SIZE, SEEDS, STATISTICS, CANDIDATES, SCALE, ORGANISMS = (
     HERE / f"{name}.json"
-    for name in ("results", "demo", "labels", "true_size", "seeds", "statistics", "candidates", "scale", "organisms")
+    for name in (
+        *("results", "demo", "labels", "targets", "true_size", "seeds", "statistics", "candidates", "scale"),
+        "organisms",
+    )
 )
 
 
@@ -81,8 +86,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="workflow, planning, labels, screen, ablation, generation, capture, true_size, organisms, scale, seeds, "
-        "statistics, candidates, calibration, tables",
+        help="workflow, planning, labels, sections, screen, ablation, generation, capture, true_size, organisms, "
+        "scale, seeds, statistics, candidates, calibration, tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
@@ -111,6 +116,8 @@ def main(asked: argparse.Namespace) -> None:
             records, measured = labels.run(bps_dir=bps_dir, sections=[section])
             save(records)
             write(LABELS, read(LABELS) | measured)
+    if not asked.wanted or "sections" in asked.wanted:
+        write(TARGETS, read(TARGETS) | {"section": sections.run()})
     for benchmark in (planning, screen, ablation, generation, capture):
         name = benchmark.__name__.removeprefix("benchmarks.")
         if not asked.wanted or name in asked.wanted:

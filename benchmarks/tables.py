@@ -61,6 +61,7 @@ def all_tables(measured: Path) -> dict[str, str]:
         "seeds": seeds_table(read("seeds")),
         "speed": speed_table(read("results") or []),
         "labels": labels_table(read("labels")),
+        "sections": sections_table(read("targets").get("section", {})),
         "true_size": true_size_table(read("true_size")),
         "statistics": statistics_table(read("statistics")),
     }
@@ -362,6 +363,45 @@ def labels_table(labels: dict[str, Any]) -> str:
             f"{_percent(planted['all_decoys'])}; by the plain method in any key, in {sum(n_plain.values())} of {n},",
             f"of which {n_plain['loop']} are loops.",
         ]
+    return "\n".join(lines) + "\n"
+
+
+SECTION_ROWS = {
+    "timbre": "another instrument",
+    "key": "another key",
+    "texture": "chords come or go",
+    "material": "another riff",
+    "strains": "the second strain of a tune",
+}
+DECOY_ROWS = {
+    "odd_bar": "one odd bar",
+    "fade": "a fade",
+    "noise": "noise",
+    "drift": "one instrument becomes another, slowly",
+    "tune": "a tune",
+    "loop": "a riff",
+    "chords": "a tune with chords",
+    "all_decoys": "all of these",
+}
+
+
+def sections_table(sections: dict[str, Any]) -> str:
+    """One row per kind of section with what each method finds, and a sentence on clips without one."""
+    if not sections:
+        return "Not measured yet.\n"
+
+    def cell(number: dict[str, float]) -> str:
+        return f"{number['value']:.2f} ({number['low']:.2f} to {number['high']:.2f})"
+
+    near, far = "found_within_0.5_s", "found_within_3_s"
+    lines = ["| what changes | n | method | found within 0.5 s | within 3 s |", "|---|---|---|---|---|"]
+    for kind, title in SECTION_ROWS.items():
+        record = sections[kind]
+        for method, name in {"": "ours", "novelty_": "novelty", "librosa_": "librosa, told that there is one"}.items():
+            head = f"{title} | {record[near]['n']}" if not method else " | "
+            lines.append(f"| {head} | {name} | {cell(record[method + near])} | {cell(record[method + far])} |")
+    lines += ["", "| nothing begins | clips with a false event |", "|---|---|"]
+    lines += [f"| {name} | {cell(sections[kind]['clips_with_a_false_event'])} |" for kind, name in DECOY_ROWS.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -327,7 +327,7 @@ def _numbers(
     found = compare(
         edited,
         untouched,
-        EventWindow(prefix_s, low_s, high_s, extent.reference_s or extent.event_s),
+        EventWindow(prefix_s, low_s, high_s, extent.reference_s or extent.heard_for_s),
         kl=kl,
         frame_rate_hz=model.frame_rate_hz,
         sample_rate_hz=model.sample_rate_hz,

@@ -220,7 +220,7 @@ rule effects:
             "ablation",
             "events",
             target=target("effects"),
-            event_s=extent("event_s"),
+            event_s=extent("heard_for_s"),
             batch_size=lambda wildcards: STUDIES[
                 wildcards.study
             ].generation.batch_size,
@@ -400,7 +400,7 @@ rule map_effect:
             "ablation",
             "events",
             target=target("effects"),
-            event_s=extent("event_s"),
+            event_s=extent("heard_for_s"),
             sampling=lambda wildcards: sampling(wildcards.study),
             n_map_clips=MAP_CLIPS,
             map_step_s=lambda wildcards: STUDIES[

@@ -41,7 +41,7 @@ rule plain_methods:
             "plain_methods",
             *("model", "ablation", "events"),
             target=target("effects"),
-            event_s=extent("event_s"),
+            event_s=extent("heard_for_s"),
             of_clips=of_clips,
             sampling=lambda wildcards: sampling(wildcards.study),
             saes=lambda wildcards: {

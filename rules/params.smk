@@ -140,7 +140,7 @@ def known(wildcards):
 
 
 def extent(field):
-    """How much time the target needs: `earliest_s`, `reference_s` or `event_s`."""
+    """How much time the target needs, a part of its `Extent`: `earliest_s`, `reference_s` or `heard_for_s`."""
 
     def of(wildcards):
         study = STUDIES[wildcards.study]

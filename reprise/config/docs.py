@@ -16,7 +16,7 @@ from typing import Any
 
 from reprise.config.messages import valid_text
 from reprise.config.schema import Config, Study
-from reprise.targets.registry import RECURRENCE, USED_BY, functions_of
+from reprise.targets.registry import BUILT_IN, RECURRENCE, USED_BY, functions_of, target_of
 from reprise.workflow.provenance import ROOT, code_used, functions_used
 
 _HEADER = """\
@@ -64,6 +64,13 @@ def schema_text() -> str:
     }
     properties = {"studies": schema["properties"]["studies"], "defaults": defaults, **schema["properties"]}
     properties |= overrides
+    # The fields of events are those of the study's target.
+    classes = {target_of(name).settings for name in BUILT_IN}
+    for each in sorted(classes, key=lambda settings: settings.__name__):
+        schema["$defs"][each.__name__] = each.model_json_schema()
+    events = schema["$defs"]["Study"]["properties"]["events"]
+    events["anyOf"] = [{"$ref": f"#/$defs/{target_of(name).settings.__name__}"} for name in BUILT_IN]
+    del events["$ref"]
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "properties": properties}
     schema["title"] = "Reprise configuration"
     schema["description"] = "Studies, the fields they share, and the report."
@@ -116,12 +123,24 @@ def configuration_text() -> str:
             continue
         group = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
         rows = [_row(f"{name}.{field}", inner, group["properties"][field], required) for field, inner in value.items()]
-        groups.append(f"## `{name}`\n\n{group['description']}\n\n{_TABLE}{''.join(rows)}")
+        title = f"## `{name}`" + (f" of the target `{RECURRENCE}`" if name == "events" else "")
+        groups.append(f"{title}\n\n{group['description']}\n\n{_TABLE}{''.join(rows)}")
+        if name == "events":
+            groups += [_events_of(target) for target in BUILT_IN if target != RECURRENCE]
     report = Config.model_validate({"studies": {"planner": _EXAMPLE}}).report.model_dump()
     group = Config.model_json_schema()["$defs"]["ReportSettings"]
     rows = [_row(f"report.{field}", value, group["properties"][field], {}) for field, value in report.items()]
     groups.append(f"## `report`\n\n{group['description']} It stands beside `studies`.\n\n{_TABLE}{''.join(rows)}")
     return "\n".join([_PAGE_HEADER, _STUDY_HEADER, _TABLE + "".join(own), *groups])
+
+
+def _events_of(target: str) -> str:
+    """The fields of `events` for a target, as a section of the reference page."""
+    settings = target_of(target).settings
+    schema = _without_titles(settings.model_json_schema())
+    values = settings().model_dump(mode="json")
+    rows = [_row(f"events.{field}", value, schema["properties"][field], {}) for field, value in values.items()]
+    return f"## `events` of the target `{target}`\n\n{schema['description']}\n\n{_TABLE}{''.join(rows)}"
 
 
 _REQUIRED = "*required*"

@@ -386,8 +386,9 @@ class Study(Settings):
     descriptors: DescriptorSettings = DescriptorSettings()
     target: Annotated[str, AfterValidator(known_target)] = leaf(
         RECURRENCE,
-        "The kind of event that the study asks about, and with it the fields of events. recurrence: a motif returns.",
-        valid="recurrence, or a target of an installed package",
+        "The kind of event that the study asks about, and with it the fields of events. recurrence: a motif returns. "
+        "section: a section begins that differs from what came before.",
+        valid="recurrence, section, or a target of an installed package",
     )
     # Of the target's own class.
     events: SerializeAsAny[RecurrenceSettings] = Field(RecurrenceSettings(), validate_default=True)

@@ -20,7 +20,7 @@ class Measured(NamedTuple):
     """How events are found in continuations.
 
     target: the study's, with its settings `events`. prefix_s: where continuations begin. event_s: how long an event
-    lasts if it does not refer to an earlier passage; otherwise it lasts as long as that.
+    is heard (`Extent.heard_for_s`) if it does not refer to an earlier passage; otherwise as long as that.
     """
 
     target: Target

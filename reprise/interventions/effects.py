@@ -12,7 +12,8 @@ If it may happen at one of several times, only the horizon asks about the event 
 
 Damage. `damage_nats` is the unedited model's teacher-forced NLL of the edited continuation minus that of the baseline,
 in nats per token. It is the mean over the frames of the continuation outside the expected event, that is outside the
-target window and the length of an event after it. Inside it, a clip that lost its event costs NLL only because the
+target window and the length of an event after it (for a section's start, before the target window only, because all
+that follows is other music). Inside it, a clip that lost its event costs NLL only because the
 music that the unedited model plans is missing. That is the effect, not damage. The NLL is that of the unguided
 conditional model at temperature 1, whatever settings the clips were sampled with. A negative damage (the music became
 more predictable) counts as zero when matched (reprise/interventions/matched_damage.py). The shifts of loudness,
@@ -51,7 +52,8 @@ ROUNDING_S = 5e-7  # times on a frame grid are not exact
 class EventWindow(NamedTuple):
     """When a clip's event counts, in seconds.
 
-    prefix_s: where the continuation begins. start_s, stop_s: the event must begin between them. event_s: its length.
+    prefix_s: where the continuation begins. start_s, stop_s: the event must begin between them. event_s: its length,
+    infinite if all that follows is other music.
     """
 
     prefix_s: float

@@ -25,7 +25,10 @@ from reprise.workflow.provenance import function_digest
 GROUP = "reprise.targets"
 # What a study asks about where it does not say.
 RECURRENCE = "recurrence"
-BUILT_IN = {RECURRENCE: "reprise.targets.recurrence.target:TARGET"}
+BUILT_IN = {
+    RECURRENCE: "reprise.targets.recurrence.target:TARGET",
+    "section": "reprise.targets.section.target:TARGET",
+}
 # What each stage uses of a target.
 USED_BY = {
     "descriptors": ("so_far",),

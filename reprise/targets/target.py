@@ -11,6 +11,7 @@ Nothing heavy is imported here or when a target is imported: the Snakefile asks 
 functions of a target import what they need when they are called.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,7 +53,8 @@ class Extent(NamedTuple):
 
     earliest_s: before this time no event can begin, since no reference has ended. reference_s, event_s: how long a
     reference (0: there is none) and an event last. name: what happens at earliest_s, and fields: the settings that it
-    depends on, for messages.
+    depends on, for messages. changes_all_that_follows: whether the music after an event is other music than without
+    it, up to the clip's end, as after the start of a section. Damage is then measured before the event only.
     """
 
     earliest_s: float
@@ -60,6 +62,12 @@ class Extent(NamedTuple):
     event_s: float
     name: str = "start"
     fields: tuple[str, ...] = ()
+    changes_all_that_follows: bool = False
+
+    @property
+    def heard_for_s(self) -> float:
+        """How long after its onset an event can be heard: infinitely if it changes all that follows."""
+        return math.inf if self.changes_all_that_follows else self.event_s
 
 
 class ClipEvents(NamedTuple):

@@ -11,6 +11,7 @@ import yaml
 
 from reprise.config.schema import Config, Study
 from reprise.config.validation import validate
+from reprise.targets.registry import BUILT_IN, target_of
 from tests import plugins
 from tests.places import ROOT
 
@@ -178,6 +179,7 @@ def test_settings_that_are_named_exist(path: Path) -> None:
     study = Study.model_validate({"model": {"name": "a"}, "saes": {0: "b"}})
     groups = {name: set(value) for name, value in study.model_dump().items() if isinstance(value, dict)}
     groups = {name: fields for name, fields in groups.items() if name not in ("saes", "horizons")}
+    groups["events"] = {field for name in BUILT_IN for field in target_of(name).settings.model_fields}
     groups["report"] = set(Config.model_validate({"studies": {"a": study}}).report.model_dump())
     files = {"html", "json", "md", "parquet", "png", "py", "smk", "tsv", "yaml"}
     unknown = {

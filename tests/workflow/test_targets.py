@@ -50,6 +50,21 @@ def test_a_study_of_another_target_shares_the_clips(
     review = (swells / "review/index.html").read_text()
     assert "may be a swell" in review and 'data-key="a"' not in review and 'data-key="b"' in review
 
+    # The other built-in target, in the same clips.
+    sections = {name: value for name, value in config["studies"]["tiny"].items() if name != "events"}
+    # A section is longer than a swell, so less time is left for it.
+    ablation = config["defaults"]["ablation"] | {"return_window_s": [1.0, 4.0]}
+    config["studies"]["sections"] = sections | {"target": "section", "ablation": ablation}
+    write_config(own_copy, config)
+    wanted = [f"results/sections/labels/{horizon}.parquet" for horizon in ("h0.5-2", "h4-8")]
+    scheduled = jobs(snakemake(own_copy, "--dry-run", "--cores", "2", *wanted))
+    assert scheduled == {"events": 2, "label": 2}, scheduled
+    snakemake(own_copy, "--cores", "2", *wanted)
+    labels = pd.read_parquet(own_copy / wanted[1])
+    assert labels.loc[labels["reason"] == "", "time_s"].min() == 3.0
+    events = pd.read_parquet(own_copy / "results/sections/events/b00.parquet")
+    assert {"chroma_contrast", "timbre_contrast"} <= set(events)
+
     # A new version finds the events of this target again.
     module = site / "swell.py"
     module.write_text(module.read_text().replace('version="1"', 'version="2"'))
