@@ -58,7 +58,7 @@ def test_a_study_of_another_target_shares_the_clips(
     write_config(own_copy, config)
     wanted = [f"results/sections/labels/{horizon}.parquet" for horizon in ("h0.5-2", "h4-8")]
     scheduled = jobs(snakemake(own_copy, "--dry-run", "--cores", "2", *wanted))
-    assert scheduled == {"events": 2, "label": 2}, scheduled
+    assert scheduled == {"declare_initial": 1, "events": 2, "label": 2}, scheduled
     snakemake(own_copy, "--cores", "2", *wanted)
     labels = pd.read_parquet(own_copy / wanted[1])
     assert labels.loc[labels["reason"] == "", "time_s"].min() == 3.0
