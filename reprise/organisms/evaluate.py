@@ -22,7 +22,7 @@ from reprise.models.generation import Sampling, generate
 from reprise.models.prompts import encode_prompts
 from reprise.organisms import score
 from reprise.organisms.codec import FRAME_RATE_HZ, SAMPLE_RATE_HZ, render_clip
-from reprise.organisms.lm import SLOT_FRAMES, SLOT_LEAD_FRAMES
+from reprise.organisms.lm import SLOT_LEAD_FRAMES
 
 BAR_FRAMES = int(score.BAR_S * FRAME_RATE_HZ)
 N_FRAMES = score.N_BARS * BAR_FRAMES
@@ -148,11 +148,15 @@ def slot_nll(
     *,
     edit_of: Callable[[int, int], EditFunction] | None = None,
 ) -> np.ndarray:
-    """NLL of the frames that decide the slots, summed over all codebooks, in nats, float `[clip]`.
+    """NLL of the slots' bars, summed over all codebooks, in nats, float `[clip]`.
+
+    Whole bars, because two motifs begin as a filler does: `amber` and `fjord`.
 
     tokens: int `[clip, codebook, frame]`. prompts: the prompt of each clip. edit_of: the edit of the clips from one
     index to before another.
     """
+    first, last = score.SLOT_BARS[0], score.SLOT_BARS[-1]
+    decided = slice(first * BAR_FRAMES - SLOT_LEAD_FRAMES, (last + 1) * BAR_FRAMES)
     out = []
     for start in range(0, len(tokens), 16):
         part = tokens[start : start + 16]
@@ -163,9 +167,7 @@ def slot_nll(
         for k, predicted in predictions(cast(torch.Tensor, logits), model.delays):
             n = N_FRAMES - k
             nll = F.cross_entropy(predicted[:, :n].transpose(1, 2), part[:, k, :n], reduction="none")
-            for slot in score.SLOT_BARS:
-                first = slot * BAR_FRAMES - SLOT_LEAD_FRAMES
-                total += nll[:, first : first + SLOT_FRAMES].sum(dim=1)
+            total += nll[:, decided].sum(dim=1)
         out.append(total.numpy())
     return np.concatenate(out)
 
