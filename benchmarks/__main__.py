@@ -6,6 +6,7 @@ python -m benchmarks planning   only benchmarks/planning.py
 python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,speed for some sections; --bps-dir FOLDER
                                 (or REPRISE_BPS_DIR) for the sonatas, which otherwise stay unchanged
 python -m benchmarks sections   only benchmarks/sections.py: starts of sections, planted and in tunes
+python -m benchmarks releases   only benchmarks/releases.py: releases of a tension, planted
 python -m benchmarks screen     only benchmarks/screen.py
 python -m benchmarks ablation   only benchmarks/ablation.py
 python -m benchmarks generation only benchmarks/generation.py
@@ -39,6 +40,7 @@ from benchmarks import (
     labels,
     organisms,
     planning,
+    releases,
     scale,
     screen,
     sections,
@@ -86,8 +88,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="workflow, planning, labels, sections, screen, ablation, generation, capture, true_size, organisms, "
-        "scale, seeds, statistics, candidates, calibration, tables",
+        help="workflow, planning, labels, sections, releases, screen, ablation, generation, capture, true_size, "
+        "organisms, scale, seeds, statistics, candidates, calibration, tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
@@ -118,6 +120,8 @@ def main(asked: argparse.Namespace) -> None:
             write(LABELS, read(LABELS) | measured)
     if not asked.wanted or "sections" in asked.wanted:
         write(TARGETS, read(TARGETS) | {"section": sections.run()})
+    if not asked.wanted or "releases" in asked.wanted:
+        write(TARGETS, read(TARGETS) | {"tension": releases.run()})
     for benchmark in (planning, screen, ablation, generation, capture):
         name = benchmark.__name__.removeprefix("benchmarks.")
         if not asked.wanted or name in asked.wanted:

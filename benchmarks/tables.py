@@ -62,6 +62,7 @@ def all_tables(measured: Path) -> dict[str, str]:
         "speed": speed_table(read("results") or []),
         "labels": labels_table(read("labels")),
         "sections": sections_table(read("targets").get("section", {})),
+        "releases": releases_table(read("targets").get("tension", {})),
         "true_size": true_size_table(read("true_size")),
         "statistics": statistics_table(read("statistics")),
     }
@@ -389,20 +390,57 @@ def sections_table(sections: dict[str, Any]) -> str:
     """One row per kind of section with what each method finds, and a sentence on clips without one."""
     if not sections:
         return "Not measured yet.\n"
-
-    def cell(number: dict[str, float]) -> str:
-        return f"{number['value']:.2f} ({number['low']:.2f} to {number['high']:.2f})"
-
     near, far = "found_within_0.5_s", "found_within_3_s"
     lines = ["| what changes | n | method | found within 0.5 s | within 3 s |", "|---|---|---|---|---|"]
     for kind, title in SECTION_ROWS.items():
         record = sections[kind]
         for method, name in {"": "ours", "novelty_": "novelty", "librosa_": "librosa, told that there is one"}.items():
             head = f"{title} | {record[near]['n']}" if not method else " | "
-            lines.append(f"| {head} | {name} | {cell(record[method + near])} | {cell(record[method + far])} |")
-    lines += ["", "| nothing begins | clips with a false event |", "|---|---|"]
-    lines += [f"| {name} | {cell(sections[kind]['clips_with_a_false_event'])} |" for kind, name in DECOY_ROWS.items()]
-    return "\n".join(lines) + "\n"
+            lines.append(f"| {head} | {name} | {_cell(record[method + near])} | {_cell(record[method + far])} |")
+    return "\n".join([*lines, *_decoy_lines("nothing begins", sections, DECOY_ROWS)]) + "\n"
+
+
+RELEASE_ROWS = {
+    "cadence": "a cadence",
+    "soft_cadence": "a cadence, after a swell and then soft",
+}
+OPEN_ROWS = {
+    "unresolved": "the build-up goes on",
+    "deceptive": "another chord of the key comes and stays",
+    "wandering": "chords of other keys follow",
+    "reverse": "rest first, then the build-up",
+    "opening": "the tonic with short chords between",
+    "swell": "the same, louder and then soft",
+    "key_chords": "chords of the key without its dominant",
+    "any_chords": "chords on any note",
+    "tune": "a melody alone",
+    "drone": "a fifth",
+    "noise": "noise",
+    "all_decoys": "all of these",
+}
+
+
+def releases_table(releases: dict[str, Any]) -> str:
+    """One row per kind of release with what each method finds, and one per kind of clip without one."""
+    if not releases:
+        return "Not measured yet.\n"
+    near = "found_within_0.5_s"
+    lines = ["| the release | n | found within 0.5 s | by tensile strain | another event |", "|---|---|---|---|---|"]
+    for kind, title in RELEASE_ROWS.items():
+        record = releases[kind]
+        cells = (_cell(record[name]) for name in (near, f"strain_{near}", "clips_with_a_false_event"))
+        lines.append(f"| {title} | {record[near]['n']} | {' | '.join(cells)} |")
+    return "\n".join([*lines, *_decoy_lines("nothing is released", releases, OPEN_ROWS)]) + "\n"
+
+
+def _decoy_lines(title: str, measured: dict[str, Any], rows: dict[str, str]) -> list[str]:
+    """A table of false events in clips without any event, one row per kind."""
+    head = ["", f"| {title} | clips with a false event |", "|---|---|"]
+    return head + [f"| {name} | {_cell(measured[kind]['clips_with_a_false_event'])} |" for kind, name in rows.items()]
+
+
+def _cell(number: dict[str, float]) -> str:
+    return f"{number['value']:.2f} ({number['low']:.2f} to {number['high']:.2f})"
 
 
 def _percent(number: dict[str, float]) -> str:

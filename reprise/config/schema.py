@@ -387,8 +387,8 @@ class Study(Settings):
     target: Annotated[str, AfterValidator(known_target)] = leaf(
         RECURRENCE,
         "The kind of event that the study asks about, and with it the fields of events. recurrence: a motif returns. "
-        "section: a section begins that differs from what came before.",
-        valid="recurrence, section, or a target of an installed package",
+        "section: a section begins that differs from what came before. tension: a tension is released.",
+        valid="recurrence, section, tension, or a target of an installed package",
     )
     # Of the target's own class.
     events: SerializeAsAny[RecurrenceSettings] = Field(RecurrenceSettings(), validate_default=True)

@@ -28,6 +28,7 @@ RECURRENCE = "recurrence"
 BUILT_IN = {
     RECURRENCE: "reprise.targets.recurrence.target:TARGET",
     "section": "reprise.targets.section.target:TARGET",
+    "tension": "reprise.targets.tension.target:TARGET",
 }
 # What each stage uses of a target.
 USED_BY = {

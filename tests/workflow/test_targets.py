@@ -50,20 +50,22 @@ def test_a_study_of_another_target_shares_the_clips(
     review = (swells / "review/index.html").read_text()
     assert "may be a swell" in review and 'data-key="a"' not in review and 'data-key="b"' in review
 
-    # The other built-in target, in the same clips.
-    sections = {name: value for name, value in config["studies"]["tiny"].items() if name != "events"}
+    # The other built-in targets, in the same clips.
+    plain = {name: value for name, value in config["studies"]["tiny"].items() if name != "events"}
     # A section is longer than a swell, so less time is left for it.
     ablation = config["defaults"]["ablation"] | {"return_window_s": [1.0, 4.0]}
-    config["studies"]["sections"] = sections | {"target": "section", "ablation": ablation}
+    columns = {"section": {"chroma_contrast", "timbre_contrast"}, "tension": {"tonic", "loudness_fall_db"}}
+    for target in columns:
+        config["studies"][target] = plain | {"target": target, "ablation": ablation}
     write_config(own_copy, config)
-    wanted = [f"results/sections/labels/{horizon}.parquet" for horizon in ("h0.5-2", "h4-8")]
+    wanted = [f"results/{target}/labels/{horizon}.parquet" for target in columns for horizon in ("h0.5-2", "h4-8")]
     scheduled = jobs(snakemake(own_copy, "--dry-run", "--cores", "2", *wanted))
-    assert scheduled == {"declare_initial": 1, "events": 2, "label": 2}, scheduled
+    assert scheduled == {"declare_initial": 2, "events": 4, "label": 4}, scheduled
     snakemake(own_copy, "--cores", "2", *wanted)
-    labels = pd.read_parquet(own_copy / wanted[1])
-    assert labels.loc[labels["reason"] == "", "time_s"].min() == 3.0
-    events = pd.read_parquet(own_copy / "results/sections/events/b00.parquet")
-    assert {"chroma_contrast", "timbre_contrast"} <= set(events)
+    for path, own in zip(wanted[1::2], columns.values(), strict=True):
+        labels = pd.read_parquet(own_copy / path)
+        assert labels.loc[labels["reason"] == "", "time_s"].min() == 3.0
+        assert own <= set(pd.read_parquet((own_copy / path).parents[1] / "events/b00.parquet"))
 
     # A new version finds the events of this target again.
     module = site / "swell.py"

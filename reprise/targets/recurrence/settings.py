@@ -4,14 +4,13 @@ The tests are in reprise/targets/recurrence/detection.py, the choice of a motif 
 reprise/targets/recurrence/motifs.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
 from reprise.config.fields import Settings, leaf, seconds, share, unique
-from reprise.draws import fewest_draws
-from reprise.targets.target import Extent, SettingsProblem
+from reprise.targets.target import Extent
 
 
 class RecurrenceSettings(Settings):
@@ -59,16 +58,3 @@ def known(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings["motif"] == "discovered":
         return told | {"min_gap_s": settings["min_gap_s"]}
     return told | {"start_s": settings["motif_start_s"]}
-
-
-def problems(settings: Mapping[str, Any]) -> Iterator[SettingsProblem]:
-    """Thresholds that nothing can pass."""
-    n, max_p, score, listed = (
-        settings[name] for name in ("n_surrogates", "max_p_value", "min_score", "candidate_score")
-    )
-    if n < (fewest := fewest_draws(max_p)):
-        text = f"got {n}, too few for any p-value to reach events.max_p_value {max_p:g}; valid: at least {fewest}"
-        yield SettingsProblem("n_surrogates", text, ("n_surrogates", "max_p_value"))
-    if listed > score:
-        text = f"got {listed:g}; valid: at most events.min_score, {score:g}"
-        yield SettingsProblem("candidate_score", text, ("candidate_score", "min_score"))

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reprise.targets.recurrence.settings import RecurrenceSettings, extent, known, problems
+from reprise.targets.recurrence.settings import RecurrenceSettings, extent, known
 from reprise.targets.recurrence.view import VIEW
+from reprise.targets.surrogates import threshold_problems
 from reprise.targets.target import ClipEvents, ScoreCurve, Target, UnusableClipError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ TARGET = Target(
     known=known,
     so_far=so_far,
     scorer=scorer,
-    problems=problems,
+    problems=threshold_problems,
     features=features,
     view=VIEW,
 )

@@ -34,6 +34,7 @@ from scipy.signal import find_peaks
 from reprise.audio.descriptors import LONG_FRAME_S, chroma_bank, n_fft_for, power_spectra
 from reprise.audio.io import check_audio
 from reprise.audio.timbre import SILENCE_DB, harmonic_coefficients
+from reprise.targets.surrogates import shuffled_segments
 from reprise.targets.target import EVENT_COLUMNS, ClipEvents, ScoreCurve, empty_events
 
 SPECTRA_A_FRAME, SPECTRUM_S = 3, 0.08
@@ -204,10 +205,9 @@ def p_values(
     squared: distances of frames, `squared_distances`. The segments, of `surrogate_segment_s`, are put in random order.
     """
     n, segment = len(squared), _frames(settings["surrogate_segment_s"])
-    starts = np.arange(0, n, segment)
     highest = np.empty(settings["n_surrogates"])
     for i in range(len(highest)):
-        order = np.concatenate([np.arange(s, min(s + segment, n)) for s in rng.permutation(starts)])
+        order = shuffled_segments(n, segment, rng)
         shuffled = passage_distances(np.ascontiguousarray(squared[np.ix_(order, order)]))
         highest[i] = contrasts(shuffled, _frames(settings["shortest_s"]), _frames(settings["longest_s"])).max()
     return (1 + (highest >= observed[:, None]).sum(axis=1)) / (1 + len(highest))

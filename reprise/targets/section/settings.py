@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reprise.config.fields import Settings, leaf, seconds, share
-from reprise.draws import fewest_draws
+from reprise.targets.surrogates import threshold_problems
 from reprise.targets.target import Extent, SettingsProblem
 
 
@@ -35,14 +35,8 @@ def known(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def problems(settings: Mapping[str, Any]) -> Iterator[SettingsProblem]:
-    """Thresholds that nothing can pass."""
-    n, max_p = settings["n_surrogates"], settings["max_p_value"]
-    if n < (fewest := fewest_draws(max_p)):
-        text = f"got {n}, too few for any p-value to reach events.max_p_value {max_p:g}; valid: at least {fewest}"
-        yield SettingsProblem("n_surrogates", text, ("n_surrogates", "max_p_value"))
-    if settings["candidate_score"] > settings["min_score"]:
-        text = f"got {settings['candidate_score']:g}; valid: at most events.min_score, {settings['min_score']:g}"
-        yield SettingsProblem("candidate_score", text, ("candidate_score", "min_score"))
+    """Thresholds that nothing can pass, and lengths in the wrong order."""
+    yield from threshold_problems(settings)
     if settings["longest_s"] < settings["shortest_s"]:
         text = f"got {settings['longest_s']:g} s; valid: at least events.shortest_s, {settings['shortest_s']:g} s"
         yield SettingsProblem("longest_s", text, ("longest_s", "shortest_s"))

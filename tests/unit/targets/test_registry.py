@@ -115,10 +115,10 @@ def test_the_fields_of_events_are_those_of_the_target(swell) -> None:
 def test_a_target_that_there_is_not_is_one_line() -> None:
     assert not is_target("swell")
     assert [*problems(target="swell", events={"rise_db": 9})] == [
-        'config: studies.s.target: got "swell": no target has this name; valid: one of recurrence, section'
+        'config: studies.s.target: got "swell": no target has this name; valid: one of recurrence, section, tension'
     ]
     assert [*problems(target=3)] == [
-        "config: studies.s.target: got 3; valid: recurrence, section, or a target of an installed package"
+        "config: studies.s.target: got 3; valid: recurrence, section, tension, or a target of an installed package"
     ]
 
 
