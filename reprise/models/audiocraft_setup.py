@@ -1,6 +1,6 @@
 """Make audiocraft 1.3.0 work with current torch. Import this module before any module of audiocraft.
 
-It solves five problems:
+It solves six problems:
 
 1. Those that transformers has too: see reprise/models/library_setup.py.
 2. xformers takes two seconds to import, and prints a long warning on a CPU build of torch. Of it only `ops.unbind` is
@@ -9,8 +9,10 @@ It solves five problems:
    is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it, and spaCy is not imported.
 4. Since 2.6, torch loads only weights and plain containers by default. Some checkpoints contain their configuration as
    an OmegaConf object. Its classes run no code when they are loaded, so they are allowed.
-5. audiocraft imports packages for trainings (wandb), metrics (torchmetrics) and melodies (librosa), which take two
-   more seconds. Nothing of them is used.
+5. audiocraft imports packages for trainings (wandb and its own solvers), metrics (torchmetrics) and melodies (librosa),
+   which take three more seconds. Nothing of them is used.
+6. audiocraft imports transformers, which takes three seconds. It is used only if a model has a T5 or if its codec comes
+   from transformers, so it is imported then.
 """
 
 import re
@@ -20,6 +22,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import Any
@@ -43,6 +46,16 @@ def stand_in(name: str, **names: Any) -> types.ModuleType:
     module.__path__ = []
     vars(module).update(names)
     return module
+
+
+class ImportedWhenUsed:
+    """A class of a package that is imported with the first use of one of the class's attributes."""
+
+    def __init__(self, package: str, name: str) -> None:
+        self._package, self._name = package, name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(getattr(import_module(self._package), self._name), attribute)
 
 
 def refuse_xformers(*_: Any, **__: Any) -> None:
@@ -73,11 +86,22 @@ if "xformers" not in sys.modules:
     sys.modules["xformers.ops"] = ops
     # audiocraft imports some of it when a model is loaded, so this one stays.
     sys.modules["xformers"] = stand_in("xformers", ops=ops)
-UNUSED: dict[str, dict[str, Any]] = {"wandb": {}, "torchmetrics": {"Metric": object}, "librosa": {"filters": None}}
+UNUSED: dict[str, dict[str, Any]] = {
+    "wandb": {},
+    "torchmetrics": {"Metric": object},
+    "librosa": {"filters": None},
+    "audiocraft.solvers": {},
+    "audiocraft.solvers.compression": {"CompressionSolver": None},
+}
 if SPACY_MODEL_IS_MISSING:
     UNUSED["spacy"] = {}
-with warnings.catch_warnings(), without(UNUSED):
+OF_TRANSFORMERS = {
+    name: ImportedWhenUsed("transformers", name)
+    for name in ("EncodecModel", "RobertaTokenizer", "T5EncoderModel", "T5Tokenizer")
+}
+with warnings.catch_warnings(), without(UNUSED | {"transformers": OF_TRANSFORMERS}):
     warnings.simplefilter("ignore")
+    import audiocraft.models  # noqa: F401
     from audiocraft.modules import conditioners
     from audiocraft.modules.transformer import set_efficient_attention_backend
 

@@ -9,6 +9,7 @@ and editing a function reruns only the stages that can call it.
 Nothing is imported. Code that cannot be followed counts as used: if a module is imported as a whole
 (`from reprise import probes`), all of its definitions count. Top-level statements that define nothing run when a
 module is imported, so they count for every stage that may import the module. A constant counts where its name is used.
+To follow all of it takes seconds, so digests are kept until a source file changes (reprise/workflow/answers.py).
 
 For large files, such as weights, Snakemake compares only modification times, and these are new in a fresh checkout. A
 `fingerprint` of some of the bytes detects different weights. The jobs compare digests of all bytes.
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from reprise.workflow.answers import kept
 
 # A fingerprint reads this many blocks, spread evenly over the file, each of this length. The last block is longer: in
 # files written by torch it has the checksums of all tensors (the directory of the zip archive).
@@ -71,7 +74,7 @@ def code_digest(script: str) -> str:
 
     It is the same on every Python version. Raises FileNotFoundError if the script does not exist.
     """
-    return _digest_of(code_used(script))
+    return kept(_sources_digest(), script, lambda: _digest_of(code_used(script)))
 
 
 def function_digest(*functions: Callable[..., Any]) -> str:
@@ -79,7 +82,15 @@ def function_digest(*functions: Callable[..., Any]) -> str:
 
     Each is defined at the top level of its module.
     """
-    return _digest_of(functions_used(*functions))
+    names = " ".join(f"{function.__module__}.{function.__qualname__}" for function in functions)
+    return kept(_sources_digest(), names, lambda: _digest_of(functions_used(*functions)))
+
+
+@cache
+def _sources_digest() -> str:
+    """Digest of all source files on which a digest of code may depend, in milliseconds."""
+    files = sorted(file for folder in (PACKAGE, "workflow_scripts") for file in (ROOT / folder).rglob("*.py"))
+    return _digest(*(f"{file.relative_to(ROOT).as_posix()}\0{file.read_text(encoding='utf-8')}" for file in files))[:32]
 
 
 def _digest_of(uses: Mapping[Symbol, list[tuple[str, Symbol]]]) -> str:

@@ -20,7 +20,7 @@ from reprise.models.generation import Sampling, generate
 from reprise.models.loading import load_model
 from reprise.models.prompts import encode_prompts
 from reprise.organisms.lm import lm_config
-from tests.places import PLANNER
+from tests.places import PLANNER, ROOT
 from tests.unit.models.small_models import KINDS, save_small_model
 from tests.unit.models.small_study import KEYS, N_FRAMES, PROMPTS, attributes
 
@@ -152,10 +152,15 @@ def test_stereo_tokens_are_left_and_right_in_turn(tmp_path):
 def test_what_audiocraft_imports_and_nobody_uses_is_left_out_and_can_be_imported_later() -> None:
     code = """
 import sys
-import reprise.models.audiocraft_setup
-packages = ("wandb", "torchmetrics", "librosa")
-assert not {name for name in sys.modules if name.partition(".")[0] in packages}
+from reprise.models.loading import load_model
+load_model("resources/planner")
+packages = ("wandb", "torchmetrics", "librosa", "transformers", "audiocraft.solvers")
+assert not [name for name in sys.modules if any(f"{name}.".startswith(f"{package}.") for package in packages)]
 import librosa, torchmetrics
 assert librosa.note_to_midi("c4") == 60 and torchmetrics.Metric.__module__ == "torchmetrics.metric"
+from audiocraft.models.encodec import HFEncodecModel
+from audiocraft.solvers.compression import CompressionSolver
+from transformers import EncodecModel
+assert HFEncodecModel.from_pretrained == EncodecModel.from_pretrained
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

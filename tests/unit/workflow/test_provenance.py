@@ -48,6 +48,7 @@ def unused(x):
 def project(tmp_path, monkeypatch):
     """A project of two scripts: `a` uses one.f, which uses one.g and all of two; `b` uses all of three."""
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write(tmp_path, {})
     return tmp_path
 
