@@ -80,7 +80,7 @@ def tiny_config() -> dict:
         "defaults": {
             "prompts": "prompts.tsv",
             "seeds": [0, 1],
-            "generation": {"n_batches": 2, "batch_size": 16},
+            "generation": {"n_batches": 2, "batch_size": 8},
             "horizons": {"local": [0.5, 2], "long": [4, 8]},
             "certificate": {"n_clips": 4},
             "events": {"n_surrogates": 19},
