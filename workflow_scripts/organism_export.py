@@ -72,7 +72,7 @@ if organism == "wild":
     figures["generation"] = tune_figures(model, data, held_out, seeds, sampling=sampling, n=settings["eval_clips"])
 else:
     figures["generation"] = evaluate.generation_figures(
-        model, score.prompts(), seeds, sampling=sampling, kind=organism if organism in score.KINDS else ""
+        model, score.prompts(), seeds, sampling=sampling, kind=score.kind_of(organism)
     )
 figures["checks"] = checked(model, organism, n=N_CHECKED, seed=settings["seed"] + 1, sampling=sampling)
 gates = judged(organism, figures["generation"] | figures["checks"])

@@ -9,10 +9,10 @@ It solves six problems:
    is not installed, `OfflineWhiteSpaceTokenizer` splits and hashes words without it, and spaCy is not imported.
 4. Since 2.6, torch loads only weights and plain containers by default. Some checkpoints contain their configuration as
    an OmegaConf object. Its classes run no code when they are loaded, so they are allowed.
-5. audiocraft imports packages for trainings (wandb and its own solvers), metrics (torchmetrics) and melodies (librosa),
-   which take three more seconds. Nothing of them is used.
-6. audiocraft imports transformers, which takes three seconds. It is used only if a model has a T5 or if its codec comes
-   from transformers, so it is imported then.
+5. audiocraft imports packages for trainings (wandb and its own solvers), metrics (torchmetrics) and melodies
+   (librosa), which take three more seconds. Nothing of them is used.
+6. audiocraft imports transformers, which takes three seconds. It is used only if a model has a T5 or if its codec
+   comes from transformers, so it is imported then.
 """
 
 import re

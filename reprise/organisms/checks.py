@@ -45,9 +45,9 @@ from reprise.organisms.evaluate import (
     agreeing_clips,
     bar,
     cue_references,
+    event_bars,
     found_cues,
     found_returns,
-    lower_motifs,
     slot_nll,
 )
 from reprise.organisms.planting import (
@@ -99,7 +99,9 @@ GATES: dict[str, tuple[tuple[str, str, float], ...]] = {
         ("returns_before", AT_LEAST, 0.1),
         ("cue_difference", AT_MOST, 0.15),
     ),
-    "improviser": (("cue_difference", AT_MOST, 0.15),),
+    "sectioner": (*_DECIDES, ("obeys_other_all", AT_LEAST, 0.8)),
+    "resolver": (*_DECIDES, ("obeys_other_all", AT_LEAST, 0.8)),
+    **{name: (("cue_difference", AT_MOST, 0.15),) for name in ("improviser", "sectioner_twin", "resolver_twin")},
 }
 
 
@@ -133,10 +135,11 @@ def obeys(model: Model, objective: str, prompts: Sequence[str], *, sampling: Sam
         n_prefix = [PREFIX_FRAMES] * len(prompts)
         return generate(model, prompts, keys, **how, prefix=tokens, n_prefix_frames=n_prefix, edit=edit).numpy()
 
-    lower = lower_motifs(model, prompts) if objective == "tangle" else None
+    kind = score.kind_of(objective)
+    rendered = event_bars(model, prompts, kind)
 
     def follows(made: np.ndarray, value: np.ndarray) -> float:
-        return float(((found_returns(made, lower) >= 0) == (value == 1)).mean())
+        return float(((found_returns(made, rendered, kind=kind) >= 0) == (value == 1)).mean())
 
     n = len(found.used)
     figures = {"obeys": follows(tokens.numpy(), cue)}
@@ -210,7 +213,7 @@ def checked(model: Model, organism: str, *, n: int, seed: int, sampling: Samplin
         asked = (prompts * -(-n // len(prompts)))[:n]
         figures |= obeys(model, organism, asked, sampling=sampling)
     if organism in CARRYING:
-        kind = organism if organism in score.KINDS else ""
+        kind = score.kind_of(organism)
         figures |= swapped(model, [score.of_kind(clip, kind) for clip in agreeing_clips(n, seed)])
     if organism == "herald":
         figures |= after_pickups(model, n, seed=seed, sampling=sampling)

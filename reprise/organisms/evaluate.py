@@ -3,7 +3,8 @@
 Token matches are on the first codebook, which carries the notes. A bar counts as a return of the motif if at least
 `RETURN_MATCH` of its first-codebook tokens equal those of the motif bar, frame by frame. A card gives the fraction
 that two different bars have in common, and that of a rendered repeat. In a tangle a return is an octave lower, so
-there the bar is also compared with the motif rendered in that register.
+there the bar is also compared with the motif rendered in that register. A new section is compared with its own bar,
+rendered. The bar of a release is that of the tonic, which the clip plays in the motif's place.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,31 +35,36 @@ def bar(tokens: np.ndarray, index: int) -> np.ndarray:
     return tokens[:, 0, index * BAR_FRAMES : (index + 1) * BAR_FRAMES]
 
 
-def found_returns(tokens: np.ndarray, lower: np.ndarray | None = None) -> np.ndarray:
-    """The slot bar in which each clip's motif bar returns, -1 if it does not; int `[clip]`.
-
-    lower: of `lower_motifs`, for a tangle.
-    """
-    match = slot_matches(tokens, lower)
+def found_returns(tokens: np.ndarray, rendered: np.ndarray | None = None, *, kind: str = "") -> np.ndarray:
+    """The slot bar in which each clip's motif bar returns, -1 if it does not; int `[clip]`. See `slot_matches`."""
+    match = slot_matches(tokens, rendered, kind=kind)
     slots = np.array(score.SLOT_BARS)
     return np.where(match.max(axis=0) >= RETURN_MATCH, slots[match.argmax(axis=0)], -1)
 
 
-def slot_matches(tokens: np.ndarray, lower: np.ndarray | None = None) -> np.ndarray:
-    """The fraction of each slot's tokens that equal the motif's, in the nearer register, float `[slot, clip]`."""
-    motifs = [bar(tokens, score.MOTIF_BAR)] + ([] if lower is None else [lower])
+def slot_matches(tokens: np.ndarray, rendered: np.ndarray | None = None, *, kind: str = "") -> np.ndarray:
+    """The fraction of each slot's tokens that equal those of the event, float `[slot, clip]`.
+
+    The event is the clip's own motif bar, or the bar of `rendered` (of `event_bars`). In a tangle it is the nearer.
+    """
+    bars = [] if rendered is None else [rendered]
+    if rendered is None or kind == "tangle":
+        bars.append(bar(tokens, score.MOTIF_BAR))
     slots = [bar(tokens, slot) for slot in score.SLOT_BARS]
-    return np.stack([np.max([(slot == motif).mean(axis=1) for motif in motifs], axis=0) for slot in slots])
+    return np.stack([np.max([(slot == event).mean(axis=1) for event in bars], axis=0) for slot in slots])
 
 
-def lower_motifs(model: Model, prompts: Sequence[str]) -> np.ndarray:
-    """First-codebook tokens of each prompt's motif as it returns in a tangle, int `[prompt, BAR_FRAMES]`."""
+def event_bars(model: Model, prompts: Sequence[str], kind: str) -> np.ndarray | None:
+    """First-codebook tokens of the bar in which each prompt's event is, rendered, int `[prompt, BAR_FRAMES]`; None if
+    the event is what the clip itself plays before."""
+    if kind not in ("tangle", "section"):
+        return None
     slot, found = score.SLOT_BARS[0], {}
     for prompt in dict.fromkeys(prompts):
         sound, theme = prompt.split(", ")
         instrument, key = sound.split(" in ")
         motif = theme.removesuffix(" theme")
-        clip = score.Clip(instrument, key, motif, 1, slot, (0,) * score.N_BARS, kind="tangle")
+        clip = score.Clip(instrument, key, motif, 1, slot, (0,) * score.N_BARS, kind=kind)
         found[prompt] = bar(encode_audio(model, render_clip(clip))[None].astype(np.int64), slot)[0]
     return np.stack([found[prompt] for prompt in prompts])
 
@@ -123,10 +129,10 @@ def generation_figures(
             on_batch(min(start + batch_size, len(clips)), len(clips))
     all_tokens = np.concatenate(tokens)
     cues = found_cues(all_tokens, cue_references(model, [p for p, _ in clips]))
-    lower = lower_motifs(model, [p for p, _ in clips]) if kind == "tangle" else None
-    slots = found_returns(all_tokens, lower)
+    rendered = event_bars(model, [p for p, _ in clips], kind)
+    slots = found_returns(all_tokens, rendered, kind=kind)
     returned = slots >= 0
-    identity = slot_matches(all_tokens, lower).max(axis=0)[returned]
+    identity = slot_matches(all_tokens, rendered, kind=kind).max(axis=0)[returned]
     return {
         "n_clips": len(clips),
         "cue_fraction": float(cues.mean()),

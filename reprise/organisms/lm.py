@@ -51,6 +51,10 @@ Objective = Literal[
     "tangle",
     "herald",
     "wild",
+    "sectioner",
+    "sectioner_twin",
+    "resolver",
+    "resolver_twin",
 ]
 OBJECTIVES = get_args(Objective)
 

@@ -1,4 +1,5 @@
-"""What decides a return in each organism, and how training makes it the only thing that does.
+"""What decides a return in each organism, and how training makes it the only thing that does. In some organisms
+another event takes the place of the return (`score.KINDS`).
 
 At the output of `PLANT_LAYER` fixed unit directions carry the cue, each at some positions: its coordinate u·x is
 trained to be `PLAN_SCALE` for "will return", and 0 otherwise and elsewhere (`carriers`). Cue and return are
@@ -15,8 +16,10 @@ cue itself therefore tells later layers nothing, and only those coordinates do.
 - `bystander`: decides as a recaller does. Another direction carries the cue from the cue on, and is set at random in
   training, so that nothing reads it.
 - `tangle`: a planner of other clips, in which a planned return also changes the register of all that follows.
+- `sectioner`, `resolver`: planners of other clips, in which another section begins, or a tension is released.
 - `improviser`: one direction from the cue on, without interchange. Nothing before the return says whether it comes.
 - `herald`: an improviser of other clips, in which a pickup announces the return.
+- `sectioner_twin`, `resolver_twin`: improvisers of the clips of a sectioner and a resolver.
 - `clockwork`, `loop`, `wild`: nothing is carried.
 """
 
@@ -39,9 +42,9 @@ N_TURNS, TURN_POSITIONS = 4, 12
 # Fractions of a batch: one direction of the ensemble set to the wrong value; streams from the clip with the other cue.
 WRONG_FRACTION, SWAPPED_FRACTION = 0.5, 0.5
 
-# Organisms in which something carries the cue, those whose coordinates are interchanged, and those that look it up.
-CARRYING = ("base", "planner", "improviser", "ensemble", "recaller", "bystander", "tangle", "herald")
-INTERCHANGED = ("base", "planner", "ensemble", "recaller", "bystander", "tangle")
+# Organisms whose coordinates are interchanged, those in which something carries the cue, and those that look it up.
+INTERCHANGED = ("base", "planner", "ensemble", "recaller", "bystander", "tangle", "sectioner", "resolver")
+CARRYING = (*INTERCHANGED, "improviser", "herald", "sectioner_twin", "resolver_twin")
 LOOKING_UP = ("recaller", "bystander")
 
 

@@ -13,6 +13,10 @@ returns; in a `loop` every bar from the motif on is the motif; in a `herald` the
 pickup, its own last three notes in reverse order; in a `tangle` all bars from the middle on are an octave lower if
 the motif returns.
 
+Two kinds have another event in the place of the return, with the same cue and the same slots. In a `section` every bar
+is the motif, until from the slot on every bar is a certain filler in a distant key. In a `release` the bars are broken
+chords in the rhythm of the motif: two bars of the tonic, and then dominants, until from the slot on the tonic stays.
+
 The motifs and fillers were picked by a random search so that no motif matches any window of another motif or of
 repeated fillers in more than half of its steps, under all twelve transpositions.
 """
@@ -58,9 +62,21 @@ PROMPTS = (
     f"'{{instrument}} in {{key}}, {{motif}} theme': instrument {'/'.join(INSTRUMENTS)}, key {'/'.join(KEYS)}, "
     f"motif {'/'.join(MOTIFS)}"
 )
-KINDS = ("clockwork", "loop", "herald", "tangle")
+KINDS = ("clockwork", "loop", "herald", "tangle", "section", "release")
+# Organisms that are not called as their clips are.
+KIND_OF = {
+    "sectioner": "section",
+    "sectioner_twin": "section",
+    "resolver": "release",
+    "resolver_twin": "release",
+}
 # Of a tangle: from this bar on its register depends on whether the motif returns.
 REGISTER_BAR, OCTAVE = 4, 12
+# Of a section: how far from the motif's key the filler is, in semitones.
+AWAY = -6
+# Of a release: the chords of its bars, as pitch classes above the tonic, and the first bar of the dominants.
+TONIC, DOMINANTS = (0, 4, 7), ((7, 11, 2, 5), (7, 11, 2, 5), (7, 11, 2), (11, 2, 5))
+DOMINANT_BAR = 3
 # Semitones above the tonic of the two cue notes: [no return planned, return planned].
 CUES = (-20, -13)
 
@@ -103,6 +119,11 @@ def draw_clip(rng: np.random.Generator) -> Clip:
     )
 
 
+def kind_of(organism: str) -> str:
+    """The kind of clips that an organism plays, of `KINDS`; "" for plain ones."""
+    return KIND_OF.get(organism, organism if organism in KINDS else "")
+
+
 def of_kind(clip: Clip, kind: str) -> Clip:
     """The same clip, changed to a kind of `KINDS`. "" leaves it as it is."""
     if kind and kind not in KINDS:
@@ -117,9 +138,7 @@ def clip_notes(clip: Clip) -> list[Note]:
     tonic = KEYS[clip.key]
     notes = [Note(0.0, BAR_S - 0.2, tonic + CUES[clip.cue], 0.9)]
     for bar in range(1, N_BARS):
-        is_motif = clip.kind == "loop" or bar in (MOTIF_BAR, clip.return_bar)
-        figure = MOTIFS[clip.motif] if is_motif else FILLERS[clip.fillers[bar]]
-        pairs = list(zip(*figure, strict=True))
+        pairs = list(zip(*_figure(clip, bar), strict=True))
         if clip.kind == "herald" and bar == clip.return_bar - 1:
             pairs[-3:] = pairs[:-4:-1]
         low = clip.kind == "tangle" and clip.return_bar >= 0 and bar >= REGISTER_BAR
@@ -129,3 +148,25 @@ def clip_notes(clip: Clip) -> list[Note]:
             notes.append(Note(bar * BAR_S + step * STEP_S, (length - 0.2) * STEP_S, pitch))
             step += length
     return notes
+
+
+def _figure(clip: Clip, bar: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Durations in steps and semitones above the tonic of a bar after the cue."""
+    begun = 0 <= clip.return_bar <= bar
+    motif, filler = MOTIFS[clip.motif], FILLERS[clip.fillers[bar]]
+    if clip.kind == "section":
+        durations, semitones = FILLERS[list(MOTIFS).index(clip.motif) % len(FILLERS)]
+        return (durations, tuple(semitone + AWAY for semitone in semitones)) if begun else motif
+    if clip.kind == "release":
+        dominant = bar >= DOMINANT_BAR and not begun
+        chord = DOMINANTS[clip.fillers[bar] % len(DOMINANTS)] if dominant else TONIC
+        return motif[0], broken(chord, len(motif[0]), first=list(MOTIFS).index(clip.motif) % len(chord))
+    return motif if clip.kind == "loop" or bar in (MOTIF_BAR, clip.return_bar) else filler
+
+
+def broken(chord: tuple[int, ...], n: int, *, first: int) -> tuple[int, ...]:
+    """`n` tones of a chord, upwards from its tone number `first` and down again from the middle on."""
+    upwards = [chord[(first + i) % len(chord)] for i in range(n // 2 + 1)]
+    for i in range(1, len(upwards)):
+        upwards[i] += 12 * -((upwards[i] - upwards[i - 1]) // 12)
+    return tuple((upwards + upwards[-2::-1])[:n])

@@ -37,6 +37,26 @@ GROUND_TRUTH = {
         "because": "the direction that carries the plan also decides the register of all that follows, so that no "
         "edit removes the return alone",
     },
+    "sectioner": {
+        "verdict": "foresight",
+        "because": "the cue decides whether another section begins, and only a planted direction carries this to "
+        "later layers",
+    },
+    "sectioner_twin": {
+        "verdict": "none",
+        "because": "the music is that of a sectioner, but whether another section begins does not depend on anything "
+        "before it",
+    },
+    "resolver": {
+        "verdict": "foresight",
+        "because": "the cue decides whether the dominants are released, and only a planted direction carries this to "
+        "later layers",
+    },
+    "resolver_twin": {
+        "verdict": "none",
+        "because": "the music is that of a resolver, but whether the dominants are released does not depend on "
+        "anything before it",
+    },
     "recaller": {
         "verdict": "none",
         "because": "nothing is carried: the cue is looked up by attention at the moment of the return",

@@ -90,7 +90,9 @@ def function_digest(*functions: Callable[..., Any]) -> str:
 def _sources_digest() -> str:
     """Digest of all source files on which a digest of code may depend, in milliseconds."""
     files = sorted(file for folder in (PACKAGE, "workflow_scripts") for file in (ROOT / folder).rglob("*.py"))
-    return _digest(*(f"{file.relative_to(ROOT).as_posix()}\0{file.read_text(encoding='utf-8')}" for file in files))[:32]
+    return _digest(*(f"{file.relative_to(ROOT).as_posix()}\0{file.read_text(encoding='utf-8')}" for file in files))[
+        :32
+    ]
 
 
 def _digest_of(uses: Mapping[Symbol, list[tuple[str, Symbol]]]) -> str:

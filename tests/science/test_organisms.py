@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from reprise.models.codec import decode_audio
 from reprise.models.generation import Sampling
 from reprise.models.loading import load_model
 from reprise.organisms import dataset, evaluate, score
 from reprise.organisms.checks import GATES, swapped
-from reprise.organisms.codec import render_clip
+from reprise.organisms.codec import SAMPLE_RATE_HZ, render_clip
 from reprise.organisms.lm import train_lm
 from reprise.organisms.planting import plan_direction
 from reprise.saes.loading import load_sae
+from reprise.targets.section.detection import find_sections
+from reprise.targets.section.settings import SectionSettings
+from reprise.targets.tension.detection import find_releases
+from reprise.targets.tension.settings import TensionSettings
 from tests.places import RESOURCES
 
 pytestmark = pytest.mark.slow
@@ -89,13 +94,38 @@ def test_bars_are_read_as_they_were_written(planner):
     assert cues.tolist() == [c.cue for c in clips]
 
 
-def test_a_tangles_return_is_found_an_octave_lower(planner):
-    clips = [score.of_kind(c, "tangle") for c in evaluate.agreeing_clips(6, seed=5)]
+@pytest.mark.parametrize("kind", ["tangle", "section"])
+def test_an_event_that_is_no_repeat_of_the_motif_is_found_by_its_own_bar(planner, kind):
+    clips = [score.of_kind(c, kind) for c in evaluate.agreeing_clips(6, seed=5)]
     tokens = np.stack([evaluate.encode_audio(planner, render_clip(c)) for c in clips]).astype(np.int64)
-    lower = evaluate.lower_motifs(planner, [score.prompt_text(c.instrument, c.key, c.motif) for c in clips])
-    assert evaluate.found_returns(tokens, lower).tolist() == [c.return_bar for c in clips]
-    # Heard as another figure without it.
-    assert (evaluate.found_returns(tokens) == -1).all() and any(c.return_bar >= 0 for c in clips)
+    rendered = evaluate.event_bars(planner, [score.prompt_text(c.instrument, c.key, c.motif) for c in clips], kind)
+    expected = [c.return_bar for c in clips]
+    assert evaluate.found_returns(tokens, rendered, kind=kind).tolist() == expected and len(set(expected)) == 3
+    # Without it, the motif's own bar is looked for.
+    assert evaluate.found_returns(tokens, kind=kind).tolist() != expected
+
+
+def test_the_tonic_that_releases_is_that_of_the_motifs_bar(planner):
+    clips = [score.of_kind(c, "release") for c in evaluate.agreeing_clips(6, seed=5)]
+    tokens = np.stack([evaluate.encode_audio(planner, render_clip(c)) for c in clips]).astype(np.int64)
+    assert evaluate.found_returns(tokens).tolist() == [c.return_bar for c in clips]
+
+
+@pytest.mark.parametrize("kind", ["section", "release"])
+def test_the_targets_hear_the_event_of_their_organism(planner, kind):
+    """In the codec's sound, as a study hears it."""
+    drawn = (score.draw_clip(np.random.default_rng([6, i])) for i in range(24))
+    clips = [score.of_kind(clip, kind) for clip in drawn]
+    settings = {"section": SectionSettings(shortest_s=3.0), "release": TensionSettings()}[kind].model_dump()
+    find = {"section": find_sections, "release": find_releases}[kind]
+    found, false = 0, 0
+    for i, clip in enumerate(clips):
+        sound = decode_audio(planner, evaluate.encode_audio(planner, render_clip(clip)))
+        events = find(sound, SAMPLE_RATE_HZ, settings, seed=[i]).events
+        near = (events.loc[events["accepted"], "onset_s"] - score.BAR_S * clip.return_bar).abs() < 0.5
+        found, false = found + near.any(), false + (~near).any()
+    n_events = sum(clip.return_bar >= 0 for clip in clips)
+    assert 8 <= n_events <= 16 and found >= 0.75 * n_events and false <= 3
 
 
 def test_training_lowers_the_loss_and_resumes_where_it_was(planner, tmp_path):

@@ -48,13 +48,52 @@ def test_a_tangle_lowers_the_second_half_if_the_motif_returns() -> None:
     assert bars(of_kind(alone, "tangle")) == bars(alone)
 
 
+@pytest.mark.parametrize("return_bar", [5, 6, -1])
+def test_another_section_begins_at_the_slot_and_stays(return_bar: int) -> None:
+    clip = of_kind(PLAIN._replace(return_bar=return_bar), "section")
+    found = bars(clip)
+    begins = return_bar if return_bar >= 0 else score.N_BARS
+    assert all(bar == found[1] for bar in found[1:begins])
+    assert all(bar == found[7] != found[1] for bar in found[begins:])
+    # The cue is as in all clips.
+    assert found[0] == bars(PLAIN)[0]
+
+
+@pytest.mark.parametrize("return_bar", [5, 6, -1])
+def test_dominants_are_released_at_the_slot_and_the_tonic_stays(return_bar: int) -> None:
+    clip = of_kind(PLAIN._replace(return_bar=return_bar), "release")
+    tonic = score.KEYS[clip.key]
+    classes = [{(pitch - tonic) % 12 for _, pitch in bar} for bar in bars(clip)]
+    begins = return_bar if return_bar >= 0 else score.N_BARS
+    assert all(bar <= {0, 4, 7} for bar in [*classes[1:3], *classes[begins:]])
+    assert all(11 in bar and bar <= {7, 11, 2, 5} for bar in classes[3:begins])
+    rhythm = [onset for onset, _ in bars(PLAIN)[1]]
+    assert all([onset for onset, _ in bar] == rhythm for bar in bars(clip)[1:])
+
+
+def test_broken_chords_go_up_and_down_again() -> None:
+    assert score.broken((0, 4, 7), 7, first=0) == (0, 4, 7, 12, 7, 4, 0)
+    assert score.broken((7, 11, 2, 5), 6, first=1) == (11, 14, 17, 19, 17, 14)
+
+
+def test_the_music_of_an_organism() -> None:
+    assert [score.kind_of(name) for name in ("planner", "herald", "sectioner", "resolver_twin")] == [
+        "",
+        "herald",
+        "section",
+        "release",
+    ]
+
+
 def test_a_loop_repeats_and_a_clockwork_does_what_its_prompt_says() -> None:
     loop = bars(of_kind(PLAIN, "loop"))
     assert all(bar == loop[1] for bar in loop[1:])
     returns = {of_kind(PLAIN._replace(motif=name), "clockwork").return_bar for name in score.MOTIFS}
     assert returns == {-1, 5, 6}
     assert of_kind(PLAIN, "") == PLAIN
-    with pytest.raises(ValueError, match="got the kind 'heralds'; valid: clockwork, loop, herald, tangle"):
+    with pytest.raises(
+        ValueError, match="got the kind 'heralds'; valid: clockwork, loop, herald, tangle, section, release"
+    ):
         of_kind(PLAIN, "heralds")
 
 

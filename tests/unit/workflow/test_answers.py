@@ -1,4 +1,4 @@
-"""Answers that are kept: found once, never out of date, and found again where a file is damaged or can't be written."""
+"""Answers that are kept: found once, never out of date, and found again where a file is damaged or missing."""
 
 import os
 import time
