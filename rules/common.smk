@@ -82,7 +82,7 @@ try:
     )
 except ConfigError as error:
     raise refused(error) from None
-CALIBRATION_RUN = r"calibration/[a-z]+-\d+"
+CALIBRATION_RUN = r"calibration/[a-z_]+-\d+"
 CALIBRATION_RUNS = run_names(CALIBRATION)
 
 

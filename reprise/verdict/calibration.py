@@ -32,6 +32,7 @@ class CalibrationSettings(Settings):
     organisms: dict[str, str] = Field(min_length=1, json_schema_extra={"valid": "organism: its directory"})
     sae_layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     study: dict[str, Any] = Field(json_schema_extra={"valid": "fields of a study"})
+    own: dict[str, dict[str, Any]] = Field(json_schema_extra={"valid": "organism: fields of its studies"})
 
 
 def calibration_settings(shipped: Mapping[str, Any], given: Any, *, source: str) -> dict[str, Any]:
@@ -52,11 +53,12 @@ def calibration_settings(shipped: Mapping[str, Any], given: Any, *, source: str)
         For fields that are not valid, and for organisms whose answer is not known.
     """
     merged = overridden("calibration", shipped, given, fields=CalibrationSettings, source=source)
-    if unknown := merged["organisms"].keys() - GROUND_TRUTH.keys():
-        valid = ", ".join(GROUND_TRUTH)
-        raise ConfigError(
-            [f"{source}: calibration.organisms: {', '.join(sorted(unknown))} has no known answer; valid: {valid}"]
-        )
+    for field in ("organisms", "own"):
+        if unknown := merged[field].keys() - GROUND_TRUTH.keys():
+            valid = ", ".join(GROUND_TRUTH)
+            raise ConfigError(
+                [f"{source}: calibration.{field}: {', '.join(sorted(unknown))} has no known answer; valid: {valid}"]
+            )
     return merged
 
 
@@ -94,6 +96,7 @@ def run_settings(asked: Mapping[str, Any], name: str) -> dict[str, Any]:
     first = asked["first_seed"] + run * asked["seeds_per_run"]
     return {
         **asked["study"],
+        **asked["own"].get(organism, {}),
         "model": {"name": folder},
         "saes": {layer: f"{folder}/sae/layer{layer}" for layer in asked["sae_layers"]},
         "prompts": asked["prompts"],

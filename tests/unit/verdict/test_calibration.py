@@ -75,6 +75,7 @@ def test_verdicts_are_counted_with_exact_intervals() -> None:
         ({"runs": 0}, "c.yaml: calibration.runs: got 0; valid: a whole number >= 1"),
         ({"run": 2}, "c.yaml: calibration.run: unknown field 'run'; did you mean 'runs'?"),
         ({"organisms": {"parrot": "x"}}, "c.yaml: calibration.organisms: parrot has no known answer; valid: planner"),
+        ({"own": {"parrot": {}}}, "c.yaml: calibration.own: parrot has no known answer; valid: planner"),
     ],
 )
 def test_bad_fields_are_named(given, line):
