@@ -30,6 +30,8 @@ FRAME_RATE_HZ = 12.5
 # A frame this far below the clip's peak is silent: it has no pitch to compare.
 SILENCE_DB = -50.0
 MIN_MOTIF_S = 0.8
+# Chroma is power. Its root is an amplitude, so that notes that have begun to die away still count.
+COMPRESSION = 0.5
 
 
 class Spectra(NamedTuple):
@@ -81,7 +83,7 @@ def features_of(audio: np.ndarray, sample_rate_hz: int, spectra: Spectra) -> Fea
     if sounding.any():
         heard = coefficients[sounding[:, 0]]
         coefficients = (coefficients - heard.mean(axis=0)) / np.maximum(heard.std(axis=0), 1e-3)
-    return Features(centred_unit_rows(chroma) * sounding, unit_rows(coefficients) * sounding)
+    return Features(compared_chroma(chroma) * sounding, unit_rows(coefficients) * sounding)
 
 
 def is_sounding(level: np.ndarray, *, audio_peak: float) -> np.ndarray:
@@ -90,9 +92,11 @@ def is_sounding(level: np.ndarray, *, audio_peak: float) -> np.ndarray:
     return level > floor
 
 
-def centred_unit_rows(x: np.ndarray) -> np.ndarray:
-    """Rows of mean 0 and norm 1, so that their products are correlations."""
-    return unit_rows(x - x.mean(axis=1, keepdims=True))
+def compared_chroma(chroma: np.ndarray) -> np.ndarray:
+    """Chroma as it is compared, from that of `Spectra`: compressed, and rows of mean 0 and norm 1, so that their
+    products are correlations. float32 `[frame, 12]`."""
+    compressed = chroma**COMPRESSION
+    return unit_rows(compressed - compressed.mean(axis=1, keepdims=True))
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:

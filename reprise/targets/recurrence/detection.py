@@ -32,9 +32,9 @@ from reprise.audio.chroma import (
     FRAME_RATE_HZ,
     Features,
     MotifContent,
-    centred_unit_rows,
     check_motif,
     clip_spectra,
+    compared_chroma,
     features_of,
     is_sounding,
     passage_content,
@@ -93,7 +93,7 @@ class EventSettings(NamedTuple):
     min_gap_s: float = 2.0
     gap_max_score: float = 0.7
     timbre_margin: float = 0.1
-    min_entropy_bits: float = 1.5
+    min_entropy_bits: float = 0.5
     min_onsets: int = 3
     candidate_score: float = 0.4
 
@@ -252,7 +252,7 @@ def causal_match(
     motif_end_s = motif_start_s + motif_duration_s
     peak = float(np.abs(audio[: round(motif_end_s * sample_rate_hz)]).max(initial=0))
     chroma, level, _ = clip_spectra(audio, sample_rate_hz)
-    chroma = centred_unit_rows(chroma) * is_sounding(level, audio_peak=peak)[:, None]
+    chroma = compared_chroma(chroma) * is_sounding(level, audio_peak=peak)[:, None]
     motif = cut_motif(Features(chroma, chroma), sample_rate_hz, motif_start_s, motif_duration_s)
     first = first_frame_after(motif_end_s, motif.offset_s)
     curve = curve_of(chroma[first:], motif, first)

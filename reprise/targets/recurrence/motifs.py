@@ -26,10 +26,10 @@ import pandas as pd
 from reprise.audio.chroma import (
     FRAME_RATE_HZ,
     SILENCE_DB,
-    centred_unit_rows,
     check_motif,
     clip_features,
     clip_spectra,
+    compared_chroma,
     count_onsets,
     is_sounding,
 )
@@ -263,7 +263,7 @@ def repeats_so_far(
     audio = check_audio(audio, sample_rate_hz)
     raw, level, _ = clip_spectra(audio, sample_rate_hz)
     sounding = level > np.maximum(np.maximum.accumulate(level), 1e-10) * 10 ** (SILENCE_DB / 10)
-    chroma = centred_unit_rows(raw) * sounding[:, None]
+    chroma = compared_chroma(raw) * sounding[:, None]
     width, apart = round(duration_s * FRAME_RATE_HZ), round((duration_s + min_gap_s) * FRAME_RATE_HZ)
     n_positions = round(len(audio) / sample_rate_hz * frame_rate_hz) + 1
     table, names = np.zeros((n_positions, 2), np.float32), ["match_so_far", "match_since_s"]

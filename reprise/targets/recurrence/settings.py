@@ -38,7 +38,7 @@ class RecurrenceSettings(Settings):
     min_gap_s: float = seconds(2.0, "Shortest time without a match before a recurrence.")
     gap_max_score: float = share(0.7, "Largest match score inside that gap.")
     timbre_margin: float = share(0.1, "The match score must exceed the timbre score by at least this much.")
-    min_entropy_bits: float = leaf(1.5, "Smallest pitch-class entropy of a motif.", unit="bits", ge=0, le=3.585)
+    min_entropy_bits: float = leaf(0.5, "Smallest pitch-class entropy of a motif.", unit="bits", ge=0, le=3.585)
     min_onsets: int = leaf(3, "Smallest number of note onsets in a motif.", ge=1)
     candidate_score: float = share(0.4, "Matches with a lower score are not listed at all.")
 
