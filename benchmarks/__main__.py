@@ -4,7 +4,8 @@ python -m benchmarks            all
 python -m benchmarks workflow   only benchmarks/workflow.py; the other records stay
 python -m benchmarks planning   only benchmarks/planning.py
 python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,speed for some sections; --bps-dir FOLDER
-                                (or REPRISE_BPS_DIR) for the sonatas, which otherwise stay unchanged
+                                (or REPRISE_BPS_DIR) for the sonatas, which otherwise stay unchanged; --soundfont FILE
+                                (or REPRISE_SOUNDFONT) to play them with a sampled piano too
 python -m benchmarks sections   only benchmarks/sections.py: starts of sections, planted and in tunes
 python -m benchmarks releases   only benchmarks/releases.py: releases of a tension, planted
 python -m benchmarks screen     only benchmarks/screen.py
@@ -94,6 +95,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
     parser.add_argument("--bps-dir", type=Path, default=os.environ.get("REPRISE_BPS_DIR"), help="BPS-Motif data set")
+    parser.add_argument("--soundfont", type=Path, default=os.environ.get("REPRISE_SOUNDFONT"), help="an .sf2 file")
     return parser.parse_args(arguments)
 
 
@@ -113,9 +115,9 @@ def main(asked: argparse.Namespace) -> None:
         save(records)
         write(DEMO, demo)
     if not asked.wanted or "labels" in asked.wanted:
-        bps_dir = Path(asked.bps_dir) if asked.bps_dir else None
+        bps_dir, soundfont = (Path(path) if path else None for path in (asked.bps_dir, asked.soundfont))
         for section in asked.sections.split(","):
-            records, measured = labels.run(bps_dir=bps_dir, sections=[section])
+            records, measured = labels.run(bps_dir=bps_dir, soundfont=soundfont, sections=[section])
             save(records)
             write(LABELS, read(LABELS) | measured)
     if not asked.wanted or "sections" in asked.wanted:

@@ -8,6 +8,8 @@ Sections of `labels.json`:
   folder given by `--bps-dir`. Without it, this section stays unchanged. Notes are rendered as a piano, with half a
   second per crotchet. Each motif letter is searched from its first occurrence, and then from the next occurrence
   after each `SONATA_S`.
+- `sonatas_sampled`: the same, played with the samples of the sound font given by `--soundfont`
+  (benchmarks/sampled.py).
 - `speed`: the records that go into `results.json`.
 
 Three methods get the same audio. *Ours*: events that `find_events` accepts at its shipped thresholds. *Plain*: see
@@ -36,6 +38,7 @@ from benchmarks.plain import plain_candidates, plain_curve, plain_curves
 from benchmarks.planted import SETTINGS, TOLERANCE_S
 from benchmarks.processes import in_fresh_process, peak_memory_mb
 from benchmarks.records import record
+from benchmarks.sampled import Sampler
 from benchmarks.scores import CORPORA, EXACT, NEAR, Piece, find_truth, motif_length_q, perform, pieces
 from reprise.audio.chroma import MIN_MOTIF_S
 from reprise.audio.synth import Note, render
@@ -43,7 +46,7 @@ from reprise.identity import seed_from
 from reprise.targets.recurrence.detection import find_events
 
 SAMPLE_RATE_HZ = 16_000
-SECTIONS = ("planted", "tunes", "sonatas", "speed")
+SECTIONS = ("planted", "tunes", "sonatas", "sonatas_sampled", "speed")
 PLAIN = ("plain", "plain_any_key")
 N_TUNES = {"fiddle": 120, "folk": 120, "chorale": 30}
 TUNE_S = SONATA_S = 30.0
@@ -312,8 +315,11 @@ def planted_section(n: int = N_PLANTED) -> dict[str, Any]:
     return planted.measure(n) | {"against_plain": compare(clips, repeats_count=False)}
 
 
-def sonata_clips(notes: pd.DataFrame, occurrences: pd.DataFrame) -> list[SonataClip]:
-    """The clips of one movement: for each motif letter, from its first occurrence, then after each `SONATA_S`."""
+def sonata_clips(notes: pd.DataFrame, occurrences: pd.DataFrame, sampler: Sampler | None = None) -> list[SonataClip]:
+    """The clips of one movement: for each motif letter, from its first occurrence, then after each `SONATA_S`.
+
+    sampler: plays the notes; the project's own synthesiser by default.
+    """
     clips = []
     for _, of_type in occurrences.groupby("type", sort=True):
         # If two voices play it at the same time, it is one occurrence.
@@ -332,7 +338,10 @@ def sonata_clips(notes: pd.DataFrame, occurrences: pd.DataFrame) -> list[SonataC
                 for t, d, p in notes[["onset_s", "duration_s", "midi_number"]].to_numpy(float)
                 if begin_s - 1e-9 <= t < begin_s + SONATA_S and d > 0
             ]
-            audio = render(played, timbre="piano", duration_s=SONATA_S, sample_rate_hz=SAMPLE_RATE_HZ)
+            if sampler is None:
+                audio = render(played, timbre="piano", duration_s=SONATA_S, sample_rate_hz=SAMPLE_RATE_HZ)
+            else:
+                audio = sampler.render(played, duration_s=SONATA_S)
             clips.append(SonataClip(audio, begin_s, LEAD_S, end_s - start_s, later[:, 0], later[:, 1]))
     return clips
 
@@ -347,8 +356,8 @@ def _pattern(notes: pd.DataFrame, spans_s: Iterable[tuple[float, float]]) -> lis
     return occurrences
 
 
-def sonatas_section(folder: Path) -> dict[str, Any]:
-    """Section `sonatas`, from a folder with `csv_notes` and `csv_label`."""
+def sonatas_section(folder: Path, sampler: Sampler | None = None) -> dict[str, Any]:
+    """Section `sonatas`, from a folder with `csv_notes` and `csv_label`. sampler: of `sonata_clips`."""
     clips: list[Labelled] = []
     ours_spans: list[list[tuple[float, float]]] = []
     plain_spans: dict[str, list[list[tuple[float, float, float]]]] = {method: [] for method in PLAIN}
@@ -358,7 +367,7 @@ def sonatas_section(folder: Path) -> dict[str, Any]:
         notes = pd.read_csv(folder / "csv_notes" / path.name)
         notes = notes.assign(onset_s=notes["onset"] * CROTCHET_S, duration_s=notes["duration"] * CROTCHET_S)
         notes_of[path.stem] = notes
-        for i, clip in enumerate(sonata_clips(notes, pd.read_csv(path))):
+        for i, clip in enumerate(sonata_clips(notes, pd.read_csv(path), sampler)):
             seed = seed_from("labels", path.stem, i)
             accepted, plain = label(clip.audio, clip.motif_start_s, clip.motif_duration_s, seed)
             ends_s = np.concatenate([[clip.motif_start_s + clip.motif_duration_s], clip.ends_s])
@@ -539,10 +548,13 @@ def speed_records() -> list[dict[str, Any]]:
     ]
 
 
-def run(*, bps_dir: Path | None, sections: Iterable[str] = SECTIONS) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def run(
+    *, bps_dir: Path | None, soundfont: Path | None = None, sections: Iterable[str] = SECTIONS
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Records for `results.json`, and the sections of `labels.json` that were measured.
 
-    Raises ValueError for an unknown section.
+    bps_dir, soundfont: without them, the sections that need them are left out, and a line says so. Raises ValueError
+    for an unknown section.
     """
     sections = list(sections)
     if unknown := [s for s in sections if s not in SECTIONS]:
@@ -553,14 +565,19 @@ def run(*, bps_dir: Path | None, sections: Iterable[str] = SECTIONS) -> tuple[li
         labels["planted"] = planted_section()
     if "tunes" in sections:
         labels["tunes"] = tunes_section()
-    if "sonatas" in sections:
+    for section in ("sonatas", "sonatas_sampled"):
+        if section not in sections:
+            continue
+        sampled = section == "sonatas_sampled"
         if bps_dir is None or not (bps_dir / "csv_label").is_dir():
             print(
-                f"sonatas: skipped. --bps-dir: {bps_dir or 'not set'}; valid: the folder of the BPS-Motif data set, "
+                f"{section}: skipped. --bps-dir: {bps_dir or 'not set'}; valid: the folder of the BPS-Motif data set, "
                 "with csv_label (REPRISE_BPS_DIR sets it too)"
             )
+        elif sampled and soundfont is None:
+            print(f"{section}: skipped. --soundfont: not set; valid: an .sf2 file (REPRISE_SOUNDFONT sets it too)")
         else:
-            labels["sonatas"] = sonatas_section(bps_dir)
+            labels[section] = sonatas_section(bps_dir, Sampler(soundfont) if sampled and soundfont else None)
     if "speed" in sections:
         records = speed_records()
     return records, labels

@@ -326,6 +326,7 @@ LABEL_ROWS = (
     ("tunes", "in_another_key_and_tempo", "the same, then in another key and tempo"),
     ("planted", "against_plain", "planted returns and decoys, with noise"),
     ("sonatas", "after_other_music", "Beethoven sonatas, annotated"),
+    ("sonatas_sampled", "after_other_music", "the same, played by a sampled piano"),
 )
 METHODS = {"ours": "ours", "plain": "plain", "plain_any_key": "plain, any key"}
 
