@@ -36,7 +36,11 @@ def run(known: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     long = horizon_name(*list(asked["study"]["horizons"].values())[-1])
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
-        for needed in ("resources", "config"):
+        # Organisms that are not shipped are trained once.
+        trained = ROOT / "results" / "organisms"
+        trained.mkdir(parents=True, exist_ok=True)
+        (directory / "results").mkdir()
+        for needed in ("resources", "config", "results/organisms"):
             (directory / needed).symlink_to(ROOT / needed)
         for name in names:
             organism, _, number = name.removeprefix("calibration/").rpartition("-")

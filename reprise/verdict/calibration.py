@@ -24,7 +24,6 @@ class CalibrationSettings(Settings):
     """Fields of config/calibration.yaml."""
 
     runs: int = Field(ge=1)
-    none_runs: int = Field(ge=1)
     prompts: str = Field(min_length=1)
     prompts_per_run: int = Field(ge=2)
     seeds_per_run: int = Field(ge=1)
@@ -64,11 +63,7 @@ def calibration_settings(shipped: Mapping[str, Any], given: Any, *, source: str)
 
 def run_names(asked: Mapping[str, Any]) -> list[str]:
     """Names of all runs: all of the first organism, then of the next. asked: the fields of config/calibration.yaml."""
-    n_runs = {
-        organism: asked["none_runs" if GROUND_TRUTH[organism]["verdict"] == "none" else "runs"]
-        for organism in asked["organisms"]
-    }
-    return [f"calibration/{organism}-{run:02d}" for organism, n in n_runs.items() for run in range(n)]
+    return [f"calibration/{organism}-{run:02d}" for organism in asked["organisms"] for run in range(asked["runs"])]
 
 
 def parse_run(name: str) -> tuple[str, int]:
