@@ -28,7 +28,7 @@ def snakemake(directory: Path, *arguments: str, check: bool = True) -> str:
     asked = ["--snakefile", ROOT / "Snakefile", "--directory", directory]
     asked += ["--configfile", directory / "config.yaml", *arguments]
     asked = list(map(str, asked))
-    if "--dry-run" in arguments and os.environ.get("PYTHONPATH") == PATH_AT_START:
+    if os.environ.get("PYTHONPATH") == PATH_AT_START:
         code, output = forked.snakemake(asked, directory)
     else:
         command = [sys.executable, "-m", "snakemake", *asked]

@@ -2,13 +2,10 @@
 
 `opening`: the passage that the configuration gives, in seconds. `beats`: that passage with both ends moved to beats.
 The beats are tracked only in the audio up to the passage's end, so what a predictor may know of the motif depends on
-nothing later. `discovered`: the clip's own repeated passage, found without a given place.
+nothing later. `discovered`: whatever passages the clip itself repeats.
 
-Discovery. Every pair of windows of the motif's length is compared frame by frame, without warping, under all twelve
-transpositions (a matrix profile of the chroma: Yeh et al. 2016; transposition as in Müller 2015, 4.2). The motif is
-the first window of the best pair that lies far enough apart and contains enough pitch classes. The best of many pairs
-is chosen, so it must beat the best pair of surrogates of the whole clip, chosen in the same way. The resulting p-value
-is the smallest that its events can have. More motifs are added until one is no better than chance.
+Discovery is in `reprise.targets.recurrence.discovery`. A passage is as long as the configuration says, or up to
+`LONGEST` (2) times that. The p-value of finding it is the smallest that its events can have.
 
 Conventions. Seconds from the clip's start; frames as in `reprise.audio.chroma`. Discovery sees the whole clip, so it
 makes labels only. `repeats_so_far` is the causal counterpart, for the baseline.
@@ -27,11 +24,10 @@ from reprise.audio.chroma import (
     FRAME_RATE_HZ,
     SILENCE_DB,
     check_motif,
-    clip_features,
     clip_spectra,
     compared_chroma,
-    count_onsets,
-    is_sounding,
+    features_of,
+    passage_content,
 )
 from reprise.audio.descriptors import LONG_FRAME_S
 from reprise.audio.io import check_audio
@@ -40,13 +36,11 @@ from reprise.targets.recurrence.detection import (
     EVENT_COLUMNS,
     EventSettings,
     find_events,
-    surrogate_orders,
 )
+from reprise.targets.recurrence.discovery import Repeated
+from reprise.targets.recurrence.discovery import discover as repeated_passages
+from reprise.targets.recurrence.settings import LONGEST
 from reprise.targets.target import ClipEvents, empty_events
-
-MAX_MOTIFS = 3
-# If several windows repeat equally well, the earliest is the motif and the others are its returns.
-TIE_SCORE = 0.02
 
 
 class Passage(NamedTuple):
@@ -96,7 +90,8 @@ def clip_events(
         For bad audio, and for a motif that does not fit into the clip.
     """
     if motif == "discovered":
-        passages = discover(audio, sample_rate_hz, duration_s=duration_s, settings=settings, seed=[*seed, 1])
+        found = discover(audio, sample_rate_hz, duration_s=duration_s, settings=settings, seed=[*seed, 1])
+        passages = [Passage(motif.start_s, motif.duration_s, motif.p_value) for motif in found]
     elif motif == "beats":
         passages = [on_beats(audio, sample_rate_hz, start_s=start_s, duration_s=duration_s)]
     else:
@@ -115,9 +110,9 @@ def clip_events(
         )
         for passage in passages
     ]
-    found = [table for table in tables if len(table)]
-    if found:
-        return ClipEvents(pd.concat(found).sort_values("onset_s", kind="stable", ignore_index=True), first_end_s)
+    with_events = [table for table in tables if len(table)]
+    if with_events:
+        return ClipEvents(pd.concat(with_events).sort_values("onset_s", kind="stable", ignore_index=True), first_end_s)
     if tables:
         return ClipEvents(tables[0], first_end_s, tables[0].attrs["no_events_because"])
     return ClipEvents(empty_events(EVENT_COLUMNS), first_end_s, "clip: no passage in it repeats")
@@ -173,9 +168,8 @@ def discover(
     duration_s: float,
     settings: EventSettings,
     seed: int | Sequence[int],
-    max_motifs: int = MAX_MOTIFS,
-) -> list[Passage]:
-    """Passages that repeat in the clip, best first; none overlaps another or its repetition.
+) -> list[Repeated]:
+    """Passages with content that repeat in the clip: `reprise.targets.recurrence.discovery.discover`.
 
     Parameters
     ----------
@@ -184,17 +178,15 @@ def discover(
     sample_rate_hz : int
         Samples per second.
     duration_s : float
-        Length of a passage in seconds.
+        The shortest length of a passage in seconds.
     settings : EventSettings
-        Two windows are a pair if at least `settings.min_gap_s` lie between them.
+        What a motif and its match must reach. Two passages are at least `settings.min_gap_s` apart.
     seed : int or sequence of int
         Seed of the surrogates.
-    max_motifs : int
-        Maximum number of passages.
 
     Returns
     -------
-    list of Passage
+    list of Repeated
 
     Raises
     ------
@@ -202,36 +194,23 @@ def discover(
         For bad audio.
     """
     audio = check_audio(audio, sample_rate_hz)
-    chroma = clip_features(audio, sample_rate_hz).chroma
-    width, apart = round(duration_s * FRAME_RATE_HZ), round((duration_s + settings.min_gap_s) * FRAME_RATE_HZ)
-    if len(chroma) < apart + width:
-        return []
-    rich = window_entropy_bits(audio, sample_rate_hz, width) >= settings.min_entropy_bits
-    pairs = np.where(rich[:, None], _pair_scores(chroma, width, apart), -1.0)
-    rng = np.random.default_rng(seed)
-    chance = np.array(
-        [
-            _pair_scores(chroma[order], width, apart).max()
-            for order in surrogate_orders(len(chroma), width * settings.surrogate_segment_fraction, settings, rng)
-        ]
+    spectra = clip_spectra(audio, sample_rate_hz)
+
+    def has_content(start_s: float, duration_s: float) -> bool:
+        content = passage_content(audio, sample_rate_hz, spectra, start_s, duration_s)
+        return content.entropy_bits >= settings.min_entropy_bits and content.n_onsets >= settings.min_onsets
+
+    return repeated_passages(
+        features_of(audio, sample_rate_hz, spectra).chroma,
+        shortest_s=duration_s,
+        longest_s=LONGEST * duration_s,
+        min_gap_s=settings.min_gap_s,
+        min_score=settings.min_score,
+        max_p_value=settings.max_p_value,
+        n_surrogates=settings.n_surrogates,
+        seed=seed,
+        has_content=has_content,
     )
-    found: list[Passage] = []
-    while len(found) < max_motifs:
-        first, second, score = _best_pair(pairs)
-        p_value = float((1 + np.count_nonzero(chance >= score)) / (1 + len(chance)))
-        if score < settings.min_score or p_value > settings.max_p_value:
-            break
-        start_s = first / FRAME_RATE_HZ
-        passage = audio[round(start_s * sample_rate_hz) : round((start_s + duration_s) * sample_rate_hz)]
-        if count_onsets(passage, sample_rate_hz) >= settings.min_onsets:
-            found.append(Passage(start_s, duration_s, p_value))
-            taken = [first, second]
-        else:
-            taken = [first]
-        for at in taken:
-            near = slice(max(0, at - width + 1), at + width)
-            pairs[near], pairs[:, near] = -1.0, -1.0
-    return found
 
 
 def repeats_so_far(
@@ -282,19 +261,6 @@ def repeats_so_far(
     return table, names
 
 
-def window_entropy_bits(audio: np.ndarray, sample_rate_hz: int, width: int) -> np.ndarray:
-    """Entropy in bits of the strongest pitch class over the sounding frames of every window of `width` frames.
-
-    float `[window]`: `reprise.audio.chroma.motif_content` at all places at once.
-    """
-    raw, level, _ = clip_spectra(audio, sample_rate_hz)
-    sounding = is_sounding(level, audio_peak=float(np.abs(audio).max(initial=0)))
-    one_hot = np.eye(12)[raw.argmax(axis=1)] * sounding[:, None]
-    counts = np.lib.stride_tricks.sliding_window_view(one_hot, width, axis=0).sum(axis=-1)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return -(share * np.log2(np.where(share > 0, share, 1))).sum(axis=1)
-
-
 def _pair_scores(chroma: np.ndarray, width: int, apart: int) -> np.ndarray:
     """Mean correlation of every pair of windows at the best transposition.
 
@@ -320,14 +286,3 @@ def _pair_scores(chroma: np.ndarray, width: int, apart: int) -> np.ndarray:
         np.maximum(best, total / width, out=best)
     best[np.tri(n_windows, k=apart - 1, dtype=bool)] = -1.0
     return best
-
-
-def _best_pair(pairs: np.ndarray) -> tuple[int, int, float]:
-    """(first, second, score): the earliest first window within `TIE_SCORE` of the best, and its best second."""
-    of_first = pairs.max(axis=1)
-    first = int(np.flatnonzero(of_first >= of_first.max() - TIE_SCORE)[0])
-    # Neighbouring windows match almost equally well: from the earliest, climb to the local maximum.
-    while first + 1 < len(of_first) and of_first[first + 1] > of_first[first]:
-        first += 1
-    second = int(pairs[first].argmax())
-    return first, second, float(pairs[first, second])

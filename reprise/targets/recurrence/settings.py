@@ -12,6 +12,9 @@ from pydantic import AfterValidator
 from reprise.config.fields import Settings, leaf, seconds, share, unique
 from reprise.targets.target import Extent
 
+# A discovered motif is at most this many times as long as `motif_duration_s`.
+LONGEST = 2.0
+
 
 class RecurrenceSettings(Settings):
     """What counts as a recurrence of the motif: see reprise/targets/recurrence/detection.py."""
@@ -19,7 +22,8 @@ class RecurrenceSettings(Settings):
     motif: Literal["opening", "beats", "discovered"] = leaf(
         "opening",
         "Which passage is the motif. opening: the one given by motif_start_s and motif_duration_s. beats: the same, "
-        "with its ends moved to beats. discovered: any passage of motif_duration_s that the clip repeats.",
+        "with its ends moved to beats. discovered: any passage of motif_duration_s, or up to twice as long, that the "
+        "clip repeats.",
     )
     motif_start_s: float = seconds(2.0, "Where the motif begins; not used with discovered.")
     motif_duration_s: float = seconds(2.0, "Length of the motif.", ge=0.8)
@@ -44,10 +48,13 @@ class RecurrenceSettings(Settings):
 
 
 def extent(settings: Mapping[str, Any]) -> Extent:
-    """Where the motif ends, and how long it and its returns are. A discovered motif may be at the clip's start."""
+    """Where the motif ends, and how long it and its returns are.
+
+    A discovered motif may be at the clip's start. It has the shortest length at least, and the longest at most.
+    """
     duration_s = settings["motif_duration_s"]
     if settings["motif"] == "discovered":
-        return Extent(duration_s, duration_s, duration_s, "motif end", ("motif", "motif_duration_s"))
+        return Extent(duration_s, duration_s, LONGEST * duration_s, "motif end", ("motif", "motif_duration_s"))
     end_s = round(settings["motif_start_s"] + duration_s, 6)
     return Extent(end_s, duration_s, duration_s, "motif end", ("motif", "motif_start_s", "motif_duration_s"))
 

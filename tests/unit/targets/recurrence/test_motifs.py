@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from reprise.audio.chroma import FRAME_RATE_HZ, clip_features, motif_content
+from reprise.audio.chroma import clip_features
 from reprise.audio.synth import Note, render
 from reprise.organisms.score import BAR_S, FILLERS, MOTIFS, Clip, clip_notes
 from reprise.targets.recurrence.detection import DEFAULT_SETTINGS
@@ -15,7 +15,6 @@ from reprise.targets.recurrence.motifs import (
     discover,
     on_beats,
     repeats_so_far,
-    window_entropy_bits,
 )
 
 RATE_HZ = 16_000
@@ -109,15 +108,6 @@ def test_pair_scores_are_the_mean_correlations_of_their_definition() -> None:
             )
             assert scores[i, j] == pytest.approx(by_hand, abs=1e-5)
         assert (scores[np.tri(len(scores), k=14, dtype=bool)] == -1).all()
-
-
-def test_window_entropy_is_that_of_each_window() -> None:
-    audio = bars(UNIQUE)
-    everywhere = window_entropy_bits(audio, RATE_HZ, round(2 * FRAME_RATE_HZ))
-    assert len(everywhere) == len(clip_features(audio, RATE_HZ).chroma) - round(2 * FRAME_RATE_HZ) + 1
-    for start_s in (0.0, 4.0):
-        alone = motif_content(audio, RATE_HZ, start_s=start_s, duration_s=2.0).entropy_bits
-        assert everywhere[round(start_s * FRAME_RATE_HZ)] == pytest.approx(alone, abs=0.35)
 
 
 def clicks(beat_s: float, duration_s: float) -> np.ndarray:
