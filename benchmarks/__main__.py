@@ -8,6 +8,7 @@ python -m benchmarks labels     only benchmarks/labels.py; --sections tunes,spee
                                 (or REPRISE_SOUNDFONT) to play them with a sampled piano too
 python -m benchmarks sections   only benchmarks/sections.py: starts of sections, planted and in tunes
 python -m benchmarks releases   only benchmarks/releases.py: releases of a tension, planted
+python -m benchmarks discovery  only benchmarks/discovery.py: repeated passages, planted, and in movements of --bps-dir
 python -m benchmarks screen     only benchmarks/screen.py
 python -m benchmarks ablation   only benchmarks/ablation.py
 python -m benchmarks generation only benchmarks/generation.py
@@ -37,6 +38,7 @@ from benchmarks import (
     calibration,
     candidates,
     capture,
+    discovery,
     generation,
     labels,
     organisms,
@@ -89,8 +91,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="workflow, planning, labels, sections, releases, screen, ablation, generation, capture, true_size, "
-        "organisms, scale, seeds, statistics, candidates, calibration, tables",
+        help="workflow, planning, labels, sections, releases, discovery, screen, ablation, generation, capture, "
+        "true_size, organisms, scale, seeds, statistics, candidates, calibration, tables",
     )
     parser.add_argument("--sections", default=",".join(labels.SECTIONS), help="of labels.json, with commas")
     parser.add_argument("--counts", default="10,10,200", help="of candidates.json, with commas")
@@ -114,8 +116,8 @@ def main(asked: argparse.Namespace) -> None:
         records, demo = workflow.run()
         save(records)
         write(DEMO, demo)
+    bps_dir, soundfont = (Path(path) if path else None for path in (asked.bps_dir, asked.soundfont))
     if not asked.wanted or "labels" in asked.wanted:
-        bps_dir, soundfont = (Path(path) if path else None for path in (asked.bps_dir, asked.soundfont))
         for section in asked.sections.split(","):
             records, measured = labels.run(bps_dir=bps_dir, soundfont=soundfont, sections=[section])
             save(records)
@@ -124,6 +126,9 @@ def main(asked: argparse.Namespace) -> None:
         write(TARGETS, read(TARGETS) | {"section": sections.run()})
     if not asked.wanted or "releases" in asked.wanted:
         write(TARGETS, read(TARGETS) | {"tension": releases.run()})
+    if not asked.wanted or "discovery" in asked.wanted:
+        known = read(TARGETS)
+        write(TARGETS, known | {"recurrence": known.get("recurrence", {}) | discovery.run(bps_dir)})
     for benchmark in (planning, screen, ablation, generation, capture):
         name = benchmark.__name__.removeprefix("benchmarks.")
         if not asked.wanted or name in asked.wanted:

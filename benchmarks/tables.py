@@ -63,6 +63,7 @@ def all_tables(measured: Path) -> dict[str, str]:
         "labels": labels_table(read("labels")),
         "sections": sections_table(read("targets").get("section", {})),
         "releases": releases_table(read("targets").get("tension", {})),
+        "discovery": discovery_table(read("targets").get("recurrence", {})),
         "true_size": true_size_table(read("true_size")),
         "statistics": statistics_table(read("statistics")),
     }
@@ -432,6 +433,51 @@ def releases_table(releases: dict[str, Any]) -> str:
         cells = (_cell(record[name]) for name in (near, f"strain_{near}", "clips_with_a_false_event"))
         lines.append(f"| {title} | {record[near]['n']} | {' | '.join(cells)} |")
     return "\n".join([*lines, *_decoy_lines("nothing is released", releases, OPEN_ROWS)]) + "\n"
+
+
+DISCOVERED_ROWS = {
+    "exact": "unchanged",
+    "transposed": "in another key",
+    "tempo": "at another tempo",
+    "tempo_transposed": "at another tempo and in another key",
+    "drone": "no return: a drone",
+    "loop": "no return: one bar again and again",
+    "chords": "no return: the same chords, another melody",
+    "tune": "no return: other tunes",
+    "stretched": "no return: too fast or too slow",
+}
+PATTERN_METHODS = {"ours": "ours", "chance": "chance", "diagonals": "diagonals (Nieto and Farbood 2014)"}
+
+
+def discovery_table(measured: dict[str, Any]) -> str:
+    """One row per kind of planted clip, and one per method on whole movements."""
+    if not measured:
+        return "Not measured yet.\n"
+    kinds = {kind: measured[f"discovered_{kind}"] for kind in DISCOVERED_ROWS}
+    counts = sorted(int(name.split("_")[2]) for name in kinds["exact"])
+    heads = " | ".join(f"{n} surrogates" for n in counts)
+    lines = [f"| the motif comes back | n | {heads} |", "|---|---|---|---|"]
+    for kind, title in DISCOVERED_ROWS.items():
+        found = [next(v for name, v in kinds[kind].items() if name.split("_")[2] == str(n)) for n in counts]
+        lines.append(f"| {title} | {found[0]['n']} | {' | '.join(map(_cell, found))} |")
+    movements = measured.get("movements")
+    if movements:
+        scores = {
+            "establishment_f1": "establishment F1",
+            "occurrence_f1": "occurrence F1",
+            "three_layer_f1": "three-layer F1",
+        }
+        lines += [
+            "",
+            f"| patterns of a movement | {' | '.join(scores.values())} | patterns |",
+            "|---|---|---|---|---|",
+        ]
+        for method, name in PATTERN_METHODS.items():
+            cells = [_cell(movements[f"{method}_{score}"]) for score in scores]
+            lines.append(f"| {name} | {' | '.join(cells)} | {movements[f'{method}_patterns']['value']:.0f} |")
+        cost = movements["seconds_for_a_minute"]
+        lines += ["", f"{cost['n']} movements; a minute of music took {cost['value']:.1f} s (median)."]
+    return "\n".join(lines) + "\n"
 
 
 def _decoy_lines(title: str, measured: dict[str, Any], rows: dict[str, str]) -> list[str]:

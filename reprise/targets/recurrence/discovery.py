@@ -150,7 +150,7 @@ def windows_of(chroma: NDArray[np.float32], *, shortest_s: float, longest_s: flo
     found, duration_s = [], shortest_s / LENGTH_RATIO
     while duration_s <= longest_s * (1 + 1e-9) and 2 * duration_s + min_gap_s <= clip_s:
         hop_s = duration_s * HOP_FRACTION
-        start_s = hop_s * np.arange(int((clip_s - duration_s) / hop_s + 1e-9) + 1)
+        start_s = hop_s * np.arange(int((clip_s - duration_s) / hop_s + 1e-9) + 1, dtype=np.float64)
         found.append(Windows(duration_s, start_s, _described(chroma, start_s, duration_s)))
         duration_s *= LENGTH_RATIO
     return found
@@ -218,8 +218,8 @@ def _matches(
         scores, shift = similarity(lengths[k].chroma, others.chroma)
         later = _later(lengths[k], others, min_gap_s)
         for i, j in zip(*np.nonzero((scores >= enough) & later), strict=True):
-            found = Occurrence(float(others.start_s[j]), others.duration_s, int(shift[i, j]), float(scores[i, j]))
-            of_window.setdefault(int(i), []).append(found)
+            match = Occurrence(float(others.start_s[j]), others.duration_s, int(shift[i, j]), float(scores[i, j]))
+            of_window.setdefault(int(i), []).append(match)
     for i, found in sorted(of_window.items()):
         yield float(lengths[k].start_s[i]), sorted(found, key=lambda o: (-o.score, o.start_s, o.duration_s))
 
