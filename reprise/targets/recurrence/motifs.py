@@ -1,6 +1,6 @@
 """Which passage of a clip is the motif whose returns are searched for?
 
-`opening`: the passage that the configuration gives, in seconds. `beats`: that passage with both ends moved to beats.
+`opening`: the passage that the configuration gives, in seconds. `beats`: that passage with its ends moved to beats.
 The beats are tracked only in the audio up to the passage's end, so what a predictor may know of the motif depends on
 nothing later. `discovered`: whatever passages the clip itself repeats.
 
@@ -41,6 +41,11 @@ from reprise.targets.recurrence.discovery import Repeated
 from reprise.targets.recurrence.discovery import discover as repeated_passages
 from reprise.targets.recurrence.settings import LONGEST
 from reprise.targets.target import ClipEvents, empty_events
+
+# A note begins at a beat if it does so within this time. Of the last beats before an end that is moved, at least this
+# fraction has one: the tracker may have taken another level or phase for the beat.
+NOTE_S = 0.05
+LAST_BEATS, CONFIRMED_FRACTION = 6, 0.7
 
 
 class Passage(NamedTuple):
@@ -119,9 +124,12 @@ def clip_events(
 
 
 def on_beats(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration_s: float) -> Passage:
-    """The passage with each end moved to the nearest beat known by its end; unchanged if no beat is near enough.
+    """The passage with its ends at beats, as far as notes confirm these; the other ends stay.
 
-    An end moves by at most half a beat, and never beyond the passage's own end.
+    The start moves to the nearest beat if a note begins within `NOTE_S` of it, and then to that note. Nothing after
+    the end may be heard. So the end moves to the nearest beat, which may be the one that is due next, only if notes
+    begin at most of the last beats before it. An end moves by at most half a beat, and never beyond the passage's own
+    end.
 
     Parameters
     ----------
@@ -144,20 +152,28 @@ def on_beats(audio: np.ndarray, sample_rate_hz: int, *, start_s: float, duration
     audio = check_audio(audio, sample_rate_hz)
     check_motif(audio, sample_rate_hz, start_s, duration_s)
     end_s = start_s + duration_s
-    heard = audio[: round(end_s * sample_rate_hz)]
-    _, beats_s = librosa.beat.beat_track(y=heard, sr=sample_rate_hz, hop_length=256, units="time", trim=False)
-    if len(beats_s) < 2:
+    sr, hop = sample_rate_hz, 256
+    rise = librosa.onset.onset_strength(y=audio[: round(end_s * sr)], sr=sr, hop_length=hop)
+    _, beats_s = librosa.beat.beat_track(onset_envelope=rise, sr=sr, hop_length=hop, units="time", trim=False)
+    notes_s = librosa.onset.onset_detect(onset_envelope=rise, sr=sr, hop_length=hop, units="time")
+    if len(beats_s) < 2 or len(notes_s) == 0:
         return Passage(start_s, duration_s)
     reach_s = float(np.median(np.diff(beats_s))) / 2
+    nearest_note_s = notes_s[np.abs(notes_s - beats_s[:, None]).argmin(axis=1)]
+    confirmed = np.abs(nearest_note_s - beats_s) <= NOTE_S
+
+    first_s, last_s = start_s, end_s
+    nearest = np.abs(beats_s - start_s).argmin()
+    if confirmed[nearest] and abs(beats_s[nearest] - start_s) <= reach_s:
+        first_s = float(nearest_note_s[nearest])
     # The tracker finds no beat at the very end, so the beat that is due there is added.
-    beats_s = np.append(beats_s, beats_s[-1] + 2 * reach_s)
-    beats_s = beats_s[beats_s <= end_s + 1e-9]
-
-    def snapped(time_s: float) -> float:
-        nearest = float(beats_s[np.abs(beats_s - time_s).argmin()])
-        return nearest if abs(nearest - time_s) <= reach_s else time_s
-
-    first_s, last_s = snapped(start_s), snapped(end_s)
+    due_s = np.append(beats_s, beats_s[-1] + 2 * reach_s)
+    due_s = due_s[due_s <= end_s + 1e-9]
+    nearest = np.abs(due_s - end_s).argmin()
+    due_or_confirmed = nearest == len(beats_s) or confirmed[nearest]
+    steady = confirmed[-LAST_BEATS:].mean() >= CONFIRMED_FRACTION
+    if steady and due_or_confirmed and abs(due_s[nearest] - end_s) <= reach_s:
+        last_s = float(due_s[nearest])
     return Passage(first_s, last_s - first_s) if last_s - first_s >= duration_s / 2 else Passage(start_s, duration_s)
 
 

@@ -121,6 +121,23 @@ def test_ends_are_snapped_to_beats() -> None:
     assert passage.start_s + passage.duration_s == pytest.approx(6.0, abs=0.06)
 
 
+def test_an_end_stays_where_no_note_confirms_its_beat() -> None:
+    # The beat at 2 s is a rest.
+    times_s = [t for t in np.arange(0, 12, 0.5) if t != 2.0]
+    audio = render([Note(t, 0.1, 67) for t in times_s], timbre="piano", duration_s=12.0, sample_rate_hz=RATE_HZ)
+    passage = on_beats(audio, RATE_HZ, start_s=2.13, duration_s=4.05)
+    assert passage.start_s == 2.13 and passage.start_s + passage.duration_s == pytest.approx(6.0, abs=0.06)
+    # There is no beat, although the tracker always finds one.
+    rng, n_moved = np.random.default_rng(5), 0
+    for _ in range(12):
+        notes = [Note(t, 0.1, 67) for t in np.cumsum(rng.uniform(0.13, 0.9, size=24))]
+        audio = render(notes, timbre="piano", duration_s=14.0, sample_rate_hz=RATE_HZ)
+        passage = on_beats(audio, RATE_HZ, start_s=2.13, duration_s=4.05)
+        n_moved += abs(passage.start_s + passage.duration_s - 6.18) > 0.04
+        assert passage.start_s == 2.13 or min(abs(note.onset_s - passage.start_s) for note in notes) < 0.05
+    assert n_moved <= 3
+
+
 def test_snapping_hears_nothing_after_the_motif() -> None:
     audio = clicks(0.5, 12.0)
     changed = audio.copy()
