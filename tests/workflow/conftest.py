@@ -28,7 +28,8 @@ def snakemake(directory: Path, *arguments: str, check: bool = True) -> str:
     asked = ["--snakefile", ROOT / "Snakefile", "--directory", directory]
     asked += ["--configfile", directory / "config.yaml", *arguments]
     asked = list(map(str, asked))
-    if os.environ.get("PYTHONPATH") == PATH_AT_START:
+    # A forked process does not run what is registered for its exit, as a real run must.
+    if "--dry-run" in arguments and os.environ.get("PYTHONPATH") == PATH_AT_START:
         code, output = forked.snakemake(asked, directory)
     else:
         command = [sys.executable, "-m", "snakemake", *asked]

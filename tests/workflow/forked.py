@@ -1,4 +1,4 @@
-"""Snakemake in a process forked from one that has imported it already: tests run it hundreds of times.
+"""Snakemake in a process forked from one that has imported it already: tests ask for hundreds of dry runs.
 
 This module imports nothing of Reprise, for a run imports what lies beside its own Snakefile.
 """
