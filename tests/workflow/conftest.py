@@ -19,7 +19,7 @@ from reprise.config.validation import load_config
 from tests.places import ROOT
 from tests.workflow import forked
 
-# Read when Python starts, and so no more by a forked process.
+# Python reads it when it starts, so a forked process would not notice another value.
 PATH_AT_START = os.environ.get("PYTHONPATH")
 
 

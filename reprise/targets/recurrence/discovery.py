@@ -6,9 +6,9 @@ correlate at the best of twelve transpositions. Windows of neighbouring lengths 
 ratio of `LENGTH_RATIO`. The cost grows with the square of the number of windows, and longer windows are fewer.
 
 The best of many pairs is chosen, so it must beat the best pair of surrogates, in which segments of half the shortest
-length are shuffled. Best scores are standardised for each length by those of the surrogates, and the highest of all
-lengths is compared with the highest of each surrogate (a max-T test: Westfall and Young 1993). A repeated long passage
-is thus found even in music that repeats all its short ones. A surrogate that is only reversed would repeat whatever
+length are shuffled. Best scores are standardised for each length by those of clip and surrogates, and the highest of
+all lengths is compared with the highest of each surrogate (a max-T test: Westfall and Young 1993). So a repeated long
+passage is found even in music that repeats all its short ones. A surrogate that is only reversed would repeat whatever
 the clip repeats, so none is.
 
 A passage that is found takes what matches it, and no later passage overlaps these places. First comes the passage with
@@ -18,8 +18,9 @@ passages, so of two that come back equally well the longer one comes first (fitn
 Conventions. Seconds from the start; frames as in `reprise.audio.chroma`. This reads the whole clip, including the
 future, so it makes labels and never predictors.
 
-Degenerate input: a clip too short for two windows and a gap gives no passage. In silence nothing matches, and in a
-drone surrogates match as well as the clip does.
+Degenerate input: a clip too short for two windows and a gap gives no passage, and so does no surrogate. In silence
+nothing matches. Frames that are all alike match in surrogates as well. But music around a held note may make a passage
+of it, which is why `has_content` is asked.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -68,11 +69,6 @@ class Windows(NamedTuple):
     chroma: NDArray[np.float32]
 
 
-class _Candidate(NamedTuple):
-    fitness: float
-    passage: Repeated
-
-
 def discover(
     chroma: NDArray[np.float32],
     *,
@@ -110,25 +106,24 @@ def discover(
     """
     rng, segment = np.random.default_rng(seed), max(2, round(shortest_s * FRAME_RATE_HZ / 2))
     lengths = windows_of(chroma, shortest_s=shortest_s, longest_s=longest_s, min_gap_s=min_gap_s)
-    if len(lengths) < 2:
+    if len(lengths) < 2 or n_surrogates == 0:
         return []
-    by_chance = []
-    of_window: list[list[NDArray[np.float32]]] = [[] for _ in lengths[1:]]
-    for _ in range(n_surrogates):
-        order = shuffled_segments(len(chroma), segment, rng)
-        shuffled = windows_of(chroma[order], shortest_s=shortest_s, longest_s=longest_s, min_gap_s=min_gap_s)
-        best = _best_of_each(shuffled, min_gap_s)
-        by_chance.append([scores.max() for scores in best])
-        for scores, pooled in zip(best, of_window, strict=True):
-            pooled.append(scores)
-    chance = np.array(by_chance)
-    mean, spread = chance.mean(axis=0), np.maximum(chance.std(axis=0, ddof=1), LEAST_SPREAD)
-    highest = ((chance - mean) / spread).max(axis=1)
 
-    candidates: list[_Candidate] = []
+    def best_of_each(order: NDArray[np.intp]) -> list[NDArray[np.float32]]:
+        ordered = windows_of(chroma[order], shortest_s=shortest_s, longest_s=longest_s, min_gap_s=min_gap_s)
+        return _best_of_each(ordered, min_gap_s)
+
+    by_chance = [best_of_each(shuffled_segments(len(chroma), segment, rng)) for _ in range(n_surrogates)]
+    every = [_best_of_each(lengths, min_gap_s), *by_chance]
+    # The clip counts in mean and spread as each surrogate does. So one that repeats nothing is the highest by chance.
+    highest_of_length = np.array([[scores.max() for scores in best] for best in every])
+    mean, spread = highest_of_length.mean(axis=0), np.maximum(highest_of_length.std(axis=0), LEAST_SPREAD)
+    highest = ((highest_of_length[1:] - mean) / spread).max(axis=1)
+
+    candidates: list[tuple[float, Repeated]] = []
     for k in range(len(lengths) - 1):
         # What one window alone would seldom reach by chance is another occurrence of a passage that is established.
-        enough = max(float(np.quantile(np.concatenate(of_window[k]), 1 - max_p_value)), min_score)
+        enough = max(float(np.quantile(np.concatenate([best[k] for best in by_chance]), 1 - max_p_value)), min_score)
         for start_s, matches in _matches(lengths, k + 1, min_gap_s, enough):
             z = (matches[0].score - mean[k]) / spread[k]
             p_value = float((1 + np.count_nonzero(highest >= z)) / (1 + n_surrogates))
@@ -136,7 +131,7 @@ def discover(
                 duration_s = lengths[k + 1].duration_s
                 apart = _apart((Occurrence(start_s, duration_s, 0, 1.0), *matches))[1:]
                 fitness = sum(match.score - mean[k] / 2 for match in apart)
-                candidates.append(_Candidate(fitness, Repeated(start_s, duration_s, p_value, tuple(apart))))
+                candidates.append((fitness, Repeated(start_s, duration_s, p_value, tuple(apart))))
     return _chosen(candidates, has_content)
 
 
@@ -233,11 +228,13 @@ def _apart(occurrences: Sequence[Occurrence]) -> list[Occurrence]:
     return kept
 
 
-def _chosen(candidates: Sequence[_Candidate], has_content: Callable[[float, float], bool]) -> list[Repeated]:
+def _chosen(
+    candidates: Sequence[tuple[float, Repeated]], has_content: Callable[[float, float], bool]
+) -> list[Repeated]:
     """The fittest passages with content; of a later one only what overlaps none that was chosen before."""
     chosen: list[Repeated] = []
     taken: list[Occurrence] = []
-    for _, passage in sorted(candidates, key=lambda c: (-c.fitness, c.passage.start_s, c.passage.duration_s)):
+    for _, passage in sorted(candidates, key=lambda c: (-c[0], c[1].start_s, c[1].duration_s)):
         itself = Occurrence(passage.start_s, passage.duration_s, 0, 1.0)
         if any(_shared_s(itself, other) > SLACK * itself.duration_s for other in taken):
             continue

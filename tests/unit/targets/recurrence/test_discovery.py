@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from reprise.audio.chroma import FRAME_RATE_HZ, clip_features
 from reprise.audio.synth import Note, render
@@ -51,13 +52,15 @@ def places(found: Sequence[Repeated]) -> list[tuple[float, list[float]]]:
     return sorted((p.start_s, sorted(o.start_s for o in p.occurrences)) for p in found)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_an_exact_repetition_is_found_with_19_surrogates(seed: int) -> None:
-    seeds = [10 * seed + i for i in range(8)]
-    (passage,) = discover(plain([*seeds[:5], seeds[1], *seeds[5:]]), **TOLD)
-    assert passage.start_s == pytest.approx(2, abs=0.3) and passage.p_value == 1 / 20
-    assert [o.start_s for o in passage.occurrences] == [pytest.approx(10, abs=0.3)]
-    assert passage.occurrences[0].transposition == 0 and passage.occurrences[0].score > 0.9
+def test_exact_repetitions_are_found_with_19_surrogates() -> None:
+    n_found = 0
+    for seeds in (range(10 * i, 10 * i + 8) for i in range(20)):
+        # At the level of 0.05 none of 19 surrogates may be as good, so a few are missed.
+        for passage in discover(plain([*seeds[:5], seeds[1], *seeds[5:]]), **TOLD):
+            (again,) = passage.occurrences
+            assert passage.p_value == 1 / 20 and again.transposition == 0
+            n_found += abs(passage.start_s - 2) < 0.5 and abs(again.start_s - 10) < 0.5
+    assert 18 <= n_found <= 20
 
 
 @pytest.mark.parametrize(("tempo", "semitones", "least"), [(1.19, 0, 4), (0.84, 0, 4), (1.1, 5, 5), (0.9, -4, 5)])
@@ -95,6 +98,34 @@ def test_a_long_passage_is_found_whole_even_if_all_its_bars_are_repeats() -> Non
 def test_nothing_is_found_where_nothing_comes_back() -> None:
     n_found = sum(len(discover(plain(range(100 * i, 100 * i + 9)), **TOLD)) for i in range(1, 13))
     assert n_found <= 2
+
+
+def like_its_surrogates(seed: int) -> NDArray[np.float32]:
+    """Segments of random sounds, as long as those that are shuffled."""
+    rng = np.random.default_rng([4, seed])
+    sounds = rng.normal(size=(8, 12, 12))
+    chroma = np.concatenate([sounds[k] for k in rng.integers(8, size=12)]).astype(np.float32)
+    return chroma / np.linalg.norm(chroma, axis=1, keepdims=True)
+
+
+NULL = TOLD | {"min_gap_s": 0.0, "min_score": -1.0, "longest_s": 3.0}
+
+
+@pytest.mark.parametrize(("n_surrogates", "level", "n_clips"), [(3, 0.25, 160), (19, 0.05, 80)])
+def test_a_clip_like_its_surrogates_repeats_as_often_as_the_level_says(
+    n_surrogates: int, level: float, n_clips: int
+) -> None:
+    told = NULL | {"n_surrogates": n_surrogates, "max_p_value": level}
+    n_found = sum(bool(discover(like_its_surrogates(i), **told | {"seed": i})) for i in range(n_clips))
+    assert binom.ppf(0.005, n_clips, level) <= n_found <= binom.ppf(0.995, n_clips, level)
+
+
+def test_a_single_surrogate_has_no_spread_and_still_decides_by_its_score() -> None:
+    told = NULL | {"n_surrogates": 1, "max_p_value": 0.5}
+    found = [discover(like_its_surrogates(i), **told | {"seed": i}) for i in range(24)]
+    # Either is the higher one in about half of the clips.
+    assert 4 <= sum(map(bool, found)) <= 20 and {p.p_value for passages in found for p in passages} == {0.5}
+    assert all(discover(like_its_surrogates(i), **told | {"n_surrogates": 0}) == [] for i in range(3))
 
 
 def test_windows_of_a_drone_all_match_and_so_do_its_surrogates() -> None:
